@@ -1,0 +1,65 @@
+"""The command line: this file only registers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from famcli.cli import demo, evaluate, predict, train
+from famcli.cli.console import console
+from famcli_models.errors import FamError
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+class FamGroup(TyperGroup):
+    """One exit for errors: a ``FamError`` is one line on stderr and exit 1, Ctrl-C is exit 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except FamError as error:
+            console.error(str(error))
+            raise typer.Exit(EXIT_FAILED) from error
+        except KeyboardInterrupt as interrupt:
+            console.error("interrupted")
+            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+app = typer.Typer(
+    cls=FamGroup,
+    name="fam",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        console.result(f"fam {version('famcli')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[  # noqa: ARG001  (handled by its callback)
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find the object in images with Foreground Activation Maps, trained on image labels alone.
+
+    Exit codes: 0 done, 1 an error or some inputs failed, 2 wrong usage, 130 interrupted.
+    """
+
+
+app.command("predict")(predict.predict)
+app.command("demo")(demo.demo)
+app.command("eval")(evaluate.evaluate)
+app.command("train")(train.train)

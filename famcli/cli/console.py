@@ -1,0 +1,91 @@
+"""The only printer: results to stdout, talk to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Console:
+    """Where every command writes.
+
+    Attributes:
+        quiet: Say nothing but errors.
+        as_json: Results and errors are JSON on stdout.
+    """
+
+    def __init__(self) -> None:
+        self.quiet = False
+        self.as_json = False
+
+    def result(self, text: str) -> None:
+        """A result for people or pipes: one line on stdout."""
+        sys.stdout.write(f"{text}\n")
+
+    def result_json(self, value: Any) -> None:
+        """A result as JSON on stdout."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+    def pieces(self, pieces: Iterable[str]) -> None:
+        """A long result, piece by piece, on stdout."""
+        for piece in pieces:
+            sys.stdout.write(piece)
+        sys.stdout.flush()
+
+    def say(self, text: str) -> None:
+        """A remark on stderr, unless quiet."""
+        if not self.quiet:
+            sys.stderr.write(f"{text}\n")
+
+    def warn(self, text: str) -> None:
+        """Something that went wrong while the rest went on; on stderr, always."""
+        sys.stderr.write(f"fam: {text}\n")
+
+    def error(self, text: str) -> None:
+        """Why a command ended; on stderr, and as JSON on stdout if results are JSON."""
+        sys.stderr.write(f"fam: error: {text}\n")
+        if self.as_json:
+            self.result_json({"error": text})
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """A Markdown table on stdout: readable as it is, and ready to be pasted."""
+        lines = [list(columns), *([*row] for row in rows)]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+        lines.insert(1, ["-" * width for width in widths])
+        for line in lines:
+            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            self.result(f"| {' | '.join(cells)} |")
+
+    @contextmanager
+    def progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
+        """A bar with rate and time left on stderr, if that is a terminal; gives a function to call for each step."""
+        # Imported here: the bar costs what all of --help may cost.
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.text import Text
+
+        class Rate(TextColumn):
+            def render(self, task: Any) -> Text:
+                return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(""),
+            TimeRemainingColumn(compact=True),
+            console=RichConsole(stderr=True),
+            disable=self.quiet or not sys.stderr.isatty(),
+        )
+        with bar:
+            task = bar.add_task(what, total=total, completed=done)
+            yield lambda: bar.advance(task)
+
+
+console = Console()

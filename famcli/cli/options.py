@@ -1,0 +1,40 @@
+"""Options that several commands share: one name, one help text, one meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from famcli.cli.console import console
+
+
+def _set_quiet(value: bool) -> bool:
+    console.quiet = value
+    return value
+
+
+def _set_json(value: bool) -> bool:
+    console.as_json = value
+    return value
+
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="Packaged name, checkpoint folder, or Hub id ORG/NAME[@REVISION].", metavar="MODEL"
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Threads that decode images and find boxes.")]
+AmpOption = Annotated[bool, typer.Option("--amp", help="Run the network in bfloat16.")]
+ThresholdOption = Annotated[
+    float | None, typer.Option(help="Threshold on the foreground map; the model's own (0.5) if not given.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", callback=_set_quiet)]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print a JSON summary on stdout, errors too.", callback=_set_json)
+]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]

@@ -1,0 +1,133 @@
+"""``fam predict``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from famcli.cli.console import console
+from famcli.cli.options import (
+    AmpOption,
+    BatchSizeOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    ThresholdOption,
+    WorkersOption,
+)
+from famcli.names import DEFAULT_MODEL, Format
+
+if TYPE_CHECKING:
+    from famcli.job import Summary
+
+SHOWN_FAILURES = 20
+
+
+def predict(  # noqa: PLR0913  (one parameter an option)
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Images, folders (searched recursively), globs, or - for a list on stdin."),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Results file; stdout if not given.")] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    format: Annotated[Format, typer.Option(help="Form of the results.")] = Format.coco,  # noqa: A002
+    threshold: ThresholdOption = None,
+    max_boxes: Annotated[int, typer.Option(min=1, help="Boxes per image, largest region first.")] = 1,
+    topk: Annotated[int, typer.Option(min=1, help="Classes per box, most probable first.")] = 1,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Known classes: 'folder', a file of lines IMAGE,CLASS, or one class for all images."),
+    ] = None,
+    coco_images: Annotated[
+        Path | None, typer.Option(help="COCO file to take image and category ids from, by file name and name.")
+    ] = None,
+    overlays: Annotated[Path | None, typer.Option(help="Folder for photographs with heat map, box and label.")] = None,
+    maps: Annotated[Path | None, typer.Option(help="Folder for foreground maps (.npy, float32).")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder for masks of the boxed regions (.png).")] = None,
+    scales: Annotated[str, typer.Option(help="Average over these multiples of the input size, e.g. 1,1.5.")] = "1",
+    flip: Annotated[bool, typer.Option("--flip", help="Average over the mirrored image too.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")] = False,
+    device: DeviceOption = "auto",
+    batch_size: BatchSizeOption = 16,
+    workers: WorkersOption = 2,
+    amp: AmpOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
+) -> None:
+    """Find the main object in images and write its box.
+
+    Boxes are in the pixels of the original image, EXIF orientation applied. An image that cannot be read
+    is reported and the others go on (exit code 1); an image in which nothing is found has no box.
+
+    Example: fam predict photos/ --out boxes.json --overlays overlays/
+    """
+    if out is None and (resume or as_json):
+        raise typer.BadParameter("--resume and --json need --out")  # noqa: EM101, TRY003
+    from famcli.data.listing import STDIN, list_images
+    from famcli.job import PARTIAL, SideFiles, prepare
+    from famcli.predict import Settings
+
+    side = SideFiles(overlays, maps, masks)
+    listing = list_images(inputs, sys.stdin if STDIN in inputs else (), side.folders())
+    settings = Settings(
+        threshold, max_boxes, topk, _numbers(scales), flip, batch_size, workers, amp, masks=masks is not None
+    )
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        spool_path = out.with_name(out.name + PARTIAL) if out else Path(scratch) / "stdout"
+        job = prepare(listing, spool_path, model, device, settings, side, labels, coco_images)
+        if resume:
+            job.spool.resume(listing.names)
+            console.say(f"{job.spool.done} of {len(listing.names)} images were done before")
+        try:
+            with console.progress("images", len(listing.names), job.spool.done) as step:
+                summary = job.run(step)
+        except KeyboardInterrupt:
+            if out:
+                console.say(f"finished images are kept in '{spool_path}'; the same command with --resume goes on")
+            raise
+        if out is None:
+            console.pieces(job.output(format))
+        else:
+            job.write(out, format)
+    _report(summary, out, time.monotonic() - started, as_json)
+    if summary.failures:
+        raise typer.Exit(1)
+
+
+def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool) -> None:
+    failures = summary.failures
+    for failure in failures[:SHOWN_FAILURES]:
+        console.warn(f"{failure.name}: {failure.reason}")
+    if len(failures) > SHOWN_FAILURES:
+        console.warn(f"... and {len(failures) - SHOWN_FAILURES} more")
+    rate = summary.images / seconds if seconds else 0.0
+    empty = f", {summary.empty} without a box" if summary.empty else ""
+    failed = f", {len(failures)} failed" if failures else ""
+    where = f" -> {out}" if out else ""
+    console.say(f"{summary.images} images, {summary.boxes} boxes{empty}{failed} ({rate:.1f} images/s){where}")
+    if as_json:
+        console.result_json(
+            {
+                "out": str(out),
+                "images": summary.images,
+                "boxes": summary.boxes,
+                "empty": summary.empty,
+                "failed": [{"file_name": f.name, "reason": f.reason} for f in failures],
+                "seconds": round(seconds, 3),
+            }
+        )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        msg = f"'{text}' is not a list of numbers such as 1,1.5"
+        raise typer.BadParameter(msg, param_hint="--scales") from error

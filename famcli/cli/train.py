@@ -1,0 +1,3 @@
+"""``fam train``."""
+def train() -> None:
+    """Train."""

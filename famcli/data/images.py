@@ -1,0 +1,120 @@
+"""Image files to RGB pictures, with everything that can be wrong with a file said in one sentence.
+
+The frame of every picture here is the original image with its EXIF orientation applied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from famcli_models.errors import DataError
+
+# Naming the plugins loads them here, once: Pillow's own loading on first use is not safe between threads.
+# JPEG includes MPO, the multi-picture files of many phones.
+_PLUGINS = (
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    WebPImagePlugin.WebPImageFile,
+    BmpImagePlugin.BmpImageFile,
+    BmpImagePlugin.DibImageFile,
+    TiffImagePlugin.TiffImageFile,
+)
+FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
+MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 13,377 pixels squared
+_EXIF_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded image.
+
+    Attributes:
+        image: RGB, orientation applied; smaller than the original if ``at_least`` allowed it.
+        size_hw: ``(h, w)`` of the original, orientation applied.
+    """
+
+    image: Image.Image
+    size_hw: tuple[int, int]
+
+
+def read_picture(path: Path, at_least: int | None = None) -> Picture:
+    """Decode one image file (its first frame).
+
+    Transparent pixels are shown on white, 16-bit and floating point values are scaled to 8 bits.
+
+    Args:
+        path: JPEG, PNG, WebP, BMP or TIFF, told by content and not by name.
+        at_least: Let a JPEG be decoded at a half, quarter or eighth of its size while both sides stay at
+            least this many pixels; large photographs decode several times faster.
+
+    Raises:
+        DataError: The file is absent, unreadable, empty, not an image, damaged or too large; the message is
+            the reason alone, without the path.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise DataError("the file is empty")
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise DataError(_too_large(f"{width}x{height}"))
+            if image.getexif().get(_EXIF_ORIENTATION) in _TURNED:
+                width, height = height, width
+            if at_least is not None:
+                image.draft("RGB", (at_least, at_least))
+            upright = ImageOps.exif_transpose(image)
+            return Picture(_to_rgb(upright), (height, width))
+    except FileNotFoundError as error:
+        raise DataError("no such file") from error
+    except PermissionError as error:
+        raise DataError("no permission to read it") from error
+    except IsADirectoryError as error:
+        raise DataError("it is a folder, not an image") from error
+    except UnidentifiedImageError as error:
+        raise DataError("not a JPEG, PNG, WebP, BMP or TIFF image") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(_too_large("its header")) from error
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError, TypeError) as error:
+        # Pillow's decoders raise all of these on damaged files.
+        raise DataError(f"damaged image ({str(error) or type(error).__name__})") from error
+
+
+def _too_large(what: str) -> str:
+    return f"too large ({what}; at most {MAX_PIXELS / 1e6:.0f} million pixels); make it smaller first"
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode to RGB; alpha on white, deep values scaled."""
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(values: np.ndarray) -> np.ndarray:
+    """Deep gray values to uint8: floats up to 1 by 255, others by the range of 8 or 16 bits that holds them."""
+    values = np.nan_to_num(values.astype(np.float64))
+    top = values.max(initial=0)
+    full = 1 if top <= 1 and not np.all(values == np.round(values)) else 255 if top <= 255 else max(65535, top)
+    return (values.clip(0) * (255 / full)).round().astype(np.uint8)

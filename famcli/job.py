@@ -1,0 +1,239 @@
+"""One whole prediction run: images in, one results file and side files out, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from famcli import tables
+from famcli.coco import CocoIds, dataset_json, results_json
+from famcli.data.images import read_picture
+from famcli.data.listing import Listing
+from famcli.hub import find_model
+from famcli.labels import read_labels
+from famcli.names import Format
+from famcli.overlays import draw
+from famcli.predict import Failure, Item, Prediction, Predictor, Settings
+from famcli.records import Spool, to_record
+from famcli_models.checkpoint import WEIGHTS_FILE, sha256_file, write_atomic
+from famcli_models.errors import DataError
+from famcli_models.fam import FAM
+
+OVERLAY_SIDE = 1600  # overlays of larger photographs are shrunk to this, in pixels
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True, slots=True)
+class SideFiles:
+    """Folders for one extra file an image, named after the image with a suffix added; ``None`` writes none.
+
+    Attributes:
+        overlays: ``<name>.overlay.jpg``: heat map, boxes and label on the photograph.
+        maps: ``<name>.npy``: M ``(H, W)`` float32 at feature resolution.
+        masks: ``<name>.mask.png``: 255 on the pixels of the regions, in the original image's size.
+    """
+
+    overlays: Path | None = None
+    maps: Path | None = None
+    masks: Path | None = None
+
+    def folders(self) -> list[Path]:
+        """The folders that will be written to."""
+        return [f for f in (self.overlays, self.maps, self.masks) if f is not None]
+
+    def write(self, item: Item, prediction: Prediction) -> None:
+        """Write the files of one image; each appears whole or not at all.
+
+        Raises:
+            OSError: A file cannot be written.
+            DataError: The photograph cannot be read again.
+        """
+        name = item.name.lstrip("/")
+        if self.maps is not None:
+            write_atomic(self.maps / f"{name}.npy", lambda path: _save_npy(path, prediction.M))
+        if self.masks is not None and prediction.mask is not None:
+            mask = prediction.mask.astype(np.uint8) * 255
+            write_atomic(self.masks / f"{name}.mask.png", lambda path: _encode(path, ".png", mask))
+        if self.overlays is not None:
+            photo = read_picture(item.source, at_least=OVERLAY_SIDE).image
+            photo.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
+            picture = draw(np.asarray(photo), prediction)
+            target = self.overlays / f"{name}.overlay.jpg"
+            write_atomic(target, lambda path: _encode(path, ".jpg", picture[..., ::-1]))
+
+
+def _save_npy(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _encode(path: Path, suffix: str, image: np.ndarray) -> None:
+    good, data = cv2.imencode(suffix, image)
+    if not good:
+        msg = f"cannot encode {path.name}"
+        raise OSError(msg)
+    path.write_bytes(data.tobytes())
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        images: Images predicted, without the failures.
+        boxes: Boxes found.
+        empty: Images in which no pixel passed the threshold.
+        failures: Images that could not be read or written for, with the reason.
+    """
+
+    images: int = 0
+    boxes: int = 0
+    empty: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+    def count(self, record: Mapping[str, Any]) -> None:
+        """Add one record."""
+        if "error" in record:
+            self.failures.append(Failure(record["file_name"], record["error"]))
+            return
+        self.images += 1
+        self.boxes += len(record["boxes"])
+        self.empty += not record["boxes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A prediction run.
+
+    Attributes:
+        predictor: The model and its settings.
+        listing: The images.
+        spool: Where finished images are kept until the run is whole.
+        ids: Numbers of images and categories.
+        info: COCO's ``info``.
+        side: Extra files.
+        labels: Class index by image name (GT-known mode).
+    """
+
+    predictor: Predictor
+    listing: Listing
+    spool: Spool
+    ids: CocoIds
+    info: Mapping[str, Any]
+    side: SideFiles = SideFiles()
+    labels: Mapping[str, int] | None = None
+
+    def run(self, on_image: Callable[[], None] = lambda: None) -> Summary:
+        """Predict every image that is not in the spool yet.
+
+        An interruption leaves the spool as it is, with every image that was finished.
+
+        Args:
+            on_image: Called after each image.
+        """
+        summary = Summary()
+        for record in self.spool.records() if self.spool.done else ():
+            summary.count(record)
+        todo = self.listing.names[self.spool.done :]
+        then = self.side.write if self.side.folders() else None
+        with self.spool as spool:
+            # Images without a number or a label are failures of their own: the others go on, in order.
+            results = self.predictor.stream((self._item(n) for n in todo if not self._refusal(n)), then)
+            for name in todo:
+                reason = self._refusal(name)
+                record = to_record(Failure(name, reason) if reason else next(results))
+                spool.append(record)
+                summary.count(record)
+                on_image()
+        return summary
+
+    def _refusal(self, name: str) -> str | None:
+        if name not in self.ids.images:
+            return "not among the images of the --coco-images file"
+        if self.labels is not None and name not in self.labels:
+            return "no label was given for it"
+        return None
+
+    def _item(self, name: str) -> Item:
+        return Item(name, self.listing.path(name), self.labels[name] if self.labels is not None else None)
+
+    def output(self, kind: Format) -> Iterator[str]:
+        """The results file, piece by piece."""
+        if kind is Format.coco:
+            return dataset_json(self.spool.records, self.ids, self.info)
+        if kind is Format.coco_results:
+            return results_json(self.spool.records, self.ids)
+        if kind is Format.csv:
+            return tables.csv_lines(self.spool.records())
+        return tables.json_lines(self.spool.records())
+
+    def write(self, path: Path, kind: Format = Format.coco) -> None:
+        """Write the results file whole and drop the spool.
+
+        Raises:
+            DataError: The file cannot be written; the spool is kept.
+        """
+
+        def fill(temporary: Path) -> None:
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(self.output(kind))
+
+        try:
+            write_atomic(path, fill)
+        except OSError as error:
+            msg = f"cannot write '{path}': {error.strerror or error}"
+            raise DataError(msg) from error
+        self.spool.remove()
+
+
+def prepare(
+    listing: Listing,
+    spool: Path,
+    model: str,
+    device: str = "auto",
+    settings: Settings | None = None,
+    side: SideFiles | None = None,
+    labels: str | None = None,
+    coco_images: Path | None = None,
+) -> Job:
+    """Load a model and tie a run together.
+
+    Args:
+        listing: The images.
+        spool: File for finished images.
+        model: See :func:`famcli.hub.find_model`.
+        device: See :func:`famcli.predict.pick_device`.
+        settings: How maps become boxes.
+        side: Extra files.
+        labels: See :func:`famcli.labels.read_labels`.
+        coco_images: A COCO file to take ids from.
+    """
+    settings, side = settings or Settings(), side or SideFiles()
+    folder = find_model(model)
+    predictor = Predictor(FAM.from_pretrained(folder), device, settings)
+    names = predictor.class_names
+    digest = sha256_file(folder / WEIGHTS_FILE)
+    info = {
+        "description": "Boxes by Foreground Activation Maps (weakly supervised object localization)",
+        "version": f"fam {version('famcli')}",
+        "model": model,
+        "model_sha256": digest,
+        "threshold": predictor.tau,
+    }
+    same = {name: value for name, value in asdict(settings).items() if name not in ("batch_size", "workers")}
+    header = {
+        **same,
+        "model_sha256": digest,
+        "labels": labels,
+        "coco_images": str(coco_images) if coco_images else None,
+        "side": [str(folder) for folder in side.folders()],
+    }
+    ids = CocoIds.from_file(coco_images, names) if coco_images else CocoIds.numbered(listing.names, names)
+    known = read_labels(labels, listing.names, names) if labels else None
+    return Job(predictor, listing, Spool(spool, header), ids, info, side, known)

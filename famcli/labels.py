@@ -1,0 +1,64 @@
+"""Given class labels (GT-known mode): what ``--labels`` says, as a class index for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from famcli_models.errors import DataError, UnknownNameError
+
+BY_FOLDER = "folder"
+
+
+def find_class(text: str, class_names: Sequence[str]) -> int:
+    """Class index of a name, up to case, or of a number in range.
+
+    Raises:
+        UnknownNameError: It is neither.
+    """
+    lowered = [name.lower() for name in class_names]
+    if text.lower() in lowered:
+        return lowered.index(text.lower())
+    if text.isdigit() and int(text) < len(class_names):
+        return int(text)
+    hint = f"or give a number from 0 to {len(class_names) - 1}"
+    raise UnknownNameError("class", text, class_names, hint)
+
+
+def read_labels(value: str, names: Sequence[str], class_names: Sequence[str]) -> dict[str, int]:
+    """Labels of images.
+
+    Args:
+        value: ``folder``: the name of each image's folder; the path of a file with lines ``image,class``,
+            images named as in the output; or one class for all images.
+        names: The images.
+        class_names: The model's classes.
+
+    Returns:
+        Class index by image name; images that a file does not name are absent.
+
+    Raises:
+        UnknownNameError: A class that the model does not have.
+        DataError: The file cannot be read.
+    """
+    if value == BY_FOLDER:
+        folders = {name: PurePosixPath(name).parent.name for name in names}
+        classes = {folder: find_class(folder, class_names) for folder in set(folders.values())}
+        return {name: classes[folder] for name, folder in folders.items()}
+    path = Path(value)
+    if not path.is_file():
+        return dict.fromkeys(names, find_class(value, class_names))
+    labels = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"cannot read labels '{path}': {error}"
+        raise DataError(msg) from error
+    for number, line in enumerate(lines, 1):
+        name, comma, label = line.rpartition(",")
+        if line.strip() and not comma:
+            msg = f"{path}, line {number}: expected 'image,class', got '{line}'"
+            raise DataError(msg)
+        if comma:
+            labels[name.strip()] = find_class(label.strip(), class_names)
+    return labels

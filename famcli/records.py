@@ -1,0 +1,123 @@
+"""A prediction as one JSON line, and the file of such lines that makes a long run resumable.
+
+A record is ``{"file_name", "width", "height", "classes", "boxes"}``, or ``{"file_name", "error"}`` for an
+image that could not be read. Boxes are ``xyxy`` in the original image's pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from famcli.predict import Failure, Prediction
+from famcli_models.errors import DataError
+
+Record = dict[str, Any]
+
+
+def to_record(result: Prediction | Failure) -> Record:
+    """The JSON-able form of a result; every box carries one score for each of the classes."""
+    if isinstance(result, Failure):
+        return {"file_name": result.name, "error": result.reason}
+    height, width = result.size_hw
+    return {
+        "file_name": result.name,
+        "width": width,
+        "height": height,
+        "classes": [
+            {"index": c.index, "name": c.name, "probability": round(c.probability, 6)} for c in result.classes
+        ],
+        "boxes": [
+            {
+                "xyxy": list(region.xyxy),
+                "area": region.area,
+                "foreground": round(region.foreground, 6),
+                "scores": [round(result.score(region, c), 6) for c in result.classes],
+            }
+            for region in result.regions
+        ],
+    }
+
+
+class Spool:
+    """Records on disk, one a line, after a header line that says what run they are of.
+
+    The lines are always a prefix of the run's sorted list of images, so that going on means counting them.
+
+    Args:
+        path: The file; it is created when the spool is entered.
+        header: Everything that has to be the same for a run to be continued.
+
+    Attributes:
+        done: Records that were there when the spool was opened.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self.path = path
+        self.header = json.loads(json.dumps(header))
+        self.done = 0
+        self._file: IO[str] | None = None
+
+    def resume(self, names: Sequence[str]) -> None:
+        """Take up an interrupted run; a last line cut short by the interruption is dropped.
+
+        Args:
+            names: The sorted images of this run.
+
+        Raises:
+            DataError: The file is absent, or is of a run with other options or other images.
+        """
+        again = "start again without --resume"
+        if not self.path.is_file():
+            msg = f"nothing to resume: '{self.path}' does not exist; {again}"
+            raise DataError(msg)
+        with self.path.open("r+b") as file:
+            lines = file.read().split(b"\n")[:-1]
+            header, records = (json.loads(lines[0]), lines[1:]) if lines else ({}, [])
+            if header != self.header:
+                changed = sorted(k for k in self.header if header.get(k) != self.header[k])
+                msg = f"'{self.path}' is of a run with other options ({', '.join(changed) or 'header'}); {again}"
+                raise DataError(msg)
+            if [json.loads(r)["file_name"] for r in records] != list(names[: len(records)]):
+                msg = f"the images have changed since '{self.path}' was written; {again}"
+                raise DataError(msg)
+            file.truncate(sum(len(line) + 1 for line in lines))
+        self.done = len(records)
+
+    def __enter__(self) -> Spool:
+        """Open for appending; a spool that was not resumed begins anew."""
+        if not self.done:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(self.header) + "\n", encoding="utf-8")
+        self._file = self.path.open("a", encoding="utf-8", newline="\n")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file; it stays on disk until it is removed."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def append(self, record: Record) -> None:
+        """Add a record and hand it to the operating system."""
+        if self._file is None:
+            msg = "the spool is not open"
+            raise RuntimeError(msg)
+        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def records(self) -> Iterator[Record]:
+        """All records from the beginning, one at a time."""
+        with self.path.open(encoding="utf-8") as file:
+            next(file, None)  # the header
+            for line in file:
+                yield json.loads(line)
+
+    def remove(self) -> None:
+        """Delete the file."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,43 @@
+"""Foreground Activation Maps: the model, its losses and its checkpoints.
+
+Names are resolved on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from famcli_models.backbones import BACKBONES as BACKBONES
+    from famcli_models.checkpoint import packaged as packaged
+    from famcli_models.errors import FamError as FamError
+    from famcli_models.fam import FAM as FAM
+    from famcli_models.fam import FAMConfig as FAMConfig
+    from famcli_models.fam import FAMOutput as FAMOutput
+    from famcli_models.localization import localize as localize
+    from famcli_models.losses import fam_loss as fam_loss
+
+_HOMES = {
+    "BACKBONES": "backbones",
+    "FAM": "fam",
+    "FAMConfig": "fam",
+    "FAMOutput": "fam",
+    "FamError": "errors",
+    "fam_loss": "losses",
+    "localize": "localization",
+    "packaged": "checkpoint",
+}
+
+__all__ = ["BACKBONES", "FAM", "FAMConfig", "FAMOutput", "FamError", "fam_loss", "localize", "packaged"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        msg = f"module '{__name__}' has no attribute '{name}'"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

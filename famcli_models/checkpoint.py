@@ -1,0 +1,169 @@
+"""A checkpoint on disk: a folder with ``config.json`` and ``model.safetensors``.
+
+This file knows folders, JSON and tensors, and nothing about the network; :class:`famcli_models.FAM`
+turns a :class:`Checkpoint` into a model. No pickle is ever read or written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from famcli_models.errors import UnknownNameError, WeightsError
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+FORMAT = "fam-checkpoint"
+FORMAT_VERSION = 1
+MAX_CONFIG_BYTES = 16 * 2**20  # a config with 100,000 long class names is still below this
+PACKAGED_DIR = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a checkpoint folder holds.
+
+    Attributes:
+        config: The fields of ``FAMConfig``.
+        class_names: One name a class, in the order of the logits.
+        provenance: What the weights came from: data, command, versions, measured numbers.
+        tensors: The state of the model by name; floating point tensors are float16 or float32.
+    """
+
+    config: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    tensors: Mapping[str, Tensor] = field(repr=False)
+
+
+def packaged() -> dict[str, Path]:
+    """Checkpoints that are installed with the package: name to folder."""
+    return {p.parent.name: p.parent for p in sorted(PACKAGED_DIR.glob(f"*/{CONFIG_FILE}"))}
+
+
+def resolve(name_or_path: str | os.PathLike[str]) -> Path:
+    """Folder of a packaged checkpoint or of a checkpoint on disk.
+
+    Args:
+        name_or_path: A name in :func:`packaged`, or the path of a checkpoint folder.
+
+    Raises:
+        UnknownNameError: It is neither.
+        WeightsError: The folder exists but is not a checkpoint.
+    """
+    known = packaged()
+    if str(name_or_path) in known:
+        return known[str(name_or_path)]
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        raise UnknownNameError("model", str(name_or_path), known, "or give the path of a checkpoint folder")
+    missing = [f for f in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / f).is_file()]
+    if missing:
+        msg = f"'{folder}' is not a FAM checkpoint: {' and '.join(missing)} missing"
+        raise WeightsError(msg)
+    return folder
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it, so that no half file is ever seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)  # mkstemp's 0600 would hide a shared result from colleagues
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Parsed ``config.json`` of a checkpoint folder.
+
+    Raises:
+        WeightsError: The file is absent, too large, not JSON, or of another format or version.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            msg = f"{path} is larger than {MAX_CONFIG_BYTES >> 20} MiB, which no FAM checkpoint needs"
+            raise WeightsError(msg)
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        msg = f"cannot read {path}: {error}"
+        raise WeightsError(msg) from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        msg = f"{path} is not a FAM checkpoint: 'format' is not '{FORMAT}'"
+        raise WeightsError(msg)
+    if config.get("format_version") != FORMAT_VERSION:
+        msg = f"{path} has format_version {config.get('format_version')!r}; this version of fam reads {FORMAT_VERSION}"
+        raise WeightsError(msg)
+    return config
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint folder.
+
+    Raises:
+        WeightsError: A file is missing, damaged or of another format, or a tensor is not fp16, fp32 or integer.
+    """
+    config = read_config(folder)
+    names = config.get("class_names")
+    if (
+        not isinstance(config.get("model"), dict)
+        or not isinstance(names, list)
+        or not all(isinstance(n, str) for n in names)
+    ):
+        msg = f"{folder / CONFIG_FILE} needs 'model' (an object) and 'class_names' (a list of names)"
+        raise WeightsError(msg)
+    try:
+        tensors = load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        msg = f"cannot read {folder / WEIGHTS_FILE}: {error}"
+        raise WeightsError(msg) from error
+    allowed = {torch.float16, torch.float32, torch.int64}
+    odd = sorted(f"{k} is {t.dtype}" for k, t in tensors.items() if t.dtype not in allowed)
+    if odd:
+        msg = f"{folder / WEIGHTS_FILE} holds types other than float16, float32 and int64: {odd[0]}"
+        raise WeightsError(msg)
+    return Checkpoint(config["model"], tuple(names), config.get("provenance") or {}, tensors)
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint folder; the weights first, so that a folder with a new config is complete."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    config = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": dict(checkpoint.config),
+        "class_names": list(checkpoint.class_names),
+        "provenance": dict(checkpoint.provenance),
+    }
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    write_atomic(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    write_atomic(folder / CONFIG_FILE, lambda path: _write_text(path, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

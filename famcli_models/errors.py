@@ -1,0 +1,57 @@
+"""The errors a caller may catch, as a tree.
+
+::
+
+    FamError                 anything wrong that a user can put right
+    ├── ConfigError          a configuration value or file is not allowed (also a ValueError)
+    ├── DataError            an image, a list or a dataset cannot be used
+    ├── ShapeError           a tensor or array has the wrong shape (also a ValueError)
+    ├── UnknownNameError     a name is in no table
+    └── WeightsError         a weights file or checkpoint cannot be used
+
+Every message says what was given, what is allowed, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FamError(Exception):
+    """Base of every error that this project raises on purpose; the command line prints it and exits 1."""
+
+
+class ConfigError(FamError, ValueError):
+    """A configuration value or file is not allowed."""
+
+
+class DataError(FamError):
+    """An image, a list of images or a dataset cannot be used."""
+
+
+class ShapeError(FamError, ValueError):
+    """A tensor or array has the wrong shape."""
+
+
+class UnknownNameError(FamError):
+    """A name that is in no table.
+
+    Args:
+        kind: What was looked for, for example ``"backbone"``.
+        name: What was given.
+        known: The names that would have worked.
+        hint: A sentence to add, saying what else is possible.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.6)
+        shown = [n for n in names if n.lower() in near] or names[:12]
+        word = "did you mean" if near else "known"
+        text = f"unknown {kind} '{name}' ({word}: {', '.join(shown) or 'none'})"
+        super().__init__(f"{text}; {hint}" if hint else text)
+
+
+class WeightsError(FamError):
+    """A weights file or a checkpoint folder cannot be used."""

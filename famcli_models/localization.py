@@ -1,0 +1,113 @@
+"""Foreground map to boxes: upsample, threshold, largest connected component (section 3.3).
+
+This is the only place where a map is resized. The rules, all of them:
+
+* **M** is upsampled with bilinear interpolation (pixel centres aligned, as ``align_corners=False``)
+  to the original image.
+* A pixel is foreground when its value is *greater than* τ; a map that is τ everywhere is empty.
+* Components are 8-connected and ordered by their number of pixels; ties go to the one met first
+  when the image is read row by row.
+* The box of a component is the half-open box of its pixels, in the frame of the map's image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from famcli_models.errors import ConfigError, ShapeError
+
+CONNECTIVITY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One connected foreground region.
+
+    Attributes:
+        xyxy: Half-open box in pixels of the original image.
+        area: Number of foreground pixels in the region.
+        foreground: Mean of the upsampled **M** over the region's pixels, in (τ, 1].
+    """
+
+    xyxy: tuple[float, float, float, float]
+    area: int
+    foreground: float
+
+
+@dataclass(frozen=True, slots=True)
+class Localization:
+    """What was found in one map.
+
+    Attributes:
+        regions: Largest first, at most as many as asked for; empty when no pixel passes τ.
+        mask: ``(h, w)`` bool in the original image's frame: the pixels of ``regions``; ``None`` unless asked for.
+    """
+
+    regions: tuple[Region, ...]
+    mask: npt.NDArray[np.bool_] | None = None
+
+
+def upsample(M: npt.ArrayLike, size_hw: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Bilinear upsampling of one map to an image's size.
+
+    Args:
+        M: ``(h, w)`` map in [0, 1] at feature resolution.
+        size_hw: ``(H, W)`` of the image.
+
+    Returns:
+        ``(H, W)`` float32.
+
+    Raises:
+        ShapeError: ``M`` is not a non-empty two-dimensional array.
+    """
+    array = np.ascontiguousarray(M, dtype=np.float32)
+    if array.ndim != 2 or array.size == 0:
+        msg = f"a foreground map has shape (h, w), not {array.shape}"
+        raise ShapeError(msg)
+    height, width = size_hw
+    return np.asarray(cv2.resize(array, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+def localize(
+    M: npt.ArrayLike,
+    size_hw: tuple[int, int],
+    tau: float = 0.5,
+    max_boxes: int = 1,
+    with_mask: bool = False,
+) -> Localization:
+    """Boxes of the largest foreground regions of one map.
+
+    Args:
+        M: ``(h, w)`` foreground map in [0, 1].
+        size_hw: ``(H, W)`` of the original image; the boxes are in its pixels.
+        tau: Threshold τ in [0, 1).
+        max_boxes: At most this many regions, largest first.
+        with_mask: Also return the pixels of those regions.
+
+    Raises:
+        ConfigError: ``tau`` or ``max_boxes`` is out of range.
+        ShapeError: ``M`` is not two-dimensional.
+    """
+    if not 0 <= tau < 1:
+        msg = f"threshold {tau} is not in [0, 1)"
+        raise ConfigError(msg)
+    if max_boxes < 1:
+        msg = f"max_boxes is {max_boxes}; it must be at least 1"
+        raise ConfigError(msg)
+    full = upsample(np.nan_to_num(np.asarray(M, dtype=np.float32), nan=0.0), size_hw)
+    binary = np.asarray(full > tau, dtype=np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=CONNECTIVITY)
+    # Label 0 is the background; a stable sort keeps OpenCV's reading order among equal areas.
+    order = 1 + np.argsort(-stats[1:count, cv2.CC_STAT_AREA], kind="stable")[:max_boxes]
+    regions = []
+    for label in order.tolist():
+        x, y, w, h, area = (int(v) for v in stats[label])
+        window = np.s_[y : y + h, x : x + w]
+        foreground = float(full[window][labels[window] == label].mean())
+        regions.append(Region((float(x), float(y), float(x + w), float(y + h)), area, foreground))
+    mask = np.isin(labels, order) if with_mask else None
+    return Localization(tuple(regions), mask)
