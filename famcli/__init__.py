@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from famcli.evaluate import evaluate as evaluate
     from famcli.predict import ClassScore as ClassScore
     from famcli.predict import Failure as Failure
     from famcli.predict import Item as Item
@@ -17,15 +16,14 @@ if TYPE_CHECKING:
     from famcli.predict import Predictor as Predictor
     from famcli.predict import Settings as Settings
 
-__all__ = ["ClassScore", "Failure", "Item", "Prediction", "Predictor", "Settings", "evaluate"]
-_HOMES = {name: "evaluate" if name == "evaluate" else "predict" for name in __all__}
+__all__ = ["ClassScore", "Failure", "Item", "Prediction", "Predictor", "Settings"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         msg = f"module '{__name__}' has no attribute '{name}'"
         raise AttributeError(msg)
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.predict"), name)
 
 
 def __dir__() -> list[str]:
