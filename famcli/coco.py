@@ -58,7 +58,9 @@ class CocoIds:
             images = {str(image["file_name"]): int(image["id"]) for image in data["images"]}
             names = {int(c["id"]): str(c["name"]) for c in data["categories"]}
         except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-            msg = f"'{path}' is not a COCO dataset file ({type(error).__name__}: {error}); it needs images and categories"
+            msg = (
+                f"'{path}' is not a COCO dataset file ({type(error).__name__}: {error}); it needs images and categories"
+            )
             raise DataError(msg) from error
         if len(names) == 1:
             only = next(iter(names))

@@ -169,7 +169,7 @@ def _row(method: str, tau: float | None, tau_from: str, ious: np.ndarray, ranks:
         return round(100 * float(mask.mean()), 2)
 
     top1 = ranks.numpy() < 1 if ranks is not None else None
-    top5 = ranks.numpy() < 5 if ranks is not None else None  # noqa: PLR2004
+    top5 = ranks.numpy() < 5 if ranks is not None else None
     return Row(
         method=method,
         tau=tau,

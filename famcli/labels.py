@@ -22,7 +22,7 @@ def find_class(text: str, class_names: Sequence[str]) -> int:
     if text.isdigit() and int(text) < len(class_names):
         return int(text)
     hint = f"or give a number from 0 to {len(class_names) - 1}"
-    raise UnknownNameError("class", text, class_names, hint)
+    raise UnknownNameError("class", text, class_names, hint)  # noqa: EM101  (a kind, not a message)
 
 
 def read_labels(value: str, names: Sequence[str], class_names: Sequence[str]) -> dict[str, int]:

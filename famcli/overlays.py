@@ -50,4 +50,3 @@ def _label(canvas: np.ndarray, text: str, corner: tuple[int, int], line: int) ->
     cv2.rectangle(canvas, (x, y - height - base - line), (x + width + 2 * line, y), BOX_COLOUR, -1)
     at = (x + line, y - base)
     cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (20, 20, 20), max(1, line // 2), cv2.LINE_AA)
-

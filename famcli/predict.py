@@ -23,6 +23,7 @@ from famcli.data.images import Picture, read_picture
 from famcli.data.transforms import Normalize, squash
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.fam import FAM
+from famcli_models.fusion import fold_norms
 from famcli_models.localization import Region, localize
 
 DECODE_MARGIN = 2  # JPEGs may be decoded small while both sides keep this many times the input size
@@ -162,6 +163,7 @@ class Predictor:
         self.settings = settings or Settings()
         self.device = pick_device(device)
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.backbone = fold_norms(model.backbone)
         self.config = model.config
         self.class_names = model.class_names
         self.tau = self.config.tau if self.settings.tau is None else self.settings.tau
@@ -280,7 +282,7 @@ class Predictor:
                 batch = self._normalize([image[side] for image in views], self.device)
                 for mirrored in (False, True) if self.settings.flip else (False,):
                     with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
-                        out = self.model(batch.flip(3) if mirrored else batch)
+                        out = self.model.head(self.backbone(batch.flip(3) if mirrored else batch))
                     M = out.M.float()
                     maps.append(M.flip(3) if mirrored else M)
                     probabilities.append(out.logits.float().softmax(dim=1))

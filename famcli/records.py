@@ -27,9 +27,7 @@ def to_record(result: Prediction | Failure) -> Record:
         "file_name": result.name,
         "width": width,
         "height": height,
-        "classes": [
-            {"index": c.index, "name": c.name, "probability": round(c.probability, 6)} for c in result.classes
-        ],
+        "classes": [{"index": c.index, "name": c.name, "probability": round(c.probability, 6)} for c in result.classes],
         "boxes": [
             {
                 "xyxy": list(region.xyxy),

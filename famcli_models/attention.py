@@ -154,9 +154,7 @@ class PartAwareAttention(nn.Module):
         importance: Learn t (Table 3); otherwise every part weighs 1/K.
     """
 
-    def __init__(
-        self, channels: int, num_parts: int = 5, pooling: str = "foreground", importance: bool = True
-    ) -> None:
+    def __init__(self, channels: int, num_parts: int = 5, pooling: str = "foreground", importance: bool = True) -> None:
         super().__init__()
         self.num_parts = num_parts
         self.pooling = pooling
@@ -166,7 +164,7 @@ class PartAwareAttention(nn.Module):
 
     def forward(self, X: Tensor, M: Tensor) -> Parts:
         """Parts of a batch: X ``(B, C, H, W)`` and M ``(B, 1, H, W)`` to :class:`Parts`."""
-        B, C, H, W = X.shape
+        B, _, H, W = X.shape
         X_fg = X * M  # eq. (5)
         A = self.discovery(X_fg).sigmoid()  # (B, K, H, W), eq. (6)
         pooled = X if self.pooling == "features" else X_fg

@@ -140,7 +140,8 @@ def _create(name: str, stride: int, same_padding: bool) -> Any:
     row = BACKBONES.get(name)
     timm_name = row.timm_name if row else name
     if row is None and not timm.is_model(timm_name):
-        raise UnknownNameError("backbone", name, BACKBONES, "or give the name of a timm model")
+        hint = "or give the name of a timm model"
+        raise UnknownNameError("backbone", name, BACKBONES, hint)  # noqa: EM101  (a kind, not a message)
     kwargs: dict[str, Any] = {"pad_type": "same"} if same_padding else {}
     if row is None or row.dilates:
         kwargs["output_stride"] = stride
@@ -165,7 +166,7 @@ def _create(name: str, stride: int, same_padding: bool) -> Any:
 
 
 def _features(timm_name: str, index: int | None, kwargs: Mapping[str, Any]) -> Any:
-    chosen = {} if index is None else {"out_indices": (index,)}
+    chosen: dict[str, Any] = {} if index is None else {"out_indices": (index,)}
     return timm.create_model(timm_name, pretrained=False, features_only=True, **chosen, **kwargs)
 
 
@@ -213,9 +214,10 @@ def read_backbone_weights(backbone: str, source: str) -> BackboneWeights:
         WeightsError: The file cannot be fetched or read.
     """
     row = BACKBONES.get(backbone)
-    cfg = timm.get_pretrained_cfg(row.hub_id.removeprefix("timm/") if row else backbone)
+    cfg: Any = timm.get_pretrained_cfg(row.hub_id.removeprefix("timm/") if row else backbone)
     if cfg is None and row is None:
-        raise UnknownNameError("backbone", backbone, BACKBONES, "or give the name of a timm model")
+        hint = "or give the name of a timm model"
+        raise UnknownNameError("backbone", backbone, BACKBONES, hint)  # noqa: EM101  (a kind, not a message)
     hub_id = row.hub_id if row else getattr(cfg, "hf_hub_id", None)
     path = _download(backbone, hub_id) if source == "imagenet" else Path(source)
     tensors, metadata = _read(path)

@@ -8,8 +8,6 @@ orientation applied. All functions are pure, take ``(N, 4)`` arrays and return `
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -86,7 +84,7 @@ def rescale_boxes(boxes: npt.ArrayLike, from_hw: tuple[int, int], to_hw: tuple[i
         to_hw: ``(h, w)`` of the frame wanted.
     """
     (fh, fw), (th, tw) = from_hw, to_hw
-    scale: Any = np.array([tw / fw, th / fh, tw / fw, th / fh])
+    scale: FloatArray = np.array([tw / fw, th / fh, tw / fw, th / fh])
     return as_boxes(boxes) * scale
 
 

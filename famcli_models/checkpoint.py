@@ -67,7 +67,8 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         return known[str(name_or_path)]
     folder = Path(name_or_path)
     if not folder.is_dir():
-        raise UnknownNameError("model", str(name_or_path), known, "or give the path of a checkpoint folder")
+        hint = "or give the path of a checkpoint folder"
+        raise UnknownNameError("model", str(name_or_path), known, hint)  # noqa: EM101  (a kind, not a message)
     missing = [f for f in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / f).is_file()]
     if missing:
         msg = f"'{folder}' is not a FAM checkpoint: {' and '.join(missing)} missing"

@@ -231,7 +231,8 @@ class FAM(nn.Module):
         Raises:
             ShapeError: ``images`` is not a batch of three-channel images.
         """
-        if images.ndim != 4 or (not torch.jit.is_tracing() and images.shape[1] != 3):
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if images.ndim != 4 or (not tracing and images.shape[1] != 3):
             msg = f"images have shape {tuple(images.shape)}; expected (B, 3, h, w)"
             raise ShapeError(msg)
         return self.head(self.features(images))

@@ -1,0 +1,1 @@
+"""The ``fam`` command: one file for each command word."""

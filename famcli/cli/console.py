@@ -63,8 +63,8 @@ class Console:
             self.result(f"| {' | '.join(cells)} |")
 
     @contextmanager
-    def progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
-        """A bar with rate and time left on stderr, if that is a terminal; gives a function to call for each step."""
+    def progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+        """A bar with rate and time left on stderr, if that is a terminal; gives a function to call after each image."""
         # Imported here: the bar costs what all of --help may cost.
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -85,7 +85,7 @@ class Console:
         )
         with bar:
             task = bar.add_task(what, total=total, completed=done)
-            yield lambda: bar.advance(task)
+            yield lambda n=1: bar.advance(task, n)
 
 
 console = Console()

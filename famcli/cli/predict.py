@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 20
 
 
-def predict(  # noqa: PLR0913  (one parameter an option)
+def predict(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Images, folders (searched recursively), globs, or - for a list on stdin."),
+        typer.Argument(
+            metavar="INPUT...", help="Images, folders (searched recursively), globs, or - for a list on stdin."
+        ),
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Results file; stdout if not given.")] = None,
     model: ModelOption = DEFAULT_MODEL,
@@ -52,7 +54,9 @@ def predict(  # noqa: PLR0913  (one parameter an option)
     masks: Annotated[Path | None, typer.Option(help="Folder for masks of the boxed regions (.png).")] = None,
     scales: Annotated[str, typer.Option(help="Average over these multiples of the input size, e.g. 1,1.5.")] = "1",
     flip: Annotated[bool, typer.Option("--flip", help="Average over the mirrored image too.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")
+    ] = False,
     device: DeviceOption = "auto",
     batch_size: BatchSizeOption = 16,
     workers: WorkersOption = 2,

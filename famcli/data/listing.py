@@ -77,9 +77,7 @@ def list_images(inputs: Sequence[str], stdin: Iterable[str] = (), exclude: Seque
 
 def _walk(top: str, skipped: set[str]) -> Iterable[str]:
     for folder, subfolders, names in os.walk(top, followlinks=False):
-        subfolders[:] = [
-            s for s in subfolders if not s.startswith(".") and os.path.join(folder, s) not in skipped
-        ]
+        subfolders[:] = [s for s in subfolders if not s.startswith(".") and os.path.join(folder, s) not in skipped]
         for name in names:
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
                 yield os.path.join(folder, name)

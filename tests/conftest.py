@@ -1,0 +1,131 @@
+"""A tiny FAM, its checkpoint folder, and small pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+CLASSES = ("cat", "dog", "cup", "rocket", "person")
+SIZE = 64
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_threads() -> Iterator[None]:
+    """Small tensors are slower on many threads, and the machine is shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, 2))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test starts from the same random state."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Any]:
+    """A function that builds a seeded FAM on an 82,000-parameter timm network; its maps spread around 0.5."""
+    from famcli_models.fam import FAM, FAMConfig
+
+    def make(seed: int = 0, **overrides: Any) -> FAM:
+        fields = {"backbone": "test_efficientnet", "num_classes": len(CLASSES), "size": SIZE, **overrides}
+        state = torch.get_rng_state()
+        torch.manual_seed(seed)
+        model = FAM(FAMConfig(**fields), CLASSES if fields["num_classes"] == len(CLASSES) else None)
+        if fields.get("memory", True):
+            with torch.no_grad():
+                model.object_attention.values.mul_(300)  # random features are small: spread M
+        torch.set_rng_state(state)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def model(make_model: Callable[..., Any]) -> Any:
+    """A fresh tiny FAM in evaluation mode."""
+    return make_model().eval()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., Any]) -> Path:
+    """Folder of a tiny checkpoint."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    make_model().save_pretrained(folder)
+    return folder
+
+
+def _picture(height: int = 40, width: int = 60, seed: int = 0) -> np.ndarray:
+    """A dark, noisy picture with a bright rectangle on it; ``(h, w, 3)`` uint8."""
+    rng = np.random.default_rng(seed)
+    array = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
+    array[height // 4 : height // 2, width // 3 : 2 * width // 3] = (200, 160, 30)
+    return array
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., np.ndarray]:
+    """A function that draws a picture; see :func:`_picture`."""
+    return _picture
+
+
+@pytest.fixture
+def image_dir(tmp_path: Path) -> Path:
+    """A folder with five pictures of different sizes and formats, one in a subfolder."""
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    names = ("b.png", "a.jpg", "0007.jpg", "sub/c.bmp", "sub/d.webp")
+    for i, name in enumerate(names):
+        Image.fromarray(_picture(40 + 7 * i, 60 - 5 * i, seed=i)).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def names() -> list[str]:
+    """The names of :func:`image_dir` in the order of every output."""
+    return ["0007.jpg", "a.jpg", "b.png", "sub/c.bmp", "sub/d.webp"]
+
+
+@pytest.fixture
+def fam() -> Callable[..., Result]:
+    """A function that runs the command line with string arguments; stdout and stderr are kept apart."""
+    from famcli.cli.app import app
+
+    def run(*arguments: object, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin, prog_name="fam")
+
+    return run
+
+
+def _write_dataset(root: Path, rows: list[tuple[str, int, list[tuple[int, int, int, int]], tuple[int, int]]]) -> Path:
+    """A dataset in wsolevaluation's layout.
+
+    Args:
+        root: Folder to make.
+        rows: Name, label, inclusive boxes and ``(h, w)`` of each image.
+    """
+    folder = root / "metadata" / "test"
+    folder.mkdir(parents=True)
+    for i, (name, _, _, (h, w)) in enumerate(rows):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(_picture(h, w, seed=i)).save(root / name)
+    (folder / "image_ids.txt").write_text("".join(f"{r[0]}\n" for r in rows))
+    (folder / "class_labels.txt").write_text("".join(f"{r[0]},{r[1]}\n" for r in rows))
+    boxes = [f"{name},{','.join(map(str, box))}\n" for name, _, boxes, _ in rows for box in boxes]
+    (folder / "localization.txt").write_text("".join(boxes))
+    return root
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a dataset; see :func:`_write_dataset`."""
+    return lambda rows: _write_dataset(tmp_path / "dataset", rows)
