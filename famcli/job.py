@@ -14,7 +14,7 @@ import numpy as np
 from famcli import tables
 from famcli.coco import CocoIds, dataset_json, results_json
 from famcli.data.images import read_picture
-from famcli.data.listing import Listing
+from famcli.data.listing import MASK_SUFFIX, OVERLAY_SUFFIX, Listing
 from famcli.hub import find_model
 from famcli.labels import read_labels
 from famcli.names import Format
@@ -59,12 +59,12 @@ class SideFiles:
             write_atomic(self.maps / f"{name}.npy", lambda path: _save_npy(path, prediction.M))
         if self.masks is not None and prediction.mask is not None:
             mask = prediction.mask.astype(np.uint8) * 255
-            write_atomic(self.masks / f"{name}.mask.png", lambda path: _encode(path, ".png", mask))
+            write_atomic(self.masks / (name + MASK_SUFFIX), lambda path: _encode(path, ".png", mask))
         if self.overlays is not None:
             photo = read_picture(item.source, at_least=OVERLAY_SIDE).image
             photo.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
             picture = draw(np.asarray(photo), prediction)
-            target = self.overlays / f"{name}.overlay.jpg"
+            target = self.overlays / (name + OVERLAY_SUFFIX)
             write_atomic(target, lambda path: _encode(path, ".jpg", picture[..., ::-1]))
 
 
@@ -235,5 +235,5 @@ def prepare(
         "side": [str(folder) for folder in side.folders()],
     }
     ids = CocoIds.from_file(coco_images, names) if coco_images else CocoIds.numbered(listing.names, names)
-    known = read_labels(labels, listing.names, names) if labels else None
+    known = read_labels(labels, listing.names, names, listing.root) if labels else None
     return Job(predictor, listing, Spool(spool, header), ids, info, side, known)

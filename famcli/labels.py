@@ -19,13 +19,13 @@ def find_class(text: str, class_names: Sequence[str]) -> int:
     lowered = [name.lower() for name in class_names]
     if text.lower() in lowered:
         return lowered.index(text.lower())
-    if text.isdigit() and int(text) < len(class_names):
+    if text.isdecimal() and int(text) < len(class_names):
         return int(text)
     hint = f"or give a number from 0 to {len(class_names) - 1}"
-    raise UnknownNameError("class", text, class_names, hint)  # noqa: EM101  (a kind, not a message)
+    raise UnknownNameError("class", text, class_names, hint)
 
 
-def read_labels(value: str, names: Sequence[str], class_names: Sequence[str]) -> dict[str, int]:
+def read_labels(value: str, names: Sequence[str], class_names: Sequence[str], root: Path = Path()) -> dict[str, int]:
     """Labels of images.
 
     Args:
@@ -33,16 +33,17 @@ def read_labels(value: str, names: Sequence[str], class_names: Sequence[str]) ->
             images named as in the output; or one class for all images.
         names: The images.
         class_names: The model's classes.
+        root: The folder that the names are relative to; its name is the class of images directly in it.
 
     Returns:
         Class index by image name; images that a file does not name are absent.
 
     Raises:
         UnknownNameError: A class that the model does not have.
-        DataError: The file cannot be read.
+        DataError: The file cannot be read, or names such a class.
     """
     if value == BY_FOLDER:
-        folders = {name: PurePosixPath(name).parent.name for name in names}
+        folders = {name: PurePosixPath(name).parent.name or root.absolute().name for name in names}
         classes = {folder: find_class(folder, class_names) for folder in set(folders.values())}
         return {name: classes[folder] for name, folder in folders.items()}
     path = Path(value)
@@ -50,7 +51,7 @@ def read_labels(value: str, names: Sequence[str], class_names: Sequence[str]) ->
         return dict.fromkeys(names, find_class(value, class_names))
     labels = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         msg = f"cannot read labels '{path}': {error}"
         raise DataError(msg) from error
@@ -60,5 +61,9 @@ def read_labels(value: str, names: Sequence[str], class_names: Sequence[str]) ->
             msg = f"{path}, line {number}: expected 'image,class', got '{line}'"
             raise DataError(msg)
         if comma:
-            labels[name.strip()] = find_class(label.strip(), class_names)
+            try:
+                labels[name.strip()] = find_class(label.strip(), class_names)
+            except UnknownNameError as error:
+                msg = f"{path}, line {number}: {error}"
+                raise DataError(msg) from error
     return labels

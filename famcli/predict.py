@@ -205,7 +205,7 @@ class Predictor:
                 write a file; what it raises as a ``FamError`` or ``OSError`` makes the image a failure.
 
         Yields:
-            A :class:`Prediction`, or a :class:`Failure` for an image that cannot be read.
+            A ``Prediction`` for each image, or a ``Failure`` where it cannot be read.
         """
         size = self.settings.batch_size
         source = iter(items)

@@ -76,7 +76,8 @@ def load_recipe(
     tables["model"] |= dict(model or {})
     known = {"model": {f.name for f in fields(FAMConfig)}, "train": {f.name for f in fields(TrainConfig)}}
     if stray := sorted(set(tables) - set(known)):
-        raise UnknownNameError("table in the recipe", stray[0], known)
+        kind = "table in the recipe"
+        raise UnknownNameError(kind, stray[0], known)
     for pair in overrides:
         key, equals, text = pair.partition("=")
         table = next((t for t, names in known.items() if key in names), None)
@@ -85,7 +86,8 @@ def load_recipe(
         tables[table][key] = _value(text)
     for table, values in tables.items():
         if unknown := sorted(set(values) - known[table]):
-            raise UnknownNameError(f"field of [{table}]", unknown[0], known[table])
+            kind = f"field of [{table}]"
+            raise UnknownNameError(kind, unknown[0], known[table])
     try:
         train = TrainConfig(**tables["train"])
     except TypeError as error:

@@ -87,10 +87,13 @@ class Spool:
 
     def __enter__(self) -> Spool:
         """Open for appending; a spool that was not resumed begins anew."""
-        if not self.done:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self.header) + "\n", encoding="utf-8")
-        self._file = self.path.open("a", encoding="utf-8", newline="\n")
+        try:
+            if not self.done:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.write_text(json.dumps(self.header) + "\n", encoding="utf-8")
+            self._file = self.path.open("a", encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
         return self
 
     def __exit__(
@@ -106,8 +109,11 @@ class Spool:
         if self._file is None:
             msg = "the spool is not open"
             raise RuntimeError(msg)
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as error:  # a full disk
+            raise _unwritable(self.path, error) from error
 
     def records(self) -> Iterator[Record]:
         """All records from the beginning, one at a time."""
@@ -119,3 +125,7 @@ class Spool:
     def remove(self) -> None:
         """Delete the file."""
         self.path.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> DataError:
+    return DataError(f"cannot write '{path}': {error.strerror or error}; choose another --out")

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from famcli.data.readers import Sample
 from famcli.recipe import Recipe
 from famcli.targets import make_targets
@@ -60,6 +62,7 @@ class Run:
             say: Told a line for each epoch, and warnings.
             on_image: Called with a number of images.
         """
+        torch.manual_seed(self.recipe.train.seed)  # the attention modules start at random
         model = FAM.from_backbone(self.recipe.model, self.backbone_weights, self.class_names)
         self.recipe = replace(self.recipe, model=model.config)  # with the weights' normalisation and padding
         model.provenance |= {

@@ -1,1 +1,154 @@
-def make_targets(*a): ...
+"""Extension: targets for M made from images and their labels alone.
+
+The paper's losses leave open how large M should be (see the method page). These targets say where an object
+of the labelled class plausibly ends, without any box: the class activation map of the label (Zhou 2016), carried
+along to cells that look alike in the layer below, plus how unlike the picture's border each cell is, weighed by a
+centre prior, and sharpened along colour edges by GrabCut (Rother 2004). They are made once, before training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from famcli.data.readers import Sample
+from famcli.data.transforms import Normalize, squash
+from famcli.features import read_sample
+from famcli.predict import pick_device
+from famcli_models.errors import ConfigError
+from famcli_models.fam import FAM
+
+BATCH = 32
+WALK_STEPS = 2  # steps along the affinities
+AFFINITY_POWER = 2  # sharpens cosine similarities into affinities
+BORDER_NEIGHBOURS = 10  # border cells that a cell is compared with
+CENTRE_SIGMA = 0.7  # of the centre prior, in half sides of the picture
+CUT = 0.475  # value of the fused map that separates object from background
+GRABCUT_SIDE = 98  # pixels: seven for each cell of a 14x14 map
+GRABCUT_ROUNDS = 3
+SURE = 0.25  # GrabCut keeps pixels this far from 1/2, after the sigmoid, as they are
+SLOPE = 6.0  # of that sigmoid
+
+
+def make_targets(
+    model: FAM,
+    samples: Sequence[Sample],
+    device: str = "auto",
+    workers: int = 2,
+    on_image: Callable[[], None] = lambda: None,
+) -> list[np.ndarray]:
+    """Targets of M for whole images.
+
+    Args:
+        model: A model whose backbone and classifier are pretrained on the samples' classes.
+        samples: Images with labels.
+        device: See :func:`famcli.predict.pick_device`.
+        workers: Threads for decoding and GrabCut.
+        on_image: Called after each image.
+
+    Returns:
+        For each sample a map ``(98, 98)`` float16 of the whole image in [0, 1].
+
+    Raises:
+        ConfigError: The classifier is not the backbone's own, so that it has no class activation maps.
+    """
+    if model.provenance.get("classifier") != "pretrained":
+        msg = "targets need class activation maps: start from backbone weights with a classifier of these classes"
+        raise ConfigError(msg)
+    where = pick_device(device)
+    model = model.to(where).eval()
+    size, normalize = model.config.size, Normalize(model.config.mean, model.config.std)
+    below = _LayerBelow(model)
+    targets: list[np.ndarray] = []
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for start in range(0, len(samples), BATCH):
+            batch = samples[start : start + BATCH]
+            views = list(pool.map(lambda s: squash(read_sample(s, size), size), batch))
+            labels = torch.tensor([s.label for s in batch], device=where)
+            with torch.inference_mode():
+                X = model.features(normalize(views, where))
+                fused = fuse(X, below.features(X), model.classifier.weight[labels]).cpu().numpy()
+            targets += pool.map(sharpen, views, fused)
+            for _ in batch:
+                on_image()
+    return targets
+
+
+class _LayerBelow:
+    """Features of the stage before the one X comes from, on X's grid."""
+
+    def __init__(self, model: FAM) -> None:
+        net: Any = model.backbone.net
+        stages = net.feature_info.info
+        names = [stage["module"] for stage in stages]
+        name = names[max(0, names.index(model.backbone.layer) - 1)]
+        modules = dict(net.named_modules())
+        module = modules.get(name) or modules[name.replace(".", "_")]
+        module.register_forward_hook(self._keep)
+        self._kept: Tensor | None = None
+
+    def _keep(self, _module: object, _inputs: object, output: Tensor) -> None:
+        self._kept = output
+
+    def features(self, X: Tensor) -> Tensor:
+        if self._kept is None:
+            msg = "the backbone has not run"
+            raise RuntimeError(msg)
+        return F.adaptive_avg_pool2d(self._kept, (X.shape[-2], X.shape[-1]))
+
+
+def fuse(X: Tensor, below: Tensor, weights: Tensor) -> Tensor:
+    """Class activation map, affinities, border distance and centre prior in one map.
+
+    Args:
+        X: ``(B, C, H, W)``.
+        below: ``(B, D, H, W)`` features of the stage below.
+        weights: ``(B, C)`` classifier weights of the labels.
+
+    Returns:
+        ``(B, H, W)`` in [0, 1], min-max scaled per image.
+    """
+    B, _, H, W = X.shape
+    cam = _min_max(torch.einsum("bchw,bc->bhw", X, weights))
+    cells = below.flatten(2).transpose(1, 2)  # (B, HW, D)
+    centred = F.normalize(cells - cells.mean(dim=(0, 1)), dim=-1)
+    affinity = (centred @ centred.transpose(1, 2)).clamp(min=0) ** AFFINITY_POWER  # (B, HW, HW)
+    step = affinity / affinity.sum(dim=-1, keepdim=True)
+    walked = cam.flatten(1)[..., None]
+    for _ in range(WALK_STEPS):
+        walked = step @ walked
+    unit = F.normalize(cells, dim=-1)
+    grid = unit.view(B, H, W, -1)
+    border = torch.cat([grid[:, 0], grid[:, -1], grid[:, :, 0], grid[:, :, -1]], dim=1)
+    likeness = (unit @ border.transpose(1, 2)).topk(BORDER_NEIGHBOURS, dim=-1).values.mean(dim=-1)
+    fused = _min_max(_min_max(walked.view(B, H, W)) + cam + _min_max(1 - likeness.view(B, H, W)))
+    y, x = (torch.linspace(-1, 1, n, device=X.device) for n in (H, W))
+    centre = torch.exp(-(y[:, None] ** 2 + x**2) / (4 * CENTRE_SIGMA**2))  # the root of a Gaussian
+    return _min_max(fused * centre)
+
+
+def sharpen(view: np.ndarray, fused: np.ndarray) -> np.ndarray:
+    """Cut a fused map ``(H, W)`` along the colour edges of its view ``(h, w, 3)``; ``(98, 98)`` float16."""
+    side = (GRABCUT_SIDE, GRABCUT_SIDE)
+    small = cv2.resize(view, side, interpolation=cv2.INTER_AREA)[..., ::-1].copy()  # OpenCV wants BGR
+    soft = 1 / (1 + np.exp(-SLOPE * (cv2.resize(fused, side, interpolation=cv2.INTER_LINEAR) - CUT)))
+    labels = np.where(soft > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[soft > 1 - SURE] = cv2.GC_FGD
+    labels[soft < SURE] = cv2.GC_BGD
+    if 0 < (soft > 0.5).sum() < soft.size:
+        cv2.setRNGSeed(0)  # GrabCut starts with k-means
+        rect: Any = None  # a mask stands in for it, which OpenCV's types do not know
+        cv2.grabCut(small, labels, rect, np.zeros((1, 65)), np.zeros((1, 65)), GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
+    return ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.float16)
+
+
+def _min_max(maps: Tensor) -> Tensor:
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return (maps - low) / (high - low).clamp(min=1e-6)

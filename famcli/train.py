@@ -9,20 +9,17 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from famcli.data.images import read_picture
 from famcli.data.readers import Sample
-from famcli.data.transforms import Normalize, RandomCrop
+from famcli.features import CachedFeatures, FreshFeatures, Views, map_size
 from famcli.predict import pick_device
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.fam import FAM
@@ -47,7 +44,10 @@ class TrainConfig:
         backbone_lr: See above.
         class_balanced: Weigh the classes by inverse frequency in equation (10).
         lambda_target: Extension: weight of the term that draws M to targets made from image labels alone.
-        part_spread: Standard deviation factor of the initial part filters; parts that start alike stay alike.
+        cached_views: With a frozen backbone, compute the features of this many random views of each image
+            once, keep them in memory in float16, and take them in turn, one an epoch; 0 computes anew.
+        part_std: Standard deviation of the initial part filters, 0 for torch's default; parts that start
+            alike stay alike.
         seed: Of everything random.
     """
 
@@ -60,7 +60,8 @@ class TrainConfig:
     backbone_lr: float = 0.01
     class_balanced: bool = False
     lambda_target: float = 0.0
-    part_spread: float = 1.0
+    cached_views: int = 0
+    part_std: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -71,6 +72,9 @@ class TrainConfig:
                 raise ConfigError(msg)
         if self.backbone not in ("frozen", "trained"):
             msg = f"backbone is '{self.backbone}'; it must be frozen or trained"
+            raise ConfigError(msg)
+        if self.cached_views and self.backbone != "frozen":
+            msg = "cached_views needs backbone = 'frozen': the features of a trained backbone change at every step"
             raise ConfigError(msg)
 
 
@@ -93,54 +97,6 @@ class Epoch:
     spread: float
     top1: float
     seconds: float
-
-
-class Views(Dataset[tuple[np.ndarray, np.ndarray, int]]):
-    """Random training views of labelled images; the same view for the same seed, epoch and image.
-
-    An item is the view ``(size, size, 3)`` uint8, the target of M seen through the same crop ``(H, W)``
-    float32 (zeros without targets), and the label.
-    """
-
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        size: int,
-        map_hw: tuple[int, int],
-        seed: int,
-        targets: Sequence[np.ndarray] | None = None,
-    ) -> None:
-        self.samples = samples
-        self.size = size
-        self.map_hw = map_hw
-        self.seed = seed
-        self.targets = targets
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
-        sample = self.samples[index]
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        crop = RandomCrop.draw(self.size, rng)
-        target = np.zeros(self.map_hw, np.float32)
-        if self.targets is not None:
-            target = crop.of_map(self.targets[index], self.map_hw)
-        return crop.of_picture(read_sample(sample, self.size)), target, sample.label
-
-
-def read_sample(sample: Sample, size: int) -> Image.Image:
-    """The picture of a sample, at least twice ``size`` where it is that large.
-
-    Raises:
-        DataError: The image cannot be read; the message names it.
-    """
-    try:
-        return read_picture(sample.path, at_least=2 * size).image
-    except DataError as error:
-        msg = f"{sample.path}: {error}"
-        raise DataError(msg) from error
 
 
 def parameter_groups(model: FAM, config: TrainConfig) -> list[dict[str, Any]]:
@@ -179,7 +135,7 @@ def train_one_epoch(
     lambda_target: float,
     on_image: Callable[[int], None],
 ) -> dict[str, float]:
-    """One pass over normalised images ``(B, 3, h, w)``, targets of M ``(B, H, W)`` and labels ``(B,)``.
+    """One pass over features X ``(B, C, H, W)``, targets of M ``(B, H, W)`` and labels ``(B,)``.
 
     Args:
         model: In training mode.
@@ -198,12 +154,10 @@ def train_one_epoch(
     """
     sums: dict[str, float] = {}
     seen = 0
-    for step, (images, targets, labels) in enumerate(batches):
+    for step, (X, targets, labels) in enumerate(batches):
         lr = rate()
         for group in optimizer.param_groups:
             group["lr"] = lr * group["share"]
-        with torch.set_grad_enabled(any(p.requires_grad for p in model.backbone.parameters())):
-            X = model.features(images)
         out = model.head(X)
         losses = fam_loss(out, labels, model.config, class_weight)
         total, terms = losses.total, dict(losses.terms)
@@ -267,38 +221,26 @@ def fit(
         raise DataError(msg)
     torch.manual_seed(config.seed)
     model = model.to(where).train()
-    if config.part_spread != 1:
-        with torch.no_grad():
-            model.part_attention.discovery.weight.mul_(config.part_spread)
+    if config.part_std:
+        nn.init.normal_(model.part_attention.discovery.weight, std=config.part_std)
     optimizer = torch.optim.AdamW(parameter_groups(model, config), lr=config.lr)
     counts = torch.bincount(torch.tensor(labels), minlength=model.config.num_classes)
     class_weight = balanced_class_weight(counts).to(where) if config.class_balanced else None
     views = Views(samples, model.config.size, map_size(model, where), config.seed, targets)
-    order = torch.Generator().manual_seed(config.seed)
-    loader = DataLoader(
-        views,
-        config.batch_size,
-        shuffle=True,
-        generator=order,
-        num_workers=workers,
-        drop_last=len(samples) > config.batch_size,
-        collate_fn=_collate,
+    features: FreshFeatures | CachedFeatures = (
+        CachedFeatures(model, views, config.batch_size, where, workers, config.cached_views)
+        if config.cached_views
+        else FreshFeatures(model, views, config.batch_size, where, workers)
     )
-    steps = len(loader) * config.epochs
+    steps = len(features) * config.epochs
     taken = itertools.count()
-    normalize = Normalize(model.config.mean, model.config.std)
-
-    def batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for images, maps, y in loader:
-            yield normalize(images, where), maps.to(where), y.to(where)
 
     history = []
     for number in range(1, config.epochs + 1):
         started = time.monotonic()
-        views.epoch = number  # before the workers of this epoch are made
         means = train_one_epoch(
             model,
-            batches(),
+            features.epoch(number),
             optimizer,
             lambda: config.lr * rate_at(next(taken), steps, config.warmup),
             class_weight,
@@ -316,16 +258,3 @@ def target_loss(M: Tensor, targets: Tensor) -> Tensor:
     """Extension: binary cross entropy of M ``(B, 1, H, W)`` with targets ``(B, H, W)`` in [0, 1]."""
     eps = torch.finfo(M.dtype).eps
     return F.binary_cross_entropy(M[:, 0].clamp(eps, 1 - eps), targets)
-
-
-def map_size(model: FAM, device: torch.device) -> tuple[int, int]:
-    """``(H, W)`` of M for the model's input size."""
-    size = model.config.size
-    with torch.no_grad():
-        X = model.features(torch.zeros(1, 3, size, size, device=device))
-    return X.shape[-2], X.shape[-1]
-
-
-def _collate(items: list[tuple[np.ndarray, np.ndarray, int]]) -> tuple[Tensor, Tensor, Tensor]:
-    views, maps, labels = zip(*items, strict=True)
-    return torch.from_numpy(np.stack(views)), torch.from_numpy(np.stack(maps)), torch.tensor(labels)

@@ -113,7 +113,7 @@ class ConvolutionAttention(nn.Module):
         super().__init__()
         first = query_channels(channels)
         memory = num_templates * (first + channels)
-        hidden = max(1, round(memory / (first + 1)))
+        hidden = max(1, round((memory - 1) / (first + 2)))  # each hidden channel: first + 1 in, 1 out; 1 last bias
         self.layers = nn.Sequential(
             nn.Conv2d(channels, first, 1),
             nn.ReLU(),

@@ -141,7 +141,7 @@ def _create(name: str, stride: int, same_padding: bool) -> Any:
     timm_name = row.timm_name if row else name
     if row is None and not timm.is_model(timm_name):
         hint = "or give the name of a timm model"
-        raise UnknownNameError("backbone", name, BACKBONES, hint)  # noqa: EM101  (a kind, not a message)
+        raise UnknownNameError("backbone", name, BACKBONES, hint)
     kwargs: dict[str, Any] = {"pad_type": "same"} if same_padding else {}
     if row is None or row.dilates:
         kwargs["output_stride"] = stride
@@ -217,7 +217,7 @@ def read_backbone_weights(backbone: str, source: str) -> BackboneWeights:
     cfg: Any = timm.get_pretrained_cfg(row.hub_id.removeprefix("timm/") if row else backbone)
     if cfg is None and row is None:
         hint = "or give the name of a timm model"
-        raise UnknownNameError("backbone", backbone, BACKBONES, hint)  # noqa: EM101  (a kind, not a message)
+        raise UnknownNameError("backbone", backbone, BACKBONES, hint)
     hub_id = row.hub_id if row else getattr(cfg, "hf_hub_id", None)
     path = _download(backbone, hub_id) if source == "imagenet" else Path(source)
     tensors, metadata = _read(path)
@@ -306,6 +306,9 @@ def _unfold_mobilenet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     out = {name: tensor for name, tensor in tensors.items() if name.startswith("classifier.")}
 
     def put(conv: str, norm: str, source: str) -> None:
+        if f"{source}.weight" not in tensors or f"{source}.bias" not in tensors:
+            msg = f"the MobileNetV1 weights are not complete: {source}.weight or .bias is missing"
+            raise WeightsError(msg)
         bias = tensors[f"{source}.bias"]
         out[f"{conv}.weight"] = tensors[f"{source}.weight"]
         out[f"{norm}.weight"], out[f"{norm}.bias"] = torch.ones_like(bias), bias

@@ -68,7 +68,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     folder = Path(name_or_path)
     if not folder.is_dir():
         hint = "or give the path of a checkpoint folder"
-        raise UnknownNameError("model", str(name_or_path), known, hint)  # noqa: EM101  (a kind, not a message)
+        raise UnknownNameError("model", str(name_or_path), known, hint)
     missing = [f for f in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / f).is_file()]
     if missing:
         msg = f"'{folder}' is not a FAM checkpoint: {' and '.join(missing)} missing"
@@ -130,13 +130,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         WeightsError: A file is missing, damaged or of another format, or a tensor is not fp16, fp32 or integer.
     """
     config = read_config(folder)
-    names = config.get("class_names")
+    names, provenance = config.get("class_names"), config.get("provenance", {})
     if (
         not isinstance(config.get("model"), dict)
         or not isinstance(names, list)
         or not all(isinstance(n, str) for n in names)
+        or not isinstance(provenance, dict)
     ):
-        msg = f"{folder / CONFIG_FILE} needs 'model' (an object) and 'class_names' (a list of names)"
+        msg = f"{folder / CONFIG_FILE} needs 'model' and 'provenance' (objects) and 'class_names' (a list of names)"
         raise WeightsError(msg)
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
@@ -148,7 +149,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if odd:
         msg = f"{folder / WEIGHTS_FILE} holds types other than float16, float32 and int64: {odd[0]}"
         raise WeightsError(msg)
-    return Checkpoint(config["model"], tuple(names), config.get("provenance") or {}, tensors)
+    return Checkpoint(config["model"], tuple(names), provenance, tensors)
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

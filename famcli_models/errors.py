@@ -17,6 +17,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN_NAMES = 12  # of a table of names, in a message
+
 
 class FamError(Exception):
     """Base of every error that this project raises on purpose; the command line prints it and exits 1."""
@@ -47,9 +49,10 @@ class UnknownNameError(FamError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
         near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.6)
-        shown = [n for n in names if n.lower() in near] or names[:12]
+        shown = [n for n in names if n.lower() in near] or names[:SHOWN_NAMES]
+        more = "" if near or len(names) <= SHOWN_NAMES else f" and {len(names) - SHOWN_NAMES} more"
         word = "did you mean" if near else "known"
-        text = f"unknown {kind} '{name}' ({word}: {', '.join(shown) or 'none'})"
+        text = f"unknown {kind} '{name}' ({word}: {', '.join(shown) or 'none'}{more})"
         super().__init__(f"{text}; {hint}" if hint else text)
 
 

@@ -13,6 +13,7 @@ This is the only place where a map is resized. The rules, all of them:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -101,8 +102,7 @@ def localize(
     full = upsample(np.nan_to_num(np.asarray(M, dtype=np.float32), nan=0.0), size_hw)
     binary = np.asarray(full > tau, dtype=np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=CONNECTIVITY)
-    # Label 0 is the background; a stable sort keeps OpenCV's reading order among equal areas.
-    order = 1 + np.argsort(-stats[1:count, cv2.CC_STAT_AREA], kind="stable")[:max_boxes]
+    order = _largest(np.asarray(labels), stats[1:count, cv2.CC_STAT_AREA], max_boxes)
     regions = []
     for label in order.tolist():
         x, y, w, h, area = (int(v) for v in stats[label])
@@ -111,3 +111,12 @@ def localize(
         regions.append(Region((float(x), float(y), float(x + w), float(y + h)), area, foreground))
     mask = np.isin(labels, order) if with_mask else None
     return Localization(tuple(regions), mask)
+
+
+def _largest(labels: npt.NDArray[Any], areas: npt.NDArray[Any], most: int) -> npt.NDArray[np.int64]:
+    """Labels of the largest components; label 0 is the background."""
+    if len(set(areas.tolist())) == len(areas):
+        return 1 + np.argsort(-areas)[:most]
+    # OpenCV numbers components by blocks of pixels: only the first pixels tell which comes first.
+    first = np.unique(labels, return_index=True)[1][-len(areas) :]
+    return 1 + np.lexsort((first, -areas))[:most]

@@ -23,7 +23,10 @@ def _set_json(value: bool) -> bool:
 ModelOption = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="Packaged name, checkpoint folder, or Hub id ORG/NAME[@REVISION].", metavar="MODEL"
+        "--model",
+        "-m",
+        help="Packaged name, checkpoint folder, or Hub id: ORG/NAME or ORG/NAME@REVISION.",
+        metavar="MODEL",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]

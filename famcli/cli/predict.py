@@ -33,7 +33,7 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...", help="Images, folders (searched recursively), globs, or - for a list on stdin."
+            metavar="INPUT", help="Images, folders (searched recursively), globs, or - for a list on stdin."
         ),
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Results file; stdout if not given.")] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,7 +38,7 @@ def train(
 
     Boxes are never read. The checkpoint is saved after each epoch and can be given to predict --model.
 
-    Example: fam train --data birds --recipe frozen --out runs/birds
+    Example: fam train --data birds --backbone resnet50 --out runs/birds
     """
     from famcli.data.readers import read_class_names, read_samples
     from famcli.recipe import load_recipe
@@ -50,12 +50,12 @@ def train(
         raise ConfigError(msg)
     samples = [sample for folder in data for sample in read_samples(folder, split)]
     names = read_class_names(class_names) if class_names else None
-    given = {"num_classes": len(names)} if names else {}
+    given: dict[str, Any] = {"num_classes": len(names)} if names else {}
     if backbone is not None:
         given |= {"backbone": backbone}
     chosen = load_recipe(recipe, settings or (), given)
     run = Run(out, chosen, backbone_weights, names, [str(folder) for folder in data], half)
     console.say(f"{len(samples)} images from {len(data)} folders\n{chosen.to_toml()}")
     with console.progress("epochs", len(samples) * chosen.train.epochs) as step:
-        run.train(samples, device, workers, console.say, lambda n: step(n))
+        run.train(samples, device, workers, console.say, step)
     console.result(str(out))

@@ -12,6 +12,7 @@ from famcli.data.images import EXTENSIONS
 from famcli_models.errors import DataError
 
 STDIN = "-"
+OVERLAY_SUFFIX, MASK_SUFFIX = ".overlay.jpg", ".mask.png"  # what a run writes for each image
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,9 @@ class Listing:
 def list_images(inputs: Sequence[str], stdin: Iterable[str] = (), exclude: Sequence[Path] = ()) -> Listing:
     """Expand files, folders, glob patterns and ``-`` (one path a line on stdin).
 
-    Folders are searched recursively for the extensions of the supported formats; hidden files and folders
-    are left out. A file named by itself is taken whatever its extension, even if it does not exist:
-    reading it will say so.
+    Folders are searched recursively for the extensions of the supported formats; hidden files and folders and
+    the overlays and masks of earlier runs are left out. A file named by itself is taken whatever its extension,
+    even if it does not exist: reading it will say so.
 
     Args:
         inputs: What was typed.
@@ -79,5 +80,6 @@ def _walk(top: str, skipped: set[str]) -> Iterable[str]:
     for folder, subfolders, names in os.walk(top, followlinks=False):
         subfolders[:] = [s for s in subfolders if not s.startswith(".") and os.path.join(folder, s) not in skipped]
         for name in names:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
+            ours = name.endswith((OVERLAY_SUFFIX, MASK_SUFFIX))
+            if os.path.splitext(name)[1].lower() in EXTENSIONS and not ours and not name.startswith("."):
                 yield os.path.join(folder, name)

@@ -6,6 +6,7 @@ A dataset is a folder with ``metadata/<split>/image_ids.txt`` and ``class_labels
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import numpy as np
 
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
+
+WHOLE_NUMBER = re.compile(r"-?[0-9]+(\.0*)?")  # boxes of some tools are written 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,11 @@ def read_samples(root: Path, split: str, *, with_boxes: bool = False) -> list[Sa
             what = "label in class_labels.txt" if name not in labels else "box in localization.txt"
             msg = f"{folder}: image '{name}' has no {what}"
             raise DataError(msg)
+        if labels[name].startswith("-"):
+            msg = f"{folder}: image '{name}' has label {labels[name]}; classes count from 0"
+            raise DataError(msg)
         array = np.array(boxes.get(name, []), dtype=np.float64).reshape(-1, 4)
-        samples.append(Sample(name, root / name, int(labels[name]), array))
+        samples.append(Sample(name, root / name, int(float(labels[name])), array))
     if not samples:
         msg = f"{folder}: no images in image_ids.txt"
         raise DataError(msg)
@@ -105,16 +111,7 @@ def _lines(path: Path) -> list[str]:
 def _rows(path: Path, width: int) -> list[list[str]]:
     rows = [line.rsplit(",", width - 1) for line in _lines(path)]
     for number, row in enumerate(rows, 1):
-        good = len(row) == width and all(_is_number(value) for value in row[1:])
-        if not good:
-            msg = f"{path}, line {number}: expected {width} fields (a path, then numbers), got '{','.join(row)}'"
+        if len(row) != width or not all(WHOLE_NUMBER.fullmatch(value) for value in row[1:]):
+            msg = f"{path}, line {number}: expected {width} fields (a path, then whole numbers), got '{','.join(row)}'"
             raise DataError(msg)
     return rows
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
