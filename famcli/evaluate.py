@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from famcli.data.images import read_picture
-from famcli.data.readers import Sample
+from famcli.data.readers import Sample, check_labels
 from famcli.data.transforms import Normalize, squash
 from famcli.predict import pick_device
 from famcli_models.boxes import FloatArray, box_iou
@@ -65,6 +65,7 @@ def evaluate(
     batch_size: int = 32,
     workers: int = 2,
     on_image: Callable[[], None] = lambda: None,
+    same_classes: bool = True,
 ) -> list[Row]:
     """Score a model on labelled images with boxes.
 
@@ -78,14 +79,14 @@ def evaluate(
         batch_size: Images per forward pass.
         workers: Threads that decode.
         on_image: Called after each image.
+        same_classes: The labels are classes of the model. If not, only boxes are scored, and CAM takes the class
+            that its own classifier predicts.
 
     Raises:
         DataError: An image cannot be read, or a label is outside the model's classes.
     """
-    highest = max(sample.label for sample in samples)
-    if highest >= model.config.num_classes:
-        msg = f"labels go up to {highest}, but the model has {model.config.num_classes} classes: other classes?"
-        raise DataError(msg)
+    if same_classes:
+        check_labels(samples, model.config.num_classes)
     has_cam = model.provenance.get("classifier") == "pretrained" and model.config.classifier == "frozen"
     where = pick_device(device)
     model = model.to(where).eval()
@@ -97,9 +98,11 @@ def evaluate(
         with torch.inference_mode():
             X = model.features(images)
             out = model.head(X)
-            cam_logits, cams = _cam(model, X, labels)
-        ranks["FAM"].append(_rank(out.logits, labels))
-        ranks["CAM"].append(_rank(cam_logits, labels))
+            cam_logits = model.classifier(X.mean(dim=(2, 3)))
+            cams = _cam(model, X, labels if same_classes else cam_logits.argmax(dim=1))
+        if same_classes:
+            ranks["FAM"].append(_rank(out.logits, labels))
+            ranks["CAM"].append(_rank(cam_logits, labels))
         for i, (sample, size_hw) in enumerate(zip(batch, sizes, strict=True)):
             h, w = size_hw
             ious["FAM"].append(_best_iou(out.M[i, 0].cpu().numpy(), size_hw, model.config.tau, sample.boxes))
@@ -111,11 +114,11 @@ def evaluate(
                 cam = cams[i].cpu().numpy()
                 cam_ious.append([_best_iou(cam, size_hw, tau, sample.boxes) for tau in CAM_TAUS])
             on_image()
-    rows = [_row("FAM", model.config.tau, "fixed", np.array(ious["FAM"]), torch.cat(ranks["FAM"]))]
+    rows = [_row("FAM", model.config.tau, "fixed", np.array(ious["FAM"]), _joined(ranks["FAM"]))]
     if has_cam:
         grid = np.array(cam_ious)
         best = int((grid >= IOU_RIGHT).mean(axis=0).argmax())
-        rows.append(_row("CAM", CAM_TAUS[best], "oracle", grid[:, best], torch.cat(ranks["CAM"])))
+        rows.append(_row("CAM", CAM_TAUS[best], "oracle", grid[:, best], _joined(ranks["CAM"])))
     rows.append(_row(f"centre box, {CENTRE_SIDE:.0%} of each side", None, "", np.array(ious["centre"]), None))
     rows.append(_row("whole image", None, "", np.array(ious["whole"]), None))
     return rows
@@ -142,12 +145,15 @@ def _batches(
             yield batch, list(sizes), normalize(views, device)
 
 
-def _cam(model: FAM, X: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Class activation maps (Zhou 2016): logits ``(B, L)`` and maps of the given classes ``(B, H, W)``, min-max."""
-    logits = model.classifier(X.mean(dim=(2, 3)))
+def _cam(model: FAM, X: Tensor, labels: Tensor) -> Tensor:
+    """Class activation maps (Zhou 2016) of the given classes, ``(B, H, W)``, min-max scaled."""
     maps = torch.einsum("bchw,bc->bhw", X, model.classifier.weight[labels])
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return logits, (maps - low) / (high - low).clamp(min=1e-12)
+    return (maps - low) / (high - low).clamp(min=1e-12)
+
+
+def _joined(ranks: list[Tensor]) -> Tensor | None:
+    return torch.cat(ranks) if ranks else None
 
 
 def _rank(logits: Tensor, labels: Tensor) -> Tensor:

@@ -181,7 +181,7 @@ class Job:
         """
 
         def fill(temporary: Path) -> None:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
                 file.writelines(self.output(kind))
 
         try:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from famcli.data.images import Picture, read_picture
+from famcli.data.images import Picture, read_picture, upright_picture
 from famcli.data.transforms import Normalize, squash
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.fam import FAM
@@ -188,8 +188,8 @@ class Predictor:
                 msg = f"{name}: {error}"
                 raise DataError(msg) from error
         else:
-            pil = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-            name, picture = "image", Picture(pil.convert("RGB"), (pil.height, pil.width))
+            name = "image"
+            picture = upright_picture(Image.fromarray(image) if isinstance(image, np.ndarray) else image)
         views = self._views(picture)
         maps, logits = self._forward([views])
         return self._finish(Item(name, Path(name), label), picture.size_hw, maps[0], logits[0])

@@ -74,16 +74,22 @@ class Spool:
             raise DataError(msg)
         with self.path.open("r+b") as file:
             lines = file.read().split(b"\n")[:-1]
-            header, records = (json.loads(lines[0]), lines[1:]) if lines else ({}, [])
+            try:
+                header, *records = map(json.loads, lines or [b"{}"])
+                done = [record["file_name"] for record in records]
+            except (ValueError, KeyError, TypeError) as error:
+                msg = f"'{self.path}' is no file of an interrupted run, or is damaged; {again}"
+                raise DataError(msg) from error
             if header != self.header:
-                changed = sorted(k for k in self.header if header.get(k) != self.header[k])
+                old = header if isinstance(header, dict) else {}
+                changed = sorted(k for k in self.header if old.get(k) != self.header[k])
                 msg = f"'{self.path}' is of a run with other options ({', '.join(changed) or 'header'}); {again}"
                 raise DataError(msg)
-            if [json.loads(r)["file_name"] for r in records] != list(names[: len(records)]):
+            if done != list(names[: len(done)]):
                 msg = f"the images have changed since '{self.path}' was written; {again}"
                 raise DataError(msg)
             file.truncate(sum(len(line) + 1 for line in lines))
-        self.done = len(records)
+        self.done = len(done)
 
     def __enter__(self) -> Spool:
         """Open for appending; a spool that was not resumed begins anew."""
@@ -91,7 +97,7 @@ class Spool:
             if not self.done:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.write_text(json.dumps(self.header) + "\n", encoding="utf-8")
-            self._file = self.path.open("a", encoding="utf-8", newline="\n")
+            self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
         except OSError as error:
             raise _unwritable(self.path, error) from error
         return self

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from famcli.data.readers import Sample
+from famcli.data.readers import Sample, check_labels
 from famcli.features import CachedFeatures, FreshFeatures, Views, map_size
 from famcli.predict import pick_device
-from famcli_models.errors import ConfigError, DataError, FamError
+from famcli_models.errors import ConfigError, FamError
 from famcli_models.fam import FAM
 from famcli_models.losses import balanced_class_weight, fam_loss
 
@@ -216,9 +216,7 @@ def fit(
     """
     where = pick_device(device)
     labels = [sample.label for sample in samples]
-    if max(labels) >= model.config.num_classes:
-        msg = f"labels go up to {max(labels)}, but the model has {model.config.num_classes} classes"
-        raise DataError(msg)
+    check_labels(samples, model.config.num_classes)
     torch.manual_seed(config.seed)
     model = model.to(where).train()
     if config.part_std:

@@ -301,8 +301,14 @@ class FAM(nn.Module):
         Args:
             path: The folder; made if absent, its two files replaced if there.
             half: Store float16 (half the size) instead of float32 (exact).
+
+        Raises:
+            WeightsError: A weight is not finite, or too large for float16.
         """
-        tensors = self.state_dict()
-        if half:
-            tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+        kind = torch.float16 if half else torch.float32
+        tensors = {name: t.to(kind) if t.is_floating_point() else t for name, t in self.state_dict().items()}
+        odd = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+        if odd:
+            msg = f"{odd[0]} has values that are not finite{' in float16' if half else ''}; nothing was saved"
+            raise WeightsError(msg)
         write_checkpoint(Path(path), Checkpoint(self.config.to_dict(), self.class_names, self.provenance, tensors))

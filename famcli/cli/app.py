@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -49,7 +50,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  (handled by its callback)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
@@ -57,6 +58,8 @@ def main(
 
     Exit codes: 0 done, 1 an error or some inputs failed, 2 wrong usage, 130 interrupted.
     """
+    # Pillow's remarks on odd files, such as a corrupt EXIF tag, would break into the progress bar.
+    warnings.filterwarnings("ignore", module="PIL")
 
 
 app.command("predict")(predict.predict)

@@ -35,7 +35,7 @@ class Console:
     def pieces(self, pieces: Iterable[str]) -> None:
         """A long result, piece by piece, on stdout."""
         for piece in pieces:
-            sys.stdout.write(piece)
+            sys.stdout.write(piece.encode("utf-8", "backslashreplace").decode("utf-8"))
         sys.stdout.flush()
 
     def say(self, text: str) -> None:

@@ -28,6 +28,9 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Dataset folder with metadata/SPLIT/ (wsolevaluation layout).")],
     split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
     model: ModelOption = DEFAULT_MODEL,
+    other_classes: Annotated[
+        bool, typer.Option("--other-classes", help="The labels are not the model's classes: score boxes alone.")
+    ] = False,
     device: DeviceOption = "auto",
     batch_size: BatchSizeOption = 32,
     workers: WorkersOption = 2,
@@ -48,9 +51,9 @@ def evaluate(
     samples = read_samples(data, split, with_boxes=True)
     fam = FAM.from_pretrained(find_model(model))
     with console.progress("images", len(samples)) as step:
-        rows = run(fam, samples, device, batch_size, workers, step)
+        rows = run(fam, samples, device, batch_size, workers, step, not other_classes)
     if as_json:
-        result = {"model": model, "data": str(data), "split": split, "images": len(samples)}
+        result = {"model": model, "data": data.absolute().name, "split": split, "images": len(samples)}
         console.result_json({**result, "rows": [asdict(row) for row in rows]})
         return
     cells = [

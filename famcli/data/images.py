@@ -77,8 +77,9 @@ def read_picture(path: Path, at_least: int | None = None) -> Picture:
                 width, height = height, width
             if at_least is not None:
                 image.draft("RGB", (at_least, at_least))
-            upright = ImageOps.exif_transpose(image)
-            return Picture(_to_rgb(upright), (height, width))
+            picture = upright_picture(image)
+            # Pillow turns TIFF itself, on opening or on loading, and never decodes it small.
+            return picture if image.format == "TIFF" else Picture(picture.image, (height, width))
     except FileNotFoundError as error:
         raise DataError("no such file") from error
     except PermissionError as error:
@@ -98,9 +99,15 @@ def _too_large(what: str) -> str:
     return f"too large ({what}; at most {MAX_PIXELS / 1e6:.0f} million pixels); make it smaller first"
 
 
+def upright_picture(image: Image.Image) -> Picture:
+    """An opened Pillow image in any mode, with its EXIF orientation applied."""
+    upright = ImageOps.exif_transpose(image)
+    return Picture(_to_rgb(upright), (upright.height, upright.width))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode to RGB; alpha on white, deep values scaled."""
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):

@@ -52,13 +52,14 @@ def list_images(inputs: Sequence[str], stdin: Iterable[str] = (), exclude: Seque
     files: list[str] = []
     roots: list[str] = []
     skipped = {os.path.abspath(folder) for folder in exclude}
-    for item in [i for i in inputs if i != STDIN] + lines:
+    for item in [i for i in inputs if i not in ("", STDIN)] + lines:
         path = os.path.abspath(item)
         if os.path.isdir(path):
             found = list(_walk(path, skipped))
             roots.append(path)
         elif not os.path.lexists(path) and glob.has_magic(item):
-            found = [os.path.abspath(p) for p in glob.glob(item, recursive=True) if not os.path.isdir(p)]
+            matches = [os.path.abspath(p) for p in glob.glob(item, recursive=True) if not os.path.isdir(p)]
+            found = [m for m in matches if not any(m.startswith(folder + os.sep) for folder in skipped)]
             roots += [os.path.dirname(p) for p in found]
         else:
             found = [path]

@@ -7,6 +7,7 @@ A dataset is a folder with ``metadata/<split>/image_ids.txt`` and ``class_labels
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,15 +68,27 @@ def read_samples(root: Path, split: str, *, with_boxes: bool = False) -> list[Sa
             what = "label in class_labels.txt" if name not in labels else "box in localization.txt"
             msg = f"{folder}: image '{name}' has no {what}"
             raise DataError(msg)
-        if labels[name].startswith("-"):
-            msg = f"{folder}: image '{name}' has label {labels[name]}; classes count from 0"
-            raise DataError(msg)
         array = np.array(boxes.get(name, []), dtype=np.float64).reshape(-1, 4)
         samples.append(Sample(name, root / name, int(float(labels[name])), array))
     if not samples:
         msg = f"{folder}: no images in image_ids.txt"
         raise DataError(msg)
     return samples
+
+
+def check_labels(samples: Sequence[Sample], num_classes: int) -> None:
+    """Make sure that a model knows the classes of all samples.
+
+    Raises:
+        DataError: A label is not in 0..num_classes - 1.
+    """
+    for sample in samples:
+        if not 0 <= sample.label < num_classes:
+            msg = (
+                f"'{sample.name}' has label {sample.label}, but the model's {num_classes} classes are numbered from 0: "
+                "was it made for other classes?"
+            )
+            raise DataError(msg)
 
 
 def read_class_names(path: Path) -> list[str]:

@@ -129,6 +129,11 @@ def test_inputs_are_not_changed() -> None:
     """Every function gives a new array."""
     b = np.array([[1.0, 2.0, 30.0, 40.0]])
     before = b.copy()
-    for function in (xyxy_to_xywh, xywh_to_xyxy, lambda v: clip_boxes(v, (5, 5)), lambda v: rescale_boxes(v, (1, 1), (2, 2))):
+    for function in (
+        xyxy_to_xywh,
+        xywh_to_xyxy,
+        lambda v: clip_boxes(v, (5, 5)),
+        lambda v: rescale_boxes(v, (1, 1), (2, 2)),
+    ):
         function(b)
         np.testing.assert_array_equal(b, before)

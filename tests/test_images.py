@@ -1,0 +1,334 @@
+"""Every format and mode that is read, and everything that can be wrong with a file."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from famcli.data.images import EXTENSIONS, FORMATS, MAX_PIXELS, read_picture
+from famcli_models.errors import DataError
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def pixels(path: Path) -> np.ndarray:
+    """A file as an array, with the promises that every picture keeps."""
+    found = read_picture(path)
+    assert found.image.mode == "RGB"
+    assert found.size_hw == (found.image.height, found.image.width)
+    return np.asarray(found.image)
+
+
+def save(path: Path, image: Image.Image, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp", "dib"])
+def test_lossless_formats(tmp_path: Path, picture: Callable[..., np.ndarray], suffix: str) -> None:
+    """PNG, BMP, TIFF and lossless WebP give the pixels that were written."""
+    array = picture(21, 34)
+    options = {"lossless": True} if suffix == "webp" else {}
+    path = save(tmp_path / f"x.{suffix}", Image.fromarray(array), **options)
+    np.testing.assert_array_equal(pixels(path), array)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_lossy_formats(tmp_path: Path, suffix: str) -> None:
+    """JPEG and WebP give nearly the colours that were written."""
+    path = save(tmp_path / f"x.{suffix}", Image.new("RGB", (40, 30), (200, 100, 50)), quality=95)
+    assert pixels(path).shape == (30, 40, 3)
+    assert np.abs(pixels(path).astype(int) - (200, 100, 50)).max() <= 6
+
+
+def test_content_counts_and_not_the_name(tmp_path: Path) -> None:
+    """A PNG called .jpg is a PNG."""
+    Image.new("RGB", (4, 3), RED).save(tmp_path / "x.jpg", format="PNG")
+    np.testing.assert_array_equal(pixels(tmp_path / "x.jpg"), np.full((3, 4, 3), RED))
+
+
+def test_gray(tmp_path: Path) -> None:
+    """L: the three channels are the gray value."""
+    path = save(tmp_path / "x.png", Image.new("L", (4, 3), 77))
+    np.testing.assert_array_equal(pixels(path), np.full((3, 4, 3), 77))
+
+
+def test_bilevel(tmp_path: Path) -> None:
+    """1 bit: black is 0 and white is 255."""
+    image = Image.new("1", (2, 1), 0)
+    image.putpixel((1, 0), 1)
+    np.testing.assert_array_equal(pixels(save(tmp_path / "x.png", image)), [[(0, 0, 0), WHITE]])
+
+
+def palette() -> Image.Image:
+    """Two pixels: palette entry 0, red, and entry 1, blue."""
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *BLUE])
+    image.putpixel((1, 0), 1)
+    return image
+
+
+def test_palette(tmp_path: Path) -> None:
+    """P: pixels have the palette's colours."""
+    np.testing.assert_array_equal(pixels(save(tmp_path / "x.png", palette())), [[RED, BLUE]])
+
+
+def test_palette_with_a_transparent_entry(tmp_path: Path) -> None:
+    """P with a transparent entry: that entry is shown on white."""
+    path = save(tmp_path / "x.png", palette(), transparency=1)
+    np.testing.assert_array_equal(pixels(path), [[RED, WHITE]])
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
+def test_rgba_is_shown_on_white(tmp_path: Path, suffix: str) -> None:
+    """RGBA: opaque pixels are kept, transparent ones are white, half-transparent black is gray."""
+    image = Image.new("RGBA", (3, 1), (*GREEN, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    image.putpixel((2, 0), (0, 0, 0, 128))
+    options = {"lossless": True, "exact": True} if suffix == "webp" else {}
+    result = pixels(save(tmp_path / f"x.{suffix}", image, **options))
+    np.testing.assert_allclose(result, [[GREEN, WHITE, (127, 127, 127)]], atol=1)
+
+
+def test_gray_with_alpha_is_shown_on_white(tmp_path: Path) -> None:
+    """LA: transparent black is white."""
+    image = Image.new("LA", (2, 1), (0, 255))
+    image.putpixel((1, 0), (0, 0))
+    np.testing.assert_array_equal(pixels(save(tmp_path / "x.png", image)), [[(0, 0, 0), WHITE]])
+
+
+@pytest.mark.parametrize(("mode", "key", "colour"), [("RGB", RED, BLUE), ("L", 0, 90)])
+def test_a_transparent_colour_is_shown_on_white(tmp_path: Path, mode: str, key: Any, colour: Any) -> None:
+    """A PNG without alpha may declare one colour transparent: it is shown on white like any transparency."""
+    image = Image.new(mode, (2, 1), colour)
+    image.putpixel((0, 0), key)
+    result = pixels(save(tmp_path / "x.png", image, transparency=key))
+    expected = colour if mode == "RGB" else (colour,) * 3
+    np.testing.assert_array_equal(result, [[WHITE, expected]])
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tiff"])
+def test_cmyk(tmp_path: Path, suffix: str) -> None:
+    """CMYK: cyan ink alone is cyan, no ink is white."""
+    image = Image.new("CMYK", (16, 8), (255, 0, 0, 0))
+    result = pixels(save(tmp_path / f"x.{suffix}", image))
+    assert result.shape == (8, 16, 3)
+    np.testing.assert_allclose(result[4, 8], (0, 255, 255), atol=8)
+    result = pixels(save(tmp_path / f"y.{suffix}", Image.new("CMYK", (16, 8), (0, 0, 0, 0))))
+    np.testing.assert_allclose(result[4, 8], WHITE, atol=3)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_sixteen_bits_are_scaled(tmp_path: Path, suffix: str) -> None:
+    """16-bit gray: 65535 is white and half of it is middle gray, instead of everything above 255 being white."""
+    image = Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16))
+    result = pixels(save(tmp_path / f"x.{suffix}", image))
+    np.testing.assert_allclose(result[0, :, 0], (0, 128, 255), atol=1)
+    np.testing.assert_array_equal(result[..., 0], result[..., 2])
+
+
+def test_floats_up_to_one(tmp_path: Path) -> None:
+    """Floating point TIFF up to 1: 1 is white; NaN and negative values are black."""
+    image = Image.fromarray(np.array([[0, 0.5, 1, np.nan, -3]], dtype=np.float32))
+    np.testing.assert_allclose(pixels(save(tmp_path / "x.tiff", image))[0, :, 0], (0, 128, 255, 0, 0), atol=1)
+
+
+def test_floats_in_bytes(tmp_path: Path) -> None:
+    """Floating point TIFF up to 255 keeps its values."""
+    image = Image.fromarray(np.array([[0, 100.0, 200.4]], dtype=np.float32))
+    np.testing.assert_allclose(pixels(save(tmp_path / "x.tiff", image))[0, :, 0], (0, 100, 200), atol=1)
+
+
+def test_thirty_two_bit_integers(tmp_path: Path) -> None:
+    """32-bit TIFF above 16 bits: the greatest value is white."""
+    image = Image.fromarray(np.array([[0, 100_000, 200_000]], dtype=np.int32))
+    np.testing.assert_allclose(pixels(save(tmp_path / "x.tiff", image))[0, :, 0], (0, 128, 255), atol=1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp"])
+def test_exif_orientation(tmp_path: Path, suffix: str, orientation: int) -> None:
+    """Whatever the orientation tag, the picture is upright and its size is the upright one's."""
+    upright = np.zeros((32, 64, 3), dtype=np.uint8)
+    upright[:16, :16] = RED  # top left
+    upright[16:, 48:] = BLUE  # bottom right
+    stored = {  # how a camera stores the same scene with this tag
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, 3),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"jpg": {"quality": 95, "subsampling": 0}, "webp": {"lossless": True}}.get(suffix, {})
+    image = Image.fromarray(np.ascontiguousarray(stored))
+    if suffix == "tiff":
+        image.save(tmp_path / "x.tiff", tiffinfo={0x0112: orientation})
+    else:
+        image.save(tmp_path / f"x.{suffix}", exif=exif, **options)
+    found = read_picture(tmp_path / f"x.{suffix}")
+    assert found.size_hw == (32, 64)
+    assert np.abs(np.asarray(found.image).astype(int) - upright).mean() < 12
+
+
+def test_large_jpegs_may_be_decoded_small(tmp_path: Path) -> None:
+    """With at_least a JPEG is decoded smaller, both sides stay at least that, and the size told is the original's."""
+    path = save(tmp_path / "x.jpg", Image.new("RGB", (1600, 800), RED))
+    found = read_picture(path, at_least=100)
+    assert found.size_hw == (800, 1600)
+    assert found.image.size == (200, 100)
+    assert read_picture(path, at_least=500).image.size == (1600, 800)
+    assert read_picture(save(tmp_path / "x.png", found.image), at_least=10).image.size == (200, 100)
+
+
+def test_small_decoding_keeps_the_orientation(tmp_path: Path) -> None:
+    """A turned JPEG decoded small tells the upright size of the original."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path / "x.jpg", Image.new("RGB", (1600, 800)), exif=exif)
+    found = read_picture(path, at_least=100)
+    assert found.size_hw == (1600, 800)
+    assert found.image.size == (100, 200)
+
+
+def test_first_frame_of_an_animation(tmp_path: Path) -> None:
+    """Of several frames the first is read."""
+    frames = [Image.new("RGB", (4, 4), c) for c in (RED, BLUE)]
+    path = save(tmp_path / "x.webp", frames[0], save_all=True, append_images=frames[1:], lossless=True)
+    np.testing.assert_array_equal(pixels(path)[0, 0], RED)
+
+
+# ---- Bad files -------------------------------------------------------------------------------------------
+
+
+def reason(path: Path) -> str:
+    """Why a file is refused: one line, without the path."""
+    with pytest.raises(DataError) as caught:
+        read_picture(path)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert str(path) not in text
+    return text
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    """An empty file is called that."""
+    (tmp_path / "x.jpg").touch()
+    assert reason(tmp_path / "x.jpg") == "the file is empty"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tiff"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.8])
+def test_truncated_file(tmp_path: Path, suffix: str, share: float) -> None:
+    """A file cut short anywhere is refused, whatever the format."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(rng.integers(0, 255, (200, 200, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    assert "damaged" in reason(path) or "not a JPEG" in reason(path)
+
+
+def test_text_file(tmp_path: Path) -> None:
+    """Text under an image's name is refused with the formats that are read."""
+    (tmp_path / "x.jpg").write_text("<html>404 not found</html>")
+    assert reason(tmp_path / "x.jpg") == "not a JPEG, PNG, WebP, BMP or TIFF image"
+
+
+def test_other_image_formats(tmp_path: Path) -> None:
+    """A format that is not offered is not read, though Pillow could."""
+    path = save(tmp_path / "x.gif", Image.new("RGB", (4, 4)))
+    assert "not a JPEG" in reason(path)
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb(path: Path, side: int) -> Path:
+    """A few bytes of PNG that claim to be ``side`` pixels square."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    body = zlib.compress(b"\0" * 1000)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
+    )
+    return path
+
+
+def test_decompression_bomb(tmp_path: Path) -> None:
+    """A header of 40,000 x 40,000 pixels is refused before a pixel is decoded."""
+    assert reason(bomb(tmp_path / "x.png", 40_000)).startswith("too large")
+    assert MAX_PIXELS < 40_000**2
+
+
+def test_folder(tmp_path: Path) -> None:
+    """A folder under an image's name is called that."""
+    (tmp_path / "x.jpg").mkdir()
+    assert reason(tmp_path / "x.jpg") == "it is a folder, not an image"
+
+
+def test_vanished_file(tmp_path: Path) -> None:
+    """A file that is gone is called that."""
+    assert reason(tmp_path / "x.jpg") == "no such file"
+
+
+def test_dangling_link(tmp_path: Path) -> None:
+    """A link to nowhere is no such file."""
+    (tmp_path / "x.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert reason(tmp_path / "x.jpg") == "no such file"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file(tmp_path: Path) -> None:
+    """A file without permission is called that."""
+    path = save(tmp_path / "x.png", Image.new("RGB", (4, 4)))
+    path.chmod(0)
+    assert reason(path) == "no permission to read it"
+
+
+def test_permission_errors_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the operating system forbids is said in the same words, for root too."""
+    path = save(tmp_path / "x.png", Image.new("RGB", (4, 4)))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Image, "open", refuse)
+    assert reason(path) == "no permission to read it"
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of what it leaves out
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0MM\0*" + b"\xff" * 40])
+def test_damaged_exif_is_no_reason_to_refuse(tmp_path: Path, exif: bytes) -> None:
+    """A photograph with broken EXIF data is still a photograph."""
+    path = save(tmp_path / "x.jpg", Image.new("RGB", (8, 6)), exif=exif)
+    assert read_picture(path).size_hw == (6, 8)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_noise_after_every_header(tmp_path: Path) -> None:
+    """A right signature with noise behind it is refused like any damaged file, never with another error."""
+    rng = np.random.default_rng(0)
+    heads = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"BM", b"II*\0\x08\0\0\0", b"MM\0*", b"RIFF\x40\0\0\0WEBPVP8 ")
+    for i, head in enumerate(heads * 6):
+        path = tmp_path / f"{i}.img"
+        path.write_bytes(head + rng.bytes(200))
+        assert reason(path)
+
+
+def test_formats_and_extensions() -> None:
+    """The extensions that folders are searched for are those of the formats read."""
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+    assert EXTENSIONS - {".jpe", ".dib"} <= known | {".dib"}
+    assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"} <= EXTENSIONS
