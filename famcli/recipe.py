@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from famcli.train import TrainConfig
+from famcli_models.config import FAMConfig
 from famcli_models.errors import ConfigError, UnknownNameError
-from famcli_models.fam import FAMConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -88,12 +88,8 @@ def load_recipe(
         if unknown := sorted(set(values) - known[table]):
             kind = f"field of [{table}]"
             raise UnknownNameError(kind, unknown[0], known[table])
-    try:
-        train = TrainConfig(**tables["train"])
-    except TypeError as error:
-        msg = f"recipe {name_or_path}: {error}"
-        raise ConfigError(msg) from error
-    return Recipe(name_or_path or "defaults", FAMConfig.from_dict(tables["model"]), train)
+    model_config, train_config = FAMConfig.from_dict(tables["model"]), TrainConfig(**tables["train"])
+    return Recipe(name_or_path or "defaults", model_config, train_config)
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,11 +21,26 @@ from torch import Tensor, nn
 from famcli.data.readers import Sample, check_labels
 from famcli.features import CachedFeatures, FreshFeatures, Views, map_size
 from famcli.predict import pick_device
+from famcli_models.config import check_fields
 from famcli_models.errors import ConfigError, FamError
 from famcli_models.fam import FAM
 from famcli_models.losses import balanced_class_weight, fam_loss
 
+BackboneTraining = Literal["frozen", "trained"]
 SLOW = 0.1  # share of the learning rate for a "slow" classifier
+
+_RANGES = {
+    "epochs": (1, 100_000),
+    "batch_size": (1, 100_000),
+    "lr": (0.0, 100.0),
+    "weight_decay": (0.0, 100.0),
+    "warmup": (0.0, 1.0),
+    "backbone_lr": (0.0, 100.0),
+    "lambda_target": (0.0, 1e6),
+    "cached_views": (0, 1000),
+    "part_std": (0.0, 1e3),
+    "seed": (0, 2**32 - 1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +71,7 @@ class TrainConfig:
     lr: float = 3e-3
     weight_decay: float = 1e-4
     warmup: float = 0.05
-    backbone: Literal["frozen", "trained"] = "frozen"
+    backbone: BackboneTraining = "frozen"
     backbone_lr: float = 0.01
     class_balanced: bool = False
     lambda_target: float = 0.0
@@ -65,14 +80,8 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name, low in (("epochs", 1), ("batch_size", 1), ("lr", 0), ("weight_decay", 0), ("backbone_lr", 0)):
-            if getattr(self, name) < low:
-                msg = f"{name} is {getattr(self, name)}; it must be at least {low}"
-                raise ConfigError(msg)
-        if self.backbone not in ("frozen", "trained"):
-            msg = f"backbone is '{self.backbone}'; it must be frozen or trained"
-            raise ConfigError(msg)
+        """Check every field's type and range."""
+        check_fields(self, {"backbone": get_args(BackboneTraining)}, _RANGES)
         if self.cached_views and self.backbone != "frozen":
             msg = "cached_views needs backbone = 'frozen': the features of a trained backbone change at every step"
             raise ConfigError(msg)

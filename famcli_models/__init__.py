@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from famcli_models.backbones import BACKBONES as BACKBONES
     from famcli_models.checkpoint import packaged as packaged
+    from famcli_models.config import FAMConfig as FAMConfig
     from famcli_models.errors import FamError as FamError
     from famcli_models.fam import FAM as FAM
-    from famcli_models.fam import FAMConfig as FAMConfig
     from famcli_models.fam import FAMOutput as FAMOutput
     from famcli_models.localization import localize as localize
     from famcli_models.losses import fam_loss as fam_loss
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BACKBONES": "backbones",
     "FAM": "fam",
-    "FAMConfig": "fam",
+    "FAMConfig": "config",
     "FAMOutput": "fam",
     "FamError": "errors",
     "fam_loss": "losses",

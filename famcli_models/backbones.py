@@ -17,11 +17,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from famcli_models.checkpoint import sha256_file
+from famcli_models.config import HALF, RGB
 from famcli_models.errors import ConfigError, UnknownNameError, WeightsError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-HALF = (0.5, 0.5, 0.5)  # x / 127.5 - 1
-RGB = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)

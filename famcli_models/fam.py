@@ -1,4 +1,4 @@
-"""Foreground Activation Maps (Meng et al., ICCV 2021): configuration, network and output.
+"""Foreground Activation Maps (Meng et al., ICCV 2021): network and output.
 
 ``image -> backbone -> X -> (M -> X̃ -> A -> P -> t -> o) -> h(o)``; the letters are those of
 :mod:`famcli_models.attention`, with L the number of classes and ``y = h(o)`` the logits ``(B, L)``.
@@ -6,147 +6,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from famcli_models.attention import ConvolutionAttention, ObjectAwareAttention, PartAwareAttention
-from famcli_models.backbones import HALF, RGB, Backbone, BackboneWeights, load_trunk, read_backbone_weights
+from famcli_models.backbones import Backbone, BackboneWeights, load_trunk, read_backbone_weights
 from famcli_models.checkpoint import Checkpoint, read_checkpoint, resolve, write_checkpoint
+from famcli_models.config import FAMConfig
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
-
-Similarity = Literal["softmax", "ratio", "ratio-relu"]
-Pooling = Literal["foreground", "features"]
-Classifier = Literal["trained", "slow", "frozen"]
-STRIDES = (8, 16, 32)
-_CHOICES = {"similarity": get_args(Similarity), "pooling": get_args(Pooling), "classifier": get_args(Classifier)}
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "num_classes": (1, 100_000),
-    "num_templates": (1, 256),
-    "num_parts": (1, 256),
-    "size": (16, 4096),
-    "lambda_spa": (0, 1e6),
-    "lambda_div": (0, 1e6),
-    "object_scale": (1e-3, 1e3),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class FAMConfig:
-    """Every choice of a FAM, JSON-able; the defaults follow the paper wherever its text can be followed.
-
-    :meth:`paper` gives the paper's printed reading of equations (1) and (7) instead.
-
-    Attributes:
-        backbone: A row of ``BACKBONES`` or the name of a timm model.
-        num_classes: L.
-        num_templates: N, the number of memory keys and values.
-        num_parts: K.
-        similarity: Equation (1): ``softmax``; ``ratio``, as printed; ``ratio-relu``, the ratio kept non-negative.
-        pooling: Equation (7): over ``foreground`` features X̃, or over ``features`` X, as printed.
-        memory: Foreground memory on; off is Table 2's three 1x1 convolutions.
-        sparsity: Use the sparsity loss, equation (4).
-        diversity: Use the diversity loss, equation (8).
-        importance: Learn the importance of parts, equation (9); off weighs every part 1/K.
-        lambda_spa: λ_spa of equation (11).
-        lambda_div: λ_div of equation (11).
-        tau: Threshold τ on the raw sigmoid map; not specific to a dataset.
-        classifier: h is ``trained``, ``slow`` (a tenth of the learning rate) or ``frozen``.
-        value_bias: Extension: a bias for each foreground classifier.
-        object_scale: Extension: h is applied to this times o. A starts near 1/2, so 2 lets a pretrained
-            classifier see features of the size it knows.
-        stride: Pixels of the input per pixel of X.
-        dilation: See :class:`famcli_models.backbones.Backbone`.
-        same_padding: Likewise.
-        frozen_norm: Likewise.
-        size: Side of the square input, in pixels.
-        mean: Input normalisation, for values in [0, 1], RGB.
-        std: Likewise.
-
-    Raises:
-        ConfigError: A value is not allowed; the message names the field and what is.
-    """
-
-    backbone: str = "mobilenetv1"
-    num_classes: int = 1000
-    num_templates: int = 3
-    num_parts: int = 5
-    similarity: Similarity = "softmax"
-    pooling: Pooling = "foreground"
-    memory: bool = True
-    sparsity: bool = True
-    diversity: bool = True
-    importance: bool = True
-    lambda_spa: float = 0.04
-    lambda_div: float = 0.01
-    tau: float = 0.5
-    classifier: Classifier = "trained"
-    value_bias: bool = False
-    object_scale: float = 1.0
-    stride: int = 16
-    dilation: bool = True
-    same_padding: bool = False
-    frozen_norm: bool = True
-    size: int = 224
-    mean: RGB = HALF
-    std: RGB = HALF
-
-    def __post_init__(self) -> None:
-        """Check every field's type and range."""
-        for f in fields(self):
-            value = getattr(self, f.name)
-            kind = type(f.default)
-            good = isinstance(value, (int, float)) if kind is float else type(value) is kind
-            if kind is tuple:
-                good = isinstance(value, (tuple, list)) and len(value) == 3 and all(map(_is_number, value))
-                if good:  # JSON gives a list
-                    object.__setattr__(self, f.name, tuple(float(v) for v in value))
-            _require(good and not (kind is float and isinstance(value, bool)), f.name, value, f"a {kind.__name__}")
-        for name, allowed in _CHOICES.items():
-            _require(getattr(self, name) in allowed, name, getattr(self, name), " or ".join(allowed))
-        for name, (low, high) in _RANGES.items():
-            _require(low <= getattr(self, name) <= high, name, getattr(self, name), f"in [{low:g}, {high:g}]")
-        _require(0 <= self.tau < 1, "tau", self.tau, "in [0, 1)")
-        _require(self.stride in STRIDES, "stride", self.stride, f"one of {STRIDES}")
-        _require(min(self.std) > 0, "std", self.std, "positive")
-
-    @classmethod
-    def paper(cls, **overrides: Any) -> FAMConfig:
-        """The printed equations: ``ratio`` in (1) and ``features`` in (7); findings on both are on the method page."""
-        return cls(**{"similarity": "ratio", "pooling": "features", **overrides})
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FAMConfig:
-        """The config of a JSON object.
-
-        Raises:
-            ConfigError: A field is unknown or a value is not allowed.
-        """
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
-        if unknown:
-            msg = f"unknown field {', '.join(map(repr, unknown))} in a FAM config; it was made by another version"
-            raise ConfigError(msg)
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able dict that :meth:`from_dict` reads back to an equal config."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _require(condition: bool, name: str, value: object, allowed: str) -> None:
-    if not condition:
-        msg = f"{name} is {value!r}; it must be {allowed}"
-        raise ConfigError(msg)
 
 
 class FAMOutput(NamedTuple):

@@ -34,7 +34,7 @@ def _seeded() -> None:
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., Any]:
     """A function that builds a seeded FAM on an 82,000-parameter timm network; its maps spread around 0.5."""
-    from famcli_models.fam import FAM, FAMConfig
+    from famcli_models import FAM, FAMConfig
 
     def make(seed: int = 0, **overrides: Any) -> FAM:
         fields = {"backbone": "test_efficientnet", "num_classes": len(CLASSES), "size": SIZE, **overrides}

@@ -14,9 +14,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from famcli_models import FAM, FAMConfig
 from famcli_models.backbones import BACKBONES, HALF, IMAGENET_MEAN, Backbone, load_trunk, read_backbone_weights
 from famcli_models.errors import ConfigError, UnknownNameError, WeightsError
-from famcli_models.fam import FAM, FAMConfig
 
 SHAPES = {
     "vgg16": (512, 14, 14),

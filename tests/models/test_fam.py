@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
+from famcli_models import FAM, FAMConfig, FAMOutput
 from famcli_models.errors import ConfigError, ShapeError, UnknownNameError
-from famcli_models.fam import FAM, FAMConfig, FAMOutput
 from famcli_models.losses import fam_loss
 
 Make = Callable[..., FAM]

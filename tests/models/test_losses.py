@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from famcli_models import FAMConfig, FAMOutput
 from famcli_models.errors import ShapeError
-from famcli_models.fam import FAMConfig, FAMOutput
 from famcli_models.losses import (
     balanced_class_weight,
     classification_loss,
