@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from famcli_models.attention import ConvolutionAttention, ObjectAwareAttention, PartAwareAttention
-from famcli_models.backbones import Backbone, BackboneWeights, load_trunk, read_backbone_weights
+from famcli_models.backbones import Backbone
 from famcli_models.checkpoint import Checkpoint, read_checkpoint, resolve, write_checkpoint
 from famcli_models.config import FAMConfig
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
+from famcli_models.pretrained import BackboneWeights, load_trunk, read_backbone_weights
 
 
 class FAMOutput(NamedTuple):

@@ -1,0 +1,175 @@
+"""Pretrained weights of backbones: from the Hugging Face Hub or a file, into a network that was cut.
+
+Only safetensors are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from famcli_models.backbones import BACKBONES, Backbone
+from famcli_models.checkpoint import sha256_file
+from famcli_models.config import HALF, RGB
+from famcli_models.errors import UnknownNameError, WeightsError
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneWeights:
+    """Pretrained weights of a backbone, by timm's names.
+
+    Attributes:
+        tensors: Every tensor of the file, those behind the cut too.
+        classifier: ``(L, C)`` weight and ``(L,)`` bias of the linear classifier behind the global average, if any.
+        mean: Input normalisation, for values in [0, 1].
+        std: Likewise.
+        same_padding: The weights expect TensorFlow's padding.
+        source: What was read, for the checkpoint's provenance.
+        sha256: Of the file.
+    """
+
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    classifier: tuple[Tensor, Tensor] | None = field(repr=False)
+    mean: RGB
+    std: RGB
+    same_padding: bool
+    source: str
+    sha256: str
+
+
+def read_backbone_weights(backbone: str, source: str) -> BackboneWeights:
+    """Read pretrained weights.
+
+    Args:
+        backbone: A row of :data:`BACKBONES` or the name of a timm model.
+        source: ``imagenet`` (downloaded once from the Hugging Face Hub), or the path of a safetensors
+            file with timm's names or with MobileNetV1's batch norms folded into ``features.conv*.{dw,pw}``.
+
+    Raises:
+        UnknownNameError: No such backbone.
+        WeightsError: The file cannot be fetched or read.
+    """
+    row = BACKBONES.get(backbone)
+    cfg: Any = timm.get_pretrained_cfg(row.hub_id.removeprefix("timm/") if row else backbone)
+    if cfg is None and row is None:
+        hint = "or give the name of a timm model"
+        raise UnknownNameError("backbone", backbone, BACKBONES, hint)
+    hub_id = row.hub_id if row else getattr(cfg, "hf_hub_id", None)
+    path = Path(source)
+    if source == "imagenet":
+        path = _download(backbone, hub_id, row.revision if row else None)
+    digest = sha256_file(path) if path.is_file() else ""
+    if source == "imagenet" and row and row.sha256 not in (None, digest):
+        msg = f"{hub_id} gave a file with SHA-256 {digest}, not {row.sha256}; delete it from the cache and try again"
+        raise WeightsError(msg)
+    tensors, metadata = _read(path)
+    mean, std = (row.mean, row.std) if row else (cfg.mean, cfg.std)
+    prefix = str(getattr(cfg, "classifier", None) or "classifier")
+    folded = "features.conv0.weight" in tensors
+    if folded:
+        tensors, prefix = _unfold_mobilenet(tensors), "classifier"
+    if "127.5" in metadata.get("input", ""):
+        mean = std = HALF
+    label = f"{hub_id} (Hugging Face Hub)" if source == "imagenet" else metadata.get("source", path.name)
+    return BackboneWeights(
+        tensors=tensors,
+        classifier=_classifier(tensors, prefix),
+        mean=mean,
+        std=std,
+        same_padding=folded or "SAME" in metadata.get("padding", ""),
+        source=label,
+        sha256=digest,
+    )
+
+
+def load_trunk(backbone: Backbone, weights: BackboneWeights) -> None:
+    """Copy pretrained weights into a cut network; every parameter of the cut must be there, with its shape.
+
+    Raises:
+        WeightsError: A tensor is missing or has another shape: these are weights of another network.
+    """
+
+    def plain(name: str) -> str:
+        return name.replace(".", "_")  # timm's cut networks flatten "features.0" to "features_0"
+
+    given = {plain(name): tensor for name, tensor in weights.tensors.items()}
+    state = backbone.net.state_dict()
+    loaded = {}
+    for name, tensor in state.items():
+        found = given.get(plain(name))
+        if found is None and name.endswith("num_batches_tracked"):
+            found = tensor
+        if found is None or found.shape != tensor.shape:
+            what = "is missing" if found is None else f"has shape {tuple(found.shape)}, not {tuple(tensor.shape)}"
+            msg = f"weights from {weights.source} do not fit this backbone: {name} {what}"
+            raise WeightsError(msg)
+        loaded[name] = found
+    backbone.net.load_state_dict(loaded, strict=True)
+
+
+def _download(backbone: str, hub_id: str | None, revision: str | None) -> Path:
+    if not hub_id:
+        msg = f"no public ImageNet weights are known for '{backbone}'; pass a safetensors file or 'none'"
+        raise WeightsError(msg)
+    # Imported here: only this branch needs it, and it costs a third of a second.
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(hub_id, "model.safetensors", revision=revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        msg = (
+            f"cannot download {hub_id}/model.safetensors ({type(error).__name__}); "
+            "connect to the network, or pass the path of a safetensors file as backbone weights"
+        )
+        raise WeightsError(msg) from error
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name).float() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        msg = f"cannot read backbone weights '{path}': {error}; a safetensors file is needed"
+        raise WeightsError(msg) from error
+
+
+def _classifier(tensors: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor] | None:
+    weight, bias = tensors.get(f"{prefix}.weight"), tensors.get(f"{prefix}.bias")
+    if weight is None or bias is None or weight.ndim != 2:
+        return None
+    first = 1 if weight.shape[0] == 1001 else 0  # TensorFlow's row 0 is "background"
+    return weight[first:], bias[first:]
+
+
+def _unfold_mobilenet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """MobileNetV1 with folded batch norms to timm's names; each norm becomes an identity plus the bias."""
+    eps = 1e-5  # timm's batch-norm epsilon: variance 1 - eps divides by exactly one
+    out = {name: tensor for name, tensor in tensors.items() if name.startswith("classifier.")}
+
+    def put(conv: str, norm: str, source: str) -> None:
+        if f"{source}.weight" not in tensors or f"{source}.bias" not in tensors:
+            msg = f"the MobileNetV1 weights are not complete: {source}.weight or .bias is missing"
+            raise WeightsError(msg)
+        bias = tensors[f"{source}.bias"]
+        out[f"{conv}.weight"] = tensors[f"{source}.weight"]
+        out[f"{norm}.weight"], out[f"{norm}.bias"] = torch.ones_like(bias), bias
+        out[f"{norm}.running_mean"] = torch.zeros_like(bias)
+        out[f"{norm}.running_var"] = torch.full_like(bias, 1 - eps)
+
+    put("conv_stem", "bn1", "features.conv0")
+    number = 1
+    for stage, depth in enumerate((1, 2, 2, 6, 2)):
+        for block in range(depth):
+            name = f"blocks.{stage}.{block}"
+            put(f"{name}.conv_dw", f"{name}.bn1", f"features.conv{number}.dw")
+            put(f"{name}.conv_pw", f"{name}.bn2", f"features.conv{number}.pw")
+            number += 1
+    return out
