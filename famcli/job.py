@@ -22,7 +22,7 @@ from famcli.overlays import draw
 from famcli.predict import Failure, Item, Prediction, Predictor, Settings
 from famcli.records import Spool, to_record
 from famcli_models.checkpoint import WEIGHTS_FILE, sha256_file, write_atomic
-from famcli_models.errors import DataError
+from famcli_models.errors import ConfigError, DataError
 from famcli_models.fam import FAM
 
 OVERLAY_SIDE = 1600  # overlays of larger photographs are shrunk to this, in pixels
@@ -46,6 +46,19 @@ class SideFiles:
     def folders(self) -> list[Path]:
         """The folders that will be written to."""
         return [f for f in (self.overlays, self.maps, self.masks) if f is not None]
+
+    def make_folders(self) -> None:
+        """Make the folders, so that one that cannot be written to is noticed before any work is done.
+
+        Raises:
+            DataError: A folder cannot be made.
+        """
+        for folder in self.folders():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                msg = f"cannot make the folder '{folder}': {error.strerror or error}"
+                raise DataError(msg) from error
 
     def write(self, item: Item, prediction: Prediction) -> None:
         """Write the files of one image; each appears whole or not at all.
@@ -192,6 +205,20 @@ class Job:
         self.spool.remove()
 
 
+def refuse_output(out: Path, listing: Listing) -> None:
+    """Notice a results file that cannot be, before any work is done.
+
+    Raises:
+        ConfigError: It is a folder, or one of the images.
+    """
+    if out.is_dir():
+        msg = f"--out '{out}' is a folder; name a file, for example {out / 'boxes.json'}"
+        raise ConfigError(msg)
+    if out.exists() and any(out.samefile(path) for path in map(listing.path, listing.names) if path.exists()):
+        msg = f"--out '{out}' is one of the images; name another file"
+        raise ConfigError(msg)
+
+
 def prepare(
     listing: Listing,
     spool: Path,
@@ -215,6 +242,7 @@ def prepare(
         coco_images: A COCO file to take ids from.
     """
     settings, side = settings or Settings(), side or SideFiles()
+    side.make_folders()
     folder = find_model(model)
     predictor = Predictor(FAM.from_pretrained(folder), device, settings)
     names = predictor.class_names
@@ -230,8 +258,9 @@ def prepare(
     header = {
         **same,
         "model_sha256": digest,
-        "labels": labels,
-        "coco_images": str(coco_images) if coco_images else None,
+        "root": str(listing.root),
+        "labels": sha256_file(Path(labels)) if labels and Path(labels).is_file() else labels,
+        "coco_images": sha256_file(coco_images) if coco_images and coco_images.is_file() else None,
         "side": [str(folder) for folder in side.folders()],
     }
     ids = CocoIds.from_file(coco_images, names) if coco_images else CocoIds.numbered(listing.names, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -57,6 +58,9 @@ def read_labels(value: str, names: Sequence[str], class_names: Sequence[str], ro
         raise DataError(msg) from error
     for number, line in enumerate(lines, 1):
         name, comma, label = line.rpartition(",")
+        quoted = next(csv.reader([line]), []) if line.startswith('"') else []
+        if len(quoted) == 2:
+            name, label = quoted
         if line.strip() and not comma:
             msg = f"{path}, line {number}: expected 'image,class', got '{line}'"
             raise DataError(msg)

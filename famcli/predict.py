@@ -21,7 +21,7 @@ from torch import Tensor
 
 from famcli.data.images import Picture, read_picture, upright_picture
 from famcli.data.transforms import Normalize, squash
-from famcli_models.errors import ConfigError, DataError, FamError
+from famcli_models.errors import ConfigError, DataError, FamError, ShapeError
 from famcli_models.fam import FAM
 from famcli_models.fusion import fold_norms
 from famcli_models.localization import Region, localize
@@ -178,7 +178,8 @@ class Predictor:
             label: Class index, if it is known (GT-known mode).
 
         Raises:
-            DataError: The image cannot be read.
+            DataError: The image cannot be read, or the label is no class of the model.
+            ShapeError: The array is not ``(h, w, 3)`` uint8.
         """
         if isinstance(image, (str, Path)):
             name = str(image)
@@ -189,10 +190,13 @@ class Predictor:
                 raise DataError(msg) from error
         else:
             name = "image"
-            picture = upright_picture(Image.fromarray(image) if isinstance(image, np.ndarray) else image)
+            picture = upright_picture(_from_array(image) if isinstance(image, np.ndarray) else image)
+        if label is not None and not 0 <= label < self.config.num_classes:
+            msg = f"label {label} is no class; the model's {self.config.num_classes} classes are numbered from 0"
+            raise DataError(msg)
         views = self._views(picture)
-        maps, logits = self._forward([views])
-        return self._finish(Item(name, Path(name), label), picture.size_hw, maps[0], logits[0])
+        maps, probabilities = self._forward([views])
+        return self._finish(Item(name, Path(name), label), picture.size_hw, maps[0], probabilities[0])
 
     def stream(
         self, items: Iterable[Item], then: Callable[[Item, Prediction], None] | None = None
@@ -244,18 +248,18 @@ class Predictor:
                 sizes.append(size_hw)
         if not views:
             return deque(s for s in slots if isinstance(s, Future))
-        maps, logits = self._forward(views)
-        results = iter(zip(sizes, maps, logits, strict=True))
+        maps, probabilities = self._forward(views)
+        results = iter(zip(sizes, maps, probabilities, strict=True))
         out: deque[Future[Prediction | Failure]] = deque()
         for slot in slots:
             out.append(slot if isinstance(slot, Future) else pool.submit(self._guarded, slot, *next(results), then))
         return out
 
     def _guarded(
-        self, item: Item, size_hw: tuple[int, int], M: np.ndarray, logits: np.ndarray, then: Any
+        self, item: Item, size_hw: tuple[int, int], M: np.ndarray, probability: np.ndarray, then: Any
     ) -> Prediction | Failure:
         try:
-            prediction = self._finish(item, size_hw, M, logits)
+            prediction = self._finish(item, size_hw, M, probability)
             if then is not None:
                 then(item, prediction)
         except (FamError, OSError) as error:
@@ -274,7 +278,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _forward(self, views: Sequence[Sequence[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-        """Views of B images to maps ``(B, H, W)`` and log-probabilities ``(B, L)``."""
+        """Views of B images to maps ``(B, H, W)`` and class probabilities ``(B, L)``."""
         maps: list[Tensor] = []
         probabilities: list[Tensor] = []
         try:
@@ -303,6 +307,13 @@ class Predictor:
             best = [item.label]
         classes = tuple(ClassScore(i, self.class_names[i], float(probability[i])) for i in best)
         return Prediction(item.name, size_hw, classes, found.regions, M, item.label is not None, found.mask)
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or array.size == 0:
+        msg = f"the image is {array.dtype} of shape {array.shape}; expected uint8 (h, w, 3), RGB"
+        raise ShapeError(msg)
+    return Image.fromarray(array)
 
 
 def _side(pixels: float, stride: int) -> int:

@@ -48,6 +48,7 @@ class BackboneRow:
     dilates: bool = False
 
 
+# Revisions and hashes are those that the repositories' pages show; None where a page did not show it.
 BACKBONES: Mapping[str, BackboneRow] = {
     "vgg16": BackboneRow(
         timm_name="vgg16",

@@ -88,7 +88,7 @@ def sha256_file(path: Path) -> str:
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it, so that no half file is ever seen."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".fam.", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
     try:

@@ -127,6 +127,9 @@ class FAMConfig:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
+_KINDS = {int: "an integer", float: "a finite number", bool: "true or false", str: "a string", tuple: "a list"}
+
+
 def check_fields(config: Any, choices: Mapping[str, Sequence[Any]], ranges: Mapping[str, tuple[float, float]]) -> None:
     """Check the fields of a config: each has the type of its default, and is a choice or in its range.
 
@@ -141,7 +144,7 @@ def check_fields(config: Any, choices: Mapping[str, Sequence[Any]], ranges: Mapp
     for f in fields(config):
         value, kind = getattr(config, f.name), type(f.default)
         good = _is_number(value) if kind is float else type(value) is kind
-        require(good, f.name, value, f"a {'number' if kind is float else kind.__name__}")
+        require(good, f.name, value, _KINDS[kind])
     for name, allowed in choices.items():
         require(getattr(config, name) in allowed, name, getattr(config, name), f"one of {', '.join(map(str, allowed))}")
     for name, (low, high) in ranges.items():

@@ -41,7 +41,7 @@ def diversity_loss(P: Tensor) -> Tensor:
     K = P.shape[1]
     if K == 1:
         return P.sum() * 0
-    unit = F.normalize(P, dim=-1, eps=NORM_EPS)
+    unit = F.normalize(P, dim=-1, eps=max(NORM_EPS, torch.finfo(P.dtype).tiny))
     cosines = unit @ unit.transpose(1, 2)  # (B, K, K)
     others = cosines.sum(dim=(1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(dim=1)
     return (others / (K * (K - 1))).mean()

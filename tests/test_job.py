@@ -197,11 +197,13 @@ def test_side_files(make_job: Run, tmp_path: Path, names: list[str]) -> None:
 
 
 def test_side_file_that_cannot_be_written(make_job: Run, tmp_path: Path) -> None:
-    """A folder that cannot be made makes each image a failure with the reason, not a crash."""
+    """A folder that cannot be made is noticed before any image; one that vanishes later is made again."""
     (tmp_path / "file").write_text("in the way")
-    summary = make_job(None, SideFiles(maps=tmp_path / "file" / "maps")).run()
-    assert summary.images == 0
-    assert len(summary.failures) == 5
+    with pytest.raises(DataError, match="cannot make the folder"):
+        make_job(None, SideFiles(maps=tmp_path / "file" / "maps"))
+    job = make_job(None, SideFiles(maps=tmp_path / "maps"))
+    (tmp_path / "maps").rmdir()
+    assert job.run().images == 5
 
 
 def test_labels_for_all(make_job: Run) -> None:

@@ -89,3 +89,10 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(DataError, match="labels.csv"):
         read_labels(str(path), ["a.jpg"], CLASSES)
+
+
+def test_quoted_names(tmp_path: Path) -> None:
+    """A name with a comma may be quoted as CSV does, or not."""
+    path = tmp_path / "labels.csv"
+    path.write_text('"x, y.jpg",dog\nx, z.jpg,cat\n')
+    assert read_labels(str(path), ["x, y.jpg", "x, z.jpg"], ["cat", "dog"]) == {"x, y.jpg": 1, "x, z.jpg": 0}

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from famcli.predict import Failure, Item, Prediction, Predictor, Settings, pick_device
-from famcli_models.errors import ConfigError, DataError
+from famcli_models.errors import ConfigError, DataError, ShapeError
 from famcli_models.fam import FAM
 from famcli_models.localization import localize
 
@@ -344,3 +344,18 @@ def test_images_may_vanish_meanwhile(make_predictor: Callable[..., Predictor], i
     results = list(make_predictor().stream(listed))
     assert isinstance(results[0], Prediction)
     assert results[1] == Failure("z.jpg", "no such file")
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4, 3), np.float32), np.zeros((3, 10, 10), np.uint8), np.zeros((0, 10, 3), np.uint8)]
+)
+def test_arrays_of_another_kind_are_refused(make_model: Callable[..., FAM], array: np.ndarray) -> None:
+    """Only RGB uint8 pictures are taken from memory."""
+    with pytest.raises(ShapeError, match="expected uint8"):
+        Predictor(make_model(), "cpu")(array)
+
+
+def test_a_label_that_is_no_class_is_refused(make_model: Callable[..., FAM]) -> None:
+    """A known class has to be one of the model's."""
+    with pytest.raises(DataError, match="label 5000"):
+        Predictor(make_model(), "cpu")(np.zeros((8, 8, 3), np.uint8), label=5000)

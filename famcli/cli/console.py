@@ -26,17 +26,21 @@ class Console:
 
     def result(self, text: str) -> None:
         """A result for people or pipes: one line on stdout."""
-        sys.stdout.write(f"{text}\n")
+        self.pieces([f"{text}\n"])
 
     def result_json(self, value: Any) -> None:
         """A result as JSON on stdout."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+        self.result(json.dumps(value, ensure_ascii=False, indent=2))
 
     def pieces(self, pieces: Iterable[str]) -> None:
-        """A long result, piece by piece, on stdout."""
-        for piece in pieces:
-            sys.stdout.write(piece.encode("utf-8", "backslashreplace").decode("utf-8"))
+        """A result, piece by piece, on stdout: UTF-8 whatever the locale, as JSON demands.
+
+        The odd bytes of a file name that is no Unicode are written as JSON escapes.
+        """
         sys.stdout.flush()
+        for piece in pieces:
+            sys.stdout.buffer.write(piece.encode("utf-8", "backslashreplace"))
+        sys.stdout.buffer.flush()
 
     def say(self, text: str) -> None:
         """A remark on stderr, unless quiet."""
@@ -45,7 +49,8 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Something that went wrong while the rest went on; on stderr, always."""
-        sys.stderr.write(f"fam: {text}\n")
+        # A file name may hold a line break or worse; it must not break the line it is reported on.
+        sys.stderr.write("fam: " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in text) + "\n")
 
     def error(self, text: str) -> None:
         """Why a command ended; on stderr, and as JSON on stdout if results are JSON."""

@@ -74,11 +74,13 @@ def predict(
     if out is None and (resume or as_json):
         raise typer.BadParameter("--resume and --json need --out")  # noqa: EM101, TRY003
     from famcli.data.listing import STDIN, list_images
-    from famcli.job import PARTIAL, SideFiles, prepare
+    from famcli.job import PARTIAL, SideFiles, prepare, refuse_output
     from famcli.predict import Settings
 
     side = SideFiles(overlays, maps, masks)
     listing = list_images(inputs, sys.stdin if STDIN in inputs else (), side.folders())
+    if out is not None:
+        refuse_output(out, listing)
     settings = Settings(
         threshold, max_boxes, topk, _numbers(scales), flip, batch_size, workers, amp, masks=masks is not None
     )

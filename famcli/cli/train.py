@@ -38,7 +38,7 @@ def train(
 
     Boxes are never read. The checkpoint is saved after each epoch and can be given to predict --model.
 
-    Example: fam train --data birds --backbone resnet50 --out runs/birds
+    Example: fam train --data birds --backbone resnet50 --class-names birds/classes.txt --out runs/birds
     """
     from famcli.data.readers import read_class_names, read_samples
     from famcli.recipe import load_recipe
@@ -50,7 +50,9 @@ def train(
         raise ConfigError(msg)
     samples = [sample for folder in data for sample in read_samples(folder, split)]
     names = read_class_names(class_names) if class_names else None
-    given: dict[str, Any] = {"num_classes": len(names)} if names else {}
+    given: dict[str, Any] = {}
+    if names or recipe is None:  # a recipe knows its number of classes
+        given["num_classes"] = len(names) if names else 1 + max(sample.label for sample in samples)
     if backbone is not None:
         given |= {"backbone": backbone}
     chosen = load_recipe(recipe, settings or (), given)

@@ -355,3 +355,42 @@ def test_file_names_that_are_no_unicode(predict: Fam, image_dir: Path, tmp_path:
     text = (tmp_path / "o").read_bytes().decode("utf-8")
     assert "b.png" in text
     assert "caf" in text
+
+
+def test_resume_needs_the_same_folder(
+    predict: Fam, image_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of the same names in another folder are other images."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "boxes.json"
+    with monkeypatch.context() as patch:
+        patch.setattr("famcli.job.Job.write", interrupted)
+        assert predict(image_dir, "--out", out).exit_code == 130
+    image_dir.rename(tmp_path / "moved")
+    result = predict(tmp_path / "moved", "--out", out, "--resume")
+    assert result.exit_code == 1
+    assert "other options (root)" in result.stderr
+
+
+def test_out_that_cannot_be_is_noticed_first(predict: Fam, image_dir: Path) -> None:
+    """A folder or one of the photographs as --out is refused before any work, and the photograph stays."""
+    before = (image_dir / "a.jpg").read_bytes()
+    folder = predict(image_dir, "--out", image_dir)
+    assert folder.exit_code == 1
+    assert "is a folder" in folder.stderr
+    photo = predict(image_dir, "--out", image_dir / "a.jpg")
+    assert photo.exit_code == 1
+    assert "is one of the images" in photo.stderr
+    assert (image_dir / "a.jpg").read_bytes() == before
+    assert not list(image_dir.glob("*.partial"))
+
+
+def test_a_line_break_in_a_name_stays_on_its_line(predict: Fam, tmp_path: Path) -> None:
+    """A failure is one line on stderr, whatever the file is called."""
+    (tmp_path / "bad\nname.jpg").write_bytes(b"")
+    result = predict(tmp_path, "--out", tmp_path / "o.json")
+    assert result.exit_code == 1
+    assert "fam: bad\\nname.jpg: the file is empty\n" in result.stderr

@@ -203,3 +203,9 @@ def test_mixed_types_as_autocast_gives_them() -> None:
     """Under autocast maps and logits may differ in type; the total is still one number."""
     out = output(torch.rand(2, 1, 2, 2).bfloat16(), torch.rand(2, 2, 3), torch.rand(2, 3).bfloat16())
     assert fam_loss(out, torch.tensor([0, 1]), FAMConfig(num_classes=3)).total.isfinite()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_diversity_of_zero_parts_is_finite_in_every_type(dtype: torch.dtype) -> None:
+    """Parts without a direction count as 0 also where 1e-8 is not a number of the type."""
+    assert diversity_loss(torch.zeros(1, 2, 4, dtype=dtype)).item() == 0
