@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from famcli.data.images import read_picture
-from famcli.data.readers import Sample, check_labels
+from famcli.cam import class_activation_maps
+from famcli.data.readers import Sample, check_labels, read_sample
 from famcli.data.transforms import Normalize, squash
 from famcli.predict import pick_device
 from famcli_models.boxes import FloatArray, box_iou
-from famcli_models.errors import DataError
 from famcli_models.fam import FAM
 from famcli_models.localization import localize
 
@@ -98,21 +97,24 @@ def evaluate(
         with torch.inference_mode():
             X = model.features(images)
             out = model.head(X)
-            cam_logits = model.classifier(X.mean(dim=(2, 3)))
-            cams = _cam(model, X, labels if same_classes else cam_logits.argmax(dim=1))
+            if has_cam:
+                cam_logits = model.classifier(X.mean(dim=(2, 3)))
+                chosen = labels if same_classes else cam_logits.argmax(dim=1)
+                cams = class_activation_maps(X, model.classifier.weight[chosen]).cpu().numpy()
+        maps = out.M[:, 0].cpu().numpy()
         if same_classes:
             ranks["FAM"].append(_rank(out.logits, labels))
-            ranks["CAM"].append(_rank(cam_logits, labels))
+            if has_cam:
+                ranks["CAM"].append(_rank(cam_logits, labels))
         for i, (sample, size_hw) in enumerate(zip(batch, sizes, strict=True)):
             h, w = size_hw
-            ious["FAM"].append(_best_iou(out.M[i, 0].cpu().numpy(), size_hw, model.config.tau, sample.boxes))
+            ious["FAM"].append(_best_iou(maps[i], size_hw, model.config.tau, sample.boxes))
             margin = (1 - CENTRE_SIDE) / 2
             centre = (w * margin, h * margin, w * (1 - margin), h * (1 - margin))
             ious["centre"].append(float(box_iou(centre, sample.boxes).max()))
             ious["whole"].append(float(box_iou((0, 0, w, h), sample.boxes).max()))
             if has_cam:
-                cam = cams[i].cpu().numpy()
-                cam_ious.append([_best_iou(cam, size_hw, tau, sample.boxes) for tau in CAM_TAUS])
+                cam_ious.append([_best_iou(cams[i], size_hw, tau, sample.boxes) for tau in CAM_TAUS])
             on_image()
     rows = [_row("FAM", model.config.tau, "fixed", np.array(ious["FAM"]), _joined(ranks["FAM"]))]
     if has_cam:
@@ -131,11 +133,7 @@ def _batches(
     size, normalize = model.config.size, Normalize(model.config.mean, model.config.std)
 
     def load(sample: Sample) -> tuple[tuple[int, int], np.ndarray]:
-        try:
-            picture = read_picture(sample.path, at_least=2 * size)
-        except DataError as error:
-            msg = f"{sample.path}: {error}"
-            raise DataError(msg) from error
+        picture = read_sample(sample, size)
         return picture.size_hw, squash(picture.image, size)
 
     with ThreadPoolExecutor(workers) as pool:
@@ -143,13 +141,6 @@ def _batches(
             batch = samples[start : start + batch_size]
             sizes, views = zip(*pool.map(load, batch), strict=True)
             yield batch, list(sizes), normalize(views, device)
-
-
-def _cam(model: FAM, X: Tensor, labels: Tensor) -> Tensor:
-    """Class activation maps (Zhou 2016) of the given classes, ``(B, H, W)``, min-max scaled."""
-    maps = torch.einsum("bchw,bc->bhw", X, model.classifier.weight[labels])
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return (maps - low) / (high - low).clamp(min=1e-12)
 
 
 def _joined(ranks: list[Tensor]) -> Tensor | None:

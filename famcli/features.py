@@ -6,14 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from famcli.data.images import read_picture
-from famcli.data.readers import Sample
+from famcli.data.readers import Sample, read_sample
 from famcli.data.transforms import Normalize, RandomCrop
-from famcli_models.errors import DataError
 from famcli_models.fam import FAM
 
 Batch = tuple[Tensor, Tensor, Tensor]  # X (B, C, H, W), targets of M (B, H, W), labels (B,)
@@ -51,20 +48,7 @@ class Views(Dataset[tuple[np.ndarray, np.ndarray, int]]):
         target = np.zeros(self.map_hw, np.float32)
         if self.targets is not None:
             target = crop.of_map(self.targets[index], self.map_hw)
-        return crop.of_picture(read_sample(sample, self.size)), target, sample.label
-
-
-def read_sample(sample: Sample, size: int) -> Image.Image:
-    """The picture of a sample, at least twice ``size`` where it is that large.
-
-    Raises:
-        DataError: The image cannot be read; the message names it.
-    """
-    try:
-        return read_picture(sample.path, at_least=2 * size).image
-    except DataError as error:
-        msg = f"{sample.path}: {error}"
-        raise DataError(msg) from error
+        return crop.of_picture(read_sample(sample, self.size).image), target, sample.label
 
 
 class FreshFeatures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -43,13 +44,12 @@ def read_labels(value: str, names: Sequence[str], class_names: Sequence[str], ro
         UnknownNameError: A class that the model does not have.
         DataError: The file cannot be read, or names such a class.
     """
+    index = functools.cache(lambda label: find_class(label, class_names))  # many images share few classes
     if value == BY_FOLDER:
-        folders = {name: PurePosixPath(name).parent.name or root.absolute().name for name in names}
-        classes = {folder: find_class(folder, class_names) for folder in set(folders.values())}
-        return {name: classes[folder] for name, folder in folders.items()}
+        return {name: index(PurePosixPath(name).parent.name or root.absolute().name) for name in names}
     path = Path(value)
     if not path.is_file():
-        return dict.fromkeys(names, find_class(value, class_names))
+        return dict.fromkeys(names, index(value))
     labels = {}
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -66,7 +66,7 @@ def read_labels(value: str, names: Sequence[str], class_names: Sequence[str], ro
             raise DataError(msg)
         if comma:
             try:
-                labels[name.strip()] = find_class(label.strip(), class_names)
+                labels[name.strip()] = index(label.strip())
             except UnknownNameError as error:
                 msg = f"{path}, line {number}: {error}"
                 raise DataError(msg) from error

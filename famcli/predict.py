@@ -19,14 +19,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from famcli.data.images import Picture, read_picture, upright_picture
+from famcli.data.images import DECODE_MARGIN, Picture, read_picture, upright_picture
 from famcli.data.transforms import Normalize, squash
 from famcli_models.errors import ConfigError, DataError, FamError, ShapeError
 from famcli_models.fam import FAM
 from famcli_models.fusion import fold_norms
 from famcli_models.localization import Region, localize
-
-DECODE_MARGIN = 2  # JPEGs may be decoded small while both sides keep this many times the input size
 
 
 @dataclass(frozen=True, slots=True)

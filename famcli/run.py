@@ -76,7 +76,8 @@ class Run:
                 **{name: version(name) for name in ("famcli", "torch", "timm")},
             },
         }
-        write_atomic(self.folder / RECIPE_FILE, lambda path: _write(path, self.recipe.to_toml()))
+        text = self.recipe.to_toml()
+        write_atomic(self.folder / RECIPE_FILE, lambda path: path.write_text(text, encoding="utf-8"))
         targets = None
         if self.recipe.train.lambda_target:
             say("making targets for M from the image labels")
@@ -113,7 +114,3 @@ class Run:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -8,8 +8,9 @@ centre prior, and sharpened along colour edges by GrabCut (Rother 2004). They ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -18,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from famcli.data.readers import Sample
+from famcli.cam import class_activation_maps, min_max
+from famcli.data.readers import Sample, read_sample
 from famcli.data.transforms import Normalize, squash
-from famcli.features import read_sample
 from famcli.predict import pick_device
 from famcli_models.errors import ConfigError
 from famcli_models.fam import FAM
@@ -65,43 +66,36 @@ def make_targets(
     where = pick_device(device)
     model = model.to(where).eval()
     size, normalize = model.config.size, Normalize(model.config.mean, model.config.std)
-    below = _LayerBelow(model)
     targets: list[np.ndarray] = []
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with ThreadPoolExecutor(max(1, workers)) as pool, _layer_below(model) as kept:
         for start in range(0, len(samples), BATCH):
             batch = samples[start : start + BATCH]
-            views = list(pool.map(lambda s: squash(read_sample(s, size), size), batch))
+            views = list(pool.map(lambda s: squash(read_sample(s, size).image, size), batch))
             labels = torch.tensor([s.label for s in batch], device=where)
             with torch.inference_mode():
                 X = model.features(normalize(views, where))
-                fused = fuse(X, below.features(X), model.classifier.weight[labels]).cpu().numpy()
+                below = F.adaptive_avg_pool2d(kept.pop(), (X.shape[-2], X.shape[-1]))  # on X's grid
+                fused = fuse(X, below, model.classifier.weight[labels]).cpu().numpy()
             targets += pool.map(sharpen, views, fused)
             for _ in batch:
                 on_image()
     return targets
 
 
-class _LayerBelow:
-    """Features of the stage before the one X comes from, on X's grid."""
-
-    def __init__(self, model: FAM) -> None:
-        net: Any = model.backbone.net
-        stages = net.feature_info.info
-        names = [stage["module"] for stage in stages]
-        name = names[max(0, names.index(model.backbone.layer) - 1)]
-        modules = dict(net.named_modules())
-        module = modules.get(name) or modules[name.replace(".", "_")]
-        module.register_forward_hook(self._keep)
-        self._kept: Tensor | None = None
-
-    def _keep(self, _module: object, _inputs: object, output: Tensor) -> None:
-        self._kept = output
-
-    def features(self, X: Tensor) -> Tensor:
-        if self._kept is None:
-            msg = "the backbone has not run"
-            raise RuntimeError(msg)
-        return F.adaptive_avg_pool2d(self._kept, (X.shape[-2], X.shape[-1]))
+@contextmanager
+def _layer_below(model: FAM) -> Iterator[list[Tensor]]:
+    """Collect, while the context lasts, the output of the stage before the one X comes from."""
+    net: Any = model.backbone.net
+    names = [stage["module"] for stage in net.feature_info.info]
+    name = names[max(0, names.index(model.backbone.layer) - 1)]
+    modules = dict(net.named_modules())
+    kept: list[Tensor] = []
+    module = modules.get(name) or modules[name.replace(".", "_")]
+    handle = module.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    try:
+        yield kept
+    finally:
+        handle.remove()
 
 
 def fuse(X: Tensor, below: Tensor, weights: Tensor) -> Tensor:
@@ -116,7 +110,7 @@ def fuse(X: Tensor, below: Tensor, weights: Tensor) -> Tensor:
         ``(B, H, W)`` in [0, 1], min-max scaled per image.
     """
     B, _, H, W = X.shape
-    cam = _min_max(torch.einsum("bchw,bc->bhw", X, weights))
+    cam = class_activation_maps(X, weights)
     cells = below.flatten(2).transpose(1, 2)  # (B, HW, D)
     centred = F.normalize(cells - cells.mean(dim=(0, 1)), dim=-1)
     affinity = (centred @ centred.transpose(1, 2)).clamp(min=0) ** AFFINITY_POWER  # (B, HW, HW)
@@ -128,10 +122,10 @@ def fuse(X: Tensor, below: Tensor, weights: Tensor) -> Tensor:
     grid = unit.view(B, H, W, -1)
     border = torch.cat([grid[:, 0], grid[:, -1], grid[:, :, 0], grid[:, :, -1]], dim=1)
     likeness = (unit @ border.transpose(1, 2)).topk(BORDER_NEIGHBOURS, dim=-1).values.mean(dim=-1)
-    fused = _min_max(_min_max(walked.view(B, H, W)) + cam + _min_max(1 - likeness.view(B, H, W)))
+    fused = min_max(min_max(walked.view(B, H, W)) + cam + min_max(1 - likeness.view(B, H, W)))
     y, x = (torch.linspace(-1, 1, n, device=X.device) for n in (H, W))
     centre = torch.exp(-(y[:, None] ** 2 + x**2) / (4 * CENTRE_SIGMA**2))  # the root of a Gaussian
-    return _min_max(fused * centre)
+    return min_max(fused * centre)
 
 
 def sharpen(view: np.ndarray, fused: np.ndarray) -> np.ndarray:
@@ -147,8 +141,3 @@ def sharpen(view: np.ndarray, fused: np.ndarray) -> np.ndarray:
         rect: Any = None  # a mask stands in for it, which OpenCV's types do not know
         cv2.grabCut(small, labels, rect, np.zeros((1, 65)), np.zeros((1, 65)), GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
     return ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.float16)
-
-
-def _min_max(maps: Tensor) -> Tensor:
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return (maps - low) / (high - low).clamp(min=1e-6)

@@ -85,7 +85,7 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it, so that no half file is ever seen."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".fam.", suffix=".tmp")
@@ -164,8 +164,4 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     }
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     write_atomic(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
-    write_atomic(folder / CONFIG_FILE, lambda path: _write_text(path, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_atomic(folder / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))

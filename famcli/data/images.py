@@ -35,6 +35,7 @@ _PLUGINS = (
 FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 13,377 pixels squared
+DECODE_MARGIN = 2  # JPEGs may be decoded small while both sides keep this many times the network's input
 _EXIF_ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from famcli.data.images import DECODE_MARGIN, Picture, read_picture
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
 
@@ -74,6 +75,19 @@ def read_samples(root: Path, split: str, *, with_boxes: bool = False) -> list[Sa
         msg = f"{folder}: no images in image_ids.txt"
         raise DataError(msg)
     return samples
+
+
+def read_sample(sample: Sample, size: int) -> Picture:
+    """The picture of a sample for a network input of ``size`` pixels.
+
+    Raises:
+        DataError: The image cannot be read; the message names it.
+    """
+    try:
+        return read_picture(sample.path, at_least=DECODE_MARGIN * size)
+    except DataError as error:
+        msg = f"{sample.path}: {error}"
+        raise DataError(msg) from error
 
 
 def check_labels(samples: Sequence[Sample], num_classes: int) -> None:
