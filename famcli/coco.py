@@ -1,4 +1,4 @@
-"""COCO's JSON: the only file that knows its keys, its ``xywh`` boxes and its ids.
+"""Predictions as COCO's JSON. What the keys of a dataset file mean is in :mod:`famcli.data.formats.coco`.
 
 Boxes are ``[x, y, width, height]`` in 0-based float pixels, exclusive of the far edge. Annotation and
 category ids start at 1, because pycocotools takes an annotation with id 0 for unmatched. Everything is
@@ -7,12 +7,12 @@ written piece by piece, so that memory does not grow with the number of images.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from famcli.data.formats.coco import CocoFile, annotation_entry, document, image_entry, joined
 from famcli.records import Record
 from famcli_models.boxes import clip_boxes, xyxy_to_xywh
 from famcli_models.errors import DataError
@@ -53,15 +53,8 @@ class CocoIds:
         Raises:
             DataError: The file is no COCO dataset, or none of its categories is a class of the model.
         """
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            images = {str(image["file_name"]): int(image["id"]) for image in data["images"]}
-            names = {int(c["id"]): str(c["name"]) for c in data["categories"]}
-        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-            msg = (
-                f"'{path}' is not a COCO dataset file ({type(error).__name__}: {error}); it needs images and categories"
-            )
-            raise DataError(msg) from error
+        file = CocoFile.load(path)
+        images, names = file.ids, file.categories
         if len(names) == 1:
             only = next(iter(names))
             return cls(images, dict.fromkeys(range(len(class_names)), only), names)
@@ -90,22 +83,16 @@ class CocoIds:
 def results_json(records: Records, ids: CocoIds) -> Iterator[str]:
     """The list that ``pycocotools.coco.COCO.loadRes`` takes."""
     yield "["
-    yield from _joined(d for record in _good(records) for d in ids.detections(record))
+    yield from joined(d for record in _good(records) for d in ids.detections(record))
     yield "]\n"
 
 
 def dataset_json(records: Records, ids: CocoIds, info: Mapping[str, Any]) -> Iterator[str]:
     """A full dataset: info, licenses, images, annotations with a ``score``, categories."""
-    yield f'{{"info": {json.dumps(dict(info), ensure_ascii=False)},\n"licenses": [],\n"images": ['
-    yield from _joined(
-        {"id": ids.images[r["file_name"]], "file_name": r["file_name"], "width": r["width"], "height": r["height"]}
-        for r in _good(records)
+    images = (
+        image_entry(ids.images[r["file_name"]], r["file_name"], (r["height"], r["width"])) for r in _good(records)
     )
-    yield '],\n"annotations": ['
-    yield from _joined(_annotations(records, ids))
-    yield '],\n"categories": ['
-    yield from _joined({"id": i, "name": name, "supercategory": ""} for i, name in ids.names.items())
-    yield "]}\n"
+    return document(info, images, _annotations(records, ids), ids.names.items())
 
 
 def _annotations(records: Records, ids: CocoIds) -> Iterator[dict[str, Any]]:
@@ -113,17 +100,14 @@ def _annotations(records: Records, ids: CocoIds) -> Iterator[dict[str, Any]]:
     for record in _good(records):
         for detection in ids.detections(record):
             number += 1
-            _, _, w, h = detection["bbox"]
-            # An empty segmentation is what annotation tools take for "a rectangle".
-            yield {"id": number, **detection, "area": w * h, "iscrowd": 0, "segmentation": []}
+            yield annotation_entry(
+                number,
+                detection["image_id"],
+                detection["category_id"],
+                detection["bbox"],
+                {"score": detection["score"]},
+            )
 
 
 def _good(records: Records) -> Iterator[Record]:
     return (record for record in records() if "error" not in record)
-
-
-def _joined(objects: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    separator = "\n"
-    for value in objects:
-        yield separator + json.dumps(value, ensure_ascii=False)
-        separator = ",\n"

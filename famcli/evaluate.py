@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from famcli.cam import class_activation_maps
-from famcli.data.readers import Sample, check_labels, read_sample
+from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.data.transforms import Normalize, squash
 from famcli.predict import pick_device
 from famcli_models.boxes import FloatArray, box_iou

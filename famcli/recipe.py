@@ -1,16 +1,16 @@
-"""A recipe: one flat TOML file with a ``[model]`` and a ``[train]`` table, and overrides typed by hand."""
+"""A recipe: one flat TOML file with ``[run]``, ``[model]`` and ``[train]`` tables, and overrides typed by hand."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from famcli.train import TrainConfig
-from famcli_models.config import FAMConfig
+from famcli.trainconfig import TrainConfig
+from famcli_models.config import FAMConfig, check_fields
 from famcli_models.errors import ConfigError, UnknownNameError
 
 if sys.version_info >= (3, 11):
@@ -21,23 +21,63 @@ else:
 RECIPES_DIR = Path(__file__).parent / "recipes"
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What a run starts from and what it keeps.
+
+    Attributes:
+        data: Names of prepared datasets, or folders and files that ``fam data`` knows; several are joined.
+        split: The split to train on.
+        select: What the best epoch is chosen by: GT-known Loc on a split with boxes, by its name; ``loss``, the
+            lowest training loss among the epochs whose M has not collapsed; or ``auto``, train-fullsup if the data
+            have it and the loss if not.
+        backbone_weights: ``imagenet``, ``none`` or a safetensors file.
+        class_names: File with a class name on each line, instead of the names of the data.
+        half: Store checkpoints in float16.
+        i_know_this_is_test: Let the test split be trained on or selected by; the run is marked for good.
+
+    Raises:
+        ConfigError: A value is not allowed; the message names the field and what is.
+    """
+
+    data: tuple[str, ...] = ()
+    split: str = "train-weaksup"
+    select: str = "auto"
+    backbone_weights: str = "imagenet"
+    class_names: str = ""
+    half: bool = False
+    i_know_this_is_test: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every field's type."""
+        if isinstance(self.data, str):
+            object.__setattr__(self, "data", (self.data,))
+        if isinstance(self.data, list):  # TOML gives lists
+            object.__setattr__(self, "data", tuple(str(name) for name in self.data))
+        check_fields(self, {}, {})
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides a training run, but the data.
+    """Everything that decides a training run.
 
     Attributes:
         name: Where it came from.
+        run: What it starts from.
         model: The model.
         train: How it is trained.
+        stated: Fields of the model that somebody chose, rather than their defaults.
     """
 
     name: str
+    run: RunConfig
     model: FAMConfig
     train: TrainConfig
+    stated: frozenset[str] = frozenset()
 
     def to_toml(self) -> str:
         """The resolved recipe; read back, it gives an equal one."""
-        tables = {"model": self.model.to_dict(), "train": asdict(self.train)}
+        tables = {"run": asdict(self.run), "model": self.model.to_dict(), "train": asdict(self.train)}
         # JSON's numbers, strings, booleans and flat lists are TOML's too.
         lines = [
             line
@@ -46,6 +86,22 @@ class Recipe:
         ]
         return "\n".join(lines)
 
+    def with_classes(self, number: int, named: bool) -> Recipe:
+        """The recipe for data with a number of classes, unless it states its own.
+
+        Raises:
+            ConfigError: The data name their classes, and the recipe states another number.
+        """
+        if "num_classes" not in self.stated:
+            return replace(self, model=replace(self.model, num_classes=number))
+        if named and self.model.num_classes != number:
+            msg = f"the data name {number} classes, but num_classes is {self.model.num_classes}; leave it out"
+            raise ConfigError(msg)
+        return self
+
+
+TABLES: Mapping[str, Any] = {"run": RunConfig, "model": FAMConfig, "train": TrainConfig}
+
 
 def recipes() -> dict[str, Path]:
     """Recipes that are installed with the package: name to file."""
@@ -53,51 +109,82 @@ def recipes() -> dict[str, Path]:
 
 
 def load_recipe(
-    name_or_path: str | None, overrides: Sequence[str] = (), model: Mapping[str, Any] | None = None
+    name_or_path: str | None,
+    overrides: Sequence[str] = (),
+    run: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """Read a recipe and apply overrides.
 
     Args:
         name_or_path: A name in :func:`recipes`, the path of a TOML file, or ``None`` for the defaults.
-        overrides: ``key=value`` pairs; the key is a field of ``FAMConfig`` or ``TrainConfig``, the value is TOML
-            or a bare word.
-        model: Fields of ``FAMConfig`` that come before the overrides and after the recipe.
+        overrides: ``key=value`` pairs; the key is a field of ``RunConfig``, ``FAMConfig`` or ``TrainConfig``, with
+            its table before it (``train.backbone``) where two have a field of that name; the value is TOML or a
+            bare word.
+        run: Fields of ``RunConfig`` that come after the recipe and before the overrides.
+        model: Likewise of ``FAMConfig``.
 
     Raises:
         UnknownNameError: No such recipe or field.
         ConfigError: The file is not TOML or a value is not allowed.
     """
-    tables: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
+    tables: dict[str, dict[str, Any]] = {"run": {}, "model": {}, "train": {}}
+    name = "defaults"
     if name_or_path is not None:
         path = recipes().get(name_or_path, Path(name_or_path))
         if not path.is_file():
             raise UnknownNameError("recipe", name_or_path, recipes(), "or give the path of a TOML file")
-        tables |= _parse(path.read_text(encoding="utf-8"), str(path))
-    tables["model"] |= dict(model or {})
-    known = {"model": {f.name for f in fields(FAMConfig)}, "train": {f.name for f in fields(TrainConfig)}}
+        tables |= _parse(path)
+        name = path.stem
+    known = {table: {f.name for f in fields(kind)} for table, kind in TABLES.items()}
     if stray := sorted(set(tables) - set(known)):
         kind = "table in the recipe"
         raise UnknownNameError(kind, stray[0], known)
+    tables["run"] |= dict(run or {})
+    tables["model"] |= dict(model or {})
     for pair in overrides:
         key, equals, text = pair.partition("=")
-        table = next((t for t, names in known.items() if key in names), None)
-        if not equals or table is None:
-            raise UnknownNameError("setting", key, known["model"] | known["train"], "settings are written key=value")
-        tables[table][key] = _value(text)
+        table, field = _locate(key if equals else "", known, key)
+        tables[table][field] = _value(text)
     for table, values in tables.items():
         if unknown := sorted(set(values) - known[table]):
             kind = f"field of [{table}]"
             raise UnknownNameError(kind, unknown[0], known[table])
-    model_config, train_config = FAMConfig.from_dict(tables["model"]), TrainConfig(**tables["train"])
-    return Recipe(name_or_path or "defaults", model_config, train_config)
+    return Recipe(
+        name,
+        RunConfig(**tables["run"]),
+        FAMConfig.from_dict(tables["model"]),
+        TrainConfig(**tables["train"]),
+        frozenset(tables["model"]),
+    )
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def _locate(key: str, known: Mapping[str, set[str]], given: str) -> tuple[str, str]:
+    """Table and field of an override's key."""
+    table, dot, field = key.partition(".")
+    if dot and field in known.get(table, ()):
+        return table, field
+    found = [table for table, names in known.items() if key in names]
+    if len(found) > 1:
+        ways = " or ".join(f"{table}.{key}=VALUE" for table in found)
+        msg = f"'{key}' is a field of {' and '.join(f'[{table}]' for table in found)}: write {ways}"
+        raise ConfigError(msg)
+    if not found:
+        names = set().union(*known.values())
+        raise UnknownNameError("setting", given, names, "settings are written key=value")
+    return found[0], key
+
+
+def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        msg = f"{where} is not TOML: {error}"
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} is not TOML: {error}"
         raise ConfigError(msg) from error
+    if loose := [key for key, value in tables.items() if not isinstance(value, dict)]:
+        msg = f"{path}: '{loose[0]}' stands outside of a table; put it below [run], [model] or [train]"
+        raise ConfigError(msg)
+    return tables
 
 
 def _value(text: str) -> Any:

@@ -1,116 +1,225 @@
-"""A run folder: what was asked for, what happened, and the model that came of it."""
+"""One training run from recipe to models: build or restore, train, measure, keep."""
 
 from __future__ import annotations
 
-import csv
-import platform
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from torch.utils.tensorboard import SummaryWriter
 
-from famcli.data.readers import Sample
+from famcli.data.sample import check_labels
+from famcli.environment import environment, versions
+from famcli.epoch import Epoch
+from famcli.evaluate import evaluate
+from famcli.interrupt import Interrupt
+from famcli.material import BY_LOSS, Material
 from famcli.recipe import Recipe
+from famcli.runfolder import RunFolder
+from famcli.state import State, read_state, write_state
 from famcli.targets import make_targets
-from famcli.train import Epoch, fit
-from famcli_models.checkpoint import write_atomic
+from famcli.train import fit
+from famcli.training import Training
+from famcli_models.errors import ConfigError, DataError
 from famcli_models.fam import FAM
 
-RECIPE_FILE = "recipe.toml"
-METRICS_FILE = "metrics.csv"
-FLAT = 0.02  # a map whose standard deviation stays below this separates nothing
+BY_WORDS = {
+    False: "GT-known Loc on {split} ({n} images with boxes)",
+    True: "the lowest training loss among epochs whose M has not collapsed (no boxes)",
+}
 
 
 @dataclass(slots=True)
 class Run:
-    """One training run and its folder.
+    """A run, new or resumed.
 
     Attributes:
-        folder: Holds the checkpoint, ``recipe.toml`` (resolved) and ``metrics.csv``.
-        recipe: The resolved recipe.
-        backbone_weights: ``imagenet``, ``none`` or a file.
-        class_names: One a class.
-        data: What was trained on, for the provenance.
-        half: Store float16.
+        folder: Where it keeps what it makes.
+        recipe: What was asked for, with the number of classes of the data.
+        material: What it learns from.
+        accelerator: Processes and device; only the main process writes.
+        say: Told a line for each epoch, and warnings.
     """
 
-    folder: Path
+    folder: RunFolder
     recipe: Recipe
-    backbone_weights: str
-    class_names: Sequence[str] | None
-    data: Sequence[str]
-    half: bool = False
-    history: list[Epoch] = field(default_factory=list)
+    material: Material
+    accelerator: Accelerator
+    say: Callable[[str], None]
+    provenance: dict[str, Any] = field(init=False, default_factory=dict)
+    best: float = field(init=False, default=-math.inf)
+    best_epoch: int = field(init=False, default=0)
+    _saved: float = field(init=False, default_factory=time.monotonic)
 
-    def train(
-        self,
-        samples: Sequence[Sample],
-        device: str,
-        workers: int,
-        say: Callable[[str], None],
-        on_image: Callable[[int], None],
-    ) -> FAM:
-        """Train, saving the model and a line of metrics after each epoch.
+    def train(self, workers: int, resume: bool, on_images: Callable[[int], None]) -> Training:
+        """Train to the end, or until a signal; both leave a folder that can be used and resumed.
 
         Args:
-            samples: Images with labels.
-            device: See :func:`famcli.predict.pick_device`.
             workers: Processes that decode.
-            say: Told a line for each epoch, and warnings.
-            on_image: Called with a number of images.
+            resume: Go on from the folder's last state.
+            on_images: Called with a number of images after each step, and first with those of earlier sessions.
+
+        Raises:
+            DataError: An image to judge by has a label that is no class of the model.
+            FamError: See :func:`famcli.train.fit`.
+            KeyboardInterrupt: After a signal.
         """
+        check_labels(self.material.judged, self.recipe.model.num_classes)  # now, and not after an hour
+        state = self._restore() if resume else None
+        model = self._model(state)
+        targets = self._targets(model, state, workers)
+        training: Training | None = None
+        if self.main:
+            self.folder.add_environment(environment(self.accelerator))
+
+        def after_step(now: Training) -> None:
+            nonlocal training
+            training = now
+            on_images(now.order.size)
+            ended = now.step % now.order.epoch_steps == 0
+            if ended or time.monotonic() - self._saved >= 60 * self.recipe.train.save_minutes:
+                self._save(now)
+
+        if state is not None:
+            on_images(int(state.facts["run"]["batch"]) * int(state.facts["step"]))
+        note = "stopping after this step; press Ctrl-C once more to stop at once"
+        with Interrupt(lambda: self.say(note)) as stopping:
+            try:
+                return fit(
+                    model,
+                    self.material.samples,
+                    self.recipe.train,
+                    self.accelerator,
+                    workers,
+                    targets,
+                    state,
+                    after_step,
+                    self._after_epoch,
+                    stopping,
+                )
+            except KeyboardInterrupt:
+                if training is not None and not stopping.forced:  # a forced one may have stopped half a step
+                    self._save(training)
+                    where = f"step {training.step} of {training.order.steps}"
+                    self.say(f"stopped at {where}; go on with: fam train --resume {self.folder.path}")
+                raise
+
+    @property
+    def main(self) -> bool:
+        """This process writes."""
+        return bool(self.accelerator.is_main_process)
+
+    def _restore(self) -> State:
+        state = read_state(self.folder.last)
+        facts = state.facts["run"]
+        if facts["digest"] != self.material.digest():
+            msg = "the images or labels have changed since the run began, so it cannot go on; start a new one"
+            raise DataError(msg)
+        self.provenance = dict(facts["provenance"])
+        self.best, self.best_epoch = facts["best"] if facts["best"] is not None else -math.inf, facts["best_epoch"]
+        return state
+
+    def _model(self, state: State | None) -> FAM:
+        config, names = self.recipe.run, self.material.class_names or None
+        if state is not None:
+            return FAM(self.recipe.model, names, self.provenance)
         torch.manual_seed(self.recipe.train.seed)  # the attention modules start at random
-        model = FAM.from_backbone(self.recipe.model, self.backbone_weights, self.class_names)
+        model = FAM.from_backbone(self.recipe.model, config.backbone_weights, names)
         self.recipe = replace(self.recipe, model=model.config)  # with the weights' normalisation and padding
+        if self.main:
+            self.folder.write_recipe(self.recipe)
         model.provenance |= {
-            "data": [Path(folder).name for folder in self.data],
-            "images": len(samples),
+            "data": list(self.material.names),
+            "images": len(self.material.samples),
+            "data_sha256": self.material.digest(),
             "labels": "image labels only",
             "recipe": self.recipe.name,
             "seed": self.recipe.train.seed,
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("famcli", "torch", "timm")},
-            },
+            "selected_by": BY_WORDS[self.material.select == BY_LOSS].format(
+                split=self.material.select, n=len(self.material.judged)
+            ),
+            "versions": versions(),
         }
-        text = self.recipe.to_toml()
-        write_atomic(self.folder / RECIPE_FILE, lambda path: path.write_text(text, encoding="utf-8"))
-        targets = None
-        if self.recipe.train.lambda_target:
-            say("making targets for M from the image labels")
-            targets = make_targets(model, samples, device, workers)
-
-        def after(epoch: Epoch) -> None:
-            self.history.append(epoch)
-            model.save_pretrained(self.folder, half=self.half)
-            write_atomic(self.folder / METRICS_FILE, self._write_metrics)
-            terms = "  ".join(f"{name} {value:.4f}" for name, value in epoch.terms.items())
-            say(
-                f"epoch {epoch.number}: {terms}  foreground {epoch.foreground:.3f}  spread {epoch.spread:.3f}"
-                f"  top-1 {100 * epoch.top1:.1f} %  {len(samples) / epoch.seconds:.0f} images/s"
-            )
-            if epoch.spread < FLAT:
-                say(f"warning: M is flat (spread {epoch.spread:.4f}): it has collapsed; see the method page")
-
-        fit(model, samples, self.recipe.train, device, workers, targets, after, on_image)
+        if self.material.on_test:
+            model.provenance["tuned_on_test"] = True
+        self.provenance = dict(model.provenance)
         return model
 
-    def _write_metrics(self, path: Path) -> None:
-        rows: list[dict[str, Any]] = [
-            {
-                "epoch": e.number,
-                **e.terms,
-                "foreground": e.foreground,
-                "spread": e.spread,
-                "top1": e.top1,
-                "seconds": e.seconds,
-            }
-            for e in self.history
-        ]
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    def _targets(self, model: FAM, state: State | None, workers: int) -> Any:
+        if not self.recipe.train.lambda_target:
+            return None
+        self.say("making targets for M from the image labels")
+        source = model
+        if state is not None:  # they are made from the weights the run began with
+            source = FAM.from_backbone(self.recipe.model, self.recipe.run.backbone_weights)
+            if source.provenance.get("backbone_sha256") != self.provenance.get("backbone_sha256"):
+                msg = f"'{self.recipe.run.backbone_weights}' are not the backbone weights the run began with"
+                raise ConfigError(msg)
+        return make_targets(source, self.material.samples, str(self.accelerator.device), workers)
+
+    def _after_epoch(self, training: Training, epoch: Epoch) -> Epoch:
+        epoch = replace(epoch, gt_known=self._judge(training.weights))
+        value = epoch.gt_known if epoch.gt_known is not None else -epoch.terms["total"]
+        improved = value > self.best and not (epoch.gt_known is None and epoch.collapsed)
+        if improved:
+            self.best, self.best_epoch = value, epoch.number
+        if not self.main:
+            return epoch
+        facts = {"epochs": epoch.number, "skipped_images": epoch.skipped}
+        training.weights.provenance = self.provenance | facts
+        training.weights.save_pretrained(self.folder.path, half=self.recipe.run.half)
+        if improved:
+            training.weights.save_pretrained(self.folder.best, half=self.recipe.run.half)
+        self.folder.write_metrics([*training.history[:-1], epoch])
+        with SummaryWriter(str(self.folder.tensorboard), purge_step=epoch.number) as writer:
+            for name, number in epoch.row().items():
+                if number is not None:
+                    writer.add_scalar(name, number, epoch.number)
+        self._report(training, epoch)
+        return epoch
+
+    def _judge(self, model: FAM) -> float | None:
+        """GT-known Loc on the judged images, which the processes share."""
+        judged = self.material.judged
+        if not judged:
+            return None
+        shard = judged[self.accelerator.process_index :: self.accelerator.num_processes]
+        hits = 0.0
+        if shard:
+            hits = evaluate(model, shard, str(self.accelerator.device))[0].gt_known / 100 * len(shard)
+        counted = torch.tensor([round(hits)], dtype=torch.float32, device=self.accelerator.device)
+        return 100 * float(self.accelerator.reduce(counted, reduction="sum").item()) / len(judged)
+
+    def _report(self, training: Training, epoch: Epoch) -> None:
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in epoch.terms.items())
+        judged = "" if epoch.gt_known is None else f"  {self.material.select} GT-known {epoch.gt_known:.1f} %"
+        left = epoch.seconds * (self.recipe.train.epochs - epoch.number)
+        self.say(
+            f"epoch {epoch.number} of {self.recipe.train.epochs}: {terms}  foreground {epoch.foreground:.1%}  "
+            f"sd of M {epoch.spread:.3f}  part similarity {epoch.part_similarity:.3f}  top-1 {epoch.top1:.1%}{judged}"
+            f"  {epoch.images / epoch.seconds:.0f} images/s  {left / 60:.0f} min left"
+        )
+        for warning in epoch.warnings():
+            self.say(f"warning: {warning}")
+        before = training.history[-2].skipped if len(training.history) > 1 else 0
+        if epoch.skipped > before:
+            listed = "; ".join(f"{name}: {reason}" for name, reason in list(training.unreadable.items())[:10])
+            self.say(f"warning: {epoch.skipped} images cannot be read and were replaced by their neighbours: {listed}")
+
+    def _save(self, training: Training) -> None:
+        self._saved = time.monotonic()
+        if not self.main:
+            return
+        state = training.state()
+        facts = {
+            "digest": self.material.digest(),
+            "provenance": self.provenance,
+            "best": self.best if math.isfinite(self.best) else None,
+            "best_epoch": self.best_epoch,
+            "batch": training.order.size,
+        }
+        write_state(self.folder.last, State(state.tensors, {**state.facts, "run": facts}))

@@ -1,267 +1,143 @@
-"""Training on image labels alone: a config, one epoch, and the loop around it.
+"""Training on image labels alone: the loop.
 
-Boxes are never read here. Every random choice comes from the seed, the epoch and the image's number, so
-that a run on the same machine and versions repeats exactly.
+Boxes are never read here. Every random choice comes from the seed, the step and the image's number, so that a run
+on the same machine and versions repeats exactly, and one that was killed goes on exactly.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from accelerate import Accelerator
+from torch import nn
 
-from famcli.data.readers import Sample, check_labels
-from famcli.features import CachedFeatures, FreshFeatures, Views, map_size
-from famcli.predict import pick_device
-from famcli_models.config import check_fields
-from famcli_models.errors import ConfigError, FamError
+from famcli.batches import Batch, CachedFeatures, Views, fresh_batches, map_size
+from famcli.data.sample import Sample, check_labels
+from famcli.epoch import Epoch
+from famcli.machine import make_accelerator
+from famcli.order import Order
+from famcli.state import State
+from famcli.trainconfig import TrainConfig
+from famcli.training import Training
+from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.fam import FAM
-from famcli_models.losses import balanced_class_weight, fam_loss
+from famcli_models.losses import balanced_class_weight
 
-BackboneTraining = Literal["frozen", "trained"]
-SLOW = 0.1  # share of the learning rate for a "slow" classifier
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # what torch's devices say
 
-_RANGES = {
-    "epochs": (1, 100_000),
-    "batch_size": (1, 100_000),
-    "lr": (0.0, 100.0),
-    "weight_decay": (0.0, 100.0),
-    "warmup": (0.0, 1.0),
-    "backbone_lr": (0.0, 100.0),
-    "lambda_target": (0.0, 1e6),
-    "cached_views": (0, 1000),
-    "part_std": (0.0, 1e3),
-    "seed": (0, 2**32 - 1),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How to train; the model's own choices are in ``FAMConfig``.
-
-    The paper names no optimiser, schedule, batch size or number of epochs; these are ours.
-
-    Attributes:
-        epochs: Passes over the images.
-        batch_size: Images a step.
-        lr: Peak learning rate of AdamW for the attention modules.
-        weight_decay: Of AdamW; not on biases.
-        warmup: Share of all steps in which the rate rises linearly; then it falls to 0 as a cosine.
-        backbone: ``frozen``, or ``trained`` at ``backbone_lr`` times the rate.
-        backbone_lr: See above.
-        class_balanced: Weigh the classes by inverse frequency in equation (10).
-        lambda_target: Extension: weight of the term that draws M to targets made from image labels alone.
-        cached_views: With a frozen backbone, compute the features of this many random views of each image
-            once, keep them in memory in float16, and take them in turn, one an epoch; 0 computes anew.
-        part_std: Standard deviation of the initial part filters, 0 for torch's default; parts that start
-            alike stay alike.
-        seed: Of everything random.
-    """
-
-    epochs: int = 12
-    batch_size: int = 32
-    lr: float = 3e-3
-    weight_decay: float = 1e-4
-    warmup: float = 0.05
-    backbone: BackboneTraining = "frozen"
-    backbone_lr: float = 0.01
-    class_balanced: bool = False
-    lambda_target: float = 0.0
-    cached_views: int = 0
-    part_std: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check every field's type and range."""
-        check_fields(self, {"backbone": get_args(BackboneTraining)}, _RANGES)
-        if self.cached_views and self.backbone != "frozen":
-            msg = "cached_views needs backbone = 'frozen': the features of a trained backbone change at every step"
-            raise ConfigError(msg)
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What is logged after each epoch.
-
-    Attributes:
-        number: From 1.
-        terms: Mean of each loss term.
-        foreground: Mean of M; near 0 or 1 means a map that has collapsed.
-        spread: Mean over images of the standard deviation of M; near 0 likewise.
-        top1: Share of training views classified right.
-        seconds: Wall time.
-    """
-
-    number: int
-    terms: Mapping[str, float]
-    foreground: float
-    spread: float
-    top1: float
-    seconds: float
-
-
-def parameter_groups(model: FAM, config: TrainConfig) -> list[dict[str, Any]]:
-    """AdamW's groups: attention modules, classifier and backbone at their rates, no decay on vectors.
-
-    Freezes what is frozen. Each group keeps its share of the peak rate as ``share``.
-    """
-    classifier = {"trained": 1.0, "slow": SLOW, "frozen": 0.0}[model.config.classifier]
-    shares = {"classifier": classifier, "backbone": config.backbone_lr if config.backbone == "trained" else 0.0}
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        share = shares.get(name.split(".")[0], 1.0)
-        parameter.requires_grad_(share > 0)
-        if share > 0:
-            groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
-    return [
-        {"params": p, "share": share, "weight_decay": config.weight_decay if decay else 0.0}
-        for (share, decay), p in groups.items()
-    ]
-
-
-def rate_at(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at a step: a linear rise, then a cosine to 0."""
-    rise = max(1, round(steps * warmup))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def train_one_epoch(
-    model: FAM,
-    batches: Iterable[tuple[Tensor, Tensor, Tensor]],
-    optimizer: torch.optim.Optimizer,
-    rate: Callable[[], float],
-    class_weight: Tensor | None,
-    lambda_target: float,
-    on_image: Callable[[int], None],
-) -> dict[str, float]:
-    """One pass over features X ``(B, C, H, W)``, targets of M ``(B, H, W)`` and labels ``(B,)``.
-
-    Args:
-        model: In training mode.
-        batches: The data.
-        optimizer: With a ``share`` in each group, see :func:`parameter_groups`.
-        rate: Called once a step: the learning rate.
-        class_weight: ``(L,)`` or ``None``.
-        lambda_target: Weight of the target term; 0 leaves it out.
-        on_image: Called after each step with the number of images.
-
-    Returns:
-        Means over the epoch of the terms and of what :class:`Epoch` reports.
-
-    Raises:
-        FamError: The loss is not finite.
-    """
-    sums: dict[str, float] = {}
-    seen = 0
-    for step, (X, targets, labels) in enumerate(batches):
-        lr = rate()
-        for group in optimizer.param_groups:
-            group["lr"] = lr * group["share"]
-        out = model.head(X)
-        losses = fam_loss(out, labels, model.config, class_weight)
-        total, terms = losses.total, dict(losses.terms)
-        if lambda_target:
-            terms["target"] = target_loss(out.M, targets)
-            total = total + lambda_target * terms["target"]
-        if not torch.isfinite(total):
-            msg = f"the loss is {total.item()} at step {step} of this epoch; lower the learning rate"
-            raise FamError(msg)
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        optimizer.step()
-        with torch.no_grad():
-            logged = {
-                **terms,
-                "foreground": out.M.mean(),
-                "spread": out.M.flatten(1).std(dim=1).mean(),
-                "top1": (out.logits.argmax(dim=1) == labels).float().mean(),
-            }
-            for name, value in logged.items():
-                sums[name] = sums.get(name, 0.0) + float(value) * len(labels)
-        seen += len(labels)
-        on_image(len(labels))
-    return {name: value / seen for name, value in sums.items()}
+LOADER_DIED = "DataLoader worker"
 
 
 def fit(
     model: FAM,
     samples: Sequence[Sample],
     config: TrainConfig,
-    device: str = "auto",
+    accelerator: Accelerator | None = None,
     workers: int = 2,
     targets: Sequence[np.ndarray] | None = None,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
-    on_image: Callable[[int], None] = lambda _: None,
-) -> list[Epoch]:
+    start: State | None = None,
+    on_step: Callable[[Training], None] = lambda _: None,
+    on_epoch: Callable[[Training, Epoch], Epoch] = lambda _, epoch: epoch,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Training:
     """Train a model in place.
 
     Args:
         model: A model on a backbone, see :meth:`FAM.from_backbone`.
         samples: Images with labels; their boxes, if any, are not looked at.
         config: How to train.
-        device: See :func:`famcli.predict.pick_device`.
+        accelerator: Processes and device, see :func:`famcli.machine.make_accelerator`, which is also the default.
         workers: Processes that decode.
         targets: For each sample a map ``(h, w)`` in [0, 1] of the whole image that M is drawn to with
             weight ``config.lambda_target``, see :mod:`famcli.targets`.
-        on_epoch: Called after each epoch, for example to save the model.
-        on_image: Called after each step with the number of images.
+        start: Go on from here.
+        on_step: Called after each step.
+        on_epoch: Called after each epoch; gives the epoch back, perhaps with more known of it.
+        stopping: Asked in each step; a true answer ends the training with ``KeyboardInterrupt`` after the step.
 
     Returns:
-        One entry an epoch.
+        The training, with its history; ``weights`` is the model to use.
 
     Raises:
-        DataError: An image cannot be read or a label is outside the model's classes.
-        FamError: The loss is not finite.
+        ConfigError: The processes cannot share the work.
+        DataError: Hardly any image can be read, a loading process died, or a label is outside the model's classes.
+        FamError: The loss is not finite, or memory ran out.
+        WeightsError: ``start`` is the state of another run.
+        KeyboardInterrupt: Asked for by ``stopping``.
     """
-    where = pick_device(device)
-    labels = [sample.label for sample in samples]
+    accelerator = accelerator or make_accelerator("auto", config.precision)
     check_labels(samples, model.config.num_classes)
+    device = accelerator.device
+    if config.cached_views and accelerator.num_processes > 1:
+        msg = "cached_views keeps all features in one process: set cached_views=0 to train with several"
+        raise ConfigError(msg)
     torch.manual_seed(config.seed)
-    model = model.to(where).train()
+    model = model.to(device).train()
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)
     if config.part_std:
         nn.init.normal_(model.part_attention.discovery.weight, std=config.part_std)
-    optimizer = torch.optim.AdamW(parameter_groups(model, config), lr=config.lr)
-    counts = torch.bincount(torch.tensor(labels), minlength=model.config.num_classes)
-    class_weight = balanced_class_weight(counts).to(where) if config.class_balanced else None
-    views = Views(samples, model.config.size, map_size(model, where), config.seed, targets)
-    features: FreshFeatures | CachedFeatures = (
-        CachedFeatures(model, views, config.batch_size, where, workers, config.cached_views)
-        if config.cached_views
-        else FreshFeatures(model, views, config.batch_size, where, workers)
+    counts = torch.bincount(torch.tensor([sample.label for sample in samples]), minlength=model.config.num_classes)
+    order = Order(
+        images=len(samples),
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        seed=config.seed,
+        accumulate=config.accumulate,
+        processes=accelerator.num_processes,
+        process=accelerator.process_index,
     )
-    steps = len(features) * config.epochs
-    taken = itertools.count()
-
-    history = []
-    for number in range(1, config.epochs + 1):
-        started = time.monotonic()
-        means = train_one_epoch(
+    try:
+        training = Training(
             model,
-            features.epoch(number),
-            optimizer,
-            lambda: config.lr * rate_at(next(taken), steps, config.warmup),
-            class_weight,
-            config.lambda_target if targets is not None else 0.0,
-            on_image,
+            config,
+            order,
+            [sample.name for sample in samples],
+            accelerator,
+            class_weight=balanced_class_weight(counts).to(device) if config.class_balanced else None,
+            use_targets=bool(targets is not None and config.lambda_target),
+            from_features=config.cached_views > 0,
         )
-        seen = {name: means.pop(name) for name in ("foreground", "spread", "top1")}
-        history.append(Epoch(number, means, **seen, seconds=time.monotonic() - started))
-        on_epoch(history[-1])
+        if start is not None:
+            training.restore(start)
+        views = Views(samples, model.config.size, map_size(model, device), config.seed, targets)
+        batches = _batches(training, views, workers)
+        model.train()
+        while training.step < order.steps:
+            stop = training.take_step(batches, stopping)
+            if training.step % order.epoch_steps == 0:
+                training.history[-1] = on_epoch(training, training.end_epoch())
+                model.train()  # measuring may have left it in evaluation mode
+            on_step(training)
+            if stop:
+                raise KeyboardInterrupt
+    except RuntimeError as error:
+        if LOADER_DIED in str(error):  # torch says so from a signal's handler: wherever the main thread is
+            msg = (
+                "a process that decodes images died, most often for lack of memory (in a container: of shared memory); "
+                f"lower --workers (now {workers}; 0 decodes in the main process)"
+            )
+            raise DataError(msg) from error
+        if not any(words in str(error).lower() for words in OUT_OF_MEMORY):
+            raise
+        share = order.size // order.shares
+        msg = (
+            f"out of memory on {device} with {share} images a forward pass ({error}); lower it with "
+            f"--set accumulate={2 * config.accumulate} (the same training), or lower batch_size or the model's size"
+        )
+        raise FamError(msg) from error
     model.eval()
-    return history
+    return training
 
 
-def target_loss(M: Tensor, targets: Tensor) -> Tensor:
-    """Extension: binary cross entropy of M ``(B, 1, H, W)`` with targets ``(B, H, W)`` in [0, 1]."""
-    eps = torch.finfo(M.dtype).eps
-    return F.binary_cross_entropy(M[:, 0].clamp(eps, 1 - eps), targets)
+def _batches(training: Training, views: Views, workers: int) -> Iterator[Batch]:
+    """The batches from the next step on."""
+    config, order = training.config, training.order
+    if not config.cached_views:
+        return fresh_batches(views, order, training.step, workers, pin=training.accelerator.device.type == "cuda")
+    device = training.accelerator.device
+    cached = CachedFeatures(training.model, views, config.batch_size, device, workers, config.cached_views)
+    training.unreadable |= {training.names[image]: reason for image, reason in cached.unreadable.items()}
+    return cached.batches(order, training.step)

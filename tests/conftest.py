@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,67 @@ def _write_dataset(root: Path, rows: list[tuple[str, int, list[tuple[int, int, i
 
 
 @pytest.fixture
+def labelled(tmp_path: Path) -> list[Any]:
+    """Eight images of two classes that colour tells apart, without boxes."""
+    from famcli.data.sample import NO_BOXES, Sample
+
+    made = []
+    for i in range(8):
+        array = _picture(seed=i)
+        array[..., i % 2] = 255 - array[..., i % 2]
+        path = tmp_path / "labelled" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(array).save(path)
+        made.append(Sample(path.name, path, i % 2, NO_BOXES))
+    return made
+
+
+@pytest.fixture
+def make_splits(tmp_path: Path, labelled: list[Any]) -> Callable[..., Path]:
+    """A function that writes a prepared dataset of :func:`labelled`, each named split with some of the images.
+
+    All splits but train-weaksup have boxes.
+    """
+    from famcli.data.dataset import write_dataset
+
+    def make(name: str = "tiny", classes: tuple[str, ...] = ("red", "green"), **splits: list[int]) -> Path:
+        root = tmp_path / name
+        box = np.array([[20.0, 10.0, 40.0, 20.0]])
+        chosen = {split.replace("_", "-"): numbers for split, numbers in splits.items()}
+        listed = {
+            split: [dataclasses.replace(labelled[i], boxes=labelled[i].boxes if "weak" in split else box) for i in part]
+            for split, part in chosen.items()
+        }
+        write_dataset(root, name=name, images=labelled[0].path.parent, class_names=classes, splits=listed)
+        return root
+
+    return make
+
+
+@pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a dataset; see :func:`_write_dataset`."""
     return lambda rows: _write_dataset(tmp_path / "dataset", rows)
+
+
+@pytest.fixture
+def pictures() -> Callable[..., Path]:
+    """A function that writes noisy pictures of ``(h, w)`` 20 x 30, each different, below a folder."""
+    drawn = 0
+
+    def write(root: Path, *names: str, size_hw: tuple[int, int] = (20, 30)) -> Path:
+        nonlocal drawn
+        for name in names:
+            drawn += 1
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(drawn).integers(0, 255, (*size_hw, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(root / name)
+        return root
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def _no_data_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees, or adds to, the datasets that were prepared on this machine."""
+    monkeypatch.setenv("FAM_DATA", str(tmp_path / "fam-data"))

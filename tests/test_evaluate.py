@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from famcli.data.readers import read_samples
+from famcli.data.metadata import read_samples
 from famcli.evaluate import Row, _rank, evaluate
 from famcli_models.errors import DataError
 from famcli_models.fam import FAM

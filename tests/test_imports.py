@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "timm", "cv2", "numpy", "huggingface_hub")
+HEAVY = ("torch", "timm", "cv2", "numpy", "huggingface_hub", "requests")
 
 
 def fresh(code: str) -> str:
@@ -29,7 +29,7 @@ def test_help_needs_no_torch() -> None:
     """Help for the program and for a command is printed without torch."""
     code = (
         "import sys\nfrom famcli.cli.app import app\n"
-        "for a in (['--help'], ['predict', '--help']):\n"
+        "for a in (['--help'], ['predict', '--help'], ['data', '--help'], ['data', 'download', '--help']):\n"
         "    try: app(a)\n"
         "    except SystemExit: pass\n"
         "print('LOADED', [m for m in ('torch', 'numpy') if m in sys.modules])"

@@ -3,45 +3,90 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from famcli.recipe import load_recipe, recipes
-from famcli.train import TrainConfig
+from famcli.recipe import RunConfig, load_recipe, recipes
+from famcli.trainconfig import TrainConfig
 from famcli_models import FAMConfig
 from famcli_models.errors import ConfigError, FamError, UnknownNameError
 
 
+def header(path: Path) -> list[str]:
+    """The comment that a recipe begins with."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    end = next(i for i, line in enumerate(lines) if not line.startswith("#"))
+    return [line.removeprefix("#").strip() for line in lines[:end]]
+
+
 @pytest.mark.parametrize("name", sorted(recipes()))
-def test_packaged_recipes_load(name: str) -> None:
-    """Every recipe in the package is valid and says its command, hardware, time and score."""
+def test_packaged_recipes(name: str) -> None:
+    """Every recipe in the package is valid and begins with its command, hardware, time and score."""
     load_recipe(name)
-    text = recipes()[name].read_text(encoding="utf-8")
-    assert all(f"# {word}" in text for word in ("command", "hardware", "time", "score"))
+    stated = {line.split()[0]: line.split(maxsplit=1)[1:] for line in header(recipes()[name]) if line}
+    for word in ("command", "hardware", "time", "score"):
+        assert stated.get(word), word
+    assert name in " ".join(stated["command"]) or "model card" in " ".join(stated["command"])
 
 
 def test_defaults() -> None:
     """Without a recipe the configs' own defaults hold."""
     recipe = load_recipe(None)
-    assert (recipe.model, recipe.train) == (FAMConfig(), TrainConfig())
+    assert (recipe.run, recipe.model, recipe.train) == (RunConfig(), FAMConfig(), TrainConfig())
 
 
 def test_what_comes_later_wins(tmp_path: Path) -> None:
     """The recipe is overridden by the command's own options, and these by --set; values are TOML or a bare word."""
     path = tmp_path / "r.toml"
-    path.write_text('[model]\nbackbone = "vgg16"\nnum_parts = 4\n[train]\nepochs = 3\n')
-    recipe = load_recipe(str(path), ["epochs=7", "similarity=ratio", "memory=false"], {"backbone": "resnet50"})
+    path.write_text(
+        '[run]\nselect = "loss"\ndata = ["a"]\n[model]\nbackbone = "vgg16"\nnum_parts = 4\n[train]\nepochs = 3\n'
+    )
+    settings = ["epochs=7", "similarity=ratio", "memory=false", "split=train-fullsup"]
+    recipe = load_recipe(str(path), settings, {"data": ["b", "c"]}, {"backbone": "resnet50"})
+    assert recipe.run == RunConfig(data=("b", "c"), select="loss", split="train-fullsup")
     assert recipe.model == FAMConfig(backbone="resnet50", num_parts=4, similarity="ratio", memory=False)
     assert recipe.train == TrainConfig(epochs=7)
+    assert load_recipe(str(path), ["data=d"], {"data": ["b"]}).run.data == ("d",)
+    assert load_recipe(str(path), ['data=["d", "e"]']).run.data == ("d", "e")
+
+
+def test_a_field_that_two_tables_have() -> None:
+    """The key then carries its table; without it the message shows how."""
+    recipe = load_recipe(None, ["train.backbone=trained", "model.backbone=vgg16", "model.num_parts=3"])
+    assert (recipe.train.backbone, recipe.model.backbone, recipe.model.num_parts) == ("trained", "vgg16", 3)
+    with pytest.raises(ConfigError, match=r"of \[model\] and \[train\]: write model\.backbone=VALUE or train\.backbone="):
+        load_recipe(None, ["backbone=vgg16"])
 
 
 def test_resolved_recipe_reads_back(tmp_path: Path) -> None:
     """A saved recipe repeats the run: reading it gives an equal one."""
-    recipe = load_recipe(None, ["tau=0.4", "backbone_lr=0.5", "backbone=resnet50", "mean=[0.1, 0.2, 0.3]"])
+    settings = ["tau=0.4", "backbone_lr=0.5", "mean=[0.1, 0.2, 0.3]", "lr=1e-5", "i_know_this_is_test=true"]
+    recipe = load_recipe(None, settings, {"data": ["a", 'odd "name" \\ ä']}, {"backbone": "resnet50"})
     path = tmp_path / "r.toml"
-    path.write_text(recipe.to_toml())
+    path.write_text(recipe.to_toml(), encoding="utf-8")
     again = load_recipe(str(path))
-    assert (again.model, again.train) == (recipe.model, recipe.train)
+    assert (again.run, again.model, again.train) == (recipe.run, recipe.model, recipe.train)
+
+
+@pytest.mark.parametrize(
+    ("settings", "number", "named", "expected"),
+    [
+        ([], 200, True, 200),
+        ([], 7, False, 7),
+        (["num_classes=1000"], 7, False, 1000),
+        (["num_classes=200"], 200, True, 200),
+    ],
+)
+def test_the_number_of_classes(settings: list[str], number: int, named: bool, expected: int) -> None:
+    """It is that of the data, unless the recipe states one."""
+    assert load_recipe(None, settings).with_classes(number, named).model.num_classes == expected
+
+
+def test_a_number_of_classes_that_cannot_be() -> None:
+    """Data that name 200 classes cannot train a model of 1,000."""
+    with pytest.raises(ConfigError, match="the data name 200 classes, but num_classes is 1000; leave it out"):
+        load_recipe(None, ["num_classes=1000"]).with_classes(200, named=True)
 
 
 @pytest.mark.parametrize(
@@ -50,10 +95,16 @@ def test_resolved_recipe_reads_back(tmp_path: Path) -> None:
         ("[model", [], ConfigError, "is not TOML"),
         ("[modle]\n", [], UnknownNameError, "did you mean: model"),
         ("[model]\nbackbones = 1\n", [], UnknownNameError, "did you mean: backbone"),
+        ("[run]\nsplits = 'x'\n", [], UnknownNameError, "did you mean: split"),
         ("[model]\nnum_parts = 0\n", [], ConfigError, "num_parts is 0"),
         ("[train]\nepochs = 'many'\n", [], FamError, "epochs"),
+        ("[run]\nhalf = 1\n", [], ConfigError, "half is 1"),
+        ("[run]\ndata = 3\n", [], ConfigError, "data is 3"),
+        ("epochs = 3\n[train]\n", [], ConfigError, r"'epochs' stands outside of a table; put it below \[run\]"),
         ("", ["epoch=3"], UnknownNameError, "did you mean: epochs"),
         ("", ["epochs"], UnknownNameError, "key=value"),
+        ("", ["model.epochs=3"], UnknownNameError, "unknown setting 'model.epochs'"),
+        ("", ["=3"], UnknownNameError, "key=value"),
     ],
 )
 def test_bad_recipes(tmp_path: Path, text: str, overrides: list[str], error: type[FamError], message: str) -> None:
@@ -64,7 +115,22 @@ def test_bad_recipes(tmp_path: Path, text: str, overrides: list[str], error: typ
         load_recipe(str(path), overrides)
 
 
+def test_a_recipe_that_is_no_text(tmp_path: Path) -> None:
+    """A file that is not UTF-8 is an error that names it."""
+    path = tmp_path / "r.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"r\.toml is not TOML"):
+        load_recipe(str(path))
+
+
 def test_unknown_recipe() -> None:
-    """An unknown recipe lists the known ones."""
+    """An unknown recipe lists near ones."""
     with pytest.raises(UnknownNameError, match="mobilenetv1-ilsvrc-frozen"):
-        load_recipe("mobilenetv1-ilsvrc")
+        load_recipe("mobilenetv1-ilsvrc-froze")
+
+
+def test_every_field_is_documented() -> None:
+    """The docstring explains each field of the run: the reference is made from it."""
+    fields: dict[str, Any] = RunConfig.__dataclass_fields__
+    assert RunConfig.__doc__ is not None
+    assert [name for name in fields if f"        {name}: " not in RunConfig.__doc__] == []

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from famcli.data.readers import Sample
+from famcli.data.sample import Sample
 from famcli.targets import fuse, make_targets, sharpen
 from famcli_models.errors import ConfigError
 from famcli_models.fam import FAM

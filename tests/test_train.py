@@ -1,174 +1,195 @@
-"""Training: losses, schedules, what is frozen, and what repeats."""
+"""Training: what it learns, what is frozen, what repeats, and how it ends."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from famcli.data.readers import Sample
-from famcli.data.transforms import RandomCrop
-from famcli.features import CachedFeatures, FreshFeatures, Views, map_size
-from famcli.train import TrainConfig, fit, parameter_groups, rate_at, target_loss
+from famcli.batches import Batch
+from famcli.data.sample import Sample
+from famcli.epoch import Epoch
+from famcli.machine import make_accelerator
+from famcli.train import fit
+from famcli.trainconfig import TrainConfig
+from famcli.training import Training
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.fam import FAM
 
-CPU = torch.device("cpu")
+Make = Callable[..., FAM]
 
 
-@pytest.fixture
-def samples(tmp_path: Path, picture: Callable[..., np.ndarray]) -> list[Sample]:
-    """Eight images of two classes that colour tells apart."""
-    made = []
-    for i in range(8):
-        array = picture(seed=i)
-        array[..., i % 2] = 255 - array[..., i % 2]
-        path = tmp_path / f"{i}.png"
-        Image.fromarray(array).save(path)
-        made.append(Sample(path.name, path, i % 2, np.zeros((0, 4))))
-    return made
+def train(model: FAM, samples: list[Sample], config: TrainConfig, **arguments: Any) -> Training:
+    return fit(model, samples, config, make_accelerator("cpu", config.precision), workers=0, **arguments)
 
 
-def test_overfits_a_few_images(make_model: Callable[..., FAM], samples: list[Sample]) -> None:
+def test_overfits_a_few_images(make_model: Make, labelled: list[Sample]) -> None:
     """Eight images are learnt by heart in a few epochs."""
     config = TrainConfig(epochs=25, batch_size=4, backbone="trained", backbone_lr=0.1, lr=0.03)
-    history = fit(make_model(frozen_norm=False), samples, config, "cpu", workers=0)
+    history = train(make_model(frozen_norm=False), labelled, config).history
     assert history[-1].terms["cla"] < 0.5 * history[0].terms["cla"]
     assert history[-1].top1 == 1.0
 
 
-@pytest.mark.parametrize("cached", [0, 2])
+@pytest.mark.parametrize("fields", [{}, {"cached_views": 2}, {"backbone": "trained", "ema": 0.9, "part_std": 1.0}])
 def test_the_same_seed_gives_the_same_weights(
-    make_model: Callable[..., FAM], samples: list[Sample], cached: int
+    make_model: Make, labelled: list[Sample], fields: dict[str, Any]
 ) -> None:
-    """A run repeats bit by bit, and another seed is another run."""
+    """A run repeats bit by bit whatever was drawn before it, and another seed is another run."""
     states = []
-    for seed in (0, 0, 1):
+    for number, seed in enumerate((0, 0, 1)):
         model = make_model()
-        fit(model, samples, TrainConfig(epochs=2, batch_size=4, seed=seed, cached_views=cached), "cpu", workers=0)
-        states.append(model.state_dict())
+        torch.manual_seed(number)
+        done = train(model, labelled, TrainConfig(epochs=2, batch_size=4, seed=seed, **fields))
+        states.append(done.weights.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
 
 
+def test_loading_processes_change_nothing(make_model: Make, labelled: list[Sample]) -> None:
+    """However many processes decode, the weights are the same bit by bit."""
+    states = []
+    for workers in (0, 2):
+        model = make_model()
+        fit(model, labelled, TrainConfig(epochs=2, batch_size=4), make_accelerator("cpu"), workers)
+        states.append(model.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 @pytest.mark.parametrize("classifier", ["frozen", "trained"])
-def test_what_is_frozen_stays(make_model: Callable[..., FAM], samples: list[Sample], classifier: str) -> None:
+def test_what_is_frozen_stays(make_model: Make, labelled: list[Sample], classifier: str) -> None:
     """A frozen backbone and a frozen classifier keep every value; the attention modules move."""
     model = make_model(classifier=classifier)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    fit(model, samples, TrainConfig(epochs=1, batch_size=4), "cpu", workers=0)
+    train(model, labelled, TrainConfig(epochs=1, batch_size=4))
     moved = {name.split(".")[0] for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     expected = {"object_attention", "part_attention"} | ({"classifier"} if classifier == "trained" else set())
     assert moved == expected
 
 
-def test_parameter_groups(make_model: Callable[..., FAM]) -> None:
-    """A slow classifier has a tenth of the rate, the backbone its share; vectors are not decayed."""
-    model = make_model(classifier="slow")
-    groups = parameter_groups(model, TrainConfig(backbone="trained", backbone_lr=0.01, weight_decay=0.5))
-    share_of = {id(p): g["share"] for g in groups for p in g["params"]}
-    assert share_of[id(model.classifier.weight)] == 0.1
-    assert share_of[id(next(model.backbone.parameters()))] == 0.01
-    assert all((g["weight_decay"] == 0) == all(p.ndim == 1 for p in g["params"]) for g in groups)
-    assert len(share_of) == len(list(model.parameters()))
+def test_the_model_is_ready_to_use(make_model: Make, labelled: list[Sample]) -> None:
+    """After training the model is in evaluation mode."""
+    model = make_model()
+    train(model, labelled, TrainConfig(epochs=1, batch_size=4))
+    assert not any(module.training for module in model.modules())
 
 
-def test_rate() -> None:
-    """100 steps with a tenth of warm-up: 1/10 at the first, 1 at the tenth, 1/2 half-way down, nearly 0 at the end."""
-    assert rate_at(0, 100, 0.1) == pytest.approx(0.1)
-    assert rate_at(9, 100, 0.1) == pytest.approx(1.0)
-    assert rate_at(55, 100, 0.1) == pytest.approx(0.5)
-    assert rate_at(99, 100, 0.1) == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
-
-
-def test_target_loss_by_hand() -> None:
-    """M = (1/4, 1/2) with targets (0, 1): -(log 3/4 + log 1/2) / 2."""
-    M = torch.tensor([[[[0.25, 0.5]]]])
-    assert target_loss(M, torch.tensor([[[0.0, 1.0]]])).item() == pytest.approx(-math.log(0.75 * 0.5) / 2)
-    assert torch.isfinite(target_loss(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1)))
-
-
-def test_targets_draw_m(make_model: Callable[..., FAM], samples: list[Sample]) -> None:
-    """Targets that are 1 everywhere raise the mean of M, targets that are 0 lower it."""
+def test_targets_draw_m(make_model: Make, labelled: list[Sample]) -> None:
+    """Targets that are 1 everywhere raise the mean of M, targets that are 0 lower it; the term is logged."""
     means = []
     for value in (0.0, 1.0):
         config = TrainConfig(epochs=10, batch_size=4, lambda_target=10.0, lr=0.1)
-        targets = [np.full((8, 8), value, np.float16)] * len(samples)
-        means.append(fit(make_model(), samples, config, "cpu", 0, targets)[-1].foreground)
+        targets = [np.full((8, 8), value, np.float16)] * len(labelled)
+        history = train(make_model(), labelled, config, targets=targets).history
+        assert list(history[-1].terms) == ["total", "cla", "spa", "div", "target"]
+        means.append(history[-1].foreground)
     assert means[1] - means[0] > 0.1
 
 
-def test_a_loss_that_is_not_finite_stops(make_model: Callable[..., FAM], samples: list[Sample]) -> None:
-    """A broken run ends with the step and what to do."""
-    model = make_model()
-    with torch.no_grad():
-        model.classifier.bias.fill_(math.inf)
-    with pytest.raises(FamError, match=r"loss is nan at step 0 .* lower the learning rate"):
-        fit(model, samples, TrainConfig(batch_size=4), "cpu", workers=0)
+def test_targets_without_weight_are_not_used(make_model: Make, labelled: list[Sample]) -> None:
+    """With ``lambda_target`` 0 the targets neither cost nor are logged."""
+    targets = [np.ones((8, 8), np.float16)] * len(labelled)
+    assert "target" not in train(make_model(), labelled, TrainConfig(epochs=1), targets=targets).history[0].terms
 
 
-def test_bad_input(make_model: Callable[..., FAM], samples: list[Sample]) -> None:
-    """Labels beyond the classes and unreadable images are named."""
-    beyond = [*samples[:-1], Sample("x.png", samples[0].path, 9, np.zeros((0, 4)))]
+def test_the_callbacks(make_model: Make, labelled: list[Sample]) -> None:
+    """After each step one is called, after each epoch the other, which may add to what is known of it."""
+    steps: list[tuple[int, int]] = []
+
+    def judge(now: Training, epoch: Epoch) -> Epoch:
+        now.weights.eval()  # as measuring does
+        return dataclasses.replace(epoch, gt_known=50.0)
+
+    def note(now: Training) -> None:
+        steps.append((now.step, len(now.history)))
+
+    done = train(make_model(), labelled, TrainConfig(epochs=2, batch_size=4), on_step=note, on_epoch=judge)
+    assert steps == [(1, 0), (2, 1), (3, 1), (4, 2)]
+    assert [epoch.gt_known for epoch in done.history] == [50.0, 50.0]
+
+
+def test_a_wish_to_stop(make_model: Make, labelled: list[Sample]) -> None:
+    """The step that is being made is finished, and its callback called."""
+    steps: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            make_model(),
+            labelled,
+            TrainConfig(epochs=2, batch_size=4),
+            on_step=lambda now: steps.append(now.step),
+            stopping=lambda: len(steps) == 2,
+        )
+    assert steps == [1, 2, 3]
+
+
+def test_corrupt_images_are_counted(make_model: Make, labelled: list[Sample]) -> None:
+    """Images that cannot be read cost nothing but themselves; each is counted once and named with its reason."""
+    labelled[3].path.write_bytes(b"no image")
+    labelled[5].path.write_bytes(b"")
+    done = train(make_model(), labelled, TrainConfig(epochs=2, batch_size=4))
+    assert [epoch.skipped for epoch in done.history] == [2, 2]
+    assert done.unreadable == {"3.png": "not a JPEG, PNG, WebP, BMP or TIFF image", "5.png": "the file is empty"}
+
+
+def test_bad_input(make_model: Make, labelled: list[Sample]) -> None:
+    """Labels beyond the classes and a data set without a readable image are named."""
+    beyond = [*labelled[:-1], Sample("x.png", labelled[0].path, 9, np.zeros((0, 4)))]
     with pytest.raises(DataError, match="'x.png' has label 9"):
-        fit(make_model(), beyond, TrainConfig(batch_size=4), "cpu", workers=0)
-    samples[3].path.write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"3\.png: not a JPEG"):
-        fit(make_model(), samples, TrainConfig(batch_size=4), "cpu", workers=0)
+        train(make_model(), beyond, TrainConfig(batch_size=4))
+    for sample in labelled:
+        sample.path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"8 images in a row cannot be read, the first is .*\.png: not a JPEG"):
+        train(make_model(), labelled, TrainConfig(batch_size=4))
+
+
+def test_a_step_that_cannot_be_shared(make_model: Make, labelled: list[Sample]) -> None:
+    """Accumulating over more passes than the batch has images is refused."""
+    with pytest.raises(ConfigError, match="multiple of 3"):
+        train(make_model(), labelled, TrainConfig(batch_size=4, accumulate=3))
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    "error",
     [
-        ({"epochs": 0}, "epochs is 0"),
-        ({"lr": -1.0}, "lr is -1"),
-        ({"backbone": "thawed"}, "backbone is 'thawed'"),
-        ({"backbone": "trained", "cached_views": 2}, "cached_views needs"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("MPS backend out of memory"),
     ],
 )
-def test_bad_config(fields: dict[str, Any], message: str) -> None:
-    """A value that is not allowed is named."""
-    with pytest.raises(ConfigError, match=message):
-        TrainConfig(**fields)
+def test_out_of_memory(
+    make_model: Make, labelled: list[Sample], monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    """The error says with how many images, and which option to change."""
+
+    def fail(_now: Training, _batch: Batch) -> None:
+        raise error
+
+    monkeypatch.setattr(Training, "_forward", fail)
+    with pytest.raises(FamError, match=r"out of memory on cpu with 2 images a forward pass .*--set accumulate=4"):
+        train(make_model(), labelled, TrainConfig(batch_size=4, accumulate=2))
 
 
-def test_views_depend_on_epoch_and_image(samples: list[Sample]) -> None:
-    """A view is the same for the same epoch and image, and another in the next epoch."""
-    views = Views(samples, 64, (4, 4), seed=0)
-    first, again = views[0][0], views[0][0]
-    views.epoch = 1
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, views[0][0])
+def test_other_errors_are_not_hidden(make_model: Make, labelled: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in the program stays a traceback."""
+
+    def fail(_now: Training, _batch: Batch) -> None:
+        msg = "shapes differ"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(Training, "_forward", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        train(make_model(), labelled, TrainConfig(batch_size=4))
 
 
-def test_picture_and_map_are_cut_alike() -> None:
-    """A picture and a map of the same pattern stay aligned through crop and mirror."""
-    pattern = np.zeros((64, 64), np.float32)
-    pattern[8:40, 4:30] = 1
-    photo = Image.fromarray((pattern[..., None] * 255).astype(np.uint8).repeat(3, axis=2))
-    for seed in range(8):
-        crop = RandomCrop.draw(56, np.random.default_rng(seed))
-        seen, target = crop.of_picture(photo)[..., 0] / 255, crop.of_map(pattern, (56, 56))
-        assert seen.shape == target.shape == (56, 56)
-        assert np.abs(seen - target).mean() < 0.02
-
-
-def test_cached_features_are_those_of_fresh_views(make_model: Callable[..., FAM], samples: list[Sample]) -> None:
-    """Epoch 1 has the same features, fresh or cached, up to float16 and order."""
-    model = make_model().eval()
-    for parameter in model.backbone.parameters():
-        parameter.requires_grad_(False)
-    views = Views(samples, 64, map_size(model, CPU), seed=0)
-    fresh = next(FreshFeatures(model, views, 8, CPU, 0).epoch(1))
-    cached = next(CachedFeatures(model, views, 8, CPU, 0, rounds=1).epoch(1))
-
-    def key(batch: tuple[torch.Tensor, ...]) -> list[float]:
-        return sorted(batch[0].flatten(1).norm(dim=1).tolist())
-
-    assert key(fresh) == pytest.approx(key(cached), rel=1e-3)
+def test_the_first_step_may_be_the_broken_one(make_model: Make, labelled: list[Sample]) -> None:
+    """A model that is broken from the start ends with the step and what to do."""
+    model = make_model()
+    with torch.no_grad():
+        model.classifier.bias.fill_(math.inf)
+    with pytest.raises(FamError, match=r"loss is nan at step 0 \(epoch 1\).* lower lr"):
+        train(model, labelled, TrainConfig(batch_size=4))

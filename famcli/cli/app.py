@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from famcli.cli import demo, evaluate, predict, train
 from famcli.cli.console import console
+from famcli.cli.data.app import app as data
 from famcli_models.errors import FamError
 
 EXIT_FAILED = 1
@@ -66,3 +67,4 @@ app.command("predict")(predict.predict)
 app.command("demo")(demo.demo)
 app.command("eval")(evaluate.evaluate)
 app.command("train")(train.train)
+app.add_typer(data)

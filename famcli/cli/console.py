@@ -68,11 +68,24 @@ class Console:
             self.result(f"| {' | '.join(cells)} |")
 
     @contextmanager
-    def progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-        """A bar with rate and time left on stderr, if that is a terminal; gives a function to call after each image."""
+    def progress(
+        self, what: str, total: int | None, done: int = 0, *, in_bytes: bool = False
+    ) -> Iterator[Callable[..., None]]:
+        """A bar with rate and time left on stderr, if that is a terminal; gives a function to call after each image.
+
+        With ``in_bytes`` the function takes a number of bytes, and a total of ``None`` is one that nobody knows.
+        """
         # Imported here: the bar costs what all of --help may cost.
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
         from rich.text import Text
 
         class Rate(TextColumn):
@@ -82,8 +95,7 @@ class Console:
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            Rate(""),
+            *((DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(), Rate(""))),
             TimeRemainingColumn(compact=True),
             console=RichConsole(stderr=True),
             disable=self.quiet or not sys.stderr.isatty(),

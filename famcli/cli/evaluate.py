@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,7 +24,9 @@ COLUMNS = (
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", help="Dataset folder with metadata/SPLIT/ (wsolevaluation layout).")],
+    data: Annotated[
+        str, typer.Option("--data", metavar="NAME|PATH", help="Prepared dataset, or own data in any form.")
+    ],
     split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
     model: ModelOption = DEFAULT_MODEL,
     other_classes: Annotated[
@@ -43,17 +44,20 @@ def evaluate(
     """
     from dataclasses import asdict
 
-    from famcli.data.readers import read_samples
+    from famcli.data.dataset import open_dataset
     from famcli.evaluate import evaluate as run
     from famcli.hub import find_model
     from famcli_models.fam import FAM
 
-    samples = read_samples(data, split, with_boxes=True)
+    dataset = open_dataset(data)
+    for remark in dataset.remarks:
+        console.say(remark)
+    samples = dataset.samples(split, with_boxes=True)
     fam = FAM.from_pretrained(find_model(model))
     with console.progress("images", len(samples)) as step:
         rows = run(fam, samples, device, batch_size, workers, step, not other_classes)
     if as_json:
-        result = {"model": model, "data": data.absolute().name, "split": split, "images": len(samples)}
+        result = {"model": model, "data": dataset.name, "split": split, "images": len(samples)}
         console.result_json({**result, "rows": [asdict(row) for row in rows]})
         return
     cells = [
@@ -65,7 +69,7 @@ def evaluate(
         ]
         for row in rows
     ]
-    console.say(f"{model} on {data.name}/{split}, {len(samples)} images, percent")
+    console.say(f"{model} on {dataset.name}/{split}, {len(samples)} images, percent")
     console.table(COLUMNS, cells)
     if any(row.tau_from == "oracle" for row in rows):
         console.say("oracle: the threshold was chosen on these very images, which flatters the row")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,51 +14,84 @@ from famcli.cli.options import DeviceOption, QuietOption
 
 def train(
     data: Annotated[
-        list[Path], typer.Option("--data", help="Dataset folder with metadata/SPLIT/; several are joined.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder: the checkpoint, recipe.toml, metrics.csv.")],
-    recipe: Annotated[str | None, typer.Option(help="Name of a recipe, or a TOML file.")] = None,
+        list[str] | None,
+        typer.Option("--data", metavar="NAME|PATH", help="Prepared dataset, folder or file; several are joined."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder; runs/BACKBONE-DATA if not given.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Name of a recipe, or a TOML file.", metavar="NAME|FILE")] = None,
     backbone: Annotated[
         str | None, typer.Option(help="vgg16, resnet50, inceptionv3, mobilenetv1, or a timm model.")
     ] = None,
     backbone_weights: Annotated[
-        str, typer.Option(metavar="imagenet|none|FILE", help="Where the backbone starts from.")
-    ] = "imagenet",
-    class_names: Annotated[Path | None, typer.Option(help="File with a class name on each line.")] = None,
+        str | None, typer.Option(metavar="imagenet|none|FILE", help="Where the backbone starts from.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe; repeatable.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
-    half: Annotated[bool, typer.Option("--half", help="Store the checkpoint in float16.")] = False,
-    exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Write into a run folder that exists.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run, exactly where it was saved.")
+    ] = None,
+    exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Start anew in a run folder that exists.")] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 2,
     device: DeviceOption = "auto",
+    i_know_this_is_test: Annotated[
+        bool, typer.Option("--i-know-this-is-test", help="Allow the test split; marks the run.")
+    ] = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
     """Train a model from images and their labels.
 
-    Boxes are never read. The checkpoint is saved after each epoch and can be given to predict --model.
+    Boxes are never learnt from. The run folder is a checkpoint after each epoch: fam predict --model takes it.
+    --backbone B --data D takes the recipe B-D where there is one. Start it with torchrun or accelerate launch to train
+    on several GPUs or machines.
 
-    Example: fam train --data birds --backbone resnet50 --class-names birds/classes.txt --out runs/birds
+    Example: fam train --backbone inceptionv3 --data ilsvrc
     """
-    from famcli.data.readers import read_class_names, read_samples
-    from famcli.recipe import load_recipe
+    from famcli.machine import make_accelerator
+    from famcli.material import gather
+    from famcli.recipe import load_recipe, recipes
     from famcli.run import Run
+    from famcli.runfolder import RunFolder
     from famcli_models.errors import ConfigError
 
-    if out.exists() and not exist_ok and any(out.iterdir()):
-        msg = f"'{out}' exists and is not empty; choose another --out, or add --exist-ok"
-        raise ConfigError(msg)
-    samples = [sample for folder in data for sample in read_samples(folder, split)]
-    names = read_class_names(class_names) if class_names else None
-    given: dict[str, Any] = {}
-    if names or recipe is None:  # a recipe knows its number of classes
-        given["num_classes"] = len(names) if names else 1 + max(sample.label for sample in samples)
-    if backbone is not None:
-        given |= {"backbone": backbone}
-    chosen = load_recipe(recipe, settings or (), given)
-    run = Run(out, chosen, backbone_weights, names, [str(folder) for folder in data], half)
-    console.say(f"{len(samples)} images from {len(data)} folders\n{chosen.to_toml()}")
-    with console.progress("epochs", len(samples) * chosen.train.epochs) as step:
-        run.train(samples, device, workers, console.say, step)
-    console.result(str(out))
+    if resume is not None:
+        if any((data, out, recipe, backbone, backbone_weights, settings, exist_ok, i_know_this_is_test)):
+            msg = (
+                "--resume goes on with the run's own recipe; besides it only --workers, --device and --quiet are "
+                f"allowed. For other settings start a new run with --recipe {resume / 'recipe.toml'} --set KEY=VALUE"
+            )
+            raise ConfigError(msg)
+        folder = RunFolder(resume)
+        chosen = folder.read_recipe()
+    else:
+        started: dict[str, Any] = {"data": data, "backbone_weights": backbone_weights}
+        started["i_know_this_is_test"] = i_know_this_is_test or None
+        run_fields = {name: value for name, value in started.items() if value}
+        if recipe is None and backbone and data:  # the paper's cells have their own settings
+            recipe = next((name for name in recipes() if name == "-".join([backbone, *data])), None)
+        chosen = load_recipe(recipe, settings or (), run_fields, {"backbone": backbone} if backbone else {})
+        folder = RunFolder(out) if out else RunFolder.fresh("-".join([chosen.model.backbone, *_stems(chosen.run.data)]))
+    material = gather(chosen.run)
+    chosen = chosen.with_classes(material.num_classes, bool(material.class_names))
+    # Torch's remark on 1x1 filters in channels-last memory: nothing is wrong and nothing can be done.
+    warnings.filterwarnings("ignore", message="Grad strides do not match")
+    accelerator = make_accelerator(device, chosen.train.precision)
+    console.quiet |= not accelerator.is_main_process
+    if resume is None and accelerator.is_main_process:
+        folder.claim(chosen, exist_ok)
+    count = len(material.samples)
+    console.say(f"{count} images from {', '.join(material.names)} into {folder.path}; recipe: {chosen.name}")
+    console.say(chosen.to_toml())
+    run = Run(folder, chosen, material, accelerator, console.say)
+    with console.progress("images", count * chosen.train.epochs) as step:
+        run.train(workers, resume is not None, step)
+    if accelerator.is_main_process:
+        if run.best_epoch:
+            console.say(f"best epoch {run.best_epoch}, by {run.provenance['selected_by']}: {folder.best}")
+        console.result(str(folder.path))
+
+
+def _stems(data: tuple[str, ...]) -> list[str]:
+    return [Path(name).stem for name in data]

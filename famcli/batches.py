@@ -1,0 +1,191 @@
+"""Labelled images to batches: views fresh for every epoch, or features computed once for a frozen backbone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from famcli.data.images import DECODE_MARGIN, read_picture
+from famcli.data.sample import Sample
+from famcli.data.transforms import Normalize, RandomCrop
+from famcli.order import Order, View
+from famcli_models.errors import DataError
+from famcli_models.fam import FAM
+
+MAX_UNREADABLE = 100  # in a row; then it is not the images that are wrong
+
+
+class Batch(NamedTuple):
+    """What one forward pass takes.
+
+    Attributes:
+        inputs: Views ``(B, size, size, 3)`` uint8, or features X ``(B, C, H, W)``.
+        targets: Of M, ``(B, H, W)`` float32, through the same crop; zeros without targets.
+        labels: ``(B,)``.
+        images: Numbers of the images.
+        unreadable: Number and reason of images that were met and could not be read; the next one stands in.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    labels: Tensor
+    images: list[int]
+    unreadable: dict[int, str]
+
+
+class Views(Dataset[Batch]):
+    """Random training views of labelled images; the same view for the same seed, epoch and image.
+
+    Args:
+        samples: Images with labels.
+        size: Side of a view, in pixels.
+        map_hw: Size of M.
+        seed: Of the crops.
+        targets: For each sample a map ``(h, w)`` of the whole image in [0, 1], or none.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        size: int,
+        map_hw: tuple[int, int],
+        seed: int,
+        targets: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        # Flat arrays: a million Python objects would be copied, page by page, into every loading process.
+        self.paths = np.array([os.fsencode(sample.path) for sample in samples])
+        self.labels = np.array([sample.label for sample in samples])
+        self.size = size
+        self.map_hw = map_hw
+        self.seed = seed
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, view: View) -> Batch:
+        """One view, as a batch of one without its first dimension."""
+        epoch, image = view
+        unreadable: dict[int, str] = {}
+        while True:
+            try:
+                picture = read_picture(Path(os.fsdecode(self.paths[image])), at_least=DECODE_MARGIN * self.size).image
+                break
+            except DataError as error:
+                unreadable[image] = str(error)
+                if len(unreadable) == min(MAX_UNREADABLE, len(self)):
+                    path = os.fsdecode(self.paths[view[1]])
+                    msg = (
+                        f"{len(unreadable)} images in a row cannot be read, the first is {path}: {unreadable[view[1]]}"
+                    )
+                    raise DataError(msg) from error
+                image = (image + 1) % len(self)
+        crop = RandomCrop.draw(self.size, np.random.default_rng((self.seed, epoch, image)))
+        target = np.zeros(self.map_hw, np.float32)
+        if self.targets is not None:
+            target = crop.of_map(self.targets[image], self.map_hw)
+        pixels = torch.from_numpy(np.ascontiguousarray(crop.of_picture(picture)))
+        return Batch(pixels, torch.from_numpy(target), torch.tensor(self.labels[image]), [image], unreadable)
+
+
+def fresh_batches(views: Views, order: Order, start: int, workers: int, pin: bool = False) -> Iterator[Batch]:
+    """New random views in every epoch, from a step on; the loading processes live until the last step.
+
+    Args:
+        views: The images.
+        order: Of the views.
+        start: The first step.
+        workers: Processes that decode; 0 decodes in this one.
+        pin: Put the batches into page-locked memory, from which they reach a GPU sooner.
+
+    Raises:
+        DataError: Hardly any image can be read.
+    """
+    yield from _load(views, order.batches(start), workers, pin)
+
+
+class CachedFeatures:
+    """A few random views of each image, their features computed once and kept in memory in float16.
+
+    Args:
+        model: With a frozen backbone; it is left in evaluation mode, so that its statistics do not move.
+        views: The images.
+        batch_size: Images a forward pass.
+        device: Where the model is.
+        workers: Processes that decode.
+        rounds: Views of each image; they are taken in turn, one an epoch.
+    """
+
+    def __init__(
+        self, model: FAM, views: Views, batch_size: int, device: torch.device, workers: int, rounds: int
+    ) -> None:
+        normalize = Normalize(model.config.mean, model.config.std)
+        model.eval()
+        self.rounds: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.unreadable: dict[int, str] = {}
+        for number in range(1, rounds + 1):
+            each = [(number, image) for image in range(len(views))]
+            lists = [each[at : at + batch_size] for at in range(0, len(each), batch_size)]
+            parts = []
+            for batch in _load(views, lists, workers, pin=False):
+                self.unreadable |= batch.unreadable
+                with torch.no_grad():
+                    X = model.features(normalize(batch.inputs, device)).half().cpu()
+                parts.append((X, batch.targets, batch.labels))
+            X, targets, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+            self.rounds.append((X, targets, labels))
+
+    def batches(self, order: Order, start: int) -> Iterator[Batch]:
+        """The features of the views in order, from a step on."""
+        for views in order.batches(start):
+            epoch, images = views[0][0], [image for _, image in views]
+            X, targets, labels = (column[images] for column in self.rounds[(epoch - 1) % len(self.rounds)])
+            yield Batch(X.float(), targets, labels, images, {})
+
+
+def map_size(model: FAM, device: torch.device) -> tuple[int, int]:
+    """``(H, W)`` of M for the model's input size; leaves the model as it is, batch-norm statistics included."""
+    size, training = model.config.size, model.training
+    model.eval()
+    with torch.no_grad():
+        X = model.features(torch.zeros(1, 3, size, size, device=device))
+    model.train(training)
+    return X.shape[-2], X.shape[-1]
+
+
+def _load(views: Views, lists: Iterable[list[View]], workers: int, pin: bool) -> Iterator[Batch]:
+    loader = DataLoader(
+        views,
+        batch_sampler=lists,  # type: ignore[arg-type]  # any iterable of lists of what __getitem__ takes
+        num_workers=workers,
+        pin_memory=pin,
+        collate_fn=_collate,
+        worker_init_fn=_ignore_interrupt,
+        generator=torch.Generator().manual_seed(0),  # for the workers' seeds, which nothing uses
+    )
+    try:
+        yield from loader
+    except DataError as error:  # from a process it comes wrapped in that process's traceback
+        msg = str(error).strip().splitlines()[-1].removeprefix(f"{DataError.__module__}.DataError: ")
+        raise DataError(msg) from error
+
+
+def _ignore_interrupt(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; only the main one acts on it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _collate(items: list[Batch]) -> Batch:
+    unreadable = {number: reason for item in items for number, reason in item.unreadable.items()}
+    images = [item.images[0] for item in items]
+    inputs, targets, labels = (torch.stack([item[i] for item in items]) for i in range(3))
+    return Batch(inputs, targets, labels, images, unreadable)

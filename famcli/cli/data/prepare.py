@@ -1,0 +1,131 @@
+"""``fam data prepare``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from famcli.cli.console import console
+from famcli.cli.options import JsonOption, QuietOption
+
+if TYPE_CHECKING:
+    from famcli.data.catalog import DatasetFacts
+    from famcli.data.prepare.run import Outcome
+
+
+def prepare(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A dataset of 'fam data list', or a name for your own data.")
+    ],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Archives, extracted images, or your own data; NAME/downloads in the data home if not given."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the prepared dataset; NAME in the data home if not given."),
+    ] = None,
+    without_train: Annotated[
+        bool, typer.Option("--without-train", help="ilsvrc: the test split alone, without the training images.")
+    ] = False,
+    format: Annotated[  # noqa: A002  (the word that users type)
+        str, typer.Option("--format", help="Own data: auto, wsol, coco, voc, csv or folder.")
+    ] = "auto",
+    images: Annotated[Path | None, typer.Option(help="Own data: the folder that image names are relative to.")] = None,
+    split: Annotated[str | None, typer.Option(help="Own data: the split of images of which nothing tells it.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
+) -> None:
+    """Extract and index a dataset, so that its name can be given to --data.
+
+    Archives are verified first. Images that are extracted already, and your own, stay where they are. An interrupted
+    preparation is continued by the same command, and one with nothing to do changes nothing.
+
+    Example: fam data prepare ilsvrc --from ~/imagenet
+    """
+    from famcli.data.catalog import CATALOG
+    from famcli.data.dataset import data_home
+    from famcli.data.plan import DOWNLOADS
+    from famcli_models.errors import UnknownNameError
+
+    root = out or data_home() / name
+    if name in CATALOG:
+        _refuse_own(format, images, split)
+        if without_train and name != "ilsvrc":
+            msg = "--without-train is for ilsvrc alone"
+            raise typer.BadParameter(msg)
+        words = ["fam", "data", "prepare", name, *(["--from", str(source)] if source else [])]
+        words += [*(["--out", str(out)] if out else []), *(["--without-train"] if without_train else [])]
+        folder = source or data_home() / name / DOWNLOADS
+        result = prepare_known(CATALOG[name], folder, root, without_train=without_train, again=shlex.join(words))
+    elif source is None:
+        raise UnknownNameError("dataset", name, CATALOG, "for your own data add --from and its folder or file")
+    else:
+        from famcli.data.prepare.run import prepare_own
+
+        result = _report(name, prepare_own(name, source, format, root, images, split))
+    if as_json:
+        console.result_json(result)
+    else:
+        console.result(str(root))
+
+
+def prepare_known(facts: DatasetFacts, folder: Path, root: Path, *, without_train: bool, again: str) -> dict[str, Any]:
+    """Prepare a dataset of the catalogue and say how it went; ``again`` is the command that goes on."""
+    from famcli.data.plan import DOWNLOADS, state_of
+    from famcli.data.prepare.run import prepare as run
+    from famcli.data.prepare.source import Talk
+    from famcli_models.errors import DataError
+
+    if not folder.is_dir() and folder == root / DOWNLOADS:
+        if state_of(root.name, root.parent) == "prepared":
+            msg = f"{facts.name} is prepared in '{root}', and its downloads are gone; add --from to prepare it anew"
+        else:
+            msg = (
+                f"there is nothing to prepare in '{folder}': 'fam data download {facts.name}' gets the files, or names "
+                "those that need a login; or give the folder where you have them with --from"
+            )
+        raise DataError(msg)
+    try:
+        outcome = run(
+            facts, folder, root, Talk(console.progress, console.say, console.warn), without_train=without_train
+        )
+    except KeyboardInterrupt:
+        console.say(f"what was extracted so far is kept; to go on: {again}")
+        raise
+    return _report(facts.name, outcome, facts.fullsup)
+
+
+def _report(name: str, outcome: Outcome, fullsup: str | None = None) -> dict[str, Any]:
+    for remark in outcome.remarks:
+        console.warn(remark)
+    splits = ", ".join(
+        f"{split} {n['images']:,} images" + (f" with {n['boxes']:,} boxes" if n["boxes"] else "")
+        for split, n in outcome.counts.items()
+    )
+    if not outcome.changed:
+        console.say(f"{name} was prepared already and nothing has changed: {splits}")
+    else:
+        console.say(f"{name} is prepared: {splits}")
+    if fullsup and not (outcome.root.parent / fullsup / "dataset.json").is_file():
+        console.say(f"train-fullsup is {fullsup}, a dataset of its own: fam data download {fullsup}")
+    return {
+        "name": name,
+        "root": str(outcome.root),
+        "splits": outcome.counts,
+        "changed": outcome.changed,
+        "unreadable": outcome.unreadable,
+        "remarks": list(outcome.remarks),
+    }
+
+
+def _refuse_own(form: str, images: Path | None, split: str | None) -> None:
+    given = [o for o, v in (("--format", form != "auto"), ("--images", images), ("--split", split)) if v]
+    if given:
+        msg = f"{' and '.join(given)} is for your own data; the datasets of 'fam data list' have one form each"
+        raise typer.BadParameter(msg)

@@ -1,0 +1,240 @@
+"""What is wrong with a dataset, found before a training run or a table of scores finds it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from famcli.data.catalog import CATALOG
+from famcli.data.dataset import DATASET_FILE, Dataset
+from famcli.data.images import read_picture
+from famcli.data.sample import Sample
+from famcli.data.sizes import read_size
+from famcli.data.splits import FULLSUP, TEST, TRAIN, in_order, split_name
+from famcli_models.errors import DataError
+
+EXAMPLES = 3  # shown of each problem
+AHEAD = 512  # images in flight, so that memory stays flat
+SLACK = 0.5  # pixels that a box may reach out of its image: other tools round
+DECODED = 64  # pixels: a JPEG decoded at an eighth of its size is still read to its end
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Images of a split that share a problem.
+
+    Attributes:
+        problem: In a few words.
+        split: The split, or nothing if it is about all.
+        count: How many images, boxes, classes or files have it.
+        examples: The first few, with the reason where they differ.
+        wrong: Must be put right; if not, it is a remark.
+    """
+
+    problem: str
+    split: str
+    count: int
+    examples: tuple[str, ...]
+    wrong: bool = True
+
+
+@dataclass(slots=True)
+class _Findings:
+    """Problems in the order in which they were met, counted."""
+
+    rows: dict[tuple[str, str], tuple[int, list[str], bool]] = field(default_factory=dict)
+
+    def add(self, problem: str, split: str, example: str, *, wrong: bool = True, count: int = 1) -> None:
+        before, examples, _ = self.rows.get((problem, split), (0, [], wrong))
+        if len(examples) < EXAMPLES:
+            examples.append(example)
+        self.rows[problem, split] = (before + count, examples, wrong)
+
+    def listed(self) -> list[Finding]:
+        found = [Finding(p, s, count, tuple(examples), wrong) for (p, s), (count, examples, wrong) in self.rows.items()]
+        return sorted(found, key=lambda f: not f.wrong)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What reading an image file gave: its upright size and a digest of its bytes, or why it failed."""
+
+    size_hw: tuple[int, int] | None
+    digest: bytes
+    reason: str = ""
+
+
+def check(
+    dataset: Dataset,
+    splits: Sequence[str] = (),
+    *,
+    fast: bool = False,
+    workers: int = 2,
+    on_image: Callable[[], object] = lambda: None,
+) -> list[Finding]:
+    """Everything that is wrong with a dataset; then what is merely worth knowing.
+
+    Args:
+        dataset: The dataset.
+        splits: The splits to look at; all if none is given.
+        fast: Read the headers of the images alone, and do not compare their bytes.
+        workers: Threads that read images.
+        on_image: Called after each image.
+    """
+    findings = _Findings()
+    noted = dataset.facts.get("counts", {})
+    chosen = [split_name(split) for split in splits] or in_order([*dataset.splits(), *noted])
+    classes: dict[str, Counter[int]] = {}
+    paths: dict[str, str] = {}  # split by path
+    pictures: dict[bytes, tuple[str, str, int]] = {}  # split, name and label by digest
+    for split in chosen:
+        try:
+            samples = dataset.samples(split, with_boxes=True, boxes_optional=True)
+        except DataError as error:
+            findings.add("split cannot be read", split, str(error))
+            continue
+        classes[split] = Counter(sample.label for sample in samples)
+        _check_counts(findings, dataset, split, samples)
+        _check_labels(findings, dataset, split, samples)
+        _check_boxes_there(findings, split, samples)
+        files = _read_files((sample.path for sample in samples), fast, workers)
+        seen: set[str] = set()
+        for sample, file in zip(samples, files, strict=True):
+            _check_size(findings, split, sample, file)
+            _check_boxes(findings, split, sample, file.size_hw or sample.size_hw)
+            path = os.fspath(sample.path)
+            if path in seen:
+                findings.add("listed twice", split, sample.name)
+            elif path in paths:
+                findings.add(f"also in {paths[path]}", split, sample.name)
+            elif file.digest:
+                _check_picture(findings, split, sample, pictures.setdefault(file.digest, (split, *_who(sample))))
+            seen.add(path)
+            on_image()
+        paths.update((path, split) for path in seen if path not in paths)
+    for split in _expected(dataset):
+        if split not in chosen and not splits:
+            findings.add(
+                "published split that was not prepared", split, f"fam data prepare {dataset.name}", wrong=False
+            )
+    _check_classes(findings, dataset, classes)
+    return findings.listed()
+
+
+def _who(sample: Sample) -> tuple[str, int]:
+    return sample.name, sample.label
+
+
+def _expected(dataset: Dataset) -> dict[str, int]:
+    """Images that a dataset of the catalogue must have, by split."""
+    prepared = (dataset.root / DATASET_FILE).is_file()
+    return dict(CATALOG[dataset.name].counts) if prepared and dataset.name in CATALOG else {}
+
+
+def _check_counts(findings: _Findings, dataset: Dataset, split: str, samples: list[Sample]) -> None:
+    found = {"images": len(samples), "boxes": sum(len(s.boxes) for s in samples)}
+    noted = dataset.facts.get("counts", {}).get(split, {})
+    for what, count in found.items():
+        expected = noted.get(what, count)
+        if expected != count:
+            example = f"{count} {what}, {expected} when it was prepared"
+            findings.add(f"wrong number of {what}", split, example, count=abs(expected - count))
+    images = _expected(dataset).get(split, len(samples))
+    if images != len(samples):
+        example = f"{len(samples)} images, the publisher's list has {images}"
+        findings.add("not the published number", split, example, count=abs(images - len(samples)))
+
+
+def _check_labels(findings: _Findings, dataset: Dataset, split: str, samples: list[Sample]) -> None:
+    top = len(dataset.class_names)
+    for sample in samples:
+        if sample.label < 0 or (top and sample.label >= top):
+            allowed = f"0 to {top - 1}" if top else "0 or more"
+            findings.add("label out of range", split, f"{sample.name} ({sample.label}; allowed: {allowed})")
+
+
+def _check_boxes_there(findings: _Findings, split: str, samples: list[Sample]) -> None:
+    """Test images need boxes; so do those of train-fullsup, unless none has any."""
+    if split == TRAIN:
+        return
+    bare = [sample.name for sample in samples if not len(sample.boxes)]
+    wrong = split == TEST or len(bare) < len(samples)
+    for name in bare:
+        findings.add("no box", split, name, wrong=wrong)
+
+
+def _read_files(paths: Iterator[Path], fast: bool, workers: int) -> Iterator[_File]:
+    with ThreadPoolExecutor(workers, thread_name_prefix="fam") as pool:
+        while chunk := list(islice(paths, AHEAD)):
+            yield from pool.map(_read_header if fast else _read_file, chunk)
+
+
+def _read_header(path: Path) -> _File:
+    try:
+        return _File(read_size(path), b"")
+    except DataError as error:
+        return _File(None, b"", str(error))
+
+
+def _read_file(path: Path) -> _File:
+    try:
+        size_hw = read_picture(path, at_least=DECODED).size_hw
+        return _File(size_hw, hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+    except DataError as error:
+        return _File(None, b"", str(error))
+
+
+def _check_size(findings: _Findings, split: str, sample: Sample, file: _File) -> None:
+    if file.size_hw is None:
+        problem = "missing file" if not sample.path.exists() else "unreadable image"
+        findings.add(problem, split, sample.name if problem == "missing file" else f"{sample.name} ({file.reason})")
+    elif sample.size_hw is not None and sample.size_hw != file.size_hw:
+        (h, w), (height, width) = file.size_hw, sample.size_hw
+        findings.add("wrong image size", split, f"{sample.name} ({w}x{h}, the list says {width}x{height})")
+
+
+def _check_boxes(findings: _Findings, split: str, sample: Sample, size_hw: tuple[int, int] | None) -> None:
+    for x0, y0, x1, y1 in sample.boxes.tolist():
+        shown = f"{sample.name} ({x0:g},{y0:g},{x1:g},{y1:g})"
+        if x1 <= x0 or y1 <= y0:
+            findings.add("box without area", split, shown)
+        elif x0 < -SLACK or y0 < -SLACK:
+            findings.add("box outside the image", split, shown)
+        elif size_hw is not None and (x1 > size_hw[1] + SLACK or y1 > size_hw[0] + SLACK):
+            findings.add("box outside the image", split, f"{shown[:-1]} of {size_hw[1]}x{size_hw[0]})")
+
+
+def _check_picture(findings: _Findings, split: str, sample: Sample, first: tuple[str, str, int]) -> None:
+    """Compare with the first image of the same bytes, which may be this one."""
+    where, name, label = first
+    pair = f"{sample.name} = {name}"
+    if where != split:
+        findings.add(f"same picture as in {where}", split, pair)
+    elif name != sample.name and label != sample.label:
+        findings.add("same picture, other label", split, pair)
+    elif name != sample.name:
+        findings.add("same picture twice", split, pair, wrong=False)
+
+
+def _check_classes(findings: _Findings, dataset: Dataset, classes: dict[str, Counter[int]]) -> None:
+    names = dataset.class_names
+
+    def called(label: int) -> str:
+        return f"{label} ({names[label]})" if 0 <= label < len(names) else str(label)
+
+    train = classes.get(TRAIN)
+    if train is not None:
+        tested = set(classes.get(TEST, ())) | set(classes.get(FULLSUP, ()))
+        for label in sorted(tested - set(train)):
+            findings.add("tested class without a training image", TRAIN, called(label))
+        for label in sorted(set(range(len(names))) - tested - set(train)):
+            findings.add("class without any image", TRAIN, called(label), wrong=False)
+    for name, count in Counter(name.lower() for name in names).items():
+        if count > 1:
+            findings.add("class name used twice", "", name, wrong=False)

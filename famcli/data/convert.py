@@ -1,0 +1,138 @@
+"""Between wsolevaluation metadata and COCO files, with nothing lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from famcli.data.dataset import DATASET_FILE, Dataset, write_dataset
+from famcli.data.formats import coco
+from famcli.data.metadata import METADATA, split_folder
+from famcli.data.sample import Sample
+from famcli.data.splits import BENCHMARK_NAMES, split_name
+from famcli_models.boxes import FloatArray
+from famcli_models.checkpoint import write_atomic
+from famcli_models.errors import DataError
+
+
+def to_coco(dataset: Dataset, out: Path, splits: Sequence[str] = (), *, exist_ok: bool = False) -> list[Path]:
+    """Write a COCO dataset file for each split.
+
+    Args:
+        dataset: The dataset.
+        out: Folder for ``instances_train.json`` and so on, or, for a single split, a file ``*.json``.
+        splits: The splits to write; all if none is given.
+        exist_ok: Replace files that exist.
+
+    Returns:
+        The files.
+
+    Raises:
+        DataError: The dataset cannot be read, a label has no class, or a file exists.
+    """
+    read = _read(dataset, splits)
+    if out.suffix.lower() == ".json" and len(read) > 1:
+        msg = f"'{out}' is one file, but there are {len(read)} splits ({', '.join(read)}): choose one with --split"
+        raise DataError(msg)
+    single = out.suffix.lower() == ".json"
+    files = {split: out if single else out / coco.file_name(split) for split in read}
+    _refuse([path for path in files.values() if path.exists()], exist_ok)
+    count = len(dataset.class_names) or 1 + max(_top_label(dataset, split, read) for split in dataset.own_splits())
+    for split, path in files.items():
+        pieces = coco.split_json(read[split], dataset.class_names, count, split)
+
+        def write(temporary: Path, pieces: coco.Pieces = pieces) -> None:
+            # Odd bytes of a file name that is no Unicode become JSON's own escapes.
+            with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+                file.writelines(pieces)
+
+        write_atomic(path, write)
+    return list(files.values())
+
+
+def to_wsol(
+    dataset: Dataset, out: Path, splits: Sequence[str] = (), *, rounded: bool = False, exist_ok: bool = False
+) -> list[Path]:
+    """Write wsolevaluation metadata, in folders train, val and test, and a ``dataset.json`` that makes it a dataset.
+
+    Args:
+        dataset: The dataset.
+        out: Folder to write ``metadata/`` to.
+        splits: The splits to write; all if none is given.
+        rounded: Round boxes to whole pixels; without it a fraction is refused.
+        exist_ok: Replace files that exist.
+
+    Returns:
+        The folders of the splits.
+
+    Raises:
+        DataError: The dataset cannot be read, a label has no class, a box has a fraction, or a file exists.
+    """
+    read = _read(dataset, splits)
+    _refuse([path for path in (out / METADATA, out / DATASET_FILE) if path.exists()], exist_ok)
+    folders = [out / METADATA / BENCHMARK_NAMES.get(split, split) for split in read]
+    for split, folder in zip(read, folders, strict=True):
+        there = split_folder(out / METADATA, split)
+        if there is not None and there != folder:  # then one of two would be read, and not this one
+            msg = f"'{there}' holds {split} under another name: choose another --out"
+            raise DataError(msg)
+    for split, samples in read.items():
+        for i, sample in enumerate(samples):
+            whole = np.round(sample.boxes)
+            if (whole == sample.boxes).all():
+                continue
+            if not rounded:
+                box = next(b for b, w in zip(sample.boxes.tolist(), whole.tolist(), strict=True) if b != w)
+                msg = (
+                    f"'{sample.name}' ({split}) has the box {','.join(f'{v:g}' for v in box)}; wsolevaluation metadata "
+                    "holds whole pixels: add --round to round to the nearest"
+                )
+                raise DataError(msg)
+            samples[i] = dataclasses.replace(sample, boxes=_at_least_a_pixel(whole, sample.boxes))
+    write_dataset(
+        out,
+        name=dataset.name,
+        images=dataset.images,
+        class_names=dataset.class_names,
+        splits=read,
+        fullsup=dataset.fullsup,
+        facts={key: value for key, value in dataset.facts.items() if key != "counts"},
+        benchmark_names=True,
+    )
+    return folders
+
+
+def _at_least_a_pixel(whole: FloatArray, boxes: FloatArray) -> FloatArray:
+    """Rounded boxes; a side that had a length keeps at least one pixel."""
+    low, high = whole[:, :2], whole[:, 2:]
+    vanished = (high <= low) & (boxes[:, 2:] > boxes[:, :2])
+    return np.concatenate([low, np.where(vanished, low + 1, high)], axis=1)
+
+
+def _read(dataset: Dataset, splits: Sequence[str]) -> Mapping[str, list[Sample]]:
+    splits = [split_name(s) for s in splits]
+    read = {s: dataset.samples(s, with_boxes=True, boxes_optional=True) for s in splits or dataset.own_splits()}
+    top = len(dataset.class_names)
+    for split, samples in read.items():
+        for sample in samples:
+            if sample.label < 0 or (top and sample.label >= top):
+                msg = (
+                    f"'{sample.name}' ({split}) has label {sample.label}, which is no class of '{dataset.name}': "
+                    f"see 'fam data check {dataset.root}'"
+                )
+                raise DataError(msg)
+    return read
+
+
+def _top_label(dataset: Dataset, split: str, read: Mapping[str, list[Sample]]) -> int:
+    return max(sample.label for sample in read.get(split) or dataset.samples(split))
+
+
+def _refuse(existing: Sequence[Path], exist_ok: bool) -> None:
+    if existing and not exist_ok:
+        msg = f"'{os.fspath(existing[0])}' exists: choose another --out, or replace it with --exist-ok"
+        raise DataError(msg)

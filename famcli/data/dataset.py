@@ -1,0 +1,243 @@
+"""A dataset: where its images are, what its classes are called, and the samples of its splits.
+
+On disk ("prepared") it is a folder with ``dataset.json`` and ``metadata/<split>/`` in wsolevaluation's layout.
+The image files may lie elsewhere, so that nobody's photographs are copied. A folder with ``metadata/`` alone is
+a dataset too, and other forms (see :mod:`famcli.data.formats`) are opened in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from famcli.data import metadata
+from famcli.data.catalog import CATALOG
+from famcli.data.formats import read_own
+from famcli.data.metadata import METADATA
+from famcli.data.sample import NO_BOXES, Sample
+from famcli.data.splits import BENCHMARK_NAMES, FULLSUP, SPLITS, in_order, split_name
+from famcli_models.checkpoint import write_atomic
+from famcli_models.errors import DataError, UnknownNameError
+
+__all__ = ["DATASET_FILE", "SPLITS", "Dataset", "Sample", "data_home", "open_dataset", "write_dataset"]
+
+DATASET_FILE = "dataset.json"
+FORMAT, FORMAT_VERSION = "fam-dataset", 1
+MAX_FILE_BYTES = 64 * 2**20  # a million class names still fit
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened dataset; samples are read when asked for.
+
+    Attributes:
+        name: Its name in the data home, or the name of its folder or file.
+        root: Folder of ``dataset.json`` and ``metadata``, or the own file or folder it was read from.
+        images: The folder that image names are relative to.
+        class_names: Names by label; empty if the dataset has none.
+        fullsup: Name of the sibling dataset that has the split train-fullsup.
+        facts: Source, terms and the like; ``counts`` has the number of images and boxes by split.
+        held: Samples by split, with their boxes, of a dataset that was opened in memory.
+    """
+
+    name: str
+    root: Path
+    images: Path
+    class_names: tuple[str, ...] = ()
+    fullsup: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    held: Mapping[str, list[Sample]] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was left out or decided when own data was opened; sentences to be told to the user."""
+        return list(self.facts.get("remarks", ())) if self.held is not None else []
+
+    def splits(self) -> list[str]:
+        """Splits that can be read, by the paper's names and in its order; that of the sibling included."""
+        sibling = self._sibling()
+        return in_order([*self.own_splits(), *([FULLSUP] if sibling and FULLSUP in sibling.own_splits() else [])])
+
+    def own_splits(self) -> list[str]:
+        """Splits of this dataset alone, whose image names are relative to :attr:`images`."""
+        return list(self.held) if self.held is not None else metadata.splits_of(self.root / METADATA)
+
+    def count(self, splits: Iterable[str] = ()) -> int:
+        """Images listed in some splits, or in all; for a progress bar, so a split that is not there counts nothing."""
+        total = 0
+        for split in [split_name(split) for split in splits] or self.splits():
+            sibling = self._sibling() if split == FULLSUP and split not in self.own_splits() else None
+            folder = metadata.split_folder(self.root / METADATA, split)
+            if self.held is not None:
+                total += len(self.held.get(split, ()))
+            elif sibling is not None:
+                total += sibling.count([split])
+            elif folder is not None:
+                total += metadata.count_images(folder)
+        return total
+
+    def samples(self, split: str, *, with_boxes: bool = False, boxes_optional: bool = False) -> list[Sample]:
+        """Samples of a split, in the order of its list.
+
+        Args:
+            split: One of :meth:`splits`, or the same by another name: ``train``, ``val``.
+            with_boxes: Read the boxes too, at least one for each image. Training never does.
+            boxes_optional: With boxes, let images have none.
+
+        Raises:
+            DataError: The split is not there, a file cannot be read, or an image has no label or no box.
+        """
+        name = split_name(split)
+        if self.held is not None and name in self.held:
+            return self._from_memory(name, with_boxes, boxes_optional)
+        folder = metadata.split_folder(self.root / METADATA, name) if self.held is None else None
+        if folder is not None:
+            return metadata.read_split(folder, self.images, with_boxes=with_boxes, boxes_optional=boxes_optional)
+        if name == FULLSUP and self.fullsup:
+            sibling = self._sibling()
+            if sibling is None:
+                msg = f"'{self.name}' takes {FULLSUP} from '{self.fullsup}', which is not there: {_get(self.fullsup)}"
+                raise DataError(msg)
+            return sibling.samples(name, with_boxes=with_boxes, boxes_optional=boxes_optional)
+        msg = f"'{self.root}' has no split '{split}' (splits found: {', '.join(self.splits()) or 'none'})"
+        raise DataError(msg)
+
+    def _from_memory(self, split: str, with_boxes: bool, boxes_optional: bool) -> list[Sample]:
+        samples = (self.held or {})[split]
+        if not with_boxes:
+            return [dataclasses.replace(s, boxes=NO_BOXES) if len(s.boxes) else s for s in samples]
+        bare = next((s for s in samples if not len(s.boxes)), None)
+        if bare is not None and not boxes_optional:
+            msg = f"'{self.root}', {split}: image '{bare.name}' has no box"
+            raise DataError(msg)
+        return list(samples)
+
+    def _sibling(self) -> Dataset | None:
+        if not self.fullsup or not (self.root.parent / self.fullsup / METADATA).is_dir():
+            return None
+        return _open_folder(self.root.parent / self.fullsup)
+
+
+def data_home() -> Path:
+    """Where prepared datasets live: ``$FAM_DATA``, else the user's cache folder."""
+    if os.environ.get("FAM_DATA"):
+        return Path(os.environ["FAM_DATA"]).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "fam" / "data"
+
+
+def open_dataset(name_or_path: str | os.PathLike[str], images: Path | None = None) -> Dataset:
+    """A dataset by the name it was prepared under, or by its path.
+
+    A prepared name comes first, as packaged models do; write ``./cub`` for a folder of that name.
+
+    Args:
+        name_or_path: A name in the data home, a folder with ``dataset.json`` or ``metadata/``, or data in any form
+            that :func:`famcli.data.formats.read_own` knows.
+        images: The folder that the image names of own data are relative to, if that cannot be told.
+
+    Raises:
+        UnknownNameError: It is neither a prepared dataset nor here.
+        DataError: It is a path and not there, or cannot be read.
+    """
+    name = os.fspath(name_or_path)
+    if Path(name).name == name and name not in ("", ".", "..") and (data_home() / name / DATASET_FILE).is_file():
+        return _open_folder(data_home() / name)
+    path = Path(name)
+    if not path.exists() and path.name != name:
+        msg = f"there is no file or folder '{name}'"
+        raise DataError(msg)
+    if not path.exists() or not name:
+        prepared = [p.parent.name for p in data_home().glob(f"*/{DATASET_FILE}")]
+        raise UnknownNameError("dataset", name, prepared, f"or give a file or folder; {_get(name)}")
+    if (path / DATASET_FILE).is_file() or (images is None and metadata.splits_of(path / METADATA)):
+        return _open_folder(path)
+    own = read_own(path, images=images)
+    name = path.absolute().stem if path.is_file() else path.absolute().name
+    return Dataset(name, path, own.images, own.class_names, facts=own.facts(), held=own.splits)
+
+
+def _open_folder(root: Path) -> Dataset:
+    if not (root / DATASET_FILE).is_file():
+        return Dataset(root.absolute().name, root, root, metadata.class_names_in(root))
+    path = root / DATASET_FILE
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            msg = f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB, which no dataset needs"
+            raise DataError(msg)
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"cannot read {path}: {error}"
+        raise DataError(msg) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("format_version") != FORMAT_VERSION:
+        msg = f"{path} is not a dataset of this version of fam: it needs 'format' {FORMAT}, version {FORMAT_VERSION}"
+        raise DataError(msg)
+    try:
+        return Dataset(
+            name=str(data["name"]),
+            root=root,
+            images=root / str(data["images"]),
+            class_names=tuple(str(name) for name in data["class_names"]),
+            fullsup=str(data["fullsup"]) if data["fullsup"] else None,
+            facts={**data["facts"], "counts": dict(data["counts"])},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{path} is damaged ({type(error).__name__}: {error}): prepare the dataset again"
+        raise DataError(msg) from error
+
+
+def write_dataset(
+    root: Path,
+    *,
+    name: str,
+    images: Path,
+    class_names: Iterable[str],
+    splits: Mapping[str, Iterable[Sample]],
+    fullsup: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+    benchmark_names: bool = False,
+) -> None:
+    """Write a prepared dataset: each file appears whole or not at all, and ``dataset.json`` comes last.
+
+    Samples are taken one by one, so that memory does not grow with their number.
+
+    Args:
+        root: Folder to write to.
+        name: Name of the dataset.
+        images: The folder that image names are relative to; stays where it is.
+        class_names: Names by label; may be empty.
+        splits: Samples by split.
+        fullsup: Name of the sibling dataset that has the split train-fullsup.
+        facts: Source, terms and whatever else should be known later; JSON values.
+        benchmark_names: Call the folders of the splits train, val and test, as wsolevaluation's programs do.
+
+    Raises:
+        DataError: An image name cannot be written.
+    """
+    counts = {}
+    for split, samples in splits.items():
+        folder = BENCHMARK_NAMES.get(split_name(split), split) if benchmark_names else split_name(split)
+        counts[split_name(split)] = metadata.write_split(root / METADATA / folder, samples)
+    where, home = images.absolute(), root.absolute()
+    data = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "images": where.relative_to(home).as_posix() if where.is_relative_to(home) else str(where),
+        "fullsup": fullsup,
+        "counts": counts,
+        "facts": dict(facts or {}),
+        "class_names": list(class_names),
+    }
+    text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+    write_atomic(root / DATASET_FILE, lambda path: path.write_bytes(text.encode("utf-8", "backslashreplace")))
+
+
+def _get(name: str) -> str:
+    command = f"download {name}" if name in CATALOG else f"prepare {name or 'NAME'} --from DIR"
+    return f"get it with 'fam data {command}'"

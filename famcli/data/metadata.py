@@ -1,0 +1,221 @@
+"""Labelled image lists as text: the layout of the wsolevaluation benchmark.
+
+A split is a folder with ``image_ids.txt`` (``path``), ``class_labels.txt`` (``path,label``), ``image_sizes.txt``
+(``path,width,height``) and ``localization.txt`` (``path,x0,y0,x1,y1``, a line a box). The files store inclusive
+corners; here, and nowhere else, one is added to the right and the bottom when they are read and taken away
+when they are written, so that boxes are half-open everywhere else. The benchmark's boxes are whole numbers;
+decimals, which its own programs refuse, are read and written too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from famcli.data.sample import NO_BOXES, Sample
+from famcli.data.splits import BENCHMARK_NAMES, in_order, split_name
+from famcli_models.boxes import FloatArray
+from famcli_models.checkpoint import write_atomic
+from famcli_models.errors import DataError
+
+METADATA = "metadata"
+IDS, LABELS, SIZES, BOXES = "image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt"
+CLASS_FILES = ("classes.txt", "synset_words.txt")
+WHOLE_NUMBER = re.compile(r"-?[0-9]+(\.0*)?")  # numbers of some tools are written 12.0
+DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]*)?(e-?[0-9]+)?")
+_WHOLE, _DECIMAL = ("whole numbers", WHOLE_NUMBER), ("numbers", DECIMAL)
+
+
+def splits_of(folder: Path) -> list[str]:
+    """Splits with a list of images in a folder, by the paper's names; other folders keep theirs."""
+    return in_order(split_name(ids.parent.name) for ids in folder.glob(f"*/{IDS}"))
+
+
+def split_folder(folder: Path, split: str) -> Path | None:
+    """Where a split is kept, under the paper's name, the benchmark's or its own."""
+    name = split_name(split)
+    names = [name, BENCHMARK_NAMES.get(name, name), split]
+    names += [ids.parent.name for ids in folder.glob(f"*/{IDS}") if split_name(ids.parent.name) == name]
+    return next((folder / n for n in names if (folder / n).is_dir()), None)
+
+
+def read_samples(root: Path, split: str, *, with_boxes: bool = False) -> list[Sample]:
+    """Samples of one split of ``root/metadata``, in the order of ``image_ids.txt``; images are below ``root``.
+
+    Args:
+        root: Folder of the dataset.
+        split: For example ``train-weaksup``, or the same by another name: ``train``.
+        with_boxes: Read ``localization.txt``, which must have a box for each image. Training never does.
+
+    Raises:
+        DataError: A file is missing, a line cannot be read, or an image has no label or no box.
+    """
+    folder = split_folder(root / METADATA, split)
+    if folder is None:
+        msg = f"'{root}' has no metadata/{split}/ (splits found: {', '.join(splits_of(root / METADATA)) or 'none'})"
+        raise DataError(msg)
+    return read_split(folder, root, with_boxes=with_boxes)
+
+
+def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_optional: bool = False) -> list[Sample]:
+    """Samples of one split, in the order of ``image_ids.txt``.
+
+    Args:
+        folder: The folder of the four files.
+        images: The folder that the names are relative to.
+        with_boxes: Read ``localization.txt``.
+        boxes_optional: Let images have no box, and the file be absent.
+
+    Raises:
+        DataError: A file is missing, a line cannot be read, or an image has no label or no box.
+    """
+    names = [name for (name,) in _rows(folder / IDS, 1)]
+    if not names:
+        msg = f"{folder}: no images in {IDS}"
+        raise DataError(msg)
+    places = {name: i for i, name in enumerate(names)}  # of an image listed twice, the last
+    labels: list[int | None] = [None] * len(names)
+    for name, label in _rows(folder / LABELS, 2, _WHOLE):
+        if name in places:
+            labels[places[name]] = int(float(label))
+    sizes: list[tuple[int, int] | None] = [None] * len(names)
+    known: dict[tuple[int, int], tuple[int, int]] = {}  # a million images share a few thousand sizes
+    if (folder / SIZES).is_file():
+        for name, width, height in _rows(folder / SIZES, 3, _WHOLE):
+            if name in places:
+                size_hw = int(float(height)), int(float(width))
+                sizes[places[name]] = known.setdefault(size_hw, size_hw)
+    boxes: dict[int, list[tuple[float, ...]]] = {}
+    if with_boxes and not (boxes_optional and not (folder / BOXES).exists()):
+        for name, *corners in _rows(folder / BOXES, 5, _DECIMAL):
+            x0, y0, x1, y1 = (float(c) for c in corners)
+            if name in places:
+                boxes.setdefault(places[name], []).append((x0, y0, x1 + 1, y1 + 1))
+    samples = []
+    for name in names:
+        place = places[name]
+        label_ = labels[place]
+        if label_ is None or (with_boxes and not boxes_optional and place not in boxes):
+            what = f"label in {LABELS}" if label_ is None else f"box in {BOXES}"
+            msg = f"{folder}: image '{name}' has no {what}"
+            raise DataError(msg)
+        array = np.array(boxes[place], dtype=np.float64) if place in boxes else NO_BOXES
+        samples.append(Sample(name, images / name, label_, array, sizes[place]))
+    return samples
+
+
+def count_images(folder: Path) -> int:
+    """Images listed in a split, without looking at them; 0 if there is no list."""
+    return sum(1 for _ in _lines(folder / IDS, "surrogateescape")) if (folder / IDS).is_file() else 0
+
+
+def write_split(folder: Path, samples: Iterable[Sample]) -> dict[str, int]:
+    """Write the four files of a split; each appears whole or not at all.
+
+    Samples are taken one by one, so that memory does not grow with their number. Without any size or box
+    there is no file of them.
+
+    Returns:
+        Number of ``images`` and ``boxes``.
+
+    Raises:
+        DataError: A name cannot be a line of text.
+    """
+    counts = {"images": 0, "boxes": 0}
+    sizes = 0
+
+    def fill(ids: TextIO, labels: TextIO, boxes: TextIO, image_sizes: TextIO) -> None:
+        nonlocal sizes
+        for sample in samples:
+            if not sample.name.strip() or "\n" in sample.name or "\r" in sample.name:
+                msg = f"the image name {sample.name!r} is empty or breaks the line, which {IDS} cannot hold: rename it"
+                raise DataError(msg)
+            ids.write(f"{sample.name}\n")
+            labels.write(f"{sample.name},{sample.label}\n")
+            if sample.size_hw is not None:
+                image_sizes.write(f"{sample.name},{sample.size_hw[1]},{sample.size_hw[0]}\n")
+                sizes += 1
+            boxes.writelines(f"{sample.name},{','.join(corners)}\n" for corners in inclusive(sample.boxes))
+            counts["images"] += 1
+            counts["boxes"] += len(sample.boxes)
+
+    _write_together([folder / file for file in (IDS, LABELS, BOXES, SIZES)], fill)
+    for file, lines in ((BOXES, counts["boxes"]), (SIZES, sizes)):
+        if not lines:
+            (folder / file).unlink()
+    return counts
+
+
+def inclusive(boxes: FloatArray) -> Iterator[list[str]]:
+    """Half-open ``(N, 4)`` boxes as the text of inclusive corners; whole numbers without a decimal point."""
+    for box in boxes.tolist():
+        corners = (box[0], box[1], box[2] - 1, box[3] - 1)
+        yield [str(int(c)) if c == int(c) else repr(c) for c in corners]
+
+
+def _write_together(paths: list[Path], fill: Callable[..., object], *opened: TextIO) -> None:
+    """Open all files at once, each under a temporary name, and rename them when all are written."""
+    if not paths:
+        fill(*opened)
+        return
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            _write_together(paths[1:], fill, *opened, file)
+
+    write_atomic(paths[0], write)
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Class names, one a line, a WordNet id at the start left out and only the first synonym kept.
+
+    A name that is there already, up to case, keeps its second synonym or its WordNet id to stay unique.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    names: list[str] = []
+    seen: set[str] = set()
+    for line in _lines(path):
+        first, _, rest = line.partition(" ")
+        wordnet = first if len(first) == 9 and first[0] == "n" and first[1:].isdigit() else ""
+        synonyms = (rest if wordnet else line).split(", ")
+        name = synonyms[0]
+        if name.lower() in seen:
+            name = f"{name} ({synonyms[1] if len(synonyms) > 1 else wordnet or len(names)})"
+        seen.add(name.lower())
+        names.append(name)
+    return names
+
+
+def class_names_in(folder: Path) -> tuple[str, ...]:
+    """Class names of a folder that keeps them in a file of the usual name; empty if it does not."""
+    found = next((folder / file for file in CLASS_FILES if (folder / file).is_file()), None)
+    return tuple(read_class_names(found)) if found else ()
+
+
+def _lines(path: Path, errors: str = "strict") -> Iterator[str]:
+    """Lines that are not blank; only line feeds end a line, because names may hold what else looks like an end."""
+    try:
+        with path.open(encoding="utf-8-sig", errors=errors, newline="\n") as file:
+            for line in file:
+                text = line.rstrip("\r\n")
+                if text.strip():
+                    yield text
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"cannot read {path}: {error}"
+        raise DataError(msg) from error
+
+
+def _rows(path: Path, width: int, numbers: tuple[str, re.Pattern[str]] = _WHOLE) -> Iterator[list[str]]:
+    kind, pattern = numbers
+    for number, line in enumerate(_lines(path, "surrogateescape"), 1):  # names need not be Unicode
+        row = line.rsplit(",", width - 1)
+        if len(row) != width or not all(pattern.fullmatch(value) for value in row[1:]):
+            msg = f"{path}, line {number}: expected {width} fields (a path, then {kind}), got '{line}'"
+            raise DataError(msg)
+        yield row

@@ -1,0 +1,85 @@
+"""Sizes of image files from their headers: no pixel is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from PIL import Image
+
+from famcli.data.images import FORMATS
+from famcli_models.errors import DataError
+
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF orientations that swap width and height
+AHEAD = 512  # files in flight: enough to keep a network disk busy, few enough for any memory
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of an image says.
+
+    Attributes:
+        size_hw: ``(h, w)``, EXIF orientation applied.
+        orientation: EXIF orientation, 1 to 8; 1 is upright.
+    """
+
+    size_hw: tuple[int, int]
+    orientation: int = 1
+
+
+def read_header(path: Path) -> Header:
+    """Size and orientation of an image file.
+
+    Raises:
+        DataError: It is no image that can be read; the message is the reason alone, without the path.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            orientation = image.getexif().get(ORIENTATION, 1)
+            if image.format == "TIFF" or orientation not in range(2, 9):  # Pillow turns TIFF itself
+                return Header((height, width))
+            return Header((width, height) if orientation in TURNED else (height, width), orientation)
+    except FileNotFoundError as error:
+        msg = "no such file"
+        raise DataError(msg) from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        msg = f"not an image that can be read ({str(error).partition(' <')[0] or type(error).__name__})"
+        raise DataError(msg) from error
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """``(h, w)`` of an image file, EXIF orientation applied.
+
+    Raises:
+        DataError: As :func:`read_header`.
+    """
+    return read_header(path).size_hw
+
+
+def read_headers(
+    paths: Iterable[Path], workers: int = 8, step: Callable[[], object] = lambda: None
+) -> Iterator[Header | DataError]:
+    """Headers of many files in order, or the error where a file cannot be read.
+
+    Args:
+        paths: Read lazily, a few hundred ahead, so that memory stays flat.
+        workers: Threads.
+        step: Called after each file.
+    """
+    source = iter(paths)
+    with ThreadPoolExecutor(workers, thread_name_prefix="fam") as pool:
+        while chunk := list(islice(source, AHEAD)):
+            for result in pool.map(_header_or_error, chunk):
+                step()
+                yield result
+
+
+def _header_or_error(path: Path) -> Header | DataError:
+    try:
+        return read_header(path)
+    except DataError as error:
+        return error

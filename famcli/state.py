@@ -1,0 +1,61 @@
+"""Everything that a training step changes, as one file: tensors and a JSON header, no pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from famcli_models.checkpoint import write_atomic
+from famcli_models.errors import WeightsError
+
+FORMAT_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A moment between two steps.
+
+    Attributes:
+        tensors: Of the model, its average and the optimiser, by name.
+        facts: JSON-able: the step, the epoch's means so far, the history.
+    """
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+
+def write_state(path: Path, state: State) -> None:
+    """Write a state; a reader sees the old file or the new one, never half of one."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+    header = {"fam-state": FORMAT_VERSION, "facts": json.dumps(state.facts)}
+    write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata=header))
+
+
+def read_state(path: Path) -> State:
+    """Read a state.
+
+    Raises:
+        WeightsError: The file is absent, damaged, or of another version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        version, facts = header.get("fam-state"), json.loads(header.get("facts", "null"))
+    except FileNotFoundError as error:
+        msg = f"'{path.parent}' holds no {path.name}: the run stopped before its first save; start it again"
+        raise WeightsError(msg) from error
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        msg = f"cannot read {path}: {error}"
+        raise WeightsError(msg) from error
+    if version != FORMAT_VERSION or not isinstance(facts, dict):
+        msg = f"{path} has format {version!r}; this version of fam reads {FORMAT_VERSION!r}"
+        raise WeightsError(msg)
+    return State(tensors, facts)

@@ -1,0 +1,98 @@
+"""How to train: every choice in one frozen object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from famcli_models.config import check_fields
+from famcli_models.errors import ConfigError
+
+BackboneTraining = Literal["frozen", "trained"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_CHOICES = {"backbone": get_args(BackboneTraining), "precision": get_args(Precision)}
+_RANGES = {
+    "epochs": (1, 100_000),
+    "batch_size": (1, 100_000),
+    "accumulate": (1, 100_000),
+    "lr": (0.0, 100.0),
+    "weight_decay": (0.0, 100.0),
+    "warmup": (0.0, 1.0),
+    "clip_norm": (0.0, 1e6),
+    "backbone_lr": (0.0, 100.0),
+    "lambda_target": (0.0, 1e6),
+    "cached_views": (0, 1000),
+    "part_std": (0.0, 1e3),
+    "sparsity_warmup": (0.0, 1.0),
+    "ema": (0.0, 0.999999),
+    "save_minutes": (0.0, 1e6),
+    "seed": (0, 2**32 - 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train; the model's own choices are in ``FAMConfig``.
+
+    The paper names no optimiser, schedule, batch size or number of epochs; these are ours. Images are resized to
+    256/224 of the input size, cropped at random and flipped, as in section 4.1.
+
+    Attributes:
+        epochs: Passes over the images.
+        batch_size: Images a step, all processes together: the same recipe trains alike on one GPU and on many.
+        accumulate: Forward passes that each process makes for a step; more of them need less memory.
+        lr: Peak learning rate of AdamW for the attention modules.
+        weight_decay: Of AdamW; not on biases.
+        warmup: Share of all steps in which the rate rises linearly; then it falls to 0 as a cosine.
+        clip_norm: Longest gradient, over all parameters; 0 leaves gradients as they are.
+        backbone: ``frozen``, or ``trained`` at ``backbone_lr`` times the rate.
+        backbone_lr: See above.
+        class_balanced: Weigh the classes by inverse frequency in equation (10).
+        lambda_target: Extension: weight of the term that draws M to targets made from image labels alone.
+        cached_views: With a frozen backbone, compute the features of this many random views of each image
+            once, keep them in memory in float16, and take them in turn, one an epoch; 0 computes anew.
+        part_std: Standard deviation of the initial part filters, 0 for torch's default; parts that start
+            alike stay alike.
+        sparsity_warmup: Extension: share of all steps in which λ_spa rises linearly from 0. Before a new classifier
+            has learnt anything, the sparsity loss is all that moves M, and it moves M to 0.
+        ema: Decay of the exponential moving average of the weights, which is then what is saved; 0 for none.
+        precision: Of the network: ``fp32``, ``bf16`` or, on a GPU, ``fp16`` with a scaled loss. Weights and losses
+            stay in float32.
+        channels_last: Keep the weights in channels-last memory, which most GPUs and some CPUs prefer.
+        compile: Compile the network with ``torch.compile``; takes a minute at the start.
+        save_minutes: Save what ``--resume`` needs when this many minutes have passed; 0 saves after each step. It is
+            saved after each epoch and at Ctrl-C too.
+        seed: Of everything random.
+
+    Raises:
+        ConfigError: A value is not allowed; the message names the field and what is.
+    """
+
+    epochs: int = 12
+    batch_size: int = 32
+    accumulate: int = 1
+    lr: float = 3e-3
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    clip_norm: float = 0.0
+    backbone: BackboneTraining = "frozen"
+    backbone_lr: float = 0.01
+    class_balanced: bool = False
+    lambda_target: float = 0.0
+    cached_views: int = 0
+    part_std: float = 0.0
+    sparsity_warmup: float = 0.0
+    ema: float = 0.0
+    precision: Precision = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    save_minutes: float = 10.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every field's type and range."""
+        check_fields(self, _CHOICES, _RANGES)
+        if self.cached_views and self.backbone != "frozen":
+            msg = "cached_views needs backbone = 'frozen': the features of a trained backbone change at every step"
+            raise ConfigError(msg)

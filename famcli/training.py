@@ -1,0 +1,259 @@
+"""A training run in memory: one step of it, and its whole state to and fro."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from famcli.batches import Batch
+from famcli.data.transforms import Normalize
+from famcli.epoch import Epoch, Meter, measure, stack
+from famcli.optimizer import make_optimizer, rate_at
+from famcli.order import Order
+from famcli.state import State
+from famcli.trainconfig import TrainConfig
+from famcli_models.config import FAMConfig
+from famcli_models.errors import FamError, WeightsError
+from famcli_models.fam import FAM, FAMOutput
+from famcli_models.losses import fam_loss
+
+
+class Trainee(nn.Module):
+    """What the processes train together: normalised images ``(B, 3, h, w)``, or X, to :class:`FAMOutput`."""
+
+    def __init__(self, model: FAM, from_features: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.from_features = from_features
+
+    def forward(self, inputs: Tensor) -> FAMOutput:
+        """The model, or its head alone."""
+        out: FAMOutput = self.model.head(inputs) if self.from_features else self.model(inputs)
+        return out
+
+
+@dataclass(slots=True)
+class Training:
+    """Everything that a step changes, and what a step needs.
+
+    Attributes:
+        model: The model, on its device; changed in place.
+        config: How to train.
+        order: Which images when.
+        names: Of the images.
+        accelerator: Processes, device and precision.
+        class_weight: ``(L,)`` weights of equation (10), or ``None``.
+        use_targets: Add the target term.
+        from_features: Batches hold X.
+        step: The next one.
+        meter: The epoch so far.
+        history: The epochs so far.
+        unreadable: Images that could not be read, and why.
+    """
+
+    model: FAM
+    config: TrainConfig
+    order: Order
+    names: Sequence[str]
+    accelerator: Accelerator
+    class_weight: Tensor | None = None
+    use_targets: bool = False
+    from_features: bool = False
+    step: int = 0
+    meter: Meter = field(default_factory=Meter)
+    history: list[Epoch] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    average: AveragedModel | None = field(init=False, default=None)
+    trainee: nn.Module = field(init=False)
+    optimizer: torch.optim.Optimizer = field(init=False)  # AdamW itself, inside Accelerate's
+    _normalize: Normalize = field(init=False)
+    _prepared: torch.optim.Optimizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the optimiser, and hand it and the model to the processes."""
+        self._normalize = Normalize(self.model.config.mean, self.model.config.std)
+        self.optimizer = make_optimizer(self.model, self.config)
+        if self.config.ema:
+            self.average = AveragedModel(
+                self.model, multi_avg_fn=get_ema_multi_avg_fn(self.config.ema), use_buffers=False
+            )
+        trainee = Trainee(self.model, self.from_features)
+        self.trainee, self._prepared = self.accelerator.prepare(trainee, self.optimizer)
+        if self.config.compile:
+            self.trainee.compile()
+
+    @property
+    def weights(self) -> FAM:
+        """The model to save and to measure: the average if there is one."""
+        return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
+
+    def take_step(self, batches: Iterator[Batch], stopping: Callable[[], bool]) -> bool:
+        """One step of the optimiser.
+
+        Args:
+            batches: The next ``accumulate`` of them are taken.
+            stopping: Asked once, in each process.
+
+        Returns:
+            Whether any process wants to stop.
+
+        Raises:
+            FamError: The loss is not finite.
+        """
+        began, waited = time.monotonic(), 0.0
+        number, total = self.step, self.order.steps
+        # Dropout and the like: the same numbers for the same step, whatever came before.
+        torch.manual_seed((self.config.seed * 1_000_003 + number) * 4099 + self.accelerator.process_index)
+        rate = self.config.lr * rate_at(number, total, self.config.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        self._prepared.zero_grad(set_to_none=True)
+        logged: list[Tensor] = []
+        seen: list[int] = []
+        for part in range(self.config.accumulate):
+            asked = time.monotonic()
+            batch = next(batches)
+            waited += time.monotonic() - asked
+            self.unreadable |= {self.names[image]: reason for image, reason in batch.unreadable.items()}
+            seen += batch.images
+            last = part == self.config.accumulate - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.trainee):
+                names, values, loss = self._forward(batch)
+                self.accelerator.backward(loss / self.config.accumulate)
+            logged.append(values)
+        # One tensor travels to the other processes and to the CPU: one wait a step.
+        mine = torch.stack(logged).mean(dim=0)
+        sent = torch.cat([mine, mine.new_tensor([float(stopping())])])
+        *means, stop = self.accelerator.reduce(sent, reduction="mean").tolist()
+        values_by_name = dict(zip(names, means, strict=True))
+        if not all(map(_is_finite, means)):
+            self._refuse(bool(torch.isfinite(mine).all()), seen, values_by_name["total"])
+        if self.config.clip_norm:
+            self.accelerator.clip_grad_norm_(self.trainee.parameters(), self.config.clip_norm)
+        self._prepared.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.step += 1
+        self.meter.add(values_by_name, self.order.size, time.monotonic() - began, waited)
+        return stop > 0
+
+    def end_epoch(self) -> Epoch:
+        """Close the epoch that has just been passed and open the next."""
+        gathered: list[tuple[str, str]] = gather_object(list(self.unreadable.items()))
+        self.unreadable = dict(gathered)
+        epoch = self.meter.epoch(self.step // self.order.epoch_steps, len(self.unreadable))
+        self.meter = Meter()
+        self.history.append(epoch)
+        return epoch
+
+    def state(self) -> State:
+        """Everything that a step changes; the tensors are the training's own, and the next step changes them."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            slots = self.optimizer.state.get(parameter, {})
+            tensors |= {f"optimizer.{name}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        scaler = self.accelerator.scaler
+        facts = {
+            "step": self.step,
+            "steps": self.order.steps,
+            "meter": asdict(self.meter),
+            "history": [asdict(epoch) for epoch in self.history],
+            "unreadable": self.unreadable,
+            "scaler": scaler.state_dict() if scaler is not None else {},
+        }
+        return State(tensors, facts)
+
+    def restore(self, state: State) -> None:
+        """Go on from a state.
+
+        Raises:
+            WeightsError: It is the state of another model or of another training.
+        """
+        facts, stored = state.facts, state.tensors
+        groups = _by_prefix(stored)
+        if facts["steps"] != self.order.steps:
+            msg = (
+                f"the saved run has {facts['steps']} steps, this one {self.order.steps}: data or settings have changed"
+            )
+            raise WeightsError(msg)
+        try:
+            self.model.load_state_dict(groups["model"])
+            if self.average is not None:
+                self.average.load_state_dict(groups["average"])
+            for name, parameter in self.model.named_parameters():
+                slots = {key.removeprefix(f"{name}."): t for key, t in groups["optimizer"].items() if _owns(name, key)}
+                if slots:
+                    self.optimizer.state[parameter] = {
+                        slot: tensor if tensor.ndim == 0 else torch.empty_like(parameter).copy_(tensor)
+                        for slot, tensor in slots.items()
+                    }
+        except (KeyError, RuntimeError) as error:
+            msg = f"the saved state does not fit the model: {error}"
+            raise WeightsError(msg) from error
+        if facts["scaler"] and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(facts["scaler"])
+        self.step = facts["step"]
+        self.meter = Meter(**facts["meter"])
+        self.history = [Epoch(**epoch) for epoch in facts["history"]]
+        self.unreadable = dict(facts["unreadable"])
+
+    def _forward(self, batch: Batch) -> tuple[list[str], Tensor, Tensor]:
+        """Names and values of what is logged, and the loss."""
+        device, labels = self.accelerator.device, batch.labels.to(self.accelerator.device)
+        inputs = batch.inputs.to(device) if self.from_features else self._normalize(batch.inputs, device)
+        out: FAMOutput = self.trainee(inputs)
+        losses = fam_loss(out, labels, self._config(), self.class_weight)
+        total, terms = losses.total, dict(losses.terms)
+        if self.use_targets:
+            terms["target"] = target_loss(out.M, batch.targets.to(device))
+            total = total + self.config.lambda_target * terms["target"]
+        with torch.no_grad():
+            logged = {"total": total, **terms, **measure(out, labels, self.model.config.tau)}
+        return list(logged), stack(logged), total
+
+    def _config(self) -> FAMConfig:
+        """The model's, with the λ_spa of this step."""
+        config, rising = self.model.config, self.config.sparsity_warmup * self.order.steps
+        return replace(config, lambda_spa=config.lambda_spa * self.step / rising) if self.step < rising else config
+
+    def _refuse(self, finite_here: bool, seen: Sequence[int], total: float) -> None:
+        guilty = gather_object([] if finite_here else [self.names[image] for image in seen])
+        msg = (
+            f"the loss is {total} at step {self.step} (epoch {self.step // self.order.epoch_steps + 1}); nothing was "
+            f"saved after the step before; lower lr; the images of the batch: {', '.join(guilty)}"
+        )
+        raise FamError(msg)
+
+
+def target_loss(M: Tensor, targets: Tensor) -> Tensor:
+    """Extension: binary cross entropy of M ``(B, 1, H, W)`` with targets ``(B, H, W)`` in [0, 1]."""
+    eps = torch.finfo(M.dtype).eps
+    return F.binary_cross_entropy(M[:, 0].clamp(eps, 1 - eps), targets)
+
+
+def _is_finite(value: float) -> bool:
+    return abs(value) != float("inf") and value == value  # noqa: PLR0124  (nan differs from itself)
+
+
+def _owns(name: str, key: str) -> bool:
+    """Whether an optimiser's tensor belongs to a parameter: its name and one more word."""
+    return key.rpartition(".")[0] == name
+
+
+def _by_prefix(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    groups: dict[str, dict[str, Tensor]] = {"optimizer": {}}
+    for key, tensor in tensors.items():
+        prefix, _, name = key.partition(".")
+        groups.setdefault(prefix, {})[name] = tensor
+    return groups

@@ -1,0 +1,101 @@
+"""Write docs/reference/recipes.md from the headers of the packaged recipes.
+
+With ``--check`` nothing is written; the exit code is 1 if the page is out of date or a header is not complete.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RECIPES = ROOT / "famcli" / "recipes"
+PAGE = ROOT / "docs" / "reference" / "recipes.md"
+FACTS = ("command", "hardware", "time", "score")
+INTRO = """<!-- Written by scripts/recipes_reference.py from the recipes' headers. Change those, not this page. -->
+
+# Recipes
+
+`fam train --recipe NAME` takes one of these. Each is a flat TOML file in `famcli/recipes/`, and its header says more
+than this page. *Score* is what this project measured with the recipe, or "not run"; *time* and *hardware* of a recipe
+that was not run are estimates, and say so. No number here is the paper's.
+"""
+GROUPS = (
+    ("The cells of the paper's Table 1", r"(vgg16|resnet50|inceptionv3|mobilenetv1)-(cub|ilsvrc)"),
+    ("The rows of Tables 2 and 3", r"ablation-.*"),
+    ("The axes of figure 7", r"sweep-.*"),
+    ("Small sets, a frozen or a trained backbone", r".*"),
+)
+
+
+def header(path: Path) -> dict[str, str]:
+    """``title`` and :data:`FACTS` of a recipe.
+
+    Raises:
+        SystemExit: One of them is missing.
+    """
+    found: dict[str, str] = {}
+    last = "title"
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        text = line[1:].strip()
+        word = text.partition(" ")[0]
+        if line.startswith("# ") and word in FACTS:
+            last, text = word, text.removeprefix(word).strip()
+        elif not text:
+            last = "title" if "title" not in found else ""
+            continue
+        if last:
+            found[last] = f"{found[last]} {text}" if last in found else text
+    if missing := [fact for fact in ("title", *FACTS) if fact not in found]:
+        sys.exit(f"{path}: its header does not say {', '.join(missing)}")
+    return found
+
+
+def order(name: str) -> list[tuple[int, float, str]]:
+    """Sorts ``sweep-parts-10`` behind ``sweep-parts-2``."""
+    parts = re.findall(r"\d+(?:\.\d+)?|\D+", name)
+    return [(0, float(part), "") if part[0].isdigit() else (1, 0.0, part) for part in parts]
+
+
+def table(members: dict[str, dict[str, str]]) -> list[str]:
+    """A group's lines; what is the same for all is said once."""
+    shared = [fact for fact in FACTS[1:] if len({said[fact] for said in members.values()}) == 1]
+    columns = ["title", *(fact for fact in FACTS[1:] if fact not in shared)]
+    lines = (
+        [f"All: {'; '.join(f'*{fact}* {next(iter(members.values()))[fact]}' for fact in shared)}.\n"] if shared else []
+    )
+    lines += ["| recipe | " + " | ".join(columns).replace("title", "what") + " |", "|---" * (1 + len(columns)) + "|"]
+    for name, said in members.items():
+        lines.append(f"| `{name}` | " + " | ".join(said[column].replace("|", "\\|") for column in columns) + " |")
+    return [*lines, ""]
+
+
+def page() -> str:
+    """The page's text."""
+    left = sorted(RECIPES.glob("*.toml"), key=lambda path: order(path.stem))
+    lines = [INTRO]
+    for title, pattern in GROUPS:
+        members = [path for path in left if re.fullmatch(pattern, path.stem)]
+        left = [path for path in left if path not in members]
+        lines += [f"## {title}\n", *table({path.stem: header(path) for path in members})]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Write or compare."""
+    new = page()
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(new, encoding="utf-8")
+        print(f"wrote {PAGE}")
+        return 0
+    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == new:
+        return 0
+    print(f"{PAGE} is out of date: run python scripts/recipes_reference.py", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

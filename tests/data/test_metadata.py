@@ -1,0 +1,194 @@
+"""The wsolevaluation metadata layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from famcli.data.metadata import count_images, read_class_names, read_samples, read_split, splits_of, write_split
+from famcli.data.sample import NO_BOXES, Sample
+from famcli_models.errors import DataError
+
+ROWS = [
+    ("b/2.png", 3, [(0, 0, 9, 4)], (20, 30)),
+    ("a/1.png", 0, [(5, 6, 7, 8), (1, 1, 1, 1)], (20, 30)),
+]
+
+
+@pytest.fixture
+def root(make_dataset: Callable[..., Path]) -> Path:
+    """A dataset of two images."""
+    return make_dataset(ROWS)
+
+
+def test_samples(root: Path) -> None:
+    """Samples keep the file's order; the stored inclusive corners become half-open boxes."""
+    samples = read_samples(root, "test", with_boxes=True)
+    assert [s.name for s in samples] == ["b/2.png", "a/1.png"]
+    assert [s.label for s in samples] == [3, 0]
+    assert [s.path for s in samples] == [root / "b/2.png", root / "a/1.png"]
+    np.testing.assert_array_equal(samples[0].boxes, [[0, 0, 10, 5]])
+    np.testing.assert_array_equal(samples[1].boxes, [[5, 6, 8, 9], [1, 1, 2, 2]])
+
+
+def test_boxes_are_read_on_request_alone(root: Path) -> None:
+    """Training reads no boxes, and needs no file of them."""
+    (root / "metadata/test/localization.txt").unlink()
+    assert all(s.boxes.shape == (0, 4) for s in read_samples(root, "test"))
+    with pytest.raises(DataError, match="localization.txt"):
+        read_samples(root, "test", with_boxes=True)
+
+
+def test_names_with_commas(make_dataset: Callable[..., Path]) -> None:
+    """The path is everything before the last fields."""
+    root = make_dataset([("a, b.png", 1, [(0, 0, 1, 1)], (8, 8))])
+    assert read_samples(root, "test", with_boxes=True)[0].name == "a, b.png"
+
+
+def test_unknown_split(root: Path) -> None:
+    """A split that is not there is answered with those that are."""
+    with pytest.raises(DataError, match=r"no metadata/val/ \(splits found: test\)"):
+        read_samples(root, "val")
+
+
+def test_no_dataset(tmp_path: Path) -> None:
+    """A folder without metadata says so."""
+    with pytest.raises(DataError, match="splits found: none"):
+        read_samples(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("class_labels.txt", "b/2.png,3\n", "'a/1.png' has no label"),
+        ("localization.txt", "b/2.png,0,0,9,4\n", "'a/1.png' has no box"),
+        ("class_labels.txt", "b/2.png,3\na/1.png\n", "line 2: expected 2 fields"),
+        ("class_labels.txt", "b/2.png,cat\na/1.png,0\n", "line 1"),
+        ("class_labels.txt", "b/2.png,1.5\na/1.png,0\n", "line 1"),
+        ("class_labels.txt", "b/2.png,nan\na/1.png,0\n", "line 1"),
+        ("localization.txt", "b/2.png,0,0,9\na/1.png,0,0,1,1\n", "line 1: expected 5 fields"),
+        ("localization.txt", "b/2.png,0,0,9,nan\na/1.png,0,0,1,1\n", "line 1"),
+        ("image_ids.txt", "", "no images"),
+        ("image_ids.txt", "\n\n", "no images"),
+    ],
+)
+def test_bad_files(root: Path, file: str, text: str, message: str) -> None:
+    """A line that cannot be used is named by file and number."""
+    (root / "metadata/test" / file).write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_samples(root, "test", with_boxes=True)
+
+
+def test_file_that_is_no_text(root: Path) -> None:
+    """A binary file is refused with its path."""
+    (root / "metadata/test/class_labels.txt").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(DataError, match="class_labels.txt"):
+        read_samples(root, "test")
+
+
+@pytest.mark.parametrize("name", ["test", "TEST", "testing"])
+def test_splits_go_by_several_names(root: Path, name: str) -> None:
+    """The paper's name, the benchmark's and everyday ones mean the same folder."""
+    assert len(read_samples(root, name)) == 2
+    assert splits_of(root / "metadata") == ["test"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "asked"),
+    [("train", "train-weaksup"), ("train-weaksup", "train"), ("val", "train-fullsup"), ("train-fullsup", "val")],
+)
+def test_either_folder_for_either_name(root: Path, folder: str, asked: str) -> None:
+    """wsolevaluation's folder is found by the paper's name, and the paper's folder by wsolevaluation's name."""
+    (root / "metadata/test").rename(root / "metadata" / folder)
+    assert len(read_samples(root, asked)) == 2
+
+
+def test_boxes_may_be_optional(root: Path) -> None:
+    """What looks through a dataset, rather than scoring on it, takes images without boxes."""
+    (root / "metadata/test/localization.txt").write_text("b/2.png,0,0,9,4\n")
+    samples = read_split(root / "metadata/test", root, with_boxes=True, boxes_optional=True)
+    assert [len(s.boxes) for s in samples] == [1, 0]
+    (root / "metadata/test/localization.txt").unlink()
+    samples = read_split(root / "metadata/test", root, with_boxes=True, boxes_optional=True)
+    assert [len(s.boxes) for s in samples] == [0, 0]
+
+
+def test_numbers_of_other_tools(root: Path) -> None:
+    """12.0 is 12, and a box may have a fraction, which wsolevaluation's own programs would refuse."""
+    (root / "metadata/test/class_labels.txt").write_text("b/2.png,3.0\na/1.png,0.\n")
+    (root / "metadata/test/localization.txt").write_text("b/2.png,0.0,0,9.25,4.\na/1.png,1,1,2,2\n")
+    samples = read_samples(root, "test", with_boxes=True)
+    assert [s.label for s in samples] == [3, 0]
+    np.testing.assert_array_equal(samples[0].boxes, [[0, 0, 10.25, 5]])
+
+
+def test_sizes_are_read_where_stated(root: Path) -> None:
+    """image_sizes.txt has width before height; an image that it does not name has no size."""
+    (root / "metadata/test/image_sizes.txt").write_text("b/2.png,30,20\nother.png,1,1\n")
+    assert [s.size_hw for s in read_samples(root, "test")] == [(20, 30), None]
+
+
+def test_an_image_listed_twice_is_two_samples(root: Path) -> None:
+    """The reader hides nothing: fam data check reports it."""
+    (root / "metadata/test/image_ids.txt").write_text("a/1.png\nb/2.png\na/1.png\n")
+    assert [(s.name, s.label) for s in read_samples(root, "test")] == [("a/1.png", 0), ("b/2.png", 3), ("a/1.png", 0)]
+
+
+def test_written_files(tmp_path: Path) -> None:
+    """The four files have the benchmark's form: inclusive whole corners, width before height."""
+    boxes = np.array([[0, 0, 10, 5], [2.5, 3, 4, 6]])
+    samples = [Sample("b,1.png", Path("x"), 3, boxes, (20, 30)), Sample("a.png", Path("x"), 0, NO_BOXES)]
+    assert write_split(tmp_path, samples) == {"images": 2, "boxes": 2}
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
+        "image_ids.txt": "b,1.png\na.png\n",
+        "class_labels.txt": "b,1.png,3\na.png,0\n",
+        "image_sizes.txt": "b,1.png,30,20\n",
+        "localization.txt": "b,1.png,0,0,9,4\nb,1.png,2.5,3,3,5\n",
+    }
+    assert count_images(tmp_path) == 2
+
+
+def test_no_file_without_a_line(tmp_path: Path) -> None:
+    """Without boxes or sizes there is no file of them, also where an older one was."""
+    write_split(tmp_path, [Sample("a.png", Path("x"), 0, np.array([[0.0, 0, 1, 1]]), (2, 2))])
+    write_split(tmp_path, [Sample("a.png", Path("x"), 0, NO_BOXES)])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["class_labels.txt", "image_ids.txt"]
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "a\r.png", "", " "])
+def test_names_that_are_no_line(tmp_path: Path, name: str) -> None:
+    """A name that would break the list is refused, and nothing is left behind."""
+    with pytest.raises(DataError, match="rename it"):
+        write_split(tmp_path, [Sample(name, Path("x"), 0, NO_BOXES)])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["\u2028.png", "\x85.png", "\x0c.png", "\udcff.png", "a\u00e9.png"])
+def test_odd_names_come_back(tmp_path: Path, name: str) -> None:
+    """Characters that look like line ends elsewhere, and bytes that are no Unicode, stay part of the name."""
+    write_split(tmp_path, [Sample(name, Path("x"), 0, NO_BOXES)])
+    assert read_split(tmp_path, tmp_path)[0].name == name
+
+
+def test_class_names(tmp_path: Path) -> None:
+    """WordNet ids go, of synonyms the first stays, and plain names are taken whole."""
+    path = tmp_path / "names.txt"
+    path.write_text("n02123045 tabby, tabby cat\nn02124075 Egyptian cat\n\ncup\nnew york taxi\n")
+    assert read_class_names(path) == ["tabby", "Egyptian cat", "cup", "new york taxi"]
+
+
+def test_class_names_stay_unique(tmp_path: Path) -> None:
+    """ILSVRC has two cranes and two maillots; --labels needs to tell them apart."""
+    path = tmp_path / "names.txt"
+    path.write_text("n02012849 crane\nn03126707 crane\nn03710637 maillot\nn03710721 maillot, tank suit\n")
+    names = read_class_names(path)
+    assert names == ["crane", "crane (n03126707)", "maillot", "maillot (tank suit)"]
+
+
+def test_class_names_of_a_missing_file(tmp_path: Path) -> None:
+    """A missing file is refused with its path."""
+    with pytest.raises(DataError, match="names.txt"):
+        read_class_names(tmp_path / "names.txt")

@@ -1,0 +1,202 @@
+"""Labelled images to batches."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from famcli.batches import MAX_UNREADABLE, Batch, CachedFeatures, Views, fresh_batches, map_size
+from famcli.data.sample import Sample
+from famcli.data.transforms import Normalize, RandomCrop
+from famcli.order import Order
+from famcli.train import fit
+from famcli.trainconfig import TrainConfig
+from famcli_models.errors import DataError
+from famcli_models.fam import FAM
+
+CPU = torch.device("cpu")
+HW = (4, 4)
+
+
+def order_of(samples: list[Sample], **fields: Any) -> Order:
+    return Order(**{"images": len(samples), "batch_size": 4, "epochs": 1, "seed": 0, **fields})
+
+
+def test_a_view_is_known_by_seed_epoch_and_image(labelled: list[Sample]) -> None:
+    """The same seed, epoch and image give the same view; another of the three gives another."""
+    views, other_seed = Views(labelled, 64, HW, seed=0), Views(labelled, 64, HW, seed=1)
+    first = views[1, 0].inputs
+    assert torch.equal(first, views[1, 0].inputs)
+    for other in (views[2, 0], other_seed[1, 0], views[1, 1]):
+        assert not torch.equal(first, other.inputs)
+    assert first.shape == (64, 64, 3)
+    assert first.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_follow_the_order(labelled: list[Sample], workers: int) -> None:
+    """Batches hold the views of the order with their labels, from any step on, whoever decodes them."""
+    views, order = Views(labelled, 64, HW, seed=0), order_of(labelled, epochs=2)
+    batches = list(fresh_batches(views, order, 1, workers))
+    assert [batch.images for batch in batches] == [[image for _, image in step] for step in order.batches(1)]
+    for batch, step in zip(batches, order.batches(1), strict=True):
+        assert torch.equal(batch.inputs, torch.stack([views[view].inputs for view in step]))
+        assert batch.labels.tolist() == [image % 2 for image in batch.images]
+        assert batch.targets.shape == (4, *HW)
+        assert not batch.targets.any()
+        assert batch.unreadable == {}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_corrupt_image_is_replaced_and_reported(labelled: list[Sample], workers: int) -> None:
+    """The next image stands in, with its own view and label; the last one's next is the first."""
+    whole = Views(labelled, 64, HW, seed=0)
+    before = whole[1, 0], whole[1, 4]
+    labelled[7].path.write_bytes(b"no image")
+    labelled[3].path.unlink()
+    batches = list(fresh_batches(Views(labelled, 64, HW, seed=0), order_of(labelled, batch_size=8), 0, workers))
+    assert len(batches) == 1
+    assert sorted(batches[0].images) == [0, 0, 1, 2, 4, 4, 5, 6]
+    assert set(batches[0].unreadable) == {3, 7}
+    assert batches[0].unreadable[3] == "no such file"
+    for stand_in in before:
+        places = [i for i, image in enumerate(batches[0].images) if image == stand_in.images[0]]
+        assert len(places) == 2
+        assert all(torch.equal(batches[0].inputs[i], stand_in.inputs) for i in places)
+        assert all(batches[0].labels[i] == stand_in.labels for i in places)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_but_corrupt_images(labelled: list[Sample], workers: int) -> None:
+    """When every image is unreadable the error is one line with the first file, from a process too."""
+    for sample in labelled:
+        sample.path.write_bytes(b"")
+    order = order_of(labelled)
+    first = labelled[next(order.batches())[0][1]].path
+    with pytest.raises(DataError, match=r"^8 images in a row cannot be read") as caught:
+        list(fresh_batches(Views(labelled, 64, HW, seed=0), order, 0, workers))
+    assert str(caught.value).endswith(f"the first is {first}: the file is empty")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_long_row_of_corrupt_images_is_enough(labelled: list[Sample]) -> None:
+    """In a large data set the search for a readable neighbour ends."""
+    labelled[0].path.write_bytes(b"")
+    many = [labelled[0]] * (MAX_UNREADABLE + 50)
+    with pytest.raises(DataError, match=f"^{MAX_UNREADABLE} images in a row"):
+        Views(many, 64, HW, seed=0)[1, 3]
+
+
+def test_a_file_name_that_is_no_unicode(labelled: list[Sample]) -> None:
+    """Odd bytes in a file name reach the file."""
+    path = labelled[0].path.with_name(os.fsdecode(b"\xff\xe9.png"))
+    labelled[0].path.rename(path)
+    odd = Sample("odd", path, 0, labelled[0].boxes)
+    assert Views([odd], 64, HW, seed=0)[1, 0].unreadable == {}
+
+
+def test_targets_follow_the_crop(tmp_path: Any) -> None:
+    """A target that is a picture's own brightness stays so in every view, up to interpolation."""
+    pattern = np.zeros((64, 64), np.float32)
+    pattern[8:40, 4:30] = 1
+    path = tmp_path / "pattern.png"
+    Image.fromarray((pattern[..., None] * 255).astype(np.uint8).repeat(3, axis=2)).save(path)
+    views = Views([Sample("pattern.png", path, 0, np.zeros((0, 4)))], 56, (56, 56), seed=0, targets=[pattern])
+    for epoch in range(1, 9):
+        view = views[epoch, 0]
+        assert (view.inputs[..., 0] / 255 - view.targets).abs().mean() < 0.02
+
+
+def test_picture_and_map_are_cut_alike() -> None:
+    """A picture and a map of the same pattern stay aligned through crop and mirror."""
+    pattern = np.zeros((64, 64), np.float32)
+    pattern[8:40, 4:30] = 1
+    photo = Image.fromarray((pattern[..., None] * 255).astype(np.uint8).repeat(3, axis=2))
+    for seed in range(8):
+        crop = RandomCrop.draw(56, np.random.default_rng(seed))
+        seen, target = crop.of_picture(photo)[..., 0] / 255, crop.of_map(pattern, (56, 56))
+        assert seen.shape == target.shape == (56, 56)
+        assert np.abs(seen - target).mean() < 0.02
+
+
+def test_cached_features_are_those_of_fresh_views(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
+    """Each epoch has the features of its fresh views up to float16; the rounds are taken in turn."""
+    model = make_model().eval()
+    views = Views(labelled, 64, map_size(model, CPU), 0, [np.full((8, 8), i / 8, np.float32) for i in range(8)])
+    order = order_of(labelled, epochs=3)
+    normalize = Normalize(model.config.mean, model.config.std)
+    cached = CachedFeatures(model, views, 3, CPU, 0, rounds=2)
+    compared = 0
+    for got, step in zip(cached.batches(order, 1), list(order.batches(1)), strict=True):
+        again = [((epoch - 1) % 2 + 1, image) for epoch, image in step]  # epoch 3 has the views of epoch 1
+        fresh = [views[view] for view in again]
+        X = model.features(normalize(torch.stack([view.inputs for view in fresh]), CPU))
+        torch.testing.assert_close(got.inputs, X, rtol=1e-3, atol=1e-4)
+        assert got.inputs.dtype == torch.float32
+        assert got.labels.tolist() == [int(view.labels) for view in fresh]
+        assert torch.equal(got.targets, torch.stack([view.targets for view in fresh]))
+        assert got.images == [image for _, image in step]
+        compared += 1
+    assert compared == 5
+
+
+def test_cached_features_report_corrupt_images(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
+    """What could not be read while caching is known."""
+    model = make_model()
+    labelled[2].path.write_bytes(b"")
+    cached = CachedFeatures(model, Views(labelled, 64, HW, 0), 4, CPU, 0, rounds=1)
+    assert cached.unreadable == {2: "the file is empty"}
+
+
+def test_the_map_size_leaves_the_model_alone(make_model: Callable[..., FAM]) -> None:
+    """Asking for the size of M moves no batch-norm statistics and changes no mode."""
+    model = make_model(frozen_norm=False).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert map_size(model, CPU) == (4, 4)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert model.training
+    assert all(module.training for module in model.backbone.modules())
+
+
+def test_a_killed_process_is_one_sentence(
+    make_model: Callable[..., FAM], labelled: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the system kills a process that decodes, the error says what may help."""
+
+    def die(_views: Views, _view: tuple[int, int]) -> Batch:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    monkeypatch.setattr(Views, "__getitem__", die)
+    with pytest.raises(DataError, match=r"a process that decodes images died.*lower --workers \(now 1;"):
+        fit(make_model(), labelled, TrainConfig(epochs=1, batch_size=4), workers=1)
+
+
+def test_a_process_killed_during_a_step_is_the_same_sentence(
+    make_model: Callable[..., FAM], labelled: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch reports the death wherever the main process is, and not only where it waits for a batch."""
+
+    def report(_batch: Batch) -> None:
+        msg = "DataLoader worker (pid 1) is killed by signal: Killed."
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("famcli.training.Training._forward", lambda _, batch: report(batch))
+    with pytest.raises(DataError, match="a process that decodes images died"):
+        fit(make_model(), labelled, TrainConfig(epochs=1, batch_size=4), workers=0)
+
+
+def test_the_loading_processes_end_with_the_last_batch(labelled: list[Sample]) -> None:
+    """A loop that stops early leaves no process behind."""
+    batches: Iterator[Batch] = fresh_batches(Views(labelled, 64, HW, seed=0), order_of(labelled, epochs=50), 0, 1)
+    next(batches)
+    assert torch.multiprocessing.active_children()
+    batches.close()  # type: ignore[attr-defined]
+    assert not torch.multiprocessing.active_children()

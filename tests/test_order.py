@@ -1,0 +1,98 @@
+"""Which images are in which step: properties of the order."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from famcli.order import Order, View
+from famcli_models.errors import ConfigError
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> dict[str, Any]:
+    """Fields of an order whose steps can be shared by ``accumulate * processes``."""
+    accumulate, processes = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    batch_size = accumulate * processes * draw(st.integers(1, 4))
+    return {
+        "images": batch_size + draw(st.integers(0, 20)),
+        "batch_size": batch_size,
+        "epochs": draw(st.integers(1, 3)),
+        "seed": draw(st.integers(0, 2**32 - 1)),
+        "accumulate": accumulate,
+        "processes": processes,
+    }
+
+
+def steps(order: Order, start: int = 0) -> list[list[View]]:
+    """The views of each step of one process, forward passes joined."""
+    batches = order.batches(start)
+    found = []
+    while parts := list(islice(batches, order.accumulate)):
+        found.append([view for part in parts for view in part])
+    return found
+
+
+@given(orders())
+def test_an_image_is_seen_once_an_epoch_at_most(fields: dict[str, Any]) -> None:
+    """No image comes twice in an epoch over all processes, and what is left over is less than a step."""
+    seen = [view for p in range(fields["processes"]) for step in steps(Order(process=p, **fields)) for view in step]
+    order = Order(**fields)
+    assert len(seen) == len(set(seen)) == order.size * order.steps
+    assert {epoch for epoch, _ in seen} == set(range(1, order.epochs + 1))
+    assert all(0 <= image < order.images for _, image in seen)
+    assert order.images - order.size * order.epoch_steps < order.size
+
+
+@given(orders(), st.data())
+def test_any_step_can_be_the_first(fields: dict[str, Any], data: st.DataObject) -> None:
+    """From any step on, the order is the tail of the whole one."""
+    order = Order(**fields)
+    start = data.draw(st.integers(0, order.steps))
+    assert steps(order, start) == steps(order)[start:]
+
+
+@given(orders())
+def test_shares_make_one_step(fields: dict[str, Any]) -> None:
+    """What the processes pass forward together, in any number of passes, is the step of one process in one pass."""
+    alone = steps(Order(**{**fields, "accumulate": 1, "processes": 1}))
+    shares = [steps(Order(process=p, **fields)) for p in range(fields["processes"])]
+    assert all(len(part) == len(alone) for part in shares)
+    for number, whole in enumerate(alone):
+        together = [view for part in shares for view in part[number]]
+        assert sorted(together) == sorted(whole)
+    lengths = {len(batch) for p in range(fields["processes"]) for batch in Order(process=p, **fields).batches()}
+    assert lengths == {fields["batch_size"] // (fields["accumulate"] * fields["processes"])}
+
+
+def test_epochs_and_seeds_differ() -> None:
+    """Another epoch and another seed are other orders of the same images."""
+    first, second = steps(Order(images=50, batch_size=50, epochs=2, seed=0))
+    other = steps(Order(images=50, batch_size=50, epochs=1, seed=1))[0]
+    numbers = [[image for _, image in step] for step in (first, second, other)]
+    assert numbers[0] != numbers[1] != numbers[2] != numbers[0]
+    assert all(sorted(part) == list(range(50)) for part in numbers)
+
+
+def test_fewer_images_than_a_batch() -> None:
+    """A data set smaller than the batch is one step an epoch."""
+    order = Order(images=5, batch_size=32, epochs=3, seed=0)
+    assert (order.size, order.epoch_steps, order.steps) == (5, 1, 3)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"batch_size": 5, "processes": 2},
+        {"batch_size": 6, "accumulate": 4},
+        {"batch_size": 12, "accumulate": 3, "processes": 4, "images": 11},
+    ],
+)
+def test_uneven_shares_are_refused(fields: dict[str, Any]) -> None:
+    """A step that cannot be shared evenly is an error that names a batch size that can."""
+    with pytest.raises(ConfigError, match=r"cannot be shared evenly .* multiple of \d+"):
+        Order(**{"images": 20, "epochs": 1, "seed": 0, **fields})

@@ -1,0 +1,332 @@
+"""One run from recipe to models, within this process."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from famcli import run as run_module
+from famcli.data.sample import Sample
+from famcli.epoch import Epoch
+from famcli.evaluate import Row, evaluate
+from famcli.machine import make_accelerator
+from famcli.material import gather
+from famcli.recipe import Recipe, load_recipe
+from famcli.run import Run
+from famcli.runfolder import RunFolder
+from famcli.state import read_state
+from famcli.training import Training
+from famcli_models.errors import DataError, WeightsError
+from famcli_models.fam import FAM
+
+Make = Callable[..., Path]
+WITH_BOXES = {"train_weaksup": [0, 1, 2, 3, 4, 5], "train_fullsup": [6, 7]}
+SMALL = ("size=64", "batch_size=2", "backbone_weights=none")
+
+
+def recipe_for(root: Path, *settings: str) -> Recipe:
+    return load_recipe(None, [*SMALL, *settings], {"data": [str(root)]}, {"backbone": "test_efficientnet"})
+
+
+class Runner:
+    """Runs recipes in folders below ``home`` and keeps what was said."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.said: list[str] = []
+        self.images = 0
+
+    def __call__(self, recipe: Recipe | None, out: str = "run", stop_at: int | None = None) -> Run:
+        """Begin a run, or resume that of the folder if there is no recipe; perhaps stop it after a step."""
+        folder = RunFolder(self.home / out)
+        chosen = recipe or folder.read_recipe()
+        material = gather(chosen.run)
+        chosen = chosen.with_classes(material.num_classes, named=bool(material.class_names))
+        if recipe:
+            folder.claim(chosen, exist_ok=False)
+        run = Run(folder, chosen, material, make_accelerator("cpu", chosen.train.precision), self.said.append)
+        self.images = 0
+        steps = 0
+
+        def count(images: int) -> None:
+            nonlocal steps
+            self.images += images
+            steps += 1
+            if steps == stop_at:
+                signal.raise_signal(signal.SIGINT)
+
+        run.train(0, recipe is None, count)
+        return run
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    """Runs below the test's own folder."""
+    return Runner(tmp_path)
+
+
+def rows(folder: RunFolder) -> list[dict[str, str]]:
+    with folder.metrics.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def scripted(scores: Sequence[float]) -> Callable[..., list[Row]]:
+    """An ``evaluate`` that gives one score after the other."""
+    left = list(scores)
+    return lambda *_: [Row("FAM", 0.5, "fixed", left.pop(0), None, None, None, None, 0.0, 0.0)]
+
+
+def test_the_best_epoch_is_that_with_the_best_boxes(
+    runner: Runner, make_splits: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first epoch with the highest GT-known Loc on train-fullsup is kept; the last one lies in the folder."""
+    monkeypatch.setattr(run_module, "evaluate", scripted([0.0, 100.0, 50.0, 100.0]))
+    run = runner(recipe_for(make_splits(**WITH_BOXES), "epochs=4"))
+    assert (run.best, run.best_epoch) == (100.0, 2)
+    best, last = (json.loads((folder / "config.json").read_text()) for folder in (run.folder.best, run.folder.path))
+    assert (best["provenance"]["epochs"], last["provenance"]["epochs"]) == (2, 4)
+    assert last["provenance"]["selected_by"] == "GT-known Loc on train-fullsup (2 images with boxes)"
+    assert "tuned_on_test" not in last["provenance"]
+    assert [row["gt_known"] for row in rows(run.folder)] == ["0.0", "100.0", "50.0", "100.0"]
+    different = [(run.folder.best / "model.safetensors").read_bytes(), (run.folder.path / "model.safetensors").read_bytes()]
+    assert different[0] != different[1]
+
+
+def test_the_score_of_an_epoch_is_that_of_its_checkpoint(runner: Runner, make_splits: Make) -> None:
+    """The GT-known Loc in the metrics is what evaluating the saved checkpoint gives; the average's if there is one."""
+    root = make_splits(**WITH_BOXES)
+    run = runner(recipe_for(root, "epochs=1", "ema=0.5", "tau=0.3"))
+    again = evaluate(FAM.from_pretrained(run.folder.path), run.material.judged, "cpu")[0]
+    assert float(rows(run.folder)[-1]["gt_known"]) == pytest.approx(again.gt_known)
+
+
+def epochs_with(losses: Sequence[float], spreads: Sequence[float]) -> Callable[[Training], Epoch]:
+    """An ``end_epoch`` that gives epochs with these losses and spreads of M."""
+    real, left = Training.end_epoch, list(zip(losses, spreads, strict=True))
+
+    def end_epoch(self: Training) -> Epoch:
+        epoch = real(self)
+        loss, spread = left.pop(0)
+        return dataclasses.replace(epoch, terms={**epoch.terms, "total": loss}, spread=spread, foreground=0.5)
+
+    return end_epoch
+
+
+def test_without_boxes_the_lowest_loss_that_has_not_collapsed(
+    runner: Runner, make_splits: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epoch 3 has the lowest loss but a flat M, so epoch 2 is the best; the criterion is stated."""
+    monkeypatch.setattr(Training, "end_epoch", epochs_with([3.0, 2.0, 1.0, 2.5], [0.2, 0.2, 0.0, 0.2]))
+    run = runner(recipe_for(make_splits(train_weaksup=[0, 1, 2, 3]), "epochs=4"))
+    assert (run.best, run.best_epoch) == (-2.0, 2)
+    config = json.loads((run.folder.best / "config.json").read_text())
+    assert config["provenance"]["epochs"] == 2
+    assert config["provenance"]["selected_by"].startswith("the lowest training loss among epochs whose M")
+    assert [row["gt_known"] for row in rows(run.folder)] == [""] * 4
+    assert any(line.startswith("warning: M is flat") for line in runner.said)
+
+
+def test_when_every_epoch_has_collapsed_there_is_no_best(
+    runner: Runner, make_splits: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No best checkpoint is made of maps that say nothing."""
+    monkeypatch.setattr(Training, "end_epoch", epochs_with([1.0], [0.0]))
+    run = runner(recipe_for(make_splits(train_weaksup=[0, 1]), "epochs=1"))
+    assert (run.best_epoch, run.folder.best.exists()) == (0, False)
+
+
+def test_what_a_run_leaves(runner: Runner, make_splits: Make) -> None:
+    """Metrics, events, environment, recipe, state and a checkpoint whose provenance says where it came from."""
+    run = runner(recipe_for(make_splits(**WITH_BOXES), "epochs=2"))
+    assert {path.name for path in run.folder.path.iterdir()} == {
+        "best",
+        "config.json",
+        "environment.json",
+        "last.safetensors",
+        "metrics.csv",
+        "model.safetensors",
+        "recipe.toml",
+        "tensorboard",
+    }
+    assert list(rows(run.folder)[0]) == [
+        *("epoch", "total", "cla", "spa", "div", "foreground", "spread", "part_similarity", "top1", "images"),
+        *("seconds", "waiting", "skipped", "gt_known", "images_per_second"),
+    ]
+    provenance = json.loads((run.folder.path / "config.json").read_text())["provenance"]
+    expected = {"data": ["tiny"], "images": 6, "epochs": 2, "skipped_images": 0, "seed": 0, "recipe": "defaults"}
+    assert {name: provenance[name] for name in expected} == expected
+    assert provenance["labels"] == "image labels only"
+    assert str(runner.home) not in json.dumps(provenance)
+    assert len(json.loads(run.folder.environment.read_text())) == 1
+    assert runner.images == 12
+    assert FAM.from_pretrained(run.folder.path).class_names == ("red", "green")
+    assert sum(line.startswith("epoch ") for line in runner.said) == 2
+    assert "min left" in runner.said[-1] or "warning" in runner.said[-1]
+
+
+def test_tensorboard_reads_the_events(runner: Runner, make_splits: Make) -> None:
+    """Each column of the metrics is a curve with a point an epoch, in a run that was interrupted too."""
+    root = make_splits(**WITH_BOXES)
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe_for(root, "epochs=3"), stop_at=5)
+    folder = runner(None).folder
+    events = EventAccumulator(str(folder.tensorboard)).Reload()
+    table = rows(folder)
+    assert set(events.Tags()["scalars"]) == set(table[0])
+    for name in table[0]:
+        points = events.Scalars(name)
+        assert [point.step for point in points] == [1, 2, 3]
+        assert [point.value for point in points] == pytest.approx([float(row[name]) for row in table], rel=1e-5)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 4])
+def test_an_interrupted_run_goes_on_exactly(runner: Runner, make_splits: Make, stop_at: int) -> None:
+    """Ctrl-C saves after the step and says how to go on; the run then ends as if nothing had happened."""
+    recipe = recipe_for(make_splits(**WITH_BOXES), "epochs=2", "ema=0.9", "train.backbone=trained")
+    whole = runner(recipe, "whole")
+    runner.said.clear()
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe, "broken", stop_at)
+    assert runner.said[-1] == f"stopped at step {stop_at + 1} of 6; go on with: fam train --resume {runner.home / 'broken'}"
+    assert read_state(runner.home / "broken/last.safetensors").facts["step"] == stop_at + 1
+    resumed = runner(None, "broken")
+    for name in ("model.safetensors", "config.json", "best/model.safetensors", "best/config.json", "recipe.toml"):
+        assert (whole.folder.path / name).read_bytes() == (resumed.folder.path / name).read_bytes(), name
+    timed = {"seconds", "waiting", "images_per_second"}
+    first, second = ([{k: v for k, v in row.items() if k not in timed} for row in rows(r.folder)] for r in (whole, resumed))
+    assert first == second
+    assert (resumed.best, resumed.best_epoch) == (whole.best, whole.best_epoch)
+    assert runner.images == 12
+    assert len(json.loads(resumed.folder.environment.read_text())) == 2
+
+
+def test_a_second_signal_does_not_save_half_a_step(
+    runner: Runner, make_splits: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What interrupts at once may do so within a step: the last whole state stays the one to go on from."""
+    root = make_splits(**WITH_BOXES)
+    recipe = recipe_for(root, "epochs=2", "save_minutes=0")
+    real = torch.optim.AdamW.step
+    monkeypatch.setattr("famcli.interrupt.SAME", -1.0)
+    steps: list[int] = []
+
+    def step(self: torch.optim.AdamW, *arguments: Any) -> Any:
+        steps.append(1)
+        result = real(self, *arguments)
+        if len(steps) == 3:  # the weights have moved, and the step has not been counted
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    whole = runner(recipe, "whole")
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe, "broken")
+    monkeypatch.undo()
+    assert read_state(runner.home / "broken/last.safetensors").facts["step"] == 2
+    resumed = runner(None, "broken")
+    first, second = (r.folder.path / "model.safetensors" for r in (whole, resumed))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_finished_run_stays_as_it_is(runner: Runner, make_splits: Make) -> None:
+    """Resuming what has ended does nothing."""
+    run = runner(recipe_for(make_splits(train_weaksup=[0, 1]), "epochs=1"))
+    before = {path.name: path.read_bytes() for path in run.folder.path.glob("*.*") if path.suffix != ".json"}
+    again = runner(None)
+    assert {name: (again.folder.path / name).read_bytes() for name in before} == before
+
+
+def test_the_data_must_be_those_the_run_began_with(runner: Runner, make_splits: Make) -> None:
+    """A run does not go on with other images or labels."""
+    root = make_splits(**WITH_BOXES)
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe_for(root, "epochs=2"), stop_at=1)
+    labels = root / "metadata/train-weaksup/class_labels.txt"
+    labels.write_text(labels.read_text().replace("0.png,0", "0.png,1"))
+    with pytest.raises(DataError, match="the images or labels have changed since the run began"):
+        runner(None)
+
+
+def test_a_run_that_was_never_saved(runner: Runner, make_splits: Make) -> None:
+    """A run that died before its first save is told to start again."""
+    recipe = recipe_for(make_splits(train_weaksup=[0, 1]))
+    RunFolder(runner.home / "run").claim(recipe.with_classes(2, named=True), exist_ok=False)
+    with pytest.raises(WeightsError, match=r"holds no last\.safetensors"):
+        runner(None)
+
+
+@pytest.mark.parametrize(("minutes", "saved"), [("0", [1, 2, 3, 4, 5, 6]), ("1000", [3, 6])])
+def test_when_it_saves(
+    runner: Runner, make_splits: Make, monkeypatch: pytest.MonkeyPatch, minutes: str, saved: list[int]
+) -> None:
+    """``save_minutes`` 0 saves after each step; otherwise it is at least after each epoch."""
+    steps: list[int] = []
+    monkeypatch.setattr(run_module, "write_state", lambda _, state: steps.append(state.facts["step"]))
+    runner(recipe_for(make_splits(**WITH_BOXES), "epochs=2", f"save_minutes={minutes}"))
+    assert steps == saved
+
+
+def test_corrupt_images_are_reported(runner: Runner, make_splits: Make, labelled: list[Sample]) -> None:
+    """The epoch says which images were replaced and why, once; the checkpoint says how many."""
+    labelled[2].path.write_bytes(b"")
+    run = runner(recipe_for(make_splits(**WITH_BOXES), "epochs=2"))
+    said = [line for line in runner.said if "cannot be read" in line]
+    assert said == ["warning: 1 images cannot be read and were replaced by their neighbours: 2.png: the file is empty"]
+    assert [row["skipped"] for row in rows(run.folder)] == ["1", "1"]
+    assert json.loads((run.folder.path / "config.json").read_text())["provenance"]["skipped_images"] == 1
+
+
+def test_the_test_split_marks_the_run(runner: Runner, make_splits: Make) -> None:
+    """Whoever selects by the test split is told so by every checkpoint of the run, resumed or not."""
+    root = make_splits(train_weaksup=[0, 1, 2, 3], test=[6, 7])
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe_for(root, "epochs=2", "select=test", "i_know_this_is_test=true"), stop_at=1)
+    folder = runner(None).folder
+    for config in (folder.path / "config.json", folder.best / "config.json"):
+        provenance = json.loads(config.read_text())["provenance"]
+        assert provenance["tuned_on_test"] is True
+        assert provenance["selected_by"] == "GT-known Loc on test (2 images with boxes)"
+
+
+def test_labels_to_judge_by_are_checked_first(runner: Runner, make_splits: Make) -> None:
+    """A label of the judging split that is no class ends the run before the first step, not after an epoch."""
+    root = make_splits(classes=(), train_weaksup=[0, 2, 4], train_fullsup=[6, 7])
+    with pytest.raises(DataError, match="'7.png' has label 1"):
+        runner(recipe_for(root))
+    assert runner.images == 0
+
+
+def test_half(runner: Runner, make_splits: Make) -> None:
+    """Checkpoints may be kept in float16; the state to go on from is exact all the same."""
+    run = runner(recipe_for(make_splits(train_weaksup=[0, 1]), "epochs=1", "half=true"))
+    weight = "part_attention.discovery.weight"
+    assert load_file(run.folder.path / "model.safetensors")[weight].dtype == torch.float16
+    assert read_state(run.folder.last).tensors[f"model.{weight}"].dtype == torch.float32
+
+
+def test_targets_are_made_from_pretrained_weights_alone(runner: Runner, make_splits: Make) -> None:
+    """Targets need class activation maps, so weights with a classifier."""
+    with pytest.raises(Exception, match="class activation maps"):
+        runner(recipe_for(make_splits(train_weaksup=[0, 1]), "lambda_target=1"))
+
+
+def test_images_of_any_size_train(runner: Runner, make_splits: Make, labelled: list[Sample]) -> None:
+    """Images smaller and larger than the input, gray and with transparency, train alike."""
+    Image.new("L", (5, 300), 40).save(labelled[0].path)
+    Image.new("RGBA", (300, 7), (1, 2, 3, 4)).save(labelled[1].path)
+    run = runner(recipe_for(make_splits(train_weaksup=[0, 1]), "epochs=1"))
+    assert math.isfinite(float(rows(run.folder)[0]["total"]))
+    assert rows(run.folder)[0]["skipped"] == "0"

@@ -1,0 +1,100 @@
+"""The file that a run is resumed from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from famcli import state as state_module
+from famcli.state import State, read_state, write_state
+from famcli_models.errors import WeightsError
+
+
+def example() -> State:
+    """Tensors of several types and shapes, one without dimensions, and nested facts."""
+    tensors = {
+        "model.a": torch.randn(2, 3, 1, 1).to(memory_format=torch.channels_last),
+        "optimizer.a.step": torch.tensor(7.0),
+        "average.n_averaged": torch.tensor(3, dtype=torch.int64),
+        "model.b": torch.randn(4).bfloat16(),
+    }
+    return State(tensors, {"step": 3, "history": [{"terms": {"total": 0.1 + 0.2}}], "unreadable": {"ä/\udcff.png": "x"}})
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """Every tensor comes back bit by bit with its type and shape, and every fact with it."""
+    before = example()
+    write_state(tmp_path / "s.safetensors", before)
+    after = read_state(tmp_path / "s.safetensors")
+    assert after.facts == before.facts
+    assert after.tensors.keys() == before.tensors.keys()
+    for name, tensor in before.tensors.items():
+        assert after.tensors[name].dtype == tensor.dtype
+        assert after.tensors[name].shape == tensor.shape
+        assert torch.equal(after.tensors[name], tensor)
+
+
+def test_absent(tmp_path: Path) -> None:
+    """A run without a save is told to start again."""
+    with pytest.raises(WeightsError, match=r"holds no last\.safetensors: the run stopped before its first save"):
+        read_state(tmp_path / "last.safetensors")
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def _strange(path: Path) -> None:
+    path.write_bytes(b"no state at all")
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _no_json(path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, path, metadata={"fam-state": "1", "facts": "{"})
+
+
+@pytest.mark.parametrize("damage", [_cut, _strange, _empty, _no_json])
+def test_damaged(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """A damaged file is an error that names it."""
+    path = tmp_path / "s.safetensors"
+    write_state(path, example())
+    damage(path)
+    with pytest.raises(WeightsError, match=r"cannot read .*s\.safetensors"):
+        read_state(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, {"fam-state": "2", "facts": "{}"}, {"fam-state": "1", "facts": json.dumps([])}, {"fam-state": "1"}],
+)
+def test_another_version(tmp_path: Path, header: dict[str, str] | None) -> None:
+    """Another version, a plain safetensors file and facts of another kind are refused."""
+    path = tmp_path / "s.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata=header)
+    with pytest.raises(WeightsError, match="this version of fam reads '1'"):
+        read_state(path)
+
+
+def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk filling up half-way destroys nothing and leaves no rubbish."""
+    path = tmp_path / "s.safetensors"
+    write_state(path, example())
+    before = path.read_bytes()
+
+    def fail(_tensors: object, temporary: Path, metadata: object) -> None:
+        Path(temporary).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state_module, "save_file", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_state(path, State({"a": torch.zeros(1)}, {}))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["s.safetensors"]
