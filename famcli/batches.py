@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +96,9 @@ class Views(Dataset[Batch]):
         return Batch(pixels, torch.from_numpy(target), torch.tensor(self.labels[image]), [image], unreadable)
 
 
-def fresh_batches(views: Views, order: Order, start: int, workers: int, pin: bool = False) -> Iterator[Batch]:
+def fresh_batches(
+    views: Views, order: Order, start: int, workers: int, pin: bool = False
+) -> Generator[Batch, None, None]:
     """New random views in every epoch, from a step on; the loading processes live until the last step.
 
     Args:
@@ -143,7 +145,7 @@ class CachedFeatures:
             X, targets, labels = (torch.cat(column) for column in zip(*parts, strict=True))
             self.rounds.append((X, targets, labels))
 
-    def batches(self, order: Order, start: int) -> Iterator[Batch]:
+    def batches(self, order: Order, start: int) -> Generator[Batch, None, None]:
         """The features of the views in order, from a step on."""
         for views in order.batches(start):
             epoch, images = views[0][0], [image for _, image in views]
@@ -161,21 +163,25 @@ def map_size(model: FAM, device: torch.device) -> tuple[int, int]:
     return X.shape[-2], X.shape[-1]
 
 
-def _load(views: Views, lists: Iterable[list[View]], workers: int, pin: bool) -> Iterator[Batch]:
+def _load(views: Views, lists: Iterable[list[View]], workers: int, pin: bool) -> Generator[Batch, None, None]:
     loader = DataLoader(
         views,
-        batch_sampler=lists,  # type: ignore[arg-type]  # any iterable of lists of what __getitem__ takes
+        batch_sampler=lists,
         num_workers=workers,
         pin_memory=pin,
         collate_fn=_collate,
         worker_init_fn=_ignore_interrupt,
         generator=torch.Generator().manual_seed(0),  # for the workers' seeds, which nothing uses
     )
+    batches = iter(loader)
     try:
-        yield from loader
+        yield from batches
     except DataError as error:  # from a process it comes wrapped in that process's traceback
         msg = str(error).strip().splitlines()[-1].removeprefix(f"{DataError.__module__}.DataError: ")
         raise DataError(msg) from error
+    finally:
+        if workers:  # left to the garbage collector it would wait five seconds for each of them
+            batches._shutdown_workers()  # type: ignore[attr-defined]  # noqa: SLF001  (torch has no public way)
 
 
 def _ignore_interrupt(_worker: int) -> None:
@@ -187,5 +193,10 @@ def _ignore_interrupt(_worker: int) -> None:
 def _collate(items: list[Batch]) -> Batch:
     unreadable = {number: reason for item in items for number, reason in item.unreadable.items()}
     images = [item.images[0] for item in items]
-    inputs, targets, labels = (torch.stack([item[i] for item in items]) for i in range(3))
-    return Batch(inputs, targets, labels, images, unreadable)
+    return Batch(
+        torch.stack([item.inputs for item in items]),
+        torch.stack([item.targets for item in items]),
+        torch.stack([item.labels for item in items]),
+        images,
+        unreadable,
+    )

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from famcli_models.checkpoint import write_atomic
 from famcli_models.errors import DataError
+from famcli_models.files import write_atomic
 
 
 @dataclass(frozen=True, slots=True)

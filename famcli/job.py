@@ -21,9 +21,10 @@ from famcli.names import Format
 from famcli.overlays import draw
 from famcli.predict import Failure, Item, Prediction, Predictor, Settings
 from famcli.records import Spool, to_record
-from famcli_models.checkpoint import WEIGHTS_FILE, sha256_file, write_atomic
+from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.fam import FAM
+from famcli_models.files import sha256_file, write_atomic
 
 OVERLAY_SIDE = 1600  # overlays of larger photographs are shrunk to this, in pixels
 PARTIAL = ".partial"

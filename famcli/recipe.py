@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from famcli.trainconfig import TrainConfig
-from famcli_models.config import FAMConfig, check_fields
+from famcli_models.config import FAMConfig, check_fields, require
 from famcli_models.errors import ConfigError, UnknownNameError
 
 if sys.version_info >= (3, 11):
@@ -50,10 +50,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check every field's type."""
-        if isinstance(self.data, str):
-            object.__setattr__(self, "data", (self.data,))
-        if isinstance(self.data, list):  # TOML gives lists
-            object.__setattr__(self, "data", tuple(str(name) for name in self.data))
+        data: Any = self.data  # TOML gives a list, --set perhaps a bare word
+        names = [data] if isinstance(data, str) else data
+        good = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+        require(good, "data", data, "a list of names")
+        object.__setattr__(self, "data", tuple(names))
         check_fields(self, {}, {})
 
 

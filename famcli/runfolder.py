@@ -11,8 +11,9 @@ from typing import Any
 
 from famcli.epoch import Epoch
 from famcli.recipe import Recipe, load_recipe
-from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, write_atomic
+from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
+from famcli_models.files import write_atomic
 
 RUNS = Path("runs")
 EVENTS = "events.out.tfevents.*"  # what TensorBoard calls its files

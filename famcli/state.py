@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from famcli_models.checkpoint import write_atomic
 from famcli_models.errors import WeightsError
+from famcli_models.files import write_atomic
 
 FORMAT_VERSION = "1"
 

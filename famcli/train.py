@@ -6,7 +6,8 @@ on the same machine and versions repeats exactly, and one that was killed goes o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -103,16 +104,17 @@ def fit(
         if start is not None:
             training.restore(start)
         views = Views(samples, model.config.size, map_size(model, device), config.seed, targets)
-        batches = _batches(training, views, workers)
-        model.train()
-        while training.step < order.steps:
-            stop = training.take_step(batches, stopping)
-            if training.step % order.epoch_steps == 0:
-                training.history[-1] = on_epoch(training, training.end_epoch())
-                model.train()  # measuring may have left it in evaluation mode
-            on_step(training)
-            if stop:
-                raise KeyboardInterrupt
+        # Closed whatever happens: loading processes that outlive the loop are complained about at exit.
+        with closing(_batches(training, views, workers)) as batches:
+            model.train()
+            while training.step < order.steps:
+                stop = training.take_step(batches, stopping)
+                if training.step % order.epoch_steps == 0:
+                    training.history[-1] = on_epoch(training, training.end_epoch())
+                    model.train()  # measuring may have left it in evaluation mode
+                on_step(training)
+                if stop:
+                    raise KeyboardInterrupt
     except RuntimeError as error:
         if LOADER_DIED in str(error):  # torch says so from a signal's handler: wherever the main thread is
             msg = (
@@ -132,7 +134,7 @@ def fit(
     return training
 
 
-def _batches(training: Training, views: Views, workers: int) -> Iterator[Batch]:
+def _batches(training: Training, views: Views, workers: int) -> Generator[Batch, None, None]:
     """The batches from the next step on."""
     config, order = training.config, training.order
     if not config.cached_views:

@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from famcli_models.backbones import BACKBONES, Backbone
-from famcli_models.checkpoint import sha256_file
 from famcli_models.config import HALF, RGB
 from famcli_models.errors import UnknownNameError, WeightsError
+from famcli_models.files import sha256_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from famcli_models.checkpoint import sha256_file
+from famcli_models.files import sha256_file
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -195,8 +195,8 @@ def test_a_process_killed_during_a_step_is_the_same_sentence(
 
 def test_the_loading_processes_end_with_the_last_batch(labelled: list[Sample]) -> None:
     """A loop that stops early leaves no process behind."""
-    batches: Iterator[Batch] = fresh_batches(Views(labelled, 64, HW, seed=0), order_of(labelled, epochs=50), 0, 1)
+    batches = fresh_batches(Views(labelled, 64, HW, seed=0), order_of(labelled, epochs=50), 0, 1)
     next(batches)
     assert torch.multiprocessing.active_children()
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
     assert not torch.multiprocessing.active_children()

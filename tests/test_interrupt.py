@@ -53,7 +53,7 @@ def test_a_signal_passed_on_is_the_same(clock: list[float]) -> None:
 def test_the_signals_are_given_back_after_an_error(clock: list[float]) -> None:
     """Whatever ends the context, Ctrl-C is Ctrl-C again."""
     with pytest.raises(ValueError, match="x"), Interrupt():
-        raise ValueError("x")  # noqa: EM101
+        raise ValueError("x")
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 

@@ -19,7 +19,7 @@ def test_parameter_groups(make_model: Callable[..., FAM]) -> None:
     share_of = {id(p): g["share"] for g in groups for p in g["params"]}
     assert share_of[id(model.classifier.weight)] == 0.1
     assert share_of[id(next(model.backbone.parameters()))] == 0.01
-    assert all((g["weight_decay"] == 0) == all(p.ndim == 1 for p in g["params"]) for g in groups)
+    assert all(g["weight_decay"] == (0.5 if p.ndim > 1 else 0) for g in groups for p in g["params"])
     assert len(share_of) == len(list(model.parameters()))
 
 

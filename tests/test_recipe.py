@@ -55,7 +55,9 @@ def test_a_field_that_two_tables_have() -> None:
     """The key then carries its table; without it the message shows how."""
     recipe = load_recipe(None, ["train.backbone=trained", "model.backbone=vgg16", "model.num_parts=3"])
     assert (recipe.train.backbone, recipe.model.backbone, recipe.model.num_parts) == ("trained", "vgg16", 3)
-    with pytest.raises(ConfigError, match=r"of \[model\] and \[train\]: write model\.backbone=VALUE or train\.backbone="):
+    with pytest.raises(
+        ConfigError, match=r"of \[model\] and \[train\]: write model\.backbone=VALUE or train\.backbone="
+    ):
         load_recipe(None, ["backbone=vgg16"])
 
 

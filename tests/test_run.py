@@ -100,15 +100,28 @@ def test_the_best_epoch_is_that_with_the_best_boxes(
     assert last["provenance"]["selected_by"] == "GT-known Loc on train-fullsup (2 images with boxes)"
     assert "tuned_on_test" not in last["provenance"]
     assert [row["gt_known"] for row in rows(run.folder)] == ["0.0", "100.0", "50.0", "100.0"]
-    different = [(run.folder.best / "model.safetensors").read_bytes(), (run.folder.path / "model.safetensors").read_bytes()]
+    different = [
+        (run.folder.best / "model.safetensors").read_bytes(),
+        (run.folder.path / "model.safetensors").read_bytes(),
+    ]
     assert different[0] != different[1]
 
 
-def test_the_score_of_an_epoch_is_that_of_its_checkpoint(runner: Runner, make_splits: Make) -> None:
-    """The GT-known Loc in the metrics is what evaluating the saved checkpoint gives; the average's if there is one."""
-    root = make_splits(**WITH_BOXES)
-    run = runner(recipe_for(root, "epochs=1", "ema=0.5", "tau=0.3"))
-    again = evaluate(FAM.from_pretrained(run.folder.path), run.material.judged, "cpu")[0]
+def test_the_score_of_an_epoch_is_that_of_its_checkpoint(
+    runner: Runner, make_splits: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is measured is what is saved, the average if there is one, on the images with boxes."""
+    measured: list[dict[str, torch.Tensor]] = []
+
+    def spy(model: FAM, *arguments: Any) -> list[Row]:
+        measured.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return evaluate(model, *arguments)
+
+    monkeypatch.setattr(run_module, "evaluate", spy)
+    run = runner(recipe_for(make_splits(**WITH_BOXES), "epochs=1", "ema=0.5", "tau=0.3"))
+    saved = FAM.from_pretrained(run.folder.path)
+    assert all(torch.equal(tensor, measured[0][name]) for name, tensor in saved.state_dict().items())
+    again = evaluate(saved, run.material.judged, "cpu")[0]
     assert float(rows(run.folder)[-1]["gt_known"]) == pytest.approx(again.gt_known)
 
 
@@ -199,13 +212,18 @@ def test_an_interrupted_run_goes_on_exactly(runner: Runner, make_splits: Make, s
     runner.said.clear()
     with pytest.raises(KeyboardInterrupt):
         runner(recipe, "broken", stop_at)
-    assert runner.said[-1] == f"stopped at step {stop_at + 1} of 6; go on with: fam train --resume {runner.home / 'broken'}"
+    assert (
+        runner.said[-1]
+        == f"stopped at step {stop_at + 1} of 6; go on with: fam train --resume {runner.home / 'broken'}"
+    )
     assert read_state(runner.home / "broken/last.safetensors").facts["step"] == stop_at + 1
     resumed = runner(None, "broken")
     for name in ("model.safetensors", "config.json", "best/model.safetensors", "best/config.json", "recipe.toml"):
         assert (whole.folder.path / name).read_bytes() == (resumed.folder.path / name).read_bytes(), name
     timed = {"seconds", "waiting", "images_per_second"}
-    first, second = ([{k: v for k, v in row.items() if k not in timed} for row in rows(r.folder)] for r in (whole, resumed))
+    first, second = (
+        [{k: v for k, v in row.items() if k not in timed} for row in rows(r.folder)] for r in (whole, resumed)
+    )
     assert first == second
     assert (resumed.best, resumed.best_epoch) == (whole.best, whole.best_epoch)
     assert runner.images == 12

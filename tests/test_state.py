@@ -23,7 +23,9 @@ def example() -> State:
         "average.n_averaged": torch.tensor(3, dtype=torch.int64),
         "model.b": torch.randn(4).bfloat16(),
     }
-    return State(tensors, {"step": 3, "history": [{"terms": {"total": 0.1 + 0.2}}], "unreadable": {"ä/\udcff.png": "x"}})
+    return State(
+        tensors, {"step": 3, "history": [{"terms": {"total": 0.1 + 0.2}}], "unreadable": {"ä/\udcff.png": "x"}}
+    )
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -37,9 +37,7 @@ def test_overfits_a_few_images(make_model: Make, labelled: list[Sample]) -> None
 
 
 @pytest.mark.parametrize("fields", [{}, {"cached_views": 2}, {"backbone": "trained", "ema": 0.9, "part_std": 1.0}])
-def test_the_same_seed_gives_the_same_weights(
-    make_model: Make, labelled: list[Sample], fields: dict[str, Any]
-) -> None:
+def test_the_same_seed_gives_the_same_weights(make_model: Make, labelled: list[Sample], fields: dict[str, Any]) -> None:
     """A run repeats bit by bit whatever was drawn before it, and another seed is another run."""
     states = []
     for number, seed in enumerate((0, 0, 1)):
@@ -107,6 +105,7 @@ def test_the_callbacks(make_model: Make, labelled: list[Sample]) -> None:
 
     def note(now: Training) -> None:
         steps.append((now.step, len(now.history)))
+        assert now.model.training  # again, after an epoch
 
     done = train(make_model(), labelled, TrainConfig(epochs=2, batch_size=4), on_step=note, on_epoch=judge)
     assert steps == [(1, 0), (2, 1), (3, 1), (4, 2)]
@@ -184,6 +183,22 @@ def test_other_errors_are_not_hidden(make_model: Make, labelled: list[Sample], m
     monkeypatch.setattr(Training, "_forward", fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
         train(make_model(), labelled, TrainConfig(batch_size=4))
+
+
+def test_no_loading_process_outlives_an_error(
+    make_model: Make, labelled: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends the training, the processes that decode have ended before the error is seen."""
+
+    def fail(_now: Training, _batch: Batch) -> None:
+        assert torch.multiprocessing.active_children()
+        msg = "shapes differ"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(Training, "_forward", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        fit(make_model(), labelled, TrainConfig(epochs=50, batch_size=4), make_accelerator("cpu"), workers=1)
+    assert not torch.multiprocessing.active_children()
 
 
 def test_the_first_step_may_be_the_broken_one(make_model: Make, labelled: list[Sample]) -> None:

@@ -15,8 +15,8 @@ from famcli.data.metadata import METADATA, split_folder
 from famcli.data.sample import Sample
 from famcli.data.splits import BENCHMARK_NAMES, split_name
 from famcli_models.boxes import FloatArray
-from famcli_models.checkpoint import write_atomic
 from famcli_models.errors import DataError
+from famcli_models.files import write_atomic
 
 
 def to_coco(dataset: Dataset, out: Path, splits: Sequence[str] = (), *, exist_ok: bool = False) -> list[Path]:

@@ -21,8 +21,8 @@ from famcli.data.formats import read_own
 from famcli.data.metadata import METADATA
 from famcli.data.sample import NO_BOXES, Sample
 from famcli.data.splits import BENCHMARK_NAMES, FULLSUP, SPLITS, in_order, split_name
-from famcli_models.checkpoint import write_atomic
 from famcli_models.errors import DataError, UnknownNameError
+from famcli_models.files import write_atomic
 
 __all__ = ["DATASET_FILE", "SPLITS", "Dataset", "Sample", "data_home", "open_dataset", "write_dataset"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from famcli.data.catalog import Archive
-from famcli_models.checkpoint import write_atomic
 from famcli_models.errors import DataError
+from famcli_models.files import write_atomic
 
 BLOCK = 1 << 20
 MEMORY = ".fam-verified.json"

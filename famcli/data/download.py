@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 
 from famcli.data.catalog import Archive
 from famcli.data.digests import compare, remember, verify
-from famcli_models.checkpoint import write_atomic
 from famcli_models.errors import DataError
+from famcli_models.files import write_atomic
 
 BLOCK = 1 << 15  # urllib3 throws away the block in which a connection breaks
 PASSING = {408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524}  # worth another try

@@ -19,8 +19,8 @@ import numpy as np
 from famcli.data.sample import NO_BOXES, Sample
 from famcli.data.splits import BENCHMARK_NAMES, in_order, split_name
 from famcli_models.boxes import FloatArray
-from famcli_models.checkpoint import write_atomic
 from famcli_models.errors import DataError
+from famcli_models.files import write_atomic
 
 METADATA = "metadata"
 IDS, LABELS, SIZES, BOXES = "image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt"

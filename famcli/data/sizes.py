@@ -1,4 +1,4 @@
-"""Sizes of image files from their headers: no pixel is decoded."""
+"""Sizes of image files from their headers; pixels are decoded only in PNGs, whose EXIF may lie behind them."""
 
 from __future__ import annotations
 

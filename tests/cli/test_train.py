@@ -137,6 +137,20 @@ def test_no_data(fam: Fam) -> None:
     assert "--data NAME or FOLDER" in result.stderr
 
 
+def test_the_recipe_for_backbone_and_data(
+    fam: Fam, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A packaged recipe named for both is taken by itself; one that is named by hand comes first."""
+    monkeypatch.setenv("FAM_DATA", str(data.parent))
+    monkeypatch.setattr("famcli.recipe.RECIPES_DIR", tmp_path / "recipes")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/test_efficientnet-tiny.toml").write_text("[model]\nnum_parts = 2\n")
+    (tmp_path / "recipes/mine.toml").write_text("[model]\nnum_parts = 3\n")
+    for i, (more, parts) in enumerate((((), 2), (("--recipe", "mine"), 3))):
+        assert fam("train", "--data", "tiny", *SMALL, *SETTINGS, *more, "--out", tmp_path / str(i)).exit_code == 0
+        assert json.loads((tmp_path / str(i) / "config.json").read_text())["model"]["num_parts"] == parts
+
+
 def test_the_test_split_is_marked(fam: Fam, make_splits: Callable[..., Path], tmp_path: Path) -> None:
     """Selecting by the test split needs the option, which marks the run and its recipe."""
     root = make_splits(train_weaksup=[0, 1, 2, 3], test=[4, 5])
@@ -229,6 +243,7 @@ def test_ilsvrc(fam: Fam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     config = json.loads((tmp_path / "runs/inceptionv3-ilsvrc/config.json").read_text())
     assert config["class_names"] == ["fish 4", "fish 7"]
     assert (config["provenance"]["data"], config["provenance"]["images"]) == (["ilsvrc"], 6)
+    assert config["provenance"]["recipe"] == "inceptionv3-ilsvrc"  # the one for this backbone and these data
     assert "no boxes" in config["provenance"]["selected_by"]  # its train-fullsup, imagenetv2, is not prepared here
     image = tree / "val/ILSVRC2012_val_00000001.JPEG"
     predicted = fam("predict", image, "--model", "runs/inceptionv3-ilsvrc", "--device", "cpu")
@@ -246,7 +261,7 @@ STEPS = 30
 
 
 def command(*arguments: object, launcher: tuple[str, ...] = ()) -> list[str]:
-    return [sys.executable, *launcher, "-m", "famcli", "train", *map(str, arguments), *HERE]
+    return [sys.executable, *launcher, "-m", "famcli", "train", *HERE, *map(str, arguments)]
 
 
 def environ() -> dict[str, str]:
@@ -280,11 +295,11 @@ def begin(undisturbed: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """A function that starts the same run, in a folder of its own, as a process."""
     processes = []
 
-    def start(out: Path, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        arguments = ("--recipe", undisturbed / "recipe.toml", "--out", out)
+    def start(out: Path, *options: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        line = command("--recipe", undisturbed / "recipe.toml", "--out", out, *options, launcher=launcher)
         with out.with_suffix(".err").open("w") as stderr, out.with_suffix(".out").open("w") as stdout:
             process = subprocess.Popen(
-                command(*arguments, launcher=launcher), stdout=stdout, stderr=stderr, env=environ(), text=True
+                line, stdout=stdout, stderr=stderr, env=environ(), text=True, start_new_session=True
             )
         processes.append(process)
         return process
@@ -304,7 +319,10 @@ def signal_at(step: int, runs: dict[Path, tuple[subprocess.Popen[str], signal.Si
             assert process.poll() is None, out.with_suffix(".err").read_text()
             assert time.monotonic() < until
             if saved_step(out) >= step:
-                process.send_signal(number)
+                if number == signal.SIGINT:  # a terminal sends it to the loading processes too
+                    os.killpg(process.pid, number)
+                else:
+                    process.send_signal(number)
                 del left[out]
 
 
@@ -317,7 +335,9 @@ def saved_step(run: Path) -> int:
 
 def same_files(first: Path, second: Path) -> None:
     for name in ("model.safetensors", "config.json", "best/model.safetensors", "best/config.json"):
-        ours, theirs = (json.loads(p.read_text()) if p.suffix == ".json" else p.read_bytes() for p in (first / name, second / name))
+        ours, theirs = (
+            json.loads(p.read_text()) if p.suffix == ".json" else p.read_bytes() for p in (first / name, second / name)
+        )
         if isinstance(ours, dict):
             for config in (ours, theirs):
                 del config["provenance"]["recipe"]  # the name of its file
@@ -346,7 +366,7 @@ def test_killed_at_any_step(begin: Begin, undisturbed: Path, fam: Fam, tmp_path:
 @pytest.mark.slow
 def test_interrupted(begin: Begin, undisturbed: Path, fam: Fam, tmp_path: Path) -> None:
     """Ctrl-C and SIGTERM end a run with exit code 130 and the command that goes on exactly."""
-    runs = {tmp_path / number.name: (begin(tmp_path / number.name), number) for number in SIGNALS}
+    runs = {tmp_path / n.name: (begin(tmp_path / n.name, "--workers", 2), n) for n in SIGNALS}
     signal_at(3, runs)
     for out, (process, _) in runs.items():
         assert process.wait(60) == 130
@@ -365,14 +385,24 @@ def two_processes() -> tuple[str, ...]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", f"--master-port={port}")
+    return (
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-addr",
+        "127.0.0.1",
+        f"--master-port={port}",
+    )
 
 
 def assert_close(first: Path, second: Path) -> None:
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (first, second))
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            tensor, theirs[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.slow
@@ -397,7 +427,7 @@ def test_two_processes_are_one(undisturbed: Path, tmp_path: Path) -> None:
 def test_interrupted_in_two_and_resumed_in_one(begin: Begin, undisturbed: Path, fam: Fam, tmp_path: Path) -> None:
     """SIGTERM to torchrun stops both processes after a step; one process goes on and ends with the same weights."""
     out = tmp_path / "run"
-    process = begin(out, two_processes())
+    process = begin(out, launcher=two_processes())
     signal_at(3, {out: (process, signal.SIGTERM)})
     assert process.wait(60) != 0
     stderr = out.with_suffix(".err").read_text()

@@ -23,11 +23,10 @@ from famcli_models.checkpoint import (
     read_checkpoint,
     read_config,
     resolve,
-    sha256_file,
-    write_atomic,
 )
 from famcli_models.errors import ConfigError, FamError, UnknownNameError, WeightsError
 from famcli_models.fam import FAM
+from famcli_models.files import sha256_file, write_atomic
 
 
 @pytest.fixture

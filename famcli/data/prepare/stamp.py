@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from famcli_models.checkpoint import write_atomic
+from famcli_models.files import write_atomic
 
 STAMP = ".fam-prepared.json"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from famcli.data.archives import Limits, read_members
 from famcli.data.metadata import read_class_names
-from famcli_models.checkpoint import write_atomic
 from famcli_models.errors import DataError
+from famcli_models.files import write_atomic
 
 WNID = re.compile(r"n[0-9]{8}")
 META, TRUTH = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
