@@ -134,7 +134,7 @@ def measure(out: FAMOutput, labels: Tensor, tau: float) -> dict[str, Tensor]:
     others = cosines.sum(dim=(1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(dim=1)
     return {
         "foreground": M.gt(tau).float().mean(),
-        "spread": M.std(dim=1).mean(),
+        "spread": M.std(dim=1, correction=0).mean(),
         "part_similarity": (others / max(1, K * (K - 1))).mean(),
         "top1": (out.logits.argmax(dim=1) == labels).float().mean(),
     }

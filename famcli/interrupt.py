@@ -14,7 +14,9 @@ SAME = 1.0  # seconds: torchrun passes on the Ctrl-C that the terminal has alrea
 
 
 class Interrupt:
-    """While the context lasts, the first signal is remembered and the second one interrupts at once.
+    """From the first question on, the first signal is remembered and the second one interrupts at once.
+
+    Before that question there is nothing to finish, and the first signal interrupts.
 
     Args:
         on_first: Called at the first signal.
@@ -26,7 +28,7 @@ class Interrupt:
 
     def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:
         self.on_first = on_first
-        self.wanted = self.forced = False
+        self.wanted = self.forced = self._asked = False
         self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
@@ -43,9 +45,12 @@ class Interrupt:
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
+        self._asked = True
         return self.wanted
 
     def _remember(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._asked:
+            raise KeyboardInterrupt
         if self.wanted and time.monotonic() - self._since > SAME:
             self.forced = True
             raise KeyboardInterrupt

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from famcli.data.dataset import Dataset, Sample, open_dataset
+from famcli.data.dataset import Dataset, Sample, is_prepared, open_dataset
 from famcli.data.metadata import read_class_names
 from famcli.data.splits import FULLSUP, TEST, split_name
 from famcli.recipe import RunConfig
@@ -28,6 +28,7 @@ class Material:
         judged: Images with boxes that the best epoch is chosen by; none if it is chosen by the loss.
         select: The split they are from, or ``loss``.
         on_test: The test split is trained on or selected by.
+        remarks: What was left out or decided while reading.
     """
 
     names: tuple[str, ...]
@@ -36,6 +37,7 @@ class Material:
     judged: Sequence[Sample] = field(repr=False)
     select: str
     on_test: bool
+    remarks: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -48,6 +50,21 @@ class Material:
         for sample in self.samples:
             digest.update(f"{sample.name}\n{sample.label}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+
+def anchored(config: RunConfig) -> RunConfig:
+    """The same with absolute paths, so that a run can be resumed from any folder."""
+
+    def absolute(name: str) -> str:
+        return name if is_prepared(name) or not Path(name).exists() else str(Path(name).absolute())
+
+    weights = config.backbone_weights
+    return replace(
+        config,
+        data=tuple(absolute(name) for name in config.data),
+        backbone_weights=weights if weights in ("imagenet", "none") else absolute(weights),
+        class_names=str(Path(config.class_names).absolute()) if config.class_names else "",
+    )
 
 
 def gather(config: RunConfig) -> Material:
@@ -70,11 +87,27 @@ def gather(config: RunConfig) -> Material:
         raise ConfigError(msg)
     datasets = [open_dataset(name) for name in config.data]
     samples = [sample for dataset in datasets for sample in dataset.samples(train)]
+    judged: list[Sample] = []
+    remarks = [remark for dataset in datasets for remark in dataset.remarks]
     if select == AUTO:
-        select = FULLSUP if any(FULLSUP in dataset.splits() for dataset in datasets) else BY_LOSS
-    judged = [] if select == BY_LOSS else _judged(datasets, select)
+        having = [dataset for dataset in datasets if FULLSUP in dataset.splits()]
+        found = [s for dataset in having for s in dataset.samples(FULLSUP, with_boxes=True, boxes_optional=True)]
+        judged = [sample for sample in found if len(sample.boxes)]
+        if judged and len(judged) < len(found):
+            remarks.append(f"{len(found) - len(judged)} images of {FULLSUP} have no box and are not judged by")
+        select = FULLSUP if judged else BY_LOSS
+    elif select != BY_LOSS:
+        judged = _judged(datasets, select)
     names = tuple(read_class_names(Path(config.class_names))) if config.class_names else _class_names(datasets)
-    return Material(tuple(dataset.name for dataset in datasets), samples, names, judged, select, on_test)
+    return Material(
+        names=tuple(dataset.name for dataset in datasets),
+        samples=samples,
+        class_names=names,
+        judged=judged,
+        select=select,
+        on_test=on_test,
+        remarks=tuple(remarks),
+    )
 
 
 def _judged(datasets: Sequence[Dataset], split: str) -> list[Sample]:

@@ -55,6 +55,10 @@ class RunConfig:
         good = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
         require(good, "data", data, "a list of names")
         object.__setattr__(self, "data", tuple(names))
+        for name in (*names, self.backbone_weights, self.class_names):
+            if not str(name).isprintable() and any("\ud800" <= c <= "\udfff" for c in str(name)):
+                msg = f"{name!r} is a path that is not Unicode, which a recipe cannot hold; rename it"
+                raise ConfigError(msg)
         check_fields(self, {}, {})
 
 
@@ -78,14 +82,17 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The resolved recipe; read back, it gives an equal one."""
-        tables = {"run": asdict(self.run), "model": self.model.to_dict(), "train": asdict(self.train)}
-        # JSON's numbers, strings, booleans and flat lists are TOML's too.
         lines = [
             line
-            for table, values in tables.items()
-            for line in (f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items()), "")
+            for table, values in self.tables().items()
+            for line in (f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items()), "")
         ]
         return "\n".join(lines)
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """The fields by table, JSON-able."""
+        run = {**asdict(self.run), "data": list(self.run.data)}
+        return {"run": run, "model": self.model.to_dict(), "train": asdict(self.train)}
 
     def with_classes(self, number: int, named: bool) -> Recipe:
         """The recipe for data with a number of classes, unless it states its own.
@@ -186,6 +193,11 @@ def _parse(path: Path) -> dict[str, Any]:
         msg = f"{path}: '{loose[0]}' stands outside of a table; put it below [run], [model] or [train]"
         raise ConfigError(msg)
     return tables
+
+
+def _toml(value: Any) -> str:
+    """JSON's numbers, strings, booleans and flat lists are TOML's too; only 0x7F needs an escape more."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(text: str) -> Any:

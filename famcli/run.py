@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 
-from famcli.data.sample import check_labels
+from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.environment import environment, versions
 from famcli.epoch import Epoch
 from famcli.evaluate import evaluate
@@ -27,9 +28,10 @@ from famcli.training import Training
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.fam import FAM
 
+JUDGE_THREADS = 8  # they decode, which needs no Python
 BY_WORDS = {
     False: "GT-known Loc on {split} ({n} images with boxes)",
-    True: "the lowest training loss among epochs whose M has not collapsed (no boxes)",
+    True: "the lowest training loss, with the last step's weights, among epochs whose M has not collapsed (no boxes)",
 }
 
 
@@ -53,6 +55,9 @@ class Run:
     provenance: dict[str, Any] = field(init=False, default_factory=dict)
     best: float = field(init=False, default=-math.inf)
     best_epoch: int = field(init=False, default=0)
+    _board: SummaryWriter | None = field(init=False, default=None)
+    _begun: bool = field(init=False, default=False)
+    _readable: list[Sample] = field(init=False, default_factory=list)
     _saved: float = field(init=False, default_factory=time.monotonic)
 
     def train(self, workers: int, resume: bool, on_images: Callable[[int], None]) -> Training:
@@ -69,23 +74,26 @@ class Run:
             KeyboardInterrupt: After a signal.
         """
         check_labels(self.material.judged, self.recipe.model.num_classes)  # now, and not after an hour
+        self._readable = self._open_judged()
         state = self._restore() if resume else None
         model = self._model(state)
         targets = self._targets(model, state, workers)
         training: Training | None = None
-        if self.main:
+        self._begun = resume
+        if self.main and resume:
             self.folder.add_environment(environment(self.accelerator))
 
         def after_step(now: Training) -> None:
             nonlocal training
             training = now
+            self._begin()
             on_images(now.order.size)
             ended = now.step % now.order.epoch_steps == 0
             if ended or time.monotonic() - self._saved >= 60 * self.recipe.train.save_minutes:
                 self._save(now)
 
         if state is not None:
-            on_images(int(state.facts["run"]["batch"]) * int(state.facts["step"]))
+            on_images(int(state.facts["size"]) * int(state.facts["step"]))
         note = "stopping after this step; press Ctrl-C once more to stop at once"
         with Interrupt(lambda: self.say(note)) as stopping:
             try:
@@ -107,11 +115,21 @@ class Run:
                     where = f"step {training.step} of {training.order.steps}"
                     self.say(f"stopped at {where}; go on with: fam train --resume {self.folder.path}")
                 raise
+            finally:
+                if self._board is not None:
+                    self._board.close()
 
     @property
     def main(self) -> bool:
         """This process writes."""
         return bool(self.accelerator.is_main_process)
+
+    def _begin(self) -> None:
+        """Write to the folder for the first time, now that a step has shown that the run is possible."""
+        if self.main and not self._begun:
+            self.folder.begin(self.recipe)
+            self.folder.add_environment(environment(self.accelerator))
+        self._begun = True
 
     def _restore(self) -> State:
         state = read_state(self.folder.last)
@@ -119,6 +137,14 @@ class Run:
         if facts["digest"] != self.material.digest():
             msg = "the images or labels have changed since the run began, so it cannot go on; start a new one"
             raise DataError(msg)
+        before, now = facts["recipe"], self.recipe.tables()
+        changed = [f"{t}.{name}" for t in now for name in now[t] if now[t][name] != before.get(t, {}).get(name)]
+        if changed:
+            msg = (
+                f"{self.folder.recipe} has been changed since the run began ({', '.join(changed)}); put it back, or "
+                f"start a new run with --recipe {self.folder.recipe}"
+            )
+            raise ConfigError(msg)
         self.provenance = dict(facts["provenance"])
         self.best, self.best_epoch = facts["best"] if facts["best"] is not None else -math.inf, facts["best_epoch"]
         return state
@@ -130,8 +156,6 @@ class Run:
         torch.manual_seed(self.recipe.train.seed)  # the attention modules start at random
         model = FAM.from_backbone(self.recipe.model, config.backbone_weights, names)
         self.recipe = replace(self.recipe, model=model.config)  # with the weights' normalisation and padding
-        if self.main:
-            self.folder.write_recipe(self.recipe)
         model.provenance |= {
             "data": list(self.material.names),
             "images": len(self.material.samples),
@@ -163,36 +187,66 @@ class Run:
 
     def _after_epoch(self, training: Training, epoch: Epoch) -> Epoch:
         epoch = replace(epoch, gt_known=self._judge(training.weights))
-        value = epoch.gt_known if epoch.gt_known is not None else -epoch.terms["total"]
+        value = epoch.gt_known if epoch.gt_known is not None else -self._objective(epoch)
         improved = value > self.best and not (epoch.gt_known is None and epoch.collapsed)
         if improved:
             self.best, self.best_epoch = value, epoch.number
         if not self.main:
             return epoch
+        self._begin()
         facts = {"epochs": epoch.number, "skipped_images": epoch.skipped}
         training.weights.provenance = self.provenance | facts
         training.weights.save_pretrained(self.folder.path, half=self.recipe.run.half)
         if improved:
             training.weights.save_pretrained(self.folder.best, half=self.recipe.run.half)
         self.folder.write_metrics([*training.history[:-1], epoch])
-        with SummaryWriter(str(self.folder.tensorboard), purge_step=epoch.number) as writer:
-            for name, number in epoch.row().items():
-                if number is not None:
-                    writer.add_scalar(name, number, epoch.number)
+        self._board = self._board or SummaryWriter(str(self.folder.tensorboard), purge_step=epoch.number)
+        for name, number in epoch.row().items():
+            if number is not None:
+                self._board.add_scalar(name, number, epoch.number)
+        self._board.flush()
         self._report(training, epoch)
         return epoch
 
+    def _objective(self, epoch: Epoch) -> float:
+        """Equation (11) with the weights of the last step: with a rising λ_spa the totals of epochs do not compare."""
+        model, train = self.recipe.model, self.recipe.train
+        weights = {
+            "spa": model.lambda_spa if model.sparsity else 0.0,
+            "div": model.lambda_div if model.diversity else 0.0,
+            "target": train.lambda_target,
+        }
+        terms = epoch.terms
+        return terms["cla"] + sum(weight * terms.get(name, 0.0) for name, weight in weights.items())
+
+    def _open_judged(self) -> list[Sample]:
+        """This process's share of the images to judge by, without those that cannot be read."""
+        shard = self.material.judged[self.accelerator.process_index :: self.accelerator.num_processes]
+
+        def reason(sample: Sample) -> str | None:
+            try:
+                read_sample(sample, self.recipe.model.size)
+            except DataError as error:
+                return str(error)
+            return None
+
+        with ThreadPoolExecutor(JUDGE_THREADS) as pool:
+            reasons = list(pool.map(reason, shard))
+        bad = [text for text in reasons if text is not None]
+        if bad:
+            self.say(f"warning: {len(bad)} images of {self.material.select} count as misses: {'; '.join(bad[:10])}")
+        return [sample for sample, text in zip(shard, reasons, strict=True) if text is None]
+
     def _judge(self, model: FAM) -> float | None:
         """GT-known Loc on the judged images, which the processes share."""
-        judged = self.material.judged
-        if not judged:
+        if not self.material.judged:
             return None
-        shard = judged[self.accelerator.process_index :: self.accelerator.num_processes]
         hits = 0.0
-        if shard:
-            hits = evaluate(model, shard, str(self.accelerator.device))[0].gt_known / 100 * len(shard)
+        if self._readable:
+            found = evaluate(model, self._readable, str(self.accelerator.device))
+            hits = found[0].gt_known / 100 * len(self._readable)
         counted = torch.tensor([round(hits)], dtype=torch.float32, device=self.accelerator.device)
-        return 100 * float(self.accelerator.reduce(counted, reduction="sum").item()) / len(judged)
+        return 100 * float(self.accelerator.reduce(counted, reduction="sum").item()) / len(self.material.judged)
 
     def _report(self, training: Training, epoch: Epoch) -> None:
         terms = "  ".join(f"{name} {value:.4f}" for name, value in epoch.terms.items())
@@ -215,11 +269,13 @@ class Run:
         if not self.main:
             return
         state = training.state()
+        if not all(bool(tensor.isfinite().all()) for tensor in state.tensors.values()):
+            return  # a gradient was not finite: the loss of the next step will be neither, and say so
         facts = {
             "digest": self.material.digest(),
+            "recipe": self.recipe.tables(),
             "provenance": self.provenance,
             "best": self.best if math.isfinite(self.best) else None,
             "best_epoch": self.best_epoch,
-            "batch": training.order.size,
         }
         write_state(self.folder.last, State(state.tensors, {**state.facts, "run": facts}))

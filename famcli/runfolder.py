@@ -70,8 +70,8 @@ class RunFolder:
             path = RUNS / f"{stem}-{number}"
         return cls(path)
 
-    def claim(self, recipe: Recipe, exist_ok: bool) -> None:
-        """Begin a new run here.
+    def check(self, exist_ok: bool) -> None:
+        """Make sure that a new run may begin here; nothing is written.
 
         Raises:
             ConfigError: The folder has something in it and ``exist_ok`` is false.
@@ -85,9 +85,13 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             msg = f"'{self.path}' is a file; choose another --out"
             raise ConfigError(msg)
+
+    def begin(self, recipe: Recipe) -> None:
+        """Keep the recipe that repeats the run, and remove what an earlier run has left."""
         if self.recipe.is_file():
             self._clear()
-        self.write_recipe(recipe)
+        text = recipe.to_toml()
+        write_atomic(self.recipe, lambda path: path.write_text(text, encoding="utf-8"))
 
     def _clear(self) -> None:
         """Remove the files of an earlier run, its model too: a new recipe beside an old model would be a lie."""
@@ -99,11 +103,6 @@ class RunFolder:
         for folder in (self.best, self.tensorboard):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
-
-    def write_recipe(self, recipe: Recipe) -> None:
-        """Keep the recipe that repeats the run."""
-        text = recipe.to_toml()
-        write_atomic(self.recipe, lambda path: path.write_text(text, encoding="utf-8"))
 
     def read_recipe(self) -> Recipe:
         """The recipe of the run in this folder.

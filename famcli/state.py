@@ -35,7 +35,11 @@ def write_state(path: Path, state: State) -> None:
     """Write a state; a reader sees the old file or the new one, never half of one."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
     header = {"fam-state": FORMAT_VERSION, "facts": json.dumps(state.facts)}
-    write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata=header))
+    try:
+        write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata=header))
+    except SafetensorError as error:  # a full disk, most often
+        msg = f"cannot write {path}: {error}"
+        raise WeightsError(msg) from error
 
 
 def read_state(path: Path) -> State:
@@ -50,7 +54,8 @@ def read_state(path: Path) -> State:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
         version, facts = header.get("fam-state"), json.loads(header.get("facts", "null"))
     except FileNotFoundError as error:
-        msg = f"'{path.parent}' holds no {path.name}: the run stopped before its first save; start it again"
+        again = f"fam train --recipe {path.parent / 'recipe.toml'} --out {path.parent} --exist-ok"
+        msg = f"'{path.parent}' holds no {path.name}: the run ended before its first save; start it again with {again}"
         raise WeightsError(msg) from error
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         msg = f"cannot read {path}: {error}"

@@ -23,7 +23,7 @@ from famcli.cam import class_activation_maps, min_max
 from famcli.data.sample import Sample, read_sample
 from famcli.data.transforms import Normalize, squash
 from famcli.predict import pick_device
-from famcli_models.errors import ConfigError
+from famcli_models.errors import ConfigError, DataError
 from famcli_models.fam import FAM
 
 BATCH = 32
@@ -70,7 +70,7 @@ def make_targets(
     with ThreadPoolExecutor(max(1, workers)) as pool, _layer_below(model) as kept:
         for start in range(0, len(samples), BATCH):
             batch = samples[start : start + BATCH]
-            views = list(pool.map(lambda s: squash(read_sample(s, size).image, size), batch))
+            views = list(pool.map(lambda s: _view(s, size), batch))
             labels = torch.tensor([s.label for s in batch], device=where)
             with torch.inference_mode():
                 X = model.features(normalize(views, where))
@@ -80,6 +80,14 @@ def make_targets(
             for _ in batch:
                 on_image()
     return targets
+
+
+def _view(sample: Sample, size: int) -> np.ndarray:
+    """The whole image; black if it cannot be read, for training replaces such an image and its target."""
+    try:
+        return squash(read_sample(sample, size).image, size)
+    except DataError:
+        return np.zeros((size, size, 3), np.uint8)
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def fit(
         share = order.size // order.shares
         msg = (
             f"out of memory on {device} with {share} images a forward pass ({error}); lower it with "
-            f"--set accumulate={2 * config.accumulate} (the same training), or lower batch_size or the model's size"
+            f"--set accumulate={2 * config.accumulate} (as many images a step), or lower batch_size or size"
         )
         raise FamError(msg) from error
     model.eval()

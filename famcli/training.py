@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -132,13 +133,14 @@ class Training:
             logged.append(values)
         # One tensor travels to the other processes and to the CPU: one wait a step.
         mine = torch.stack(logged).mean(dim=0)
-        sent = torch.cat([mine, mine.new_tensor([float(stopping())])])
-        *means, stop = self.accelerator.reduce(sent, reduction="mean").tolist()
+        norm = self.accelerator.clip_grad_norm_(self.trainee.parameters(), self.config.clip_norm or math.inf)
+        sent = torch.cat([mine, mine.new_tensor([norm, float(stopping())])])
+        *means, length, stop = self.accelerator.reduce(sent, reduction="mean").tolist()
         values_by_name = dict(zip(names, means, strict=True))
-        if not all(map(_is_finite, means)):
-            self._refuse(bool(torch.isfinite(mine).all()), seen, values_by_name["total"])
-        if self.config.clip_norm:
-            self.accelerator.clip_grad_norm_(self.trainee.parameters(), self.config.clip_norm)
+        if not math.isfinite(values_by_name["total"]):
+            self._refuse(f"loss is {values_by_name['total']}", seen if not mine.isfinite().all() else [])
+        if not math.isfinite(length) and self.config.precision != "fp16":  # whose scaler skips such a step
+            self._refuse(f"loss is {values_by_name['total']:.4g}, but the length of its gradient is {length}", seen)
         self._prepared.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -167,6 +169,7 @@ class Training:
         facts = {
             "step": self.step,
             "steps": self.order.steps,
+            "size": self.order.size,
             "meter": asdict(self.meter),
             "history": [asdict(epoch) for epoch in self.history],
             "unreadable": self.unreadable,
@@ -182,9 +185,11 @@ class Training:
         """
         facts, stored = state.facts, state.tensors
         groups = _by_prefix(stored)
-        if facts["steps"] != self.order.steps:
+        before, now = (facts["steps"], facts["size"]), (self.order.steps, self.order.size)
+        if before != now:
             msg = (
-                f"the saved run has {facts['steps']} steps, this one {self.order.steps}: data or settings have changed"
+                f"the saved run has {before[0]} steps of {before[1]} images, this one {now[0]} of {now[1]}: the data, "
+                "the settings or, with very few images, the number of processes have changed"
             )
             raise WeightsError(msg)
         try:
@@ -227,11 +232,12 @@ class Training:
         config, rising = self.model.config, self.config.sparsity_warmup * self.order.steps
         return replace(config, lambda_spa=config.lambda_spa * self.step / rising) if self.step < rising else config
 
-    def _refuse(self, finite_here: bool, seen: Sequence[int], total: float) -> None:
-        guilty = gather_object([] if finite_here else [self.names[image] for image in seen])
+    def _refuse(self, what: str, images: Sequence[int]) -> None:
+        guilty = gather_object([self.names[image] for image in images])
         msg = (
-            f"the loss is {total} at step {self.step} (epoch {self.step // self.order.epoch_steps + 1}); nothing was "
-            f"saved after the step before; lower lr; the images of the batch: {', '.join(guilty)}"
+            f"the {what} at step {self.step} (epoch {self.step // self.order.epoch_steps + 1}), so training stops; "
+            "what was saved before is sound. Lower lr or set clip_norm, or look at the images of this step: "
+            f"{', '.join(guilty)}"
         )
         raise FamError(msg)
 
@@ -240,10 +246,6 @@ def target_loss(M: Tensor, targets: Tensor) -> Tensor:
     """Extension: binary cross entropy of M ``(B, 1, H, W)`` with targets ``(B, H, W)`` in [0, 1]."""
     eps = torch.finfo(M.dtype).eps
     return F.binary_cross_entropy(M[:, 0].clamp(eps, 1 - eps), targets)
-
-
-def _is_finite(value: float) -> bool:
-    return abs(value) != float("inf") and value == value  # noqa: PLR0124  (nan differs from itself)
 
 
 def _owns(name: str, key: str) -> bool:

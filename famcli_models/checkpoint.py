@@ -139,5 +139,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "provenance": dict(checkpoint.provenance),
     }
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    write_atomic(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    try:
+        write_atomic(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    except SafetensorError as error:  # a full disk, most often
+        msg = f"cannot write {folder / WEIGHTS_FILE}: {error}"
+        raise WeightsError(msg) from error
     write_atomic(folder / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +54,7 @@ def output(M: list[list[float]], A: list[list[list[float]]], logits: list[list[f
 
 
 def test_measure_by_hand() -> None:
-    """Three of eight cells pass; deviations sqrt(1/3) and 0; part cosines 0 and 1; one label of two is right."""
+    """Three of eight cells pass; deviations 1/2 and 0; part cosines 0 and 1; one label of two is right."""
     out = output(
         [[1.0, 1.0, -1.0 + 1.0, 0.0], [0.5, 0.5, 0.5, 0.5 + 1e-3]],
         [[[1.0, 0, 0, 0], [0, 2.0, 0, 0]], [[1.0, 1, 0, 0], [3.0, 3, 0, 0]]],
@@ -64,7 +63,7 @@ def test_measure_by_hand() -> None:
     found = {name: float(value) for name, value in measure(out, torch.tensor([1, 0]), tau=0.5).items()}
     assert list(found) == list(MEASURES)
     assert found["foreground"] == pytest.approx(3 / 8)
-    assert found["spread"] == pytest.approx(math.sqrt(1 / 3) / 2, abs=1e-3)
+    assert found["spread"] == pytest.approx(0.5 / 2, abs=1e-3)
     assert found["part_similarity"] == pytest.approx(0.5)
     assert found["top1"] == 0.5
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from famcli.data.images import EXTENSIONS, FORMATS, MAX_PIXELS, read_picture
+from famcli.data.sizes import read_size
 from famcli_models.errors import DataError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -314,6 +315,34 @@ def test_damaged_exif_is_no_reason_to_refuse(tmp_path: Path, exif: bytes) -> Non
     """A photograph with broken EXIF data is still a photograph."""
     path = save(tmp_path / "x.jpg", Image.new("RGB", (8, 6)), exif=exif)
     assert read_picture(path).size_hw == (6, 8)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("exif", "size_hw"),
+    [
+        # PageNumber as text, which Pillow cannot write again, then a turn to the right.
+        (b"\0\0\0\x08\0\2\1\x29\0\2\0\0\0\2x\0\0\0\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0", (8, 6)),
+        (b"\0\0", (6, 8)),  # no directory at all
+    ],
+)
+def test_exif_that_pillow_stumbles_over(tmp_path: Path, exif: bytes, size_hw: tuple[int, int]) -> None:
+    """EXIF that makes Pillow raise neither stops reading nor hides an orientation that can be read."""
+    path = save(tmp_path / "x.jpg", Image.new("RGB", (8, 6)), exif=b"Exif\0\0MM\0*" + exif)
+    assert read_picture(path).size_hw == size_hw
+    assert read_size(path) == size_hw
+
+
+def test_whatever_a_decoder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody foresaw is still the sentence of a damaged image."""
+    path = save(tmp_path / "x.png", Image.new("RGB", (4, 4)))
+
+    def stumble(*_: object, **__: object) -> None:
+        msg = "unpack requires a buffer of 4 bytes"
+        raise struct.error(msg)
+
+    monkeypatch.setattr(Image, "open", stumble)
+    assert reason(path) == "damaged image (unpack requires a buffer of 4 bytes)"
 
 
 @pytest.mark.filterwarnings("ignore")

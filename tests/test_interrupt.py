@@ -42,12 +42,21 @@ def test_a_signal_passed_on_is_the_same(clock: list[float]) -> None:
     """Ctrl-C reaches a process from the terminal and again from torchrun at once: that is one wish."""
     told: list[int] = []
     with Interrupt(lambda: told.append(1)) as stopping:
+        assert not stopping()
         signal.raise_signal(signal.SIGINT)
         clock[0] += SAME / 2
         signal.raise_signal(signal.SIGTERM)
         assert stopping()
         assert not stopping.forced
     assert told == [1]
+
+
+def test_before_the_first_question_a_signal_interrupts(clock: list[float]) -> None:
+    """While there is no step to finish, such as when features are computed, nobody has to wait."""
+    with Interrupt() as stopping:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert not stopping.wanted
 
 
 def test_the_signals_are_given_back_after_an_error(clock: list[float]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from famcli.data.dataset import open_dataset
 from famcli.data.splits import FULLSUP, TEST
-from famcli.material import BY_LOSS, gather
+from famcli.material import BY_LOSS, anchored, gather
 from famcli.recipe import RunConfig
 from famcli_models.errors import ConfigError, DataError, UnknownNameError
 
@@ -116,3 +116,20 @@ def test_the_digest_changes_with_the_data(make_splits: Make) -> None:
     ]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
+
+
+def test_train_fullsup_without_boxes_judges_nothing(make_splits: Make) -> None:
+    """Where no image of train-fullsup has a box, the loss decides."""
+    root = make_splits(train_weaksup=[0, 1], train_fullsup=[2, 3])
+    (root / "metadata" / FULLSUP / "localization.txt").write_text("")
+    material = gather(RunConfig(data=(str(root),)))
+    assert (material.select, list(material.judged)) == (BY_LOSS, [])
+
+
+def test_paths_are_anchored(make_splits: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths become absolute; names of datasets and of weights stay names."""
+    root = make_splits(train_weaksup=[0, 1])
+    monkeypatch.chdir(root.parent)
+    config = anchored(RunConfig(data=(root.name, "cub"), class_names="names.txt"))
+    assert config.data == (str(root), "cub")
+    assert (config.backbone_weights, config.class_names) == ("imagenet", str(root.parent / "names.txt"))

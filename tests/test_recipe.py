@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from famcli.recipe import RunConfig, load_recipe, recipes
+from famcli.recipe import Recipe, RunConfig, load_recipe, recipes
 from famcli.trainconfig import TrainConfig
 from famcli_models import FAMConfig
 from famcli_models.errors import ConfigError, FamError, UnknownNameError
@@ -136,3 +138,18 @@ def test_every_field_is_documented() -> None:
     fields: dict[str, Any] = RunConfig.__dataclass_fields__
     assert RunConfig.__doc__ is not None
     assert [name for name in fields if f"        {name}: " not in RunConfig.__doc__] == []
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=3))
+def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, data: list[str]) -> None:
+    """Paths in any script, with any sign in them, are read back from the recipe as they were."""
+    path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
+    text = Recipe("x", RunConfig(data=tuple(data)), FAMConfig(), TrainConfig()).to_toml()
+    path.write_text(text, encoding="utf-8", newline="")
+    assert load_recipe(str(path)).run.data == tuple(data)
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    """A path that is not Unicode cannot be kept, and is refused before anything is done."""
+    with pytest.raises(ConfigError, match="not Unicode"):
+        RunConfig(data=("/data/\udcff",))

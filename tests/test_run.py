@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from famcli import run as run_module
+from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
 from famcli.epoch import Epoch
 from famcli.evaluate import Row, evaluate
@@ -28,7 +30,7 @@ from famcli.run import Run
 from famcli.runfolder import RunFolder
 from famcli.state import read_state
 from famcli.training import Training
-from famcli_models.errors import DataError, WeightsError
+from famcli_models.errors import ConfigError, DataError, FamError, WeightsError
 from famcli_models.fam import FAM
 
 Make = Callable[..., Path]
@@ -55,7 +57,7 @@ class Runner:
         material = gather(chosen.run)
         chosen = chosen.with_classes(material.num_classes, named=bool(material.class_names))
         if recipe:
-            folder.claim(chosen, exist_ok=False)
+            folder.check(exist_ok=False)
         run = Run(folder, chosen, material, make_accelerator("cpu", chosen.train.precision), self.said.append)
         self.images = 0
         steps = 0
@@ -132,7 +134,9 @@ def epochs_with(losses: Sequence[float], spreads: Sequence[float]) -> Callable[[
     def end_epoch(self: Training) -> Epoch:
         epoch = real(self)
         loss, spread = left.pop(0)
-        return dataclasses.replace(epoch, terms={**epoch.terms, "total": loss}, spread=spread, foreground=0.5)
+        return dataclasses.replace(
+            epoch, terms={"total": 0.0, "cla": loss, "spa": 0.0, "div": 0.0}, spread=spread, foreground=0.5
+        )
 
     return end_epoch
 
@@ -146,7 +150,9 @@ def test_without_boxes_the_lowest_loss_that_has_not_collapsed(
     assert (run.best, run.best_epoch) == (-2.0, 2)
     config = json.loads((run.folder.best / "config.json").read_text())
     assert config["provenance"]["epochs"] == 2
-    assert config["provenance"]["selected_by"].startswith("the lowest training loss among epochs whose M")
+    assert config["provenance"]["selected_by"].startswith(
+        "the lowest training loss, with the last step's weights, among"
+    )
     assert [row["gt_known"] for row in rows(run.folder)] == [""] * 4
     assert any(line.startswith("warning: M is flat") for line in runner.said)
 
@@ -281,7 +287,7 @@ def test_the_data_must_be_those_the_run_began_with(runner: Runner, make_splits: 
 def test_a_run_that_was_never_saved(runner: Runner, make_splits: Make) -> None:
     """A run that died before its first save is told to start again."""
     recipe = recipe_for(make_splits(train_weaksup=[0, 1]))
-    RunFolder(runner.home / "run").claim(recipe.with_classes(2, named=True), exist_ok=False)
+    RunFolder(runner.home / "run").begin(recipe.with_classes(2, named=True))
     with pytest.raises(WeightsError, match=r"holds no last\.safetensors"):
         runner(None)
 
@@ -341,6 +347,25 @@ def test_targets_are_made_from_pretrained_weights_alone(runner: Runner, make_spl
         runner(recipe_for(make_splits(train_weaksup=[0, 1]), "lambda_target=1"))
 
 
+def test_targets_are_made_anew_from_the_same_weights(runner: Runner, make_splits: Make, tmp_path: Path) -> None:
+    """A resumed run draws M to the very targets it began with; with other backbone weights it does not go on."""
+    weights = tmp_path / "backbone.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=2).state_dict(), weights)
+    root = make_splits(train_weaksup=[0, 1, 2, 3])
+    settings = ("epochs=2", "lambda_target=1", "train.backbone=trained", "model.backbone=test_resnet")
+    recipe = recipe_for(root, *settings, f"backbone_weights={weights}")
+    whole = runner(recipe, "whole")
+    assert "target" in rows(whole.folder)[0]
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe, "broken", stop_at=1)
+    resumed = runner(None, "broken")
+    first, second = ((run.folder.path / "model.safetensors").read_bytes() for run in (whole, resumed))
+    assert first == second
+    save_file(timm.create_model("test_resnet", num_classes=2).state_dict(), weights)
+    with pytest.raises(ConfigError, match="are not the backbone weights the run began with"):
+        runner(None, "broken")
+
+
 def test_images_of_any_size_train(runner: Runner, make_splits: Make, labelled: list[Sample]) -> None:
     """Images smaller and larger than the input, gray and with transparency, train alike."""
     Image.new("L", (5, 300), 40).save(labelled[0].path)
@@ -348,3 +373,51 @@ def test_images_of_any_size_train(runner: Runner, make_splits: Make, labelled: l
     run = runner(recipe_for(make_splits(train_weaksup=[0, 1]), "epochs=1"))
     assert math.isfinite(float(rows(run.folder)[0]["total"]))
     assert rows(run.folder)[0]["skipped"] == "0"
+
+
+def test_an_edited_recipe_is_not_resumed(runner: Runner, make_splits: Make) -> None:
+    """A recipe that was changed since the run began is refused, and the fields are named."""
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe_for(make_splits(train_weaksup=[0, 1]), "epochs=2"), stop_at=1)
+    file = runner.home / "run/recipe.toml"
+    file.write_text(file.read_text().replace("seed = 0", "seed = 7"))
+    with pytest.raises(ConfigError, match=r"has been changed since the run began \(train\.seed\)"):
+        runner(None)
+
+
+def test_nothing_is_written_before_a_step_is_possible(runner: Runner, make_splits: Make) -> None:
+    """Weights that cannot be read leave the folder as it was, an earlier run in it included."""
+    root = make_splits(train_weaksup=[0, 1])
+    runner(recipe_for(root))
+    before = {path: path.read_bytes() for path in (runner.home / "run").rglob("*") if path.is_file()}
+    with pytest.raises(FamError):
+        runner(recipe_for(root, "backbone_weights=typo.safetensors"), "other")
+    assert not (runner.home / "other").exists()
+    assert {path: path.read_bytes() for path in (runner.home / "run").rglob("*") if path.is_file()} == before
+
+
+def test_an_unreadable_image_to_judge_by_is_a_miss(runner: Runner, make_splits: Make) -> None:
+    """It is named at the start and counts against the model; the run goes on."""
+    root = make_splits(**WITH_BOXES)
+    damaged = open_dataset(root).samples("train-fullsup")[0].path
+    damaged.write_bytes(b"no image")
+    run = runner(recipe_for(root))
+    assert any(f"count as misses: {damaged}" in line for line in runner.said)
+    assert run.folder.metrics.is_file()
+
+
+def test_best_by_loss_ignores_the_rise_of_lambda_spa(runner: Runner, make_splits: Make) -> None:
+    """Epochs are compared by the terms with the weights of the last step, not by what each epoch's total was."""
+    run = runner(recipe_for(make_splits(train_weaksup=[0, 1]), "lambda_spa=2.0", "lambda_div=0.5"))
+    epoch = Epoch(
+        number=1,
+        terms={"total": 9.0, "cla": 1.0, "spa": 0.25, "div": 0.5},
+        foreground=0.5,
+        spread=0.5,
+        part_similarity=0.5,
+        top1=0.5,
+        images=2,
+        seconds=1.0,
+        waiting=0.0,
+    )
+    assert run._objective(epoch) == pytest.approx(1.0 + 2.0 * 0.25 + 0.5 * 0.5)

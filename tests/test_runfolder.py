@@ -42,7 +42,7 @@ def test_fresh_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for expected in ("a-b", "a-b-2", "a-b-3"):
         folder = RunFolder.fresh("a-b")
         assert folder.path == Path("runs") / expected
-        folder.claim(load_recipe(None), exist_ok=False)
+        folder.begin(load_recipe(None))
     assert RunFolder.fresh("c").path == Path("runs/c")
 
 
@@ -50,36 +50,39 @@ def test_a_full_folder_is_refused(tmp_path: Path) -> None:
     """A folder with anything in it is left as it is, and the message says the three ways on."""
     fill(tmp_path, ("notes.txt",))
     with pytest.raises(ConfigError, match=r"not empty; choose another --out, .*--resume .* --exist-ok"):
-        RunFolder(tmp_path).claim(load_recipe(None), exist_ok=False)
+        RunFolder(tmp_path).check(exist_ok=False)
     assert files(tmp_path) == {"notes.txt"}
     with pytest.raises(ConfigError, match="is a file"):
-        RunFolder(tmp_path / "notes.txt").claim(load_recipe(None), exist_ok=True)
+        RunFolder(tmp_path / "notes.txt").check(exist_ok=True)
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     """A folder that was made beforehand needs no option."""
-    RunFolder(tmp_path).claim(load_recipe(None), exist_ok=False)
+    RunFolder(tmp_path).check(exist_ok=False)
+    RunFolder(tmp_path).begin(load_recipe(None))
     assert files(tmp_path) == {"recipe.toml"}
 
 
 def test_starting_anew_clears_the_earlier_run_alone(tmp_path: Path) -> None:
     """Every file of the earlier run goes, its model included; everything else stays."""
     fill(tmp_path, (*OURS, *THEIRS, "recipe.toml"))
-    RunFolder(tmp_path).claim(load_recipe(None), exist_ok=True)
+    RunFolder(tmp_path).check(exist_ok=True)
+    RunFolder(tmp_path).begin(load_recipe(None))
     assert files(tmp_path) == {*THEIRS, "recipe.toml"}
 
 
 def test_a_folder_that_is_no_run_is_not_cleared(tmp_path: Path) -> None:
     """Where there was no run nothing is removed, whatever it is called."""
     fill(tmp_path, (*OURS, *THEIRS))
-    RunFolder(tmp_path).claim(load_recipe(None), exist_ok=True)
+    RunFolder(tmp_path).check(exist_ok=True)
+    RunFolder(tmp_path).begin(load_recipe(None))
     assert files(tmp_path) == {*OURS, *THEIRS, "recipe.toml"}
 
 
 def test_the_recipe_comes_back(tmp_path: Path) -> None:
-    """The recipe in the folder is the one that was claimed with."""
+    """The recipe in the folder is the one that the run began with."""
     folder, recipe = RunFolder(tmp_path), load_recipe(None, ["epochs=3", "data=a"], {}, {"backbone": "vgg16"})
-    folder.claim(recipe, exist_ok=False)
+    folder.begin(recipe)
     again = folder.read_recipe()
     assert (again.run, again.model, again.train) == (recipe.run, recipe.model, recipe.train)
 

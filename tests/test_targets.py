@@ -71,6 +71,20 @@ def test_make_targets(make_model: Callable[..., FAM], tmp_path: Path, picture: C
     assert all(np.array_equal(a, b) for a, b in zip(targets, again, strict=True))
 
 
+def test_a_corrupt_image_ends_nothing(
+    make_model: Callable[..., FAM], tmp_path: Path, picture: Callable[..., np.ndarray]
+) -> None:
+    """An image that cannot be read has a target that nothing will use."""
+    model = make_model()
+    model.provenance["classifier"] = "pretrained"
+    (tmp_path / "0.png").write_bytes(b"")
+    Image.fromarray(picture()).save(tmp_path / "1.png")
+    samples = [Sample(f"{i}.png", tmp_path / f"{i}.png", i, np.zeros((0, 4))) for i in range(2)]
+    targets = make_targets(model, samples, "cpu", 1)
+    assert [target.shape for target in targets] == [(98, 98)] * 2
+    assert all(np.isfinite(target).all() for target in targets)
+
+
 def test_targets_need_a_pretrained_classifier(make_model: Callable[..., FAM]) -> None:
     """Without class activation maps there is nothing to start from."""
     with pytest.raises(ConfigError, match="class activation maps"):

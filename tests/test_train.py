@@ -206,5 +206,5 @@ def test_the_first_step_may_be_the_broken_one(make_model: Make, labelled: list[S
     model = make_model()
     with torch.no_grad():
         model.classifier.bias.fill_(math.inf)
-    with pytest.raises(FamError, match=r"loss is nan at step 0 \(epoch 1\).* lower lr"):
+    with pytest.raises(FamError, match=r"loss is nan at step 0 \(epoch 1\).* Lower lr"):
         train(model, labelled, TrainConfig(batch_size=4))

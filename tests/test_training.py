@@ -218,7 +218,7 @@ def test_a_loss_that_is_not_finite_stops(
         kept.append(State({name: tensor.clone() for name, tensor in state.tensors.items()}, state.facts))
 
     last: list[Training] = []
-    with pytest.raises(FamError, match=r"the loss is nan at step 2 \(epoch 2\).*lower lr") as caught:
+    with pytest.raises(FamError, match=r"the loss is nan at step 2 \(epoch 2\).*Lower lr") as caught:
         train(model, labelled, lambda now: (keep(now), last.append(now)), ema=0.5, **TRAINED)
     order = Order(images=8, batch_size=4, epochs=2, seed=0)
     names = [labelled[image].name for _, image in list(order.batches())[2]]
@@ -226,6 +226,15 @@ def test_a_loss_that_is_not_finite_stops(
     now = last[-1].state()
     assert (now.facts["step"], len(kept)) == (2, 2)
     assert all(torch.equal(tensor, kept[-1].tensors[name]) for name, tensor in now.tensors.items())
+
+
+def test_a_gradient_that_is_not_finite_stops(make_model: Make, labelled: list[Sample]) -> None:
+    """A finite loss with a gradient that is not stops before it reaches the weights."""
+    model = make_model()
+    model.classifier.weight.register_hook(lambda gradient: gradient * math.nan)
+    with pytest.raises(FamError, match=r"the length of its gradient is nan at step 0 \(epoch 1\)"):
+        train(model, labelled)
+    assert all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values())
 
 
 def test_the_numbers_of_an_epoch(make_model: Make, labelled: list[Sample]) -> None:
@@ -293,7 +302,7 @@ def test_a_state_of_another_run_is_refused(make_model: Make, labelled: list[Samp
     write_state(path, train(make_model(), labelled, epochs=1).state())
     state = read_state(path)
     cases: list[tuple[FAM, dict[str, Any], str]] = [
-        (make_model(), {"epochs": 2}, "the saved run has 2 steps, this one 4"),
+        (make_model(), {"epochs": 2}, "the saved run has 2 steps of 4 images, this one 4 of 4"),
         (make_model(num_parts=2), {"epochs": 1}, "does not fit the model"),
         (make_model(), {"epochs": 1, "ema": 0.5}, "does not fit the model"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ EXIT_INTERRUPTED = 130
 
 
 class FamGroup(TyperGroup):
-    """One exit for errors: a ``FamError`` is one line on stderr and exit 1, Ctrl-C is exit 130."""
+    """One exit for errors: a ``FamError`` or the disk's is one line on stderr and exit 1, Ctrl-C is exit 130."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -26,6 +27,11 @@ class FamGroup(TyperGroup):
             return super().invoke(ctx)
         except FamError as error:
             console.error(str(error))
+            raise typer.Exit(EXIT_FAILED) from error
+        except OSError as error:  # a full disk, a folder that may not be written to
+            if error.errno == errno.EPIPE:  # the reader of a pipe has gone: Typer knows what to do
+                raise
+            console.error(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}")
             raise typer.Exit(EXIT_FAILED) from error
         except KeyboardInterrupt as interrupt:
             console.error("interrupted")

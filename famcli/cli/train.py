@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +51,7 @@ def train(
     Example: fam train --backbone inceptionv3 --data ilsvrc
     """
     from famcli.machine import make_accelerator
-    from famcli.material import gather
+    from famcli.material import anchored, gather
     from famcli.recipe import load_recipe, recipes
     from famcli.run import Run
     from famcli.runfolder import RunFolder
@@ -72,18 +73,18 @@ def train(
         if recipe is None and backbone and data:  # the paper's cells have their own settings
             recipe = next((name for name in recipes() if name == "-".join([backbone, *data])), None)
         chosen = load_recipe(recipe, settings or (), run_fields, {"backbone": backbone} if backbone else {})
+        chosen = replace(chosen, run=anchored(chosen.run))
         folder = RunFolder(out) if out else RunFolder.fresh("-".join([chosen.model.backbone, *_stems(chosen.run.data)]))
+        folder.check(exist_ok)
     material = gather(chosen.run)
     chosen = chosen.with_classes(material.num_classes, bool(material.class_names))
     # Torch's remark on 1x1 filters in channels-last memory: nothing is wrong and nothing can be done.
     warnings.filterwarnings("ignore", message="Grad strides do not match")
     accelerator = make_accelerator(device, chosen.train.precision)
     console.quiet |= not accelerator.is_main_process
-    if resume is None and accelerator.is_main_process:
-        folder.claim(chosen, exist_ok)
     count = len(material.samples)
     console.say(f"{count} images from {', '.join(material.names)} into {folder.path}; recipe: {chosen.name}")
-    console.say(chosen.to_toml())
+    console.say("\n".join([*material.remarks, chosen.to_toml()]))
     run = Run(folder, chosen, material, accelerator, console.say)
     with console.progress("images", count * chosen.train.epochs) as step:
         run.train(workers, resume is not None, step)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from famcli.data.bounds import MAX_CLASSES
 from famcli.data.catalog import CATALOG
 from famcli.data.dataset import DATASET_FILE, Dataset
 from famcli.data.images import read_picture
@@ -152,11 +153,10 @@ def _check_counts(findings: _Findings, dataset: Dataset, split: str, samples: li
 
 
 def _check_labels(findings: _Findings, dataset: Dataset, split: str, samples: list[Sample]) -> None:
-    top = len(dataset.class_names)
+    top = len(dataset.class_names) or MAX_CLASSES
     for sample in samples:
-        if sample.label < 0 or (top and sample.label >= top):
-            allowed = f"0 to {top - 1}" if top else "0 or more"
-            findings.add("label out of range", split, f"{sample.name} ({sample.label}; allowed: {allowed})")
+        if not 0 <= sample.label < top:
+            findings.add("label out of range", split, f"{sample.name} ({sample.label}; allowed: 0 to {top - 1})")
 
 
 def _check_boxes_there(findings: _Findings, split: str, samples: list[Sample]) -> None:
@@ -192,7 +192,7 @@ def _read_file(path: Path) -> _File:
 
 def _check_size(findings: _Findings, split: str, sample: Sample, file: _File) -> None:
     if file.size_hw is None:
-        problem = "missing file" if not sample.path.exists() else "unreadable image"
+        problem = "missing file" if not os.path.exists(sample.path) else "unreadable image"
         findings.add(problem, split, sample.name if problem == "missing file" else f"{sample.name} ({file.reason})")
     elif sample.size_hw is not None and sample.size_hw != file.size_hw:
         (h, w), (height, width) = file.size_hw, sample.size_hw

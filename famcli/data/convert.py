@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from famcli.data.bounds import MAX_CLASSES
 from famcli.data.dataset import DATASET_FILE, Dataset, write_dataset
 from famcli.data.formats import coco
-from famcli.data.metadata import METADATA, split_folder
+from famcli.data.metadata import METADATA, split_folder, splits_of
 from famcli.data.sample import Sample
-from famcli.data.splits import BENCHMARK_NAMES, split_name
+from famcli.data.splits import BENCHMARK_NAMES, FULLSUP, split_name
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic
@@ -80,6 +82,10 @@ def to_wsol(
         if there is not None and there != folder:  # then one of two would be read, and not this one
             msg = f"'{there}' holds {split} under another name: choose another --out"
             raise DataError(msg)
+    others = [split for split in splits_of(out / METADATA) if split not in read]
+    if others:
+        msg = f"'{out}' also has {', '.join(others)}, which the new dataset.json would not: choose another --out"
+        raise DataError(msg)
     for split, samples in read.items():
         for i, sample in enumerate(samples):
             whole = np.round(sample.boxes)
@@ -115,11 +121,18 @@ def _at_least_a_pixel(whole: FloatArray, boxes: FloatArray) -> FloatArray:
 
 def _read(dataset: Dataset, splits: Sequence[str]) -> Mapping[str, list[Sample]]:
     splits = [split_name(s) for s in splits]
+    if FULLSUP in splits and FULLSUP in dataset.splits() and FULLSUP not in dataset.own_splits():
+        sibling = shlex.quote(os.fspath(dataset.root.parent / str(dataset.fullsup)))
+        msg = (
+            f"{FULLSUP} of '{dataset.name}' is '{dataset.fullsup}', a dataset with images and class names of its own: "
+            f"convert that, 'fam data convert {sibling}'"
+        )
+        raise DataError(msg)
     read = {s: dataset.samples(s, with_boxes=True, boxes_optional=True) for s in splits or dataset.own_splits()}
-    top = len(dataset.class_names)
+    top = len(dataset.class_names) or MAX_CLASSES
     for split, samples in read.items():
         for sample in samples:
-            if sample.label < 0 or (top and sample.label >= top):
+            if not 0 <= sample.label < top:
                 msg = (
                     f"'{sample.name}' ({split}) has label {sample.label}, which is no class of '{dataset.name}': "
                     f"see 'fam data check {dataset.root}'"

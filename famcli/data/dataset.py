@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,14 +66,18 @@ class Dataset:
 
     def own_splits(self) -> list[str]:
         """Splits of this dataset alone, whose image names are relative to :attr:`images`."""
-        return list(self.held) if self.held is not None else metadata.splits_of(self.root / METADATA)
+        if self.held is not None:
+            return list(self.held)
+        found = metadata.splits_of(self.root / METADATA)
+        counts = self.facts.get("counts")  # a folder that dataset.json does not count is left of an earlier one
+        return found if counts is None else [split for split in found if split in counts]
 
     def count(self, splits: Iterable[str] = ()) -> int:
         """Images listed in some splits, or in all; for a progress bar, so a split that is not there counts nothing."""
         total = 0
         for split in [split_name(split) for split in splits] or self.splits():
             sibling = self._sibling() if split == FULLSUP and split not in self.own_splits() else None
-            folder = metadata.split_folder(self.root / METADATA, split)
+            folder = self._folder(split)
             if self.held is not None:
                 total += len(self.held.get(split, ()))
             elif sibling is not None:
@@ -95,7 +100,7 @@ class Dataset:
         name = split_name(split)
         if self.held is not None and name in self.held:
             return self._from_memory(name, with_boxes, boxes_optional)
-        folder = metadata.split_folder(self.root / METADATA, name) if self.held is None else None
+        folder = self._folder(name)
         if folder is not None:
             return metadata.read_split(folder, self.images, with_boxes=with_boxes, boxes_optional=boxes_optional)
         if name == FULLSUP and self.fullsup:
@@ -104,8 +109,26 @@ class Dataset:
                 msg = f"'{self.name}' takes {FULLSUP} from '{self.fullsup}', which is not there: {_get(self.fullsup)}"
                 raise DataError(msg)
             return sibling.samples(name, with_boxes=with_boxes, boxes_optional=boxes_optional)
-        msg = f"'{self.root}' has no split '{split}' (splits found: {', '.join(self.splits()) or 'none'})"
+        found = f"splits found: {', '.join(self.splits()) or 'none'}"
+        msg = f"'{self.root}' has no split '{split}' ({found}){self._how_to_say(name)}"
         raise DataError(msg)
+
+    def _folder(self, split: str) -> Path | None:
+        """The folder of a split of this dataset alone."""
+        counted = self.facts.get("counts", {split: {}}) if self.held is None else {}
+        return metadata.split_folder(self.root / METADATA, split) if split in counted else None
+
+    def _how_to_say(self, split: str) -> str:
+        """The command that says which split own images are of, if nothing in them does; otherwise nothing."""
+        if self.held is None or split not in SPLITS or split in self.held:
+            return ""
+        again = read_own(self.root, str(self.facts.get("format", "auto")), split=split)
+        if split not in again.splits:
+            return ""
+        words = ["--from", str(self.root), "--split", split]
+        words += ["--images", str(self.images)] if again.images != self.images else []
+        command = f"fam data prepare NAME {shlex.join(words)}"
+        return f"; nothing in it tells the split, so if its images are {split}, run '{command}' and give NAME instead"
 
     def _from_memory(self, split: str, with_boxes: bool, boxes_optional: bool) -> list[Sample]:
         samples = (self.held or {})[split]
@@ -131,6 +154,12 @@ def data_home() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "fam" / "data"
 
 
+def is_prepared(name: str) -> bool:
+    """Whether a name, and not a path, is that of a dataset in the data home."""
+    # os.path and not Path: for a name longer than a file system holds, Path raises.
+    return Path(name).name == name and name not in ("", ".", "..") and os.path.isfile(data_home() / name / DATASET_FILE)
+
+
 def open_dataset(name_or_path: str | os.PathLike[str], images: Path | None = None) -> Dataset:
     """A dataset by the name it was prepared under, or by its path.
 
@@ -146,13 +175,14 @@ def open_dataset(name_or_path: str | os.PathLike[str], images: Path | None = Non
         DataError: It is a path and not there, or cannot be read.
     """
     name = os.fspath(name_or_path)
-    if Path(name).name == name and name not in ("", ".", "..") and (data_home() / name / DATASET_FILE).is_file():
+    if is_prepared(name):
         return _open_folder(data_home() / name)
     path = Path(name)
-    if not path.exists() and path.name != name:
+    there = os.path.exists(path)
+    if not there and path.name != name:
         msg = f"there is no file or folder '{name}'"
         raise DataError(msg)
-    if not path.exists() or not name:
+    if not there or not name:
         prepared = [p.parent.name for p in data_home().glob(f"*/{DATASET_FILE}")]
         raise UnknownNameError("dataset", name, prepared, f"or give a file or folder; {_get(name)}")
     if (path / DATASET_FILE).is_file() or (images is None and metadata.splits_of(path / METADATA)):
@@ -171,8 +201,8 @@ def _open_folder(root: Path) -> Dataset:
             msg = f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB, which no dataset needs"
             raise DataError(msg)
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"cannot read {path}: {error}"
+    except (OSError, ValueError, RecursionError) as error:
+        msg = f"cannot read {path}: {error}: prepare the dataset again"
         raise DataError(msg) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("format_version") != FORMAT_VERSION:
         msg = f"{path} is not a dataset of this version of fam: it needs 'format' {FORMAT}, version {FORMAT_VERSION}"
@@ -184,11 +214,15 @@ def _open_folder(root: Path) -> Dataset:
             images=root / str(data["images"]),
             class_names=tuple(str(name) for name in data["class_names"]),
             fullsup=str(data["fullsup"]) if data["fullsup"] else None,
-            facts={**data["facts"], "counts": dict(data["counts"])},
+            facts={**data["facts"], "counts": _counts(data["counts"])},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         msg = f"{path} is damaged ({type(error).__name__}: {error}): prepare the dataset again"
         raise DataError(msg) from error
+
+
+def _counts(data: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    return {split_name(split): {what: int(number) for what, number in n.items()} for split, n in data.items()}
 
 
 def write_dataset(
@@ -202,7 +236,10 @@ def write_dataset(
     facts: Mapping[str, Any] | None = None,
     benchmark_names: bool = False,
 ) -> None:
-    """Write a prepared dataset: each file appears whole or not at all, and ``dataset.json`` comes last.
+    """Write a prepared dataset: each file appears whole or not at all.
+
+    ``dataset.json`` is removed first and written last, so that what is half-written is never taken for whole.
+    Splits that were there before and are not given stay on disk, but the dataset has them no more.
 
     Samples are taken one by one, so that memory does not grow with their number.
 
@@ -220,6 +257,7 @@ def write_dataset(
         DataError: An image name cannot be written.
     """
     counts = {}
+    (root / DATASET_FILE).unlink(missing_ok=True)
     for split, samples in splits.items():
         folder = BENCHMARK_NAMES.get(split_name(split), split) if benchmark_names else split_name(split)
         counts[split_name(split)] = metadata.write_split(root / METADATA / folder, samples)

@@ -12,7 +12,6 @@ import numpy as np
 from PIL import (
     BmpImagePlugin,
     Image,
-    ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -36,8 +35,17 @@ FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 13,377 pixels squared
 DECODE_MARGIN = 2  # JPEGs may be decoded small while both sides keep this many times the network's input
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _EXIF_ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +76,7 @@ def read_picture(path: Path, at_least: int | None = None) -> Picture:
             the reason alone, without the path.
     """
     try:
-        if path.stat().st_size == 0:
-            raise DataError("the file is empty")
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise DataError(_too_large(f"{width}x{height}"))
-            if image.getexif().get(_EXIF_ORIENTATION) in _TURNED:
-                width, height = height, width
-            if at_least is not None:
-                image.draft("RGB", (at_least, at_least))
-            picture = upright_picture(image)
-            # Pillow turns TIFF itself, on opening or on loading, and never decodes it small.
-            return picture if image.format == "TIFF" else Picture(picture.image, (height, width))
+        return _decode(path, at_least)
     except FileNotFoundError as error:
         raise DataError("no such file") from error
     except PermissionError as error:
@@ -91,18 +87,46 @@ def read_picture(path: Path, at_least: int | None = None) -> Picture:
         raise DataError("not a JPEG, PNG, WebP, BMP or TIFF image") from error
     except Image.DecompressionBombError as error:
         raise DataError(_too_large("its header")) from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError, TypeError) as error:
-        # Pillow's decoders raise all of these on damaged files.
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a damaged byte leads to
         raise DataError(f"damaged image ({str(error) or type(error).__name__})") from error
+
+
+def _decode(path: Path, at_least: int | None) -> Picture:
+    if path.stat().st_size == 0:
+        raise DataError("the file is empty")
+    with Image.open(path, formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise DataError(_too_large(f"{width}x{height}"))
+        if orientation_of(image) in TURNED:
+            width, height = height, width
+        if at_least is not None:
+            image.draft("RGB", (at_least, at_least))
+        picture = upright_picture(image)
+        # Pillow turns TIFF itself, on opening or on loading, and never decodes it small.
+        return picture if image.format == "TIFF" else Picture(picture.image, (height, width))
 
 
 def _too_large(what: str) -> str:
     return f"too large ({what}; at most {MAX_PIXELS / 1e6:.0f} million pixels); make it smaller first"
 
 
+def orientation_of(image: Image.Image) -> int:
+    """EXIF orientation of an opened image, 1 to 8; 1, upright, if the EXIF has none or is damaged."""
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        return int(orientation) if orientation in range(1, 9) else 1
+    except Exception:  # noqa: BLE001  (Pillow raises whatever a damaged byte leads to; the pixels may be whole)
+        return 1
+
+
 def upright_picture(image: Image.Image) -> Picture:
     """An opened Pillow image in any mode, with its EXIF orientation applied."""
-    upright = ImageOps.exif_transpose(image)
+    image.load()  # TIFFs are turned by it, and the EXIF of a PNG may lie behind the pixels
+    orientation = orientation_of(image)
+    upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
     return Picture(_to_rgb(upright), (upright.height, upright.width))
 
 

@@ -33,7 +33,9 @@ class Listing:
         return self.root / name
 
 
-def list_images(inputs: Sequence[str], stdin: Iterable[str] = (), exclude: Sequence[Path] = ()) -> Listing:
+def list_images(
+    inputs: Sequence[str], stdin: Iterable[str] = (), exclude: Sequence[Path] = (), *, follow_links: bool = False
+) -> Listing:
     """Expand files, folders, glob patterns and ``-`` (one path a line on stdin).
 
     Folders are searched recursively for the extensions of the supported formats; hidden files and folders and
@@ -44,6 +46,7 @@ def list_images(inputs: Sequence[str], stdin: Iterable[str] = (), exclude: Seque
         inputs: What was typed.
         stdin: Lines to use for ``-``.
         exclude: Folders never searched, such as those the results go to.
+        follow_links: Search folders that are symbolic links too, but none that holds the link itself.
 
     Raises:
         DataError: No image was found.
@@ -55,7 +58,7 @@ def list_images(inputs: Sequence[str], stdin: Iterable[str] = (), exclude: Seque
     for item in [i for i in inputs if i not in ("", STDIN)] + lines:
         path = os.path.abspath(item)
         if os.path.isdir(path):
-            found = list(_walk(path, skipped))
+            found = list(_walk(path, skipped, follow_links))
             roots.append(path)
         elif not os.path.lexists(path) and glob.has_magic(item):
             matches = [os.path.abspath(p) for p in glob.glob(item, recursive=True) if not os.path.isdir(p)]
@@ -77,10 +80,28 @@ def list_images(inputs: Sequence[str], stdin: Iterable[str] = (), exclude: Seque
     return Listing(root, tuple(names))
 
 
-def _walk(top: str, skipped: set[str]) -> Iterable[str]:
-    for folder, subfolders, names in os.walk(top, followlinks=False):
+def _walk(top: str, skipped: set[str], follow_links: bool) -> Iterable[str]:
+    chains: dict[str, tuple[str, ...]] = {
+        top: (os.path.realpath(top),)
+    }  # of each folder still to come: what is above it, without links
+    for folder, subfolders, names in os.walk(top, followlinks=follow_links):
         subfolders[:] = [s for s in subfolders if not s.startswith(".") and os.path.join(folder, s) not in skipped]
+        if follow_links:
+            subfolders[:] = _without_loops(folder, subfolders, chains)
         for name in names:
             ours = name.endswith((OVERLAY_SUFFIX, MASK_SUFFIX))
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not ours and not name.startswith("."):
                 yield os.path.join(folder, name)
+
+
+def _without_loops(folder: str, subfolders: list[str], chains: dict[str, tuple[str, ...]]) -> list[str]:
+    """Subfolders that are none of the folders above them; their own chains are noted."""
+    above = chains.pop(folder)
+    kept = []
+    for name in subfolders:
+        path = os.path.join(folder, name)
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(above[-1], name)
+        if real not in above:
+            chains[path] = (*above, real)
+            kept.append(name)
+    return kept

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
+from famcli.data.bounds import MAX_CLASSES, MAX_PIXEL
 from famcli.data.sample import NO_BOXES, Sample
 from famcli.data.splits import BENCHMARK_NAMES, in_order, split_name
 from famcli_models.boxes import FloatArray
@@ -27,7 +29,21 @@ IDS, LABELS, SIZES, BOXES = "image_ids.txt", "class_labels.txt", "image_sizes.tx
 CLASS_FILES = ("classes.txt", "synset_words.txt")
 WHOLE_NUMBER = re.compile(r"-?[0-9]+(\.0*)?")  # numbers of some tools are written 12.0
 DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]*)?(e-?[0-9]+)?")
-_WHOLE, _DECIMAL = ("whole numbers", WHOLE_NUMBER), ("numbers", DECIMAL)
+MAX_SHOWN = 200  # characters of a line in a message
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """What the fields after a path must be."""
+
+    what: str
+    pattern: re.Pattern[str]
+    top: float
+
+
+_LABEL = _Numbers(f"a whole number up to {MAX_CLASSES - 1:,}", WHOLE_NUMBER, MAX_CLASSES - 1)
+_SIZE = _Numbers(f"whole numbers up to {MAX_PIXEL:,}", WHOLE_NUMBER, MAX_PIXEL)
+_CORNERS = _Numbers(f"numbers up to {MAX_PIXEL:,}", DECIMAL, MAX_PIXEL)
 
 
 def splits_of(folder: Path) -> list[str]:
@@ -73,28 +89,27 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
     Raises:
         DataError: A file is missing, a line cannot be read, or an image has no label or no box.
     """
-    names = [name for (name,) in _rows(folder / IDS, 1)]
+    names = [name for _, name in _lines(folder / IDS, "surrogateescape")]
     if not names:
         msg = f"{folder}: no images in {IDS}"
         raise DataError(msg)
     places = {name: i for i, name in enumerate(names)}  # of an image listed twice, the last
     labels: list[int | None] = [None] * len(names)
-    for name, label in _rows(folder / LABELS, 2, _WHOLE):
+    for name, label in read_labels(folder / LABELS):
         if name in places:
-            labels[places[name]] = int(float(label))
+            labels[places[name]] = label
     sizes: list[tuple[int, int] | None] = [None] * len(names)
     known: dict[tuple[int, int], tuple[int, int]] = {}  # a million images share a few thousand sizes
     if (folder / SIZES).is_file():
-        for name, width, height in _rows(folder / SIZES, 3, _WHOLE):
+        for name, (width, height) in _rows(folder / SIZES, 2, _SIZE):
             if name in places:
-                size_hw = int(float(height)), int(float(width))
+                size_hw = int(height), int(width)
                 sizes[places[name]] = known.setdefault(size_hw, size_hw)
     boxes: dict[int, list[tuple[float, ...]]] = {}
     if with_boxes and not (boxes_optional and not (folder / BOXES).exists()):
-        for name, *corners in _rows(folder / BOXES, 5, _DECIMAL):
-            x0, y0, x1, y1 = (float(c) for c in corners)
+        for name, box in read_boxes(folder / BOXES):
             if name in places:
-                boxes.setdefault(places[name], []).append((x0, y0, x1 + 1, y1 + 1))
+                boxes.setdefault(places[name], []).append(box)
     samples = []
     for name in names:
         place = places[name]
@@ -106,6 +121,36 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
         array = np.array(boxes[place], dtype=np.float64) if place in boxes else NO_BOXES
         samples.append(Sample(name, images / name, label_, array, sizes[place]))
     return samples
+
+
+def read_labels(path: Path) -> Iterator[tuple[str, int]]:
+    """Name and label of each line of ``class_labels.txt``.
+
+    Raises:
+        DataError: The file or a line cannot be read.
+    """
+    return ((name, int(label)) for name, (label,) in _rows(path, 1, _LABEL))
+
+
+def read_boxes(path: Path) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Name and half-open corners of each line of ``localization.txt``.
+
+    Raises:
+        DataError: The file or a line cannot be read.
+    """
+    return ((name, (x0, y0, x1 + 1, y1 + 1)) for name, (x0, y0, x1, y1) in _rows(path, 4, _CORNERS))
+
+
+def boxes_by_name(path: Path) -> dict[str, FloatArray]:
+    """``localization.txt`` as ``(N, 4)`` half-open xyxy by name, all boxes of an image in the order of the file.
+
+    Raises:
+        DataError: The file or a line cannot be read.
+    """
+    boxes: dict[str, list[tuple[float, ...]]] = {}
+    for name, box in read_boxes(path):
+        boxes.setdefault(name, []).append(box)
+    return {name: np.array(rows, dtype=np.float64) for name, rows in boxes.items()}
 
 
 def count_images(folder: Path) -> int:
@@ -180,7 +225,7 @@ def read_class_names(path: Path) -> list[str]:
     """
     names: list[str] = []
     seen: set[str] = set()
-    for line in _lines(path):
+    for _, line in _lines(path):
         first, _, rest = line.partition(" ")
         wordnet = first if len(first) == 9 and first[0] == "n" and first[1:].isdigit() else ""
         synonyms = (rest if wordnet else line).split(", ")
@@ -198,24 +243,29 @@ def class_names_in(folder: Path) -> tuple[str, ...]:
     return tuple(read_class_names(found)) if found else ()
 
 
-def _lines(path: Path, errors: str = "strict") -> Iterator[str]:
-    """Lines that are not blank; only line feeds end a line, because names may hold what else looks like an end."""
+def _lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
+    """Number and text of lines that are not blank.
+
+    Only line feeds end a line, because names may hold what else looks like an end.
+    """
     try:
         with path.open(encoding="utf-8-sig", errors=errors, newline="\n") as file:
-            for line in file:
+            for number, line in enumerate(file, 1):
                 text = line.rstrip("\r\n")
                 if text.strip():
-                    yield text
+                    yield number, text
     except (OSError, UnicodeDecodeError) as error:
         msg = f"cannot read {path}: {error}"
         raise DataError(msg) from error
 
 
-def _rows(path: Path, width: int, numbers: tuple[str, re.Pattern[str]] = _WHOLE) -> Iterator[list[str]]:
-    kind, pattern = numbers
-    for number, line in enumerate(_lines(path, "surrogateescape"), 1):  # names need not be Unicode
-        row = line.rsplit(",", width - 1)
-        if len(row) != width or not all(pattern.fullmatch(value) for value in row[1:]):
-            msg = f"{path}, line {number}: expected {width} fields (a path, then {kind}), got '{line}'"
+def _rows(path: Path, count: int, numbers: _Numbers) -> Iterator[tuple[str, list[float]]]:
+    """Path and numbers of each line."""
+    for number, line in _lines(path, "surrogateescape"):  # names need not be Unicode
+        name, *texts = line.rsplit(",", count)
+        values = [float(text) for text in texts if numbers.pattern.fullmatch(text)]
+        if len(texts) != count or len(values) != count or not all(abs(value) <= numbers.top for value in values):
+            shown = line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}..."
+            msg = f"{path}, line {number}: expected {count + 1} fields (a path, then {numbers.what}), got '{shown}'"
             raise DataError(msg)
-        yield row
+        yield name, values

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from famcli.data.images import FORMATS
+from famcli.data.images import FORMATS, TURNED, orientation_of
 from famcli_models.errors import DataError
 
-ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF orientations that swap width and height
 AHEAD = 512  # files in flight: enough to keep a network disk busy, few enough for any memory
 
 
@@ -39,14 +38,12 @@ def read_header(path: Path) -> Header:
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
-            orientation = image.getexif().get(ORIENTATION, 1)
-            if image.format == "TIFF" or orientation not in range(2, 9):  # Pillow turns TIFF itself
-                return Header((height, width))
+            orientation = 1 if image.format == "TIFF" else orientation_of(image)  # Pillow turns TIFF itself
             return Header((width, height) if orientation in TURNED else (height, width), orientation)
     except FileNotFoundError as error:
         msg = "no such file"
         raise DataError(msg) from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises whatever a damaged byte leads to
         msg = f"not an image that can be read ({str(error).partition(' <')[0] or type(error).__name__})"
         raise DataError(msg) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from typer.testing import Result
@@ -88,3 +89,13 @@ def test_room_is_counted_by_disk(tmp_path: object, monkeypatch: pytest.MonkeyPat
 def test_sizes_for_people(size: float, words: str) -> None:
     """Sizes are printed with three digits."""
     assert human(size) == words
+
+
+def test_download_needs_a_login(fam: Callable[..., Result], home: Path) -> None:
+    """`fam data download ilsvrc` names every file, what it holds and the page, and is exit 1."""
+    result = fam("data", "download", "ilsvrc")
+    assert result.exit_code == 1
+    for row in CATALOG["ilsvrc"].archives:
+        assert (row.name in result.stderr) == row.required
+    assert "after a login at https://image-net.org/" in result.stderr
+    assert "fam data prepare ilsvrc --from DIR" in result.stderr

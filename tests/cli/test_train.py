@@ -1,39 +1,22 @@
-"""`fam train`: the command itself, killed, interrupted, and in two processes."""
+"""`fam train`."""
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import random
-import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load_file
 from typer.main import get_command
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from famcli.cli.app import app
-from famcli.data.dataset import write_dataset
-from famcli.data.sample import NO_BOXES, Sample
-from famcli.interrupt import SIGNALS
-from famcli.state import read_state
-from famcli_models.errors import WeightsError
+from famcli.data.sample import Sample
 
 Fam = Callable[..., Result]
-Begin = Callable[..., subprocess.Popen[str]]
-REPOSITORY = Path(__file__).parents[2]
 HERE = ("--device", "cpu", "--workers", "0")
 SMALL = ("--backbone", "test_efficientnet", "--backbone-weights", "none", *HERE)
 SETTINGS = tuple(f"--set={pair}" for pair in ("size=64", "epochs=2", "batch_size=2"))
@@ -248,193 +231,3 @@ def test_ilsvrc(fam: Fam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     image = tree / "val/ILSVRC2012_val_00000001.JPEG"
     predicted = fam("predict", image, "--model", "runs/inceptionv3-ilsvrc", "--device", "cpu")
     assert predicted.exit_code == 0, predicted.stderr
-
-
-# What follows runs `fam train` as a process of its own, beside a run of the same recipe that nothing disturbs.
-
-LONG = tuple(
-    f"--set={pair}"
-    for pair in ("size=64", "epochs=15", "batch_size=4", "save_minutes=0", "ema=0.9", "train.backbone=trained")
-)
-
-STEPS = 30
-
-
-def command(*arguments: object, launcher: tuple[str, ...] = ()) -> list[str]:
-    return [sys.executable, *launcher, "-m", "famcli", "train", *HERE, *map(str, arguments)]
-
-
-def environ() -> dict[str, str]:
-    # One thread, as the tests' own process: sums of more are rounded otherwise.
-    paths = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a run of 30 steps that nothing disturbed; its data lie beside it."""
-    home = tmp_path_factory.mktemp("long")
-    samples = []
-    for i in range(11):
-        array = np.random.default_rng(i).integers(0, 60, (40, 60, 3), dtype=np.uint8)
-        array[..., i % 2] = 255 - array[..., i % 2]
-        path = home / f"{i}.png"
-        Image.fromarray(array).save(path)
-        samples.append(Sample(path.name, path, i % 2, np.array([[20.0, 10.0, 40.0, 20.0]])))
-    weak = [Sample(s.name, s.path, s.label, NO_BOXES) for s in samples[:8]]
-    splits = {"train-weaksup": weak, "train-fullsup": samples[8:]}
-    write_dataset(home / "tiny", name="tiny", images=home, class_names=("red", "green"), splits=splits)
-    arguments = ["train", "--data", str(home / "tiny"), *SMALL, *LONG, "--out", str(home / "whole")]
-    result = CliRunner().invoke(app, arguments, prog_name="fam")
-    assert result.exit_code == 0, result.stderr
-    return home / "whole"
-
-
-@pytest.fixture
-def begin(undisturbed: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """A function that starts the same run, in a folder of its own, as a process."""
-    processes = []
-
-    def start(out: Path, *options: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        line = command("--recipe", undisturbed / "recipe.toml", "--out", out, *options, launcher=launcher)
-        with out.with_suffix(".err").open("w") as stderr, out.with_suffix(".out").open("w") as stdout:
-            process = subprocess.Popen(
-                line, stdout=stdout, stderr=stderr, env=environ(), text=True, start_new_session=True
-            )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-def signal_at(step: int, runs: dict[Path, tuple[subprocess.Popen[str], signal.Signals]]) -> None:
-    """Send each run its signal as soon as it has saved the step."""
-    until, left = time.monotonic() + 120, dict(runs)
-    while left:
-        time.sleep(0.005)
-        for out, (process, number) in list(left.items()):
-            assert process.poll() is None, out.with_suffix(".err").read_text()
-            assert time.monotonic() < until
-            if saved_step(out) >= step:
-                if number == signal.SIGINT:  # a terminal sends it to the loading processes too
-                    os.killpg(process.pid, number)
-                else:
-                    process.send_signal(number)
-                del left[out]
-
-
-def saved_step(run: Path) -> int:
-    try:
-        return int(read_state(run / "last.safetensors").facts["step"])
-    except WeightsError:
-        return -1
-
-
-def same_files(first: Path, second: Path) -> None:
-    for name in ("model.safetensors", "config.json", "best/model.safetensors", "best/config.json"):
-        ours, theirs = (
-            json.loads(p.read_text()) if p.suffix == ".json" else p.read_bytes() for p in (first / name, second / name)
-        )
-        if isinstance(ours, dict):
-            for config in (ours, theirs):
-                del config["provenance"]["recipe"]  # the name of its file
-        assert ours == theirs, name
-
-
-def metrics(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.mark.slow
-def test_killed_at_any_step(begin: Begin, undisturbed: Path, fam: Fam, tmp_path: Path) -> None:
-    """A run that is killed at a random step and resumed ends with the very bytes of one that was not."""
-    out, step = tmp_path / "run", random.randint(1, 15)
-    process = begin(out)
-    signal_at(step, {out: (process, signal.SIGKILL)})
-    assert process.wait() == -signal.SIGKILL
-    assert step <= saved_step(out) < STEPS
-    result = fam("train", "--resume", out, *HERE)
-    assert result.exit_code == 0, result.stderr
-    same_files(out, undisturbed)
-    assert [row["epoch"] for row in metrics(out)] == [str(i) for i in range(1, 16)]
-
-
-@pytest.mark.slow
-def test_interrupted(begin: Begin, undisturbed: Path, fam: Fam, tmp_path: Path) -> None:
-    """Ctrl-C and SIGTERM end a run with exit code 130 and the command that goes on exactly."""
-    runs = {tmp_path / n.name: (begin(tmp_path / n.name, "--workers", 2), n) for n in SIGNALS}
-    signal_at(3, runs)
-    for out, (process, _) in runs.items():
-        assert process.wait(60) == 130
-        stderr = out.with_suffix(".err").read_text()
-        assert "stopping after this step" in stderr
-        found = re.search(r"stopped at step (\d+) of 30; go on with: fam (train --resume .*)", stderr)
-        assert found
-        assert int(found[1]) == saved_step(out) < STEPS
-        assert "Traceback" not in stderr
-        assert out.with_suffix(".out").read_text() == ""
-        assert fam(*found[2].split(), *HERE).exit_code == 0
-        same_files(out, undisturbed)
-
-
-def two_processes() -> tuple[str, ...]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return (
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-addr",
-        "127.0.0.1",
-        f"--master-port={port}",
-    )
-
-
-def assert_close(first: Path, second: Path) -> None:
-    ours, theirs = (load_file(folder / "model.safetensors") for folder in (first, second))
-    assert ours.keys() == theirs.keys()
-    for name, tensor in ours.items():
-        torch.testing.assert_close(
-            tensor, theirs[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
-        )
-
-
-@pytest.mark.slow
-def test_two_processes_are_one(undisturbed: Path, tmp_path: Path) -> None:
-    """Two processes on this machine end with the weights of one, up to rounding, and write each thing once."""
-    arguments = ("--recipe", undisturbed / "recipe.toml", "--out", tmp_path / "run")
-    done = subprocess.run(
-        command(*arguments, launcher=two_processes()), capture_output=True, text=True, env=environ(), check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'run'}\n"
-    assert done.stderr.count("epoch 15 of 15:") == 1
-    assert_close(tmp_path / "run", undisturbed)
-    ours, theirs = metrics(tmp_path / "run"), metrics(undisturbed)
-    for name in ("epoch", "total", "cla", "foreground", "spread", "top1", "images", "gt_known"):
-        assert [float(row[name]) for row in ours] == pytest.approx([float(row[name]) for row in theirs], abs=1e-4)
-    sessions = json.loads((tmp_path / "run/environment.json").read_text())
-    assert [session["processes"] for session in sessions] == [2]
-
-
-@pytest.mark.slow
-def test_interrupted_in_two_and_resumed_in_one(begin: Begin, undisturbed: Path, fam: Fam, tmp_path: Path) -> None:
-    """SIGTERM to torchrun stops both processes after a step; one process goes on and ends with the same weights."""
-    out = tmp_path / "run"
-    process = begin(out, launcher=two_processes())
-    signal_at(3, {out: (process, signal.SIGTERM)})
-    assert process.wait(60) != 0
-    stderr = out.with_suffix(".err").read_text()
-    assert stderr.count("go on with: fam train --resume") == 1, stderr
-    assert 3 < saved_step(out) < STEPS
-    result = fam("train", "--resume", out, *HERE)
-    assert result.exit_code == 0, result.stderr
-    assert_close(out, undisturbed)
-    sessions = json.loads((out / "environment.json").read_text())
-    assert [session["processes"] for session in sessions] == [2, 1]

@@ -72,6 +72,20 @@ def test_files(make: Callable[..., Dataset]) -> None:
     assert findings[1].examples == ("b.png",)
 
 
+def test_names_too_long_for_a_file(make: Callable[..., Dataset]) -> None:
+    """A name that no file system holds is a missing file."""
+    dataset = make(train_weaksup=[sample("x" * 300 + ".png"), sample("b.png", 1)])
+    for fast in (False, True):
+        assert found(dataset, fast=fast) == [("missing file", "train-weaksup", 1, True)]
+
+
+def test_labels_beyond_any_model(make: Callable[..., Dataset]) -> None:
+    """A label that no model can have is reported with file and line."""
+    (finding,) = check(make(train_weaksup=[sample("a.png", 10**12), sample("b.png", 1)]), ["train-weaksup"])
+    assert finding.problem == "split cannot be read"
+    assert "class_labels.txt, line 1" in finding.examples[0]
+
+
 def test_fast_reads_headers(make: Callable[..., Dataset], pictures: Pictures) -> None:
     """--fast finds what a header shows, not the damage behind it."""
     dataset = make(train_weaksup=[sample("a.jpg"), sample("b.png", 1)])

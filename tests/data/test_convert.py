@@ -151,6 +151,31 @@ def test_one_file_for_several_splits(dataset: Dataset, tmp_path: Path) -> None:
         to_coco(dataset, tmp_path / "x.json")
 
 
+def test_labels_beyond_any_model(tmp_path: Path) -> None:
+    """A label of 10^12 does not become 10^12 categories."""
+    write(tmp_path / "a", {"test": {"a.png": (10**12, [], None)}}, [])
+    with pytest.raises(DataError, match=r"class_labels.txt, line 1: .* up to 99,999.*a.png,1000000000000"):
+        to_coco(open_dataset(tmp_path / "a"), tmp_path / "out")
+
+
+def test_the_split_of_a_sibling(tmp_path: Path) -> None:
+    """train-fullsup of a sibling is refused, because its names would be put with the wrong images."""
+    for name, split in (("cub", "train"), ("cubv2", "val")):
+        box = {split: [Sample(f"{name}.png", Path("x"), 0, np.array([[0.0, 0, 2, 2]]))]}
+        write_dataset(tmp_path / name, name=name, images=tmp_path / name, class_names=[], splits=box, fullsup="cubv2")
+    for convert in (to_coco, to_wsol):
+        with pytest.raises(DataError, match=rf"convert that, 'fam data convert {tmp_path / 'cubv2'}'"):
+            convert(open_dataset(tmp_path / "cub"), tmp_path / "out", ["train-fullsup"])
+    assert to_wsol(open_dataset(tmp_path / "cubv2"), tmp_path / "out", ["train-fullsup"])
+
+
+def test_a_split_is_not_lost(dataset: Dataset, tmp_path: Path) -> None:
+    """Writing one split over a dataset of two is refused, because dataset.json would have the one alone."""
+    to_wsol(dataset, tmp_path / "out")
+    with pytest.raises(DataError, match="also has train-weaksup"):
+        to_wsol(dataset, tmp_path / "out", ["test"], exist_ok=True)
+
+
 @pytest.mark.parametrize("label", [-1, 3])
 def test_labels_without_a_class(tmp_path: Path, label: int) -> None:
     """A label that is no class cannot be a category; the message names the command that lists all of them."""

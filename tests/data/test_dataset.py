@@ -112,6 +112,36 @@ def test_unknown(name: str, command: str) -> None:
         open_dataset(name)
 
 
+def test_a_name_too_long_for_a_file() -> None:
+    """A name longer than a file system holds is as unknown as any other."""
+    with pytest.raises(UnknownNameError):
+        open_dataset("x" * 300)
+
+
+def test_a_split_that_is_gone(tmp_path: Path) -> None:
+    """A split that the last writing did not have is no split any more, though its files are still there."""
+    write(tmp_path / "a")
+    dataset = write(tmp_path / "a", splits={"test": [sample("c.png", 1, BOX)]})
+    assert (tmp_path / "a/metadata/train-weaksup").is_dir()
+    assert dataset.splits() == ["test"]
+    assert dataset.count(["train"]) == 0
+    with pytest.raises(DataError, match="no split 'train'"):
+        dataset.samples("train")
+
+
+def test_half_written_over_whole(tmp_path: Path) -> None:
+    """Writing that fails over a dataset that was whole leaves none: its lists may be of two times."""
+
+    def broken() -> Iterator[Sample]:
+        yield sample("a.png")
+        raise DataError("the disk is full")  # noqa: TRY003
+
+    write(tmp_path / "a")
+    with pytest.raises(DataError, match="disk is full"):
+        write(tmp_path / "a", splits={"train-weaksup": [sample("z.png")], "test": broken()})
+    assert not (tmp_path / "a/dataset.json").exists()
+
+
 def test_no_such_path() -> None:
     """A path that is not there is no name."""
     with pytest.raises(DataError, match="there is no file or folder 'no/where'"):
@@ -149,7 +179,8 @@ def test_sibling_has_the_fullsup_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "cannot read"),
+        ("{", "cannot read .*prepare the dataset again"),
+        ("[" * 100_000, "cannot read"),
         ("[]", "not a dataset of this version"),
         ('{"format": "fam-dataset", "format_version": 2}', "not a dataset of this version"),
         ('{"format": "fam-dataset", "format_version": 1}', "is damaged .*prepare the dataset again"),
@@ -169,6 +200,18 @@ def test_class_names_of_any_script(tmp_path: Path) -> None:
     assert dataset.class_names == ("Möwe", "鳥")
     assert "鳥" in (tmp_path / "a/dataset.json").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "a/dataset.json").read_text(encoding="utf-8"))["images"] == "."
+
+
+@pytest.mark.parametrize(("file", "says"), [("boxes.csv", True), ("split.csv", False)])
+def test_own_data_of_another_split(tmp_path: Path, pictures: Callable[..., Path], file: str, says: bool) -> None:
+    """Own images of which nothing tells the split are answered with the option that does; others are not."""
+    pictures(tmp_path, "1.png")
+    (tmp_path / "boxes.csv").write_text("image,label,x0,y0,x1,y1\n1.png,cat,1,2,3,4\n")
+    (tmp_path / "split.csv").write_text("image,label,split\n1.png,cat,test\n")
+    with pytest.raises(DataError, match=r"no split 'train-weaksup' \(splits found: test\)") as caught:
+        open_dataset(tmp_path / file).samples("train-weaksup")
+    command = f"fam data prepare NAME --from {tmp_path / file} --split train-weaksup'"
+    assert (command in str(caught.value)) == says
 
 
 def test_own_data_in_memory(tmp_path: Path, pictures: Callable[..., Path]) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from famcli.data.bounds import MAX_CLASSES
 from famcli.data.metadata import count_images, read_class_names, read_samples, read_split, splits_of, write_split
 from famcli.data.sample import NO_BOXES, Sample
+from famcli_models.config import _RANGES
 from famcli_models.errors import DataError
 
 ROWS = [
@@ -71,6 +73,13 @@ def test_no_dataset(tmp_path: Path) -> None:
         ("class_labels.txt", "b/2.png,nan\na/1.png,0\n", "line 1"),
         ("localization.txt", "b/2.png,0,0,9\na/1.png,0,0,1,1\n", "line 1: expected 5 fields"),
         ("localization.txt", "b/2.png,0,0,9,nan\na/1.png,0,0,1,1\n", "line 1"),
+        (
+            "class_labels.txt",
+            "b/2.png,3\n\na/1.png,100000\n",
+            "class_labels.txt, line 3: .*a whole number up to 99,999",
+        ),
+        ("class_labels.txt", f"b/2.png,3\na/1.png,{'9' * 400}\n", r"line 2: .*9\.\.\.'$"),
+        ("localization.txt", "b/2.png,0,0,9,1e400\na/1.png,0,0,1,1\n", "localization.txt, line 1: .*1,000,000,000"),
         ("image_ids.txt", "", "no images"),
         ("image_ids.txt", "\n\n", "no images"),
     ],
@@ -80,6 +89,18 @@ def test_bad_files(root: Path, file: str, text: str, message: str) -> None:
     (root / "metadata/test" / file).write_text(text)
     with pytest.raises(DataError, match=message):
         read_samples(root, "test", with_boxes=True)
+
+
+def test_a_size_that_is_none(root: Path) -> None:
+    """A size of hundreds of digits is named by file and number."""
+    (root / "metadata/test/image_sizes.txt").write_text(f"b/2.png,{'9' * 400},20\n")
+    with pytest.raises(DataError, match="image_sizes.txt, line 1"):
+        read_samples(root, "test")
+
+
+def test_as_many_classes_as_a_model_can_have() -> None:
+    """Labels and models have the same bound."""
+    assert _RANGES["num_classes"][1] == MAX_CLASSES
 
 
 def test_file_that_is_no_text(root: Path) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from famcli.cli.console import console
 from famcli.cli.options import JsonOption, QuietOption
 
+if TYPE_CHECKING:
+    from famcli.data.dataset import Dataset
+
+DAMAGED = "damaged"
 COLUMNS = ("name", "dataset", "classes", "images", "download", "state", "terms")
 
 
@@ -17,9 +24,9 @@ def list_datasets(
     Example: fam data list
     """
     from famcli.data.catalog import CATALOG
-    from famcli.data.dataset import data_home, open_dataset
+    from famcli.data.dataset import data_home
     from famcli.data.disk import human
-    from famcli.data.plan import prepared_names, state_of
+    from famcli.data.plan import prepared_names
 
     home = data_home()
     found = [
@@ -32,24 +39,24 @@ def list_datasets(
             "login": any(a.url is None for a in facts.archives if a.required),
             "terms": facts.terms,
             "terms_page": facts.terms_page,
-            "state": state_of(facts.name, home),
+            "state": _state(facts.name, home),
         }
         for facts in CATALOG.values()
     ]
     for name in prepared_names(home):
-        own = open_dataset(home / name)
-        counts = {split: count["images"] for split, count in own.facts.get("counts", {}).items()}
+        own = _opened(home / name)
+        counts = {s: n.get("images", 0) for s, n in own.facts.get("counts", {}).items()} if own else {}
         found.append(
             {
                 "name": name,
                 "title": "your own",
-                "classes": len(own.class_names),
+                "classes": len(own.class_names) if own else 0,
                 "images": counts,
                 "bytes": None,
                 "login": False,
                 "terms": "",
                 "terms_page": "",
-                "state": "prepared",
+                "state": "prepared" if own else DAMAGED,
             }
         )
     if as_json:
@@ -64,3 +71,22 @@ def list_datasets(
         rows[-1].append(str(row["terms"]))
     console.table(COLUMNS, rows)
     console.say(f"data home: {home} (the environment variable FAM_DATA moves it)")
+
+
+def _state(name: str, home: Path) -> str:
+    from famcli.data.plan import state_of
+
+    state = state_of(name, home)
+    return DAMAGED if state == "prepared" and _opened(home / name) is None else state
+
+
+def _opened(root: Path) -> Dataset | None:
+    """A prepared dataset; one that cannot be opened is told of, and does not hide the others."""
+    from famcli.data.dataset import open_dataset
+    from famcli_models.errors import DataError
+
+    try:
+        return open_dataset(root)
+    except DataError as error:
+        console.warn(f"{root.name} is damaged and must be prepared again: {error}")
+        return None

@@ -9,7 +9,6 @@ of their own under ``info.fam``. Other programs pass over both.
 from __future__ import annotations
 
 import json
-import math
 import mmap
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from famcli.data.bounds import bounded, short
 from famcli.data.formats.own import OwnData, boxes_of, common_root, default_split, find_images, main_class
 from famcli.data.sample import NO_BOXES, Sample
 from famcli.data.splits import BENCHMARK_NAMES, SPLITS, find_split, in_order, split_name
@@ -61,7 +61,7 @@ class CocoFile:
             categories = {int(c["id"]): str(c["name"]) for c in data["categories"]}
             info = data.get("info")
             annotations = list(data.get("annotations") or [])
-        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             msg = (
                 f"'{path}' is not a COCO dataset file ({type(error).__name__}: {error}); it needs images and categories"
             )
@@ -201,14 +201,14 @@ def _boxes(file: CocoFile) -> tuple[dict[int, list[tuple[int, list[float]]]], in
         try:
             image, category, xywh = int(entry["image_id"]), int(entry["category_id"]), entry["bbox"]
             crowd = bool(entry.get("iscrowd", 0))
-            values = [float(v) for v in xywh]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            values = [bounded(v) for v in xywh]
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             msg = (
                 f"{where}: needs image_id, category_id and bbox [x, y, width, height] ({type(error).__name__}: {error})"
             )
             raise DataError(msg) from error
-        if len(values) != 4 or not all(math.isfinite(v) for v in values):
-            msg = f"{where}: bbox is {xywh}, not four finite numbers [x, y, width, height]"
+        if len(values) != 4:
+            msg = f"{where}: bbox is {short(xywh)}, not four numbers [x, y, width, height]"
             raise DataError(msg)
         if category not in file.categories:
             msg = f"{where}: category_id {category} is not in categories"
@@ -237,9 +237,9 @@ def _size(entry: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     if entry.get("width") is None or entry.get("height") is None:
         return None
     try:
-        return int(entry["height"]), int(entry["width"])
-    except (TypeError, ValueError) as error:
-        msg = f"{where}: width and height are {entry['width']!r} and {entry['height']!r}, not whole numbers"
+        return int(bounded(entry["height"])), int(bounded(entry["width"]))
+    except ValueError as error:
+        msg = f"{where}: width and height must be whole numbers: {error}"
         raise DataError(msg) from error
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from famcli.data.formats.own import OwnData, sorted_classes
-from famcli.data.listing import Listing, list_images
+from famcli.data.listing import list_images
 from famcli.data.sample import NO_BOXES, Sample
 from famcli.data.splits import TRAIN, find_split, in_order
 from famcli_models.errors import DataError
@@ -20,6 +20,8 @@ def detect(source: Path) -> bool:
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     """Read a folder of folders. The class is the first folder's name, whatever lies deeper; there are no boxes.
 
+    Folders may be symbolic links.
+
     Args:
         source: The folder.
         images: Not used: the images are in the folder itself.
@@ -29,7 +31,7 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
         DataError: There is no image in a folder of a class.
     """
     del images
-    listing = list_images([str(source)])
+    listing = list_images([str(source)], follow_links=True)
     parts = [PurePosixPath(name).parts for name in listing.names]
     remarks: list[str] = []
     if _is_split(parts):
@@ -52,12 +54,8 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     labels = {name: i for i, name in enumerate(classes)}
     splits: dict[str, list[Sample]] = {name: [] for name in in_order(where for where, _, _ in found)}
     for where, class_name, name in found:
-        splits[where].append(Sample(name, _path(listing, name), labels[class_name], NO_BOXES))
+        splits[where].append(Sample(name, listing.path(name), labels[class_name], NO_BOXES))
     return OwnData(classes, splits, listing.root, "folder", tuple(remarks))
-
-
-def _path(listing: Listing, name: str) -> Path:
-    return listing.path(name)
 
 
 def _is_split(parts: list[tuple[str, ...]]) -> bool:

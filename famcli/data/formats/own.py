@@ -73,7 +73,8 @@ def find_images(names: Sequence[str], folders: Iterable[Path]) -> Path | None:
     """The folder in which most of the first few files exist; ``None`` if none does anywhere."""
     best, most = None, 0
     for folder in folders:
-        there = sum((folder / name).is_file() for name in names[:LOOKED_FOR])
+        # os.path and not Path: for a name longer than a file system holds, Path raises.
+        there = sum(os.path.isfile(folder / name) for name in names[:LOOKED_FOR])
         if there > most:
             best, most = folder, there
     return best

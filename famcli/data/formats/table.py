@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from famcli.data.bounds import bounded, short
 from famcli.data.formats.own import OwnData, boxes_of, default_split, find_images, main_class, sorted_classes
 from famcli.data.sample import NO_BOXES, Sample
 from famcli.data.splits import SPLITS, find_split, in_order
@@ -156,12 +156,10 @@ def _add(images: dict[str, _Image], path: Path, line: int, name: str, row: dict[
     texts = [row.get(corner, "") for corner in CORNERS]
     if any(texts):
         try:
-            box = [float(text) for text in texts]
-        except ValueError:
-            box = []
-        if not box or not all(math.isfinite(v) for v in box):
-            msg = f"{path}, line {line}: the box is '{','.join(texts)}', not four numbers x0,y0,x1,y1"
-            raise DataError(msg)
+            box = [bounded(text) for text in texts]
+        except ValueError as error:
+            msg = f"{path}, line {line}: the box is {short(','.join(texts))}, not four numbers x0,y0,x1,y1: {error}"
+            raise DataError(msg) from error
         if len(image.boxes) < len(image.classes):
             msg = f"{path}, line {line}: '{name}' has a box here and none on line {image.line}"
             raise DataError(msg)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from famcli.data.bounds import bounded, short
 from famcli.data.formats.own import OwnData, boxes_of, default_split, main_class, sorted_classes
 from famcli.data.images import EXTENSIONS
 from famcli.data.sample import NO_BOXES, Sample
@@ -104,7 +106,7 @@ def _hidden(path: Path) -> bool:
 def _complain(
     source: Path, lists: dict[str, str], top: Path, rows: Sequence[tuple[str | None, Path, Annotation]]
 ) -> None:
-    missing = next((stem for stem in lists if not (top / f"{stem}.xml").is_file()), None)
+    missing = next((stem for stem in lists if not os.path.isfile(top / f"{stem}.xml")), None)
     if missing is not None:
         msg = f"'{source}': {LISTS} names '{missing}', but there is no {top / missing}.xml"
         raise DataError(msg)
@@ -146,20 +148,31 @@ def read_xml(path: Path) -> Annotation:
         rows.append((x0 - 1, y0 - 1, x1, y1))
     # Windows tools write C:\photos\1.jpg
     file_name = PurePosixPath((root.findtext("filename") or "").strip().replace("\\", "/")).name
-    return Annotation(file_name, _size(root), tuple(classes), boxes_of(rows))
+    return Annotation(file_name, _size(root, path), tuple(classes), boxes_of(rows))
 
 
 def _number(item: ET.Element, key: str, path: Path, number: int) -> float:
     text = (item.findtext(key) or "").strip()
-    if not NUMBER.fullmatch(text):
-        msg = f"{path}, object {number}: {key} is '{text}', not a number"
-        raise DataError(msg)
-    return float(text)
+    try:
+        if NUMBER.fullmatch(text):
+            return bounded(text)
+    except ValueError as error:
+        msg = f"{path}, object {number}: {key}: {error}"
+        raise DataError(msg) from error
+    msg = f"{path}, object {number}: {key} is '{short(text)[1:-1]}', not a number"
+    raise DataError(msg)
 
 
-def _size(root: ET.Element) -> tuple[int, int] | None:
-    height, width = ((root.findtext(f"size/{key}") or "").strip() for key in ("height", "width"))
-    return (int(height), int(width)) if height.isdecimal() and width.isdecimal() and int(height) * int(width) else None
+def _size(root: ET.Element, path: Path) -> tuple[int, int] | None:
+    texts = [(root.findtext(f"size/{key}") or "").strip() for key in ("height", "width")]
+    if not all(text.isdecimal() for text in texts):
+        return None
+    try:
+        height, width = (int(bounded(text)) for text in texts)
+    except ValueError as error:
+        msg = f"{path}: size: {error}"
+        raise DataError(msg) from error
+    return (height, width) if height * width else None
 
 
 def _lists(source: Path) -> dict[str, str]:
@@ -194,7 +207,7 @@ def _image_name(path: Path, top: Path, root: Path, file_name: str) -> str:
     places = [folder, Path()] if folder != Path() else [folder]
     for name in names:
         for place in places:
-            if (root / place / name).is_file():
+            if os.path.isfile(root / place / name):  # False, and no error, for a name that is too long
                 return (place / name).as_posix()
     stem_of_any = next((p.name for p in (root / folder).glob(f"{path.stem}.*") if p.suffix.lower() in EXTENSIONS), "")
     return (folder / (stem_of_any or names[0])).as_posix()

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from famcli.data.bounds import bounded, short
 from famcli.data.dataset import Sample
-from famcli.data.prepare.source import Contents, Source
+from famcli.data.prepare.source import Contents, Source, read_lines
 from famcli.data.sample import NO_BOXES
 from famcli_models.errors import DataError
 
 ARCHIVE, MASKS = "CUB_200_2011.tgz", "segmentations.tgz"
-TOP = "CUB_200_2011"
+TOP, MASK_FOLDER = "CUB_200_2011", "segmentations"
 LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "bounding_boxes.txt", "classes.txt")
 IMAGES = 11_788
 BOX = 4  # values of a box
@@ -38,8 +39,10 @@ def read_cub(source: Source) -> Contents:
             raise source.missing(lacking)
         source.extract(ARCHIVE, _place, TOP, IMAGES + len(LISTS))
         top = source.out / TOP
+    masks: list[Path] = []
     if source.archive(MASKS) is not None:
-        source.extract(MASKS, _place_mask, "segmentations", IMAGES)
+        source.extract(MASKS, _place_mask, MASK_FOLDER, IMAGES)
+        masks = [source.out / MASK_FOLDER, *sorted((source.out / MASK_FOLDER).iterdir())]
     absent = [file for file in LISTS if not (top / file).is_file()]
     if absent or not (top / "images").is_dir():
         raise source.missing(*(f"{top.name}/{file}" for file in [*absent, "images/"] if not (top / file).exists()))
@@ -66,7 +69,7 @@ def read_cub(source: Source) -> Contents:
             "train-weaksup": source.sized(samples(training=True), "sizes of train-weaksup", train),
             "test": source.sized(samples(training=False), "sizes of test", len(names) - train),
         },
-        watched=[*(top / file for file in LISTS), top / "images", *sorted((top / "images").iterdir())],
+        watched=[*(top / file for file in LISTS), top / "images", *sorted((top / "images").iterdir()), *masks],
     )
 
 
@@ -84,7 +87,7 @@ def _place(name: str) -> str | None:
 
 
 def _place_mask(name: str) -> str | None:
-    return name if name.startswith("segmentations/") and "/." not in name else None
+    return name if name.startswith(f"{MASK_FOLDER}/") and "/." not in name else None
 
 
 def _box(values: list[str]) -> np.ndarray:
@@ -100,10 +103,14 @@ def _box(values: list[str]) -> np.ndarray:
 def _table(path: Path, values: int) -> dict[str, list[str]]:
     """Lines of a key and values, in order; four values are numbers."""
     rows: dict[str, list[str]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(read_lines(path, "replace"), 1):
         key, *rest = line.split() or [""]
-        if len(rest) != values or (values == BOX and not all(NUMBER.fullmatch(value) for value in rest)):
-            msg = f"'{path}', line {number}: expected a number and {values} more, got '{line}'"
+        try:
+            good = len(rest) == values and (values != BOX or all(NUMBER.fullmatch(v) and bounded(v) >= 0 for v in rest))
+        except ValueError:
+            good = False
+        if not good:
+            msg = f"'{path}', line {number}: expected a number and {values} more, got {short(line)}"
             raise DataError(msg)
         rows[key] = rest
     return rows

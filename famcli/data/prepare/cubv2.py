@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from famcli.data.dataset import Sample
-from famcli.data.prepare.benchmark import read_boxes
+from famcli.data.metadata import boxes_by_name
 from famcli.data.prepare.source import Contents, Source
 from famcli_models.errors import DataError
 
@@ -26,7 +26,7 @@ def read_cubv2(source: Source) -> Contents:
         DataError: Something is missing or damaged.
     """
     lists = source.first(BOXES, "localization.txt", "metadata/val/localization.txt")
-    boxes = read_boxes(lists) if lists else {}
+    boxes = boxes_by_name(lists) if lists else {}
     tree = _tree(source, boxes)
     lacking = [] if tree or source.archive(ARCHIVE) else [f"{ARCHIVE}, or the folder of its images by class"]
     if not lists:

@@ -10,15 +10,15 @@ Everything may come as the publisher's archive or as somebody's extracted tree, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from famcli.data.dataset import Sample
 from famcli.data.images import EXTENSIONS
-from famcli.data.prepare.benchmark import read_boxes, read_labels
+from famcli.data.metadata import boxes_by_name, read_labels
 from famcli.data.prepare.ilsvrcboxes import BOX_ARCHIVE, ValBoxes, read_xml_archive, read_xml_folder
-from famcli.data.prepare.source import Contents, Source
+from famcli.data.prepare.source import Contents, Source, read_lines
 from famcli.data.prepare.synsets import NAME_FILES, TRUTH, WNID, Devkit, name_classes, read_devkit, read_words
 from famcli.data.sample import NO_BOXES
 from famcli_models.boxes import FloatArray
@@ -153,7 +153,7 @@ def _find_boxes(source: Source) -> ValBoxes | None:
         return None
     if lists == source.folder / LOCALIZATION[0]:
         source.archive(LOCALIZATION[0])  # says that it is not pinned
-    by_stem: dict[str, FloatArray] = {Path(name).stem: array for name, array in read_boxes(lists).items()}
+    by_stem: dict[str, FloatArray] = {Path(name).stem: array for name, array in boxes_by_name(lists).items()}
     return ValBoxes(by_stem, {}, (lists,))
 
 
@@ -193,15 +193,15 @@ def _val_labels(
     watched: tuple[Path, ...] = ()
     if all(name.count("/") == 2 for name in found.values()):
         by_wnid, origin = {stem: name.split("/")[1] for stem, name in found.items()}, "their folders"
-    elif kit or listed:
-        # The lists have no names: line n belongs to the nth image, whose name ends in n.
-        lines = kit.truth if kit else tuple((listed or Path()).read_text(encoding="utf-8").split())
-        by_wnid = {f"ILSVRC2012_val_{i:08d}": wnid for i, wnid in enumerate(lines, 1)}
-        origin, watched = (KIT, ()) if kit else (str(listed), (listed,) if listed else ())
+    elif kit:
+        by_wnid, origin = _in_order(kit.truth), KIT
+    elif listed:
+        words = (line.strip() for line in read_lines(listed))
+        by_wnid, origin, watched = _in_order(word for word in words if word), str(listed), (listed,)
     elif labels_file:
         if labels_file == source.folder / CLASS_LABELS[0]:
             source.archive(CLASS_LABELS[0])  # says that it is not pinned
-        by_stem = {Path(name).stem: label for name, label in read_labels(labels_file).items()}
+        by_stem = {Path(name).stem: label for name, label in read_labels(labels_file)}
         return _Labels(by_stem, str(labels_file), (labels_file,))
     else:
         by_wnid, origin = {stem: names[0] for stem, names in boxes.classes.items() if len(set(names)) == 1}, "the XML"
@@ -210,6 +210,11 @@ def _val_labels(
         msg = f"validation images have labels, from {origin}, that are no class of train/, such as {unknown[0]}"
         raise DataError(msg)
     return _Labels({stem: index[wnid] for stem, wnid in by_wnid.items() if wnid in index}, origin, watched)
+
+
+def _in_order(wnids: Iterable[str]) -> dict[str, str]:
+    """The lists have no names: line n belongs to the nth image, whose name ends in n."""
+    return {f"ILSVRC2012_val_{i:08d}": wnid for i, wnid in enumerate(wnids, 1)}
 
 
 def _test_samples(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from famcli.data.archives import Limits, read_members
+from famcli.data.bounds import bounded
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
 
@@ -78,7 +79,7 @@ def _read(content: bytes, where: str) -> tuple[FloatArray, tuple[str, ...]]:
         raise DataError(msg)
     try:
         objects = ET.fromstring(content).findall("object")  # noqa: S314  (no entities, see above)
-        rows = [[int(float(o.findtext(f"bndbox/{corner}", ""))) for corner in CORNERS] for o in objects]
+        rows = [[int(bounded(o.findtext(f"bndbox/{corner}", ""))) for corner in CORNERS] for o in objects]
     except (ET.ParseError, ValueError) as error:
         msg = f"'{where}' is no annotation of ILSVRC: {error}"
         raise DataError(msg) from error

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from famcli.data.dataset import Dataset, Sample, open_dataset
 from famcli.data.images import EXTENSIONS
-from famcli.data.prepare.benchmark import read_boxes
-from famcli.data.prepare.source import Contents, Source
+from famcli.data.metadata import boxes_by_name
+from famcli.data.prepare.source import Contents, Source, read_lines
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError, FamError
 
@@ -50,7 +50,7 @@ def read_imagenetv2(source: Source) -> Contents:
         for p in sorted(folder.iterdir())
         if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")
     ]
-    boxes = _by_file(read_boxes(lists), [name for name, _ in files], _mapping(source), lists)
+    boxes = _by_file(boxes_by_name(lists), [name for name, _ in files], _mapping(source), lists)
     samples = [Sample(f"{tree.name}/{name}", tree / name, label, boxes[name]) for name, label in files]
     return Contents(
         images=tree.parent,
@@ -69,7 +69,7 @@ def _place(name: str) -> str | None:
 def _mapping(source: Source) -> dict[str, str]:
     """Old names, such as ``0/7.jpeg``, to the present ones and back; wsolevaluation has a list of both."""
     path = source.first(*MAPPING)
-    pairs = [line.split(", ") for line in path.read_text(encoding="utf-8").splitlines()] if path else []
+    pairs = [line.split(", ") for line in read_lines(path)] if path else []
     both = {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
     return both | {new: old for old, new in both.items()}
 

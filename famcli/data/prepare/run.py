@@ -53,8 +53,8 @@ class Outcome:
 def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without_train: bool = False) -> Outcome:
     """Prepare a dataset of the catalogue.
 
-    ``dataset.json`` is removed before anything is changed and written last, so that an interrupted preparation is
-    never taken for a dataset; the same call goes on with it.
+    Archives are extracted first. Then ``dataset.json`` is removed before the lists are written and written after
+    them, so that an interrupted preparation is never taken for a dataset; the same call goes on with it.
 
     Args:
         facts: The dataset's row.
@@ -75,7 +75,6 @@ def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without
             return Outcome(out, _counts(out), changed=False)
         source = Source(facts, folder, out, talk)
         found = read_ilsvrc(source, without_train=True) if without_train else READERS[facts.name](source)
-        (out / DATASET_FILE).unlink(missing_ok=True)
         about = {
             "title": facts.title,
             "paper": facts.paper,
@@ -92,7 +91,8 @@ def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without
             fullsup=facts.fullsup,
             facts=about,
         )
-        write_stamp(out, arguments, found.watched)
+        optional = [folder / archive.name for archive in facts.archives if not archive.required]
+        write_stamp(out, arguments, [*found.watched, *optional])  # one that comes later is a change too
         counts = _counts(out)
         return Outcome(out, counts, True, source.unreadable, tuple(_differences(facts, counts, source.unreadable)))
 

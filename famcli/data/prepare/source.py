@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,22 @@ from famcli_models.errors import DataError
 Progress = Callable[..., AbstractContextManager[Callable[..., object]]]
 ENOUGH = 2  # the bytes of an archive's row times this are more than it may unpack to
 NAMED = 5  # bad images, one by one
+
+
+def read_lines(path: Path, errors: str = "strict") -> list[str]:
+    """Lines of a text file of a publisher.
+
+    Raises:
+        DataError: It cannot be read, or is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8", errors=errors).splitlines()
+    except OSError as error:
+        msg = f"cannot read '{path}': {error.strerror}"
+        raise DataError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"'{path}' is not UTF-8 text (byte {error.start}): get it again, or save it as UTF-8"
+        raise DataError(msg) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +156,7 @@ class Source:
             for_paths, for_samples = tee(samples)  # read_headers is a few hundred ahead, and no more
             for sample, header in zip(for_samples, read_headers((s.path for s in for_paths), step=step), strict=True):
                 if isinstance(header, DataError):
-                    if not sample.path.is_file():
+                    if not os.path.isfile(sample.path):
                         msg = f"'{sample.path}' is listed but not there: extract the images again"
                         raise DataError(msg) from header
                     self.unreadable += 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from famcli.data.archives import Limits, read_members
 from famcli.data.metadata import read_class_names
+from famcli.data.prepare.source import read_lines
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic
 
@@ -39,7 +40,7 @@ def read_devkit(archive_or_folder: Path) -> Devkit:
         DataError: It is damaged.
     """
     if archive_or_folder.is_dir():
-        files = {file: (archive_or_folder / file).read_bytes() for file in (META, TRUTH)}
+        files = {file: content for file in (META, TRUTH) if (content := _content(archive_or_folder / file)) is not None}
     else:
         found = read_members(archive_or_folder, lambda name: name.endswith((META, TRUTH)), DEVKIT_LIMITS)
         files = {META if name.endswith(META) else TRUTH: content for name, content in found}
@@ -53,6 +54,16 @@ def read_devkit(archive_or_folder: Path) -> Devkit:
         msg = f"'{archive_or_folder}': {TRUTH} has a line that is no ILSVRC2012_ID of meta.mat ({error})"
         raise DataError(msg) from error
     return Devkit(words, truth)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        msg = f"cannot read '{path}': {error.strerror}"
+        raise DataError(msg) from error
 
 
 def _meta(content: bytes, where: Path) -> tuple[dict[int, str], dict[str, str]]:
@@ -77,7 +88,7 @@ def read_words(path: Path) -> dict[str, str]:
         DataError: A line does not begin with a WordNet id.
     """
     words = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         wnid, _, rest = line.partition(" ")
         if not WNID.fullmatch(wnid):
             msg = f"'{path}', line {number}: expected a WordNet id and names, got '{line}'"
@@ -89,7 +100,7 @@ def read_words(path: Path) -> dict[str, str]:
 def name_classes(wnids: list[str], words: Mapping[str, str], out: Path) -> tuple[str, ...]:
     """Names of sorted WordNet ids, also written to ``synset_words.txt``; an id without a name is its own."""
     path = out / NAME_FILES[0]
-    text = "".join(f"{wnid} {words.get(wnid, wnid)}\n" for wnid in wnids)
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    text = "".join(f"{wnid} {words.get(wnid, wnid)}\n" for wnid in wnids).encode()
+    if not path.is_file() or path.read_bytes() != text:
+        write_atomic(path, lambda temporary: temporary.write_bytes(text))
     return tuple(read_class_names(path))

@@ -131,7 +131,7 @@ def test_files_that_do_not_go_together(tmp_path: Path) -> None:
         (box(10, 4, 0, 0, 2, 2), r"annotations\[0\]: category_id 4 is not in categories"),
         (box(12, 3, 0, 0, 2, 2), "belongs to image 12, which the file does not list"),
         (box(10, 3, 0, 0, 2), r"annotations\[0\]: bbox is \[0, 0, 2\]"),
-        (box(10, 3, 0, 0, float("nan"), 2), r"annotations\[0\]: bbox is"),
+        (box(10, 3, 0, 0, float("nan"), 2), r"annotations\[0\]: .*nan is not a number"),
         ({"image_id": 10, "category_id": 3}, r"annotations\[0\]: needs .*KeyError: 'bbox'"),
         ({"image_id": 10, "category_id": 3, "bbox": None}, r"annotations\[0\]: needs"),
         ("text", r"annotations\[0\]: needs"),
@@ -162,3 +162,33 @@ def test_bad_images(tmp_path: Path, images: Any, message: str) -> None:
     """An image entry that cannot be used is named by file and place."""
     with pytest.raises(DataError, match=message):
         read_own(write(tmp_path / "a.json", [], [], images=images))
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ({"id": 10}, "Infinity", "is not a COCO dataset file .OverflowError"),
+        ({"image_id": 10}, "1e999", r"annotations\[0\]: .*OverflowError"),
+        ({"category_id": 3}, "Infinity", r"annotations\[0\]: .*OverflowError"),
+        ({"bbox": [0, 0, 2, 2]}, "[0, 0, 1e999, 2]", r"annotations\[0\]: .*inf is not a number"),
+        ({"bbox": [0, 0, 2, 2]}, f"[0, 0, {'9' * 400}, 2]", r"annotations\[0\]: .*9\.\.\. is not a number"),
+        ({"width": 30}, "Infinity", r"images\[0\]: width and height .*inf is not a number"),
+    ],
+)
+def test_numbers_beyond_all_bounds(tmp_path: Path, entry: dict[str, Any], value: str, message: str) -> None:
+    """Infinity and numbers of hundreds of digits are named by file and entry."""
+    path = write(tmp_path / "a.json", ["a.png"], [box(10, 3, 0, 0, 2, 2)])
+    before = json.dumps(entry)[1:-1]
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, f"{before.partition(':')[0]}: {value}", 1))
+    with pytest.raises(DataError, match=message) as caught:
+        read_own(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_name_too_long_for_a_file(tmp_path: Path) -> None:
+    """An image whose name no file system holds is listed like any that is missing."""
+    own = read_own(write(tmp_path / "a.json", ["x" * 300 + ".png"], [box(10, 3, 0, 0, 2, 2)]))
+    assert len(own.splits["test"]) == 1
+    assert "no image of" in own.remarks[0]

@@ -67,6 +67,21 @@ def test_split_may_be_said(tmp_path: Path, pictures: Pictures) -> None:
     assert list(read_own(pictures(tmp_path, "cat/1.png"), split="val").splits) == ["train-fullsup"]
 
 
+def test_linked_folders(tmp_path: Path, pictures: Pictures) -> None:
+    """A class may be a link to a folder elsewhere; a link to a folder above is no class and no endless walk."""
+    pictures(tmp_path / "far", "1.png", "deep/2.png")
+    root = pictures(tmp_path / "near", "cat/3.png")
+    (root / "dog").symlink_to(tmp_path / "far")
+    (root / "loop").symlink_to(root)
+    (root / "cat" / "back").symlink_to(root / "cat")
+    (tmp_path / "far" / "round").symlink_to(tmp_path / "far" / "deep")
+    (tmp_path / "far" / "deep" / "about").symlink_to(tmp_path / "far")
+    own = read_own(root)
+    assert own.class_names == ("cat", "dog")
+    names = [s.name for s in own.splits["train-weaksup"]]
+    assert names == ["cat/3.png", "dog/1.png", "dog/deep/2.png", "dog/round/2.png"]
+
+
 def test_images_without_a_class(tmp_path: Path, pictures: Pictures) -> None:
     """A folder of images alone is answered with what is expected."""
     pictures(tmp_path, "1.png")

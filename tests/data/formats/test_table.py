@@ -103,6 +103,7 @@ def test_windows_paths(tmp_path: Path) -> None:
         ),
         ("image,label,x0,y0,x1,y1\na.png,cat,0,0,1,\n", "line 2: the box is '0,0,1,'"),
         ("image,label,x0,y0,x1,y1\na.png,cat,0,0,nan,1\n", "line 2: the box is"),
+        ("image,label,x0,y0,x1,y1\na.png,cat,0,0,1e400,1\n", "line 2: the box is .*'1e400' is not a number up to"),
         (
             "image,label,x0,y0,x1,y1\na.png,cat,0,0,1,1\na.png,cat,,,,\n",
             "line 3: 'a.png' has no box here and one on line 2",
