@@ -151,11 +151,13 @@ def contour_boxes(image: npt.NDArray[np.uint8], cuts: Sequence[int]) -> tuple[li
         mask = room[: window.size].reshape(window.shape)
         cv2.threshold(window, cut, 255, cv2.THRESH_BINARY, dst=mask)
         contours = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0]
-        found = []
-        for x, y, w, h in map(cv2.boundingRect, contours):
-            found.append((left + x, top + y, min(left + x + w, right), min(top + y + h, bottom)))
-        areas = [cv2.contourArea(contour) for contour in contours] if len(contours) > 1 else [0.0]
-        boxes.append(found)
+        if len(contours) == 1:  # one shape without holes fills its window
+            boxes.append([(left, top, min(beyond, right), min(below, bottom))])
+            largest.append(0)
+            continue
+        shapes = [cv2.boundingRect(contour) for contour in contours]
+        boxes.append([(left + x, top + y, min(left + x + w, right), min(top + y + h, bottom)) for x, y, w, h in shapes])
+        areas = [cv2.contourArea(contour) for contour in contours]
         largest.append(areas.index(max(areas)))
     return boxes, largest
 
@@ -199,12 +201,15 @@ class BoxCounts:
         right: ``(2, 3, T)`` numbers of images: V1 and V2, the three :data:`DELTAS`.
         images: Number of images.
         empty: Number of images whose map is zero everywhere, so that no threshold gives a contour.
+        as_is: Number of images whose map came from a file in the benchmark's own form, and was neither resized nor
+            stretched.
     """
 
     taus: FloatArray
     right: IntArray = field(init=False)
     images: int = 0
     empty: int = 0
+    as_is: int = 0
 
     def __post_init__(self) -> None:
         """Start at zero."""
@@ -222,6 +227,7 @@ class BoxCounts:
         self.right += other.right
         self.images += other.images
         self.empty += other.empty
+        self.as_is += other.as_is
 
     def accuracy(self, version: int) -> BoxAccuracy:
         """The result so far for version 1 or 2.
@@ -242,9 +248,9 @@ class BoxCounts:
             at_delta=dict(zip(DELTAS, at_best, strict=True)),
             tau=dict(zip(DELTAS, self.taus[best].tolist(), strict=True)),
             curve=dict(zip(DELTAS, curves.tolist(), strict=True)),
-            taus=self.taus.tolist(),
             images=self.images,
             empty=self.empty,
+            as_is=self.as_is,
         )
 
 
@@ -257,10 +263,10 @@ class BoxAccuracy:
         value: The number itself: of version 1 the best accuracy at δ = 0.5, of version 2 the mean of the three best.
         at_delta: Best accuracy over τ, by δ.
         tau: The τ where it is reached, the lowest of equal ones, by δ.
-        curve: Accuracy at each of ``taus``, by δ.
-        taus: The thresholds.
+        curve: Accuracy at each of the thresholds, by δ.
         images: Number of images.
         empty: Number of images whose map is zero everywhere.
+        as_is: Number of images whose map was neither resized nor stretched.
     """
 
     version: int
@@ -268,6 +274,6 @@ class BoxAccuracy:
     at_delta: dict[float, float]
     tau: dict[float, float]
     curve: dict[float, list[float]]
-    taus: list[float]
     images: int
     empty: int
+    as_is: int

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from tokenize import TokenError
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def read_map(path: Path) -> FloatArray:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: the shape is checked before it is read
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
         msg = f"{path}: not a .npy array that can be read ({error})"
         raise DataError(msg) from error
     if not isinstance(array, np.ndarray):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +18,9 @@ import cv2
 import numpy as np
 
 from famcli.boxaccuracy import INTERVAL, SIDE, BoxCounts, score_map, thresholds, truth_boxes
-from famcli.maps import read_map
+from famcli.data.sample import Sample
+from famcli.data.sizes import read_size
+from famcli.maps import find_maps, read_map
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
 
@@ -41,6 +43,25 @@ class Scored:
     scores: Path | np.ndarray
     boxes: FloatArray
     size_hw: tuple[int, int]
+
+
+def from_folder(folder: Path, samples: Sequence[Sample]) -> Iterator[Scored]:
+    """Samples with the maps that another tool has written; a map is opened when it is counted.
+
+    Raises:
+        DataError: See :func:`famcli.maps.find_maps`; or the dataset does not state the size of an image, and its
+            file cannot be read.
+    """
+    for sample, path in zip(samples, find_maps(folder, [s.name for s in samples]), strict=True):
+        yield Scored(sample.name, path, sample.boxes, sample.size_hw or _size_of(sample))
+
+
+def _size_of(sample: Sample) -> tuple[int, int]:
+    try:
+        return read_size(sample.path)
+    except DataError as error:
+        msg = f"'{sample.name}': the dataset does not state its size (image_sizes.txt), and {sample.path}: {error}"
+        raise DataError(msg) from error
 
 
 def finished(scores: FloatArray) -> bool:
@@ -90,8 +111,10 @@ def count_chunk(images: list[Scored], interval: float) -> BoxCounts:
             msg = f"'{image.name}' has no box, so nothing can be right or wrong: leave it out of the split"
             raise DataError(msg)
         if isinstance(image.scores, Path):
-            scores = read_map(image.scores)
-            scores = scores if finished(scores) else score_map(scores)
+            raw = read_map(image.scores)
+            as_is = finished(raw)
+            scores = raw if as_is else score_map(raw)
+            counts.as_is += as_is
         else:
             scores = score_map(image.scores)
         counts.add(scores, truth_boxes(image.boxes, image.size_hw))

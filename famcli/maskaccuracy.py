@@ -89,9 +89,9 @@ class MaskCounts:
             msg = f"the map is {scores.shape}, its mask {truth.shape}; both must be of one frame"
             raise ShapeError(msg)
         edges = np.append(self.taus, 1.0)
-        bins = np.searchsorted(edges, scores.ravel(), side="right") - 1
-        for value, counts in ((1, self.inside), (0, self.outside)):
-            counts += np.bincount(bins[truth.ravel() == value], minlength=len(counts))
+        bins = np.searchsorted(edges, scores, side="right") - 1
+        self.inside += np.bincount(bins[truth == 1], minlength=len(self.inside))
+        self.outside += np.bincount(bins[truth == 0], minlength=len(self.outside))
         self.images += 1
 
     def merge(self, other: MaskCounts) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import cv2
@@ -27,17 +25,6 @@ from famcli.boxaccuracy import (
 )
 from famcli_models.errors import ConfigError, ShapeError
 
-
-def load_rules() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("wsoleval_rules", Path(__file__).parent / "wsoleval_rules.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-rules = load_rules()
 FIFTHS = np.arange(0, 1, 0.2)
 
 
@@ -134,13 +121,18 @@ def test_thin_shapes_have_no_area() -> None:
     [
         [[1, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]],  # four pixels of area 0
         [[1, 1, 0, 0, 1, 1], [1, 1, 0, 0, 1, 1], [0] * 6, [0] * 6],  # two squares of area 1
-        [[0, 1, 0, 0, 0], [1, 0, 1, 0, 0], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]],  # a ring with a spur: hole and outside tie
+        [
+            [0, 1, 0, 0, 0],
+            [1, 0, 1, 0, 0],
+            [0, 1, 0, 1, 1],
+            [0, 0, 0, 0, 0],
+        ],  # a ring with a spur: hole and outside tie
     ],
 )
-def test_ties_go_to_the_first_contour(scores: list[list[float]]) -> None:
+def test_ties_go_to_the_first_contour(wsoleval_rules: ModuleType, scores: list[list[float]]) -> None:
     """Of contours with equal area the first in OpenCV's order is taken, as max() does on the whole picture."""
     one, _ = boxes_of(scores, np.array([0.0]))
-    assert one == [tuple(rules.boxes_at(np.array(scores, np.float64), 0.0, every_contour=False)[0])]
+    assert one == [tuple(wsoleval_rules.boxes_at(np.array(scores, np.float64), 0.0, every_contour=False)[0])]
 
 
 def test_a_ring_with_a_spur_by_hand() -> None:
@@ -278,13 +270,13 @@ def scored_maps(draw: st.DrawFn) -> tuple[np.ndarray, list[tuple[int, int, int, 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(scored_maps(), min_size=1, max_size=4), st.sampled_from([0.01, 0.05, 0.3]))
-def test_equals_the_rules(images: list, interval: float) -> None:
+def test_equals_the_rules(wsoleval_rules: ModuleType, images: list, interval: float) -> None:
     """Both versions agree with the literal rules in every bit, at every threshold and δ."""
     counts = BoxCounts(thresholds(interval))
     for scores, boxes in images:
         counts.add(scores, np.array(boxes))
     for version in (1, 2):
-        expected = rules.accuracies(images, interval, every_contour=version == 2)
+        expected = wsoleval_rules.accuracies(images, interval, every_contour=version == 2)
         result = counts.accuracy(version)
         assert list(result.curve.values()) == [curve.tolist() for curve in expected.values()]
         assert result.at_delta == dict(zip(DELTAS, [c.max() for c in expected.values()], strict=True))
@@ -294,18 +286,18 @@ def test_equals_the_rules(images: list, interval: float) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.one_of(blocky, rough, binary), st.sampled_from([0.0, 0.1, 0.5, 0.9]))
-def test_the_same_boxes_in_the_same_order(scores: np.ndarray, tau: float) -> None:
+def test_the_same_boxes_in_the_same_order(wsoleval_rules: ModuleType, scores: np.ndarray, tau: float) -> None:
     """Searching the window that holds foreground gives all contours' boxes, in OpenCV's order for the whole."""
     image = (scores * 255).astype(np.uint8)
     masks = masks_of(image, np.array([tau]))
     boxes, largest = contour_boxes(image, masks.cuts)
-    assert boxes[0] == [tuple(box) for box in rules.boxes_at(scores, tau, every_contour=True)]
-    assert boxes[0][largest[0]] == tuple(rules.boxes_at(scores, tau, every_contour=False)[0])
+    assert boxes[0] == [tuple(box) for box in wsoleval_rules.boxes_at(scores, tau, every_contour=True)]
+    assert boxes[0][largest[0]] == tuple(wsoleval_rules.boxes_at(scores, tau, every_contour=False)[0])
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("side", [5, 14, 60])
-def test_whole_maps_equal_the_rules(seed: int, side: int) -> None:
+def test_whole_maps_equal_the_rules(wsoleval_rules: ModuleType, seed: int, side: int) -> None:
     """From a network's map and boxes in original pixels to the last bit, at 224 pixels and 100 thresholds."""
     rng = np.random.default_rng(seed)
     images, counts = [], BoxCounts(thresholds(0.01))
@@ -315,10 +307,10 @@ def test_whole_maps_equal_the_rules(seed: int, side: int) -> None:
         low = rng.integers(0, np.array(size_hw) // 2)
         high = rng.integers(low + 1, np.array(size_hw))
         box = (low[1], low[0], high[1] - 1, high[0] - 1)
-        images.append((rules.normalised(raw), [rules.resized_box(box, size_hw[::-1], (224, 224))]))
+        images.append((wsoleval_rules.normalised(raw), [wsoleval_rules.resized_box(box, size_hw[::-1], (224, 224))]))
         counts.add(score_map(raw), truth_boxes([[low[1], low[0], high[1], high[0]]], size_hw))
     for version in (1, 2):
-        expected = rules.accuracies(images, 0.01, every_contour=version == 2)
+        expected = wsoleval_rules.accuracies(images, 0.01, every_contour=version == 2)
         assert list(counts.accuracy(version).curve.values()) == [curve.tolist() for curve in expected.values()]
 
 
@@ -327,9 +319,11 @@ def test_whole_maps_equal_the_rules(seed: int, side: int) -> None:
     st.tuples(st.integers(1, 700), st.integers(1, 700)),
     st.tuples(st.integers(0, 699), st.integers(0, 699), st.integers(0, 699), st.integers(0, 699)),
 )
-def test_truth_equals_the_rules(size_hw: tuple[int, int], corners: tuple[int, int, int, int]) -> None:
+def test_truth_equals_the_rules(
+    wsoleval_rules: ModuleType, size_hw: tuple[int, int], corners: tuple[int, int, int, int]
+) -> None:
     """Ground truth is cut to the same whole numbers, whatever the size of the picture."""
     h, w = size_hw
     x, y = sorted(c % w for c in corners[::2]), sorted(c % h for c in corners[1::2])
-    expected = rules.resized_box((x[0], y[0], x[1], y[1]), (w, h), (224, 224))
+    expected = wsoleval_rules.resized_box((x[0], y[0], x[1], y[1]), (w, h), (224, 224))
     assert truth_boxes([[x[0], y[0], x[1] + 1, y[1] + 1]], size_hw).tolist() == [list(expected)]
