@@ -83,6 +83,7 @@ def evaluate(
         _fam(dataset, split, samples, model, not other_classes, device, batch_size, workers, as_json)
         return
 
+    from famcli.boxaccuracy import SIDE
     from famcli.mapscores import count, from_folder
 
     if maps:
@@ -92,7 +93,12 @@ def evaluate(
         from famcli.hub import find_model
         from famcli_models.fam import FAM
 
-        images = foreground_maps(FAM.from_pretrained(find_model(model)), samples, device, batch_size, workers)
+        fam = FAM.from_pretrained(find_model(model))
+        if fam.config.size != SIDE:
+            console.say(
+                f"the model's input is {fam.config.size} pixels, the protocol's is {SIDE}: say so with the number"
+            )
+        images = foreground_maps(fam, samples, device, batch_size, workers)
     with console.progress("images", len(samples)) as step:
         accuracy = count(images, interval, processes, step).accuracy(VERSIONS[protocol])
     of = {"maps": str(maps)} if maps else {"model": model}
