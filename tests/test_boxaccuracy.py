@@ -59,6 +59,14 @@ def test_truth_at_the_edge() -> None:
     assert truth_boxes([[0, 0, 500, 375]], (375, 500)).tolist() == [[0, 0, 223, 223]]
 
 
+@pytest.mark.parametrize(("corner", "width"), [(61, 112), (183, 336), (122, 448)])
+def test_truth_is_multiplied_first(corner: int, width: int) -> None:
+    """61 · 224 / 112 is 122; 61 / 112 · 224 falls short of it by a bit, and would be cut to 121."""
+    cut = truth_boxes([[corner, 0, width, 9]], (9, width))
+    assert cut[0, 0] == corner * 224 // width
+    assert int(corner / width * 224) == cut[0, 0] - 1
+
+
 def test_truth_thinner_than_a_pixel() -> None:
     """A box of decimals, which the benchmark does not have, is never turned inside out."""
     assert truth_boxes([[0.9, 0.9, 1.2, 1.2]], (10, 10)).tolist() == [[20, 20, 20, 20]]
