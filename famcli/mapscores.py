@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -90,7 +91,7 @@ def count(
         on_image: Called with the number of images that were done since the last call.
 
     Raises:
-        DataError: A map cannot be read, or an image has no box.
+        DataError: A map cannot be read, an image has no box, or a process was killed.
     """
     total = BoxCounts(thresholds(interval))
     workers = processes or _cores()
@@ -133,6 +134,9 @@ def _spread(chunks: Iterator[list[Scored]], interval: float, workers: int) -> It
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            msg = "a process that scored maps was killed, perhaps for its memory; try again with --processes 1"
+            raise DataError(msg) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

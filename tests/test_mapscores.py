@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -72,6 +73,19 @@ def test_errors_come_through(tmp_path: Path, processes: int) -> None:
         count([Scored("a", tmp_path / "a.npy", box, (9, 9))], 0.1, processes)
     with pytest.raises(DataError, match="'a' has no box"):
         count([Scored("a", np.eye(3), NO_BOXES, (9, 9))], 0.1, processes)
+
+
+class Killer:
+    """Ends the process that unpickles it, as the system does when memory is short."""
+
+    def __reduce__(self) -> tuple:
+        return os._exit, (1,)
+
+
+def test_a_killed_process() -> None:
+    """A process that is gone is one sentence, not a hang or a traceback of the pool's."""
+    with pytest.raises(DataError, match="a process that scored maps was killed"):
+        count([Scored("a", np.eye(3), Killer(), (9, 9))], 0.1, 2)
 
 
 def test_sizes_come_from_the_picture(tmp_path: Path) -> None:
