@@ -18,6 +18,7 @@ from torch import Tensor
 from famcli.cam import class_activation_maps
 from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.data.transforms import Normalize, squash
+from famcli.mapscores import Scored
 from famcli.predict import pick_device
 from famcli_models.boxes import FloatArray, box_iou
 from famcli_models.fam import FAM
@@ -124,6 +125,23 @@ def evaluate(
     rows.append(_row(f"centre box, {CENTRE_SIDE:.0%} of each side", None, "", np.array(ious["centre"]), None))
     rows.append(_row("whole image", None, "", np.array(ious["whole"]), None))
     return rows
+
+
+def foreground_maps(
+    model: FAM, samples: Sequence[Sample], device: str = "auto", batch_size: int = 32, workers: int = 2
+) -> Iterator[Scored]:
+    """A model's maps **M**, to be scored by a protocol over maps; the other arguments are as in :func:`evaluate`.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    where = pick_device(device)
+    model = model.to(where).eval()
+    for batch, sizes, images in _batches(model, samples, batch_size, workers, where):
+        with torch.inference_mode():
+            maps = model(images).M[:, 0].float().cpu().numpy()
+        for sample, size_hw, M in zip(batch, sizes, maps, strict=True):
+            yield Scored(sample.name, M, sample.boxes, sample.size_hw or size_hw)
 
 
 def _batches(

@@ -1,0 +1,54 @@
+"""Write the tables of docs/concepts/protocols.md from the table of protocols.
+
+With ``--check`` nothing is written; the exit code is 1 if the page is out of date.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from famcli.protocols import PROTOCOLS
+
+PAGE = Path(__file__).parent.parent / "docs" / "concepts" / "protocols.md"
+BEGIN, END = (
+    "<!-- Written by scripts/protocols_reference.py from famcli/protocols.py. -->",
+    "<!-- End of what it wrote. -->",
+)
+QUESTIONS = {"iou": "IoU", "truth": "ground truth", "crops": "classification crops", "source": "from"}
+NOT_RULES = ("title", "computed")
+
+
+def tables() -> str:
+    """A table of questions and answers for each protocol."""
+    lines = []
+    for name, protocol in PROTOCOLS.items():
+        note = "" if protocol.computed else " (described, not computed)"
+        lines += [f"### `{name}`: {protocol.title}{note}", "", "| | |", "|---|---|"]
+        for field in dataclasses.fields(protocol):
+            if field.name not in NOT_RULES:
+                question = QUESTIONS.get(field.name, field.name.replace("_", " "))
+                lines.append(f"| {question} | {getattr(protocol, field.name).replace('|', chr(92) + '|')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Write or compare."""
+    old = PAGE.read_text(encoding="utf-8")
+    before, _, rest = old.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    new = f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(new, encoding="utf-8")
+        print(f"wrote {PAGE}")
+        return 0
+    if new == old:
+        return 0
+    print(f"{PAGE} is out of date: run python scripts/protocols_reference.py", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
