@@ -40,3 +40,9 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
         msg = "fp16 needs a GPU; on the CPU use precision = 'bf16' or 'fp32'"
         raise ConfigError(msg)
     return accelerator
+
+
+def leave(accelerator: Accelerator) -> None:
+    """End together with the other processes; one that just exits may abort while it still talks to them."""
+    accelerator.wait_for_everyone()
+    accelerator.end_training()

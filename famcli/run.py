@@ -18,6 +18,7 @@ from famcli.environment import environment, versions
 from famcli.epoch import Epoch
 from famcli.evaluate import evaluate
 from famcli.interrupt import Interrupt
+from famcli.machine import leave
 from famcli.material import BY_LOSS, Material
 from famcli.recipe import Recipe
 from famcli.runfolder import RunFolder
@@ -114,6 +115,7 @@ class Run:
                     self._save(training)
                     where = f"step {training.step} of {training.order.steps}"
                     self.say(f"stopped at {where}; go on with: fam train --resume {self.folder.path}")
+                    leave(self.accelerator)
                 raise
             finally:
                 if self._board is not None:

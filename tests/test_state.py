@@ -43,7 +43,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_absent(tmp_path: Path) -> None:
     """A run without a save is told to start again."""
-    with pytest.raises(WeightsError, match=r"holds no last\.safetensors: the run stopped before its first save"):
+    with pytest.raises(WeightsError, match=r"holds no last\.safetensors: the run ended before its first save"):
         read_state(tmp_path / "last.safetensors")
 
 

@@ -50,7 +50,7 @@ def train(
 
     Example: fam train --backbone inceptionv3 --data ilsvrc
     """
-    from famcli.machine import make_accelerator
+    from famcli.machine import leave, make_accelerator
     from famcli.material import anchored, gather
     from famcli.recipe import load_recipe, recipes
     from famcli.run import Run
@@ -92,6 +92,7 @@ def train(
         if run.best_epoch:
             console.say(f"best epoch {run.best_epoch}, by {run.provenance['selected_by']}: {folder.best}")
         console.result(str(folder.path))
+    leave(accelerator)
 
 
 def _stems(data: tuple[str, ...]) -> list[str]:
