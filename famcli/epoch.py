@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from famcli_models.fam import FAMOutput
+from famcli_models.losses import diversity_loss
 
 FLAT = 0.02  # a map whose standard deviation stays below this separates nothing
 FEW, MANY = 0.01, 0.95  # shares of foreground below and above which M says nothing
@@ -127,15 +127,11 @@ MEASURES = ("foreground", "spread", "part_similarity", "top1")
 
 def measure(out: FAMOutput, labels: Tensor, tau: float) -> dict[str, Tensor]:
     """The scalars of :data:`MEASURES` for a batch."""
-    M, A = out.M.flatten(1), out.A.flatten(2)
-    K = A.shape[1]
-    unit = F.normalize(A, dim=-1)
-    cosines = unit @ unit.transpose(1, 2)  # (B, K, K)
-    others = cosines.sum(dim=(1, 2)) - cosines.diagonal(dim1=1, dim2=2).sum(dim=1)
+    M = out.M.flatten(1)
     return {
         "foreground": M.gt(tau).float().mean(),
         "spread": M.std(dim=1, correction=0).mean(),
-        "part_similarity": (others / max(1, K * (K - 1))).mean(),
+        "part_similarity": diversity_loss(out.A.flatten(2)),  # of maps here, of features in equation (8)
         "top1": (out.logits.argmax(dim=1) == labels).float().mean(),
     }
 

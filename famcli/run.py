@@ -28,6 +28,7 @@ from famcli.train import fit
 from famcli.training import Training
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.fam import FAM
+from famcli_models.losses import term_weights
 
 JUDGE_THREADS = 8  # they decode, which needs no Python
 BY_WORDS = {
@@ -136,7 +137,7 @@ class Run:
     def _restore(self) -> State:
         state = read_state(self.folder.last)
         facts = state.facts["run"]
-        if facts["digest"] != self.material.digest():
+        if facts["provenance"]["data_sha256"] != self.material.digest():
             msg = "the images or labels have changed since the run began, so it cannot go on; start a new one"
             raise DataError(msg)
         before, now = facts["recipe"], self.recipe.tables()
@@ -212,14 +213,8 @@ class Run:
 
     def _objective(self, epoch: Epoch) -> float:
         """Equation (11) with the weights of the last step: with a rising λ_spa the totals of epochs do not compare."""
-        model, train = self.recipe.model, self.recipe.train
-        weights = {
-            "spa": model.lambda_spa if model.sparsity else 0.0,
-            "div": model.lambda_div if model.diversity else 0.0,
-            "target": train.lambda_target,
-        }
-        terms = epoch.terms
-        return terms["cla"] + sum(weight * terms.get(name, 0.0) for name, weight in weights.items())
+        weights = {**term_weights(self.recipe.model), "target": self.recipe.train.lambda_target}
+        return sum(weight * epoch.terms.get(name, 0.0) for name, weight in weights.items())
 
     def _open_judged(self) -> list[Sample]:
         """This process's share of the images to judge by, without those that cannot be read."""
@@ -272,9 +267,8 @@ class Run:
             return
         state = training.state()
         if not all(bool(tensor.isfinite().all()) for tensor in state.tensors.values()):
-            return  # a gradient was not finite: the loss of the next step will be neither, and say so
+            return  # the step was too long for float32: the loss of the next one will say so
         facts = {
-            "digest": self.material.digest(),
             "recipe": self.recipe.tables(),
             "provenance": self.provenance,
             "best": self.best if math.isfinite(self.best) else None,

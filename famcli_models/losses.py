@@ -74,6 +74,15 @@ def balanced_class_weight(counts: Tensor) -> Tensor:
     return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0)
 
 
+def term_weights(config: FAMConfig) -> dict[str, float]:
+    """Equation (11): the weight of each term; 0 for one that is switched off."""
+    return {
+        "cla": 1.0,
+        "spa": config.lambda_spa if config.sparsity else 0.0,
+        "div": config.lambda_div if config.diversity else 0.0,
+    }
+
+
 def fam_loss(output: FAMOutput, y: Tensor, config: FAMConfig, class_weight: Tensor | None = None) -> Losses:
     """Equation (11): L_cla + λ_spa L_spa + λ_div L_div.
 
@@ -88,10 +97,6 @@ def fam_loss(output: FAMOutput, y: Tensor, config: FAMConfig, class_weight: Tens
         "spa": sparsity_loss(output.M),
         "div": diversity_loss(output.P),
     }
-    weights = {
-        "cla": 1.0,
-        "spa": config.lambda_spa if config.sparsity else 0.0,
-        "div": config.lambda_div if config.diversity else 0.0,
-    }
+    weights = term_weights(config)
     total = torch.stack([weights[name] * term for name, term in terms.items() if weights[name]]).sum()
     return Losses(total, terms)
