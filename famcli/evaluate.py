@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from famcli.cam import class_activation_maps
 from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.data.transforms import Normalize, squash
 from famcli.mapscores import Scored
 from famcli.predict import pick_device
 from famcli_models.boxes import FloatArray, box_iou
+from famcli_models.cam import class_activation_maps
 from famcli_models.fam import FAM
 from famcli_models.localization import localize
 

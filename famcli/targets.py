@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from famcli.cam import class_activation_maps, min_max
 from famcli.data.sample import Sample, read_sample
 from famcli.data.transforms import Normalize, squash
 from famcli.predict import pick_device
+from famcli_models.cam import class_activation_maps, min_max
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.fam import FAM
 
