@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 
 from famcli.boxaccuracy import DELTAS, BoxCounts, inclusive_iou, score_map, thresholds, truth_boxes
-from famcli.mapscores import Scored, count
+from famcli.mapscores import Scored, Wanted, count
 
 RULES = Path(__file__).parent.parent / "tests" / "wsoleval_rules.py"
 PHOTO_HW = (375, 500)
@@ -142,7 +142,7 @@ def memory(args: argparse.Namespace) -> None:
                 yield Scored(f"{i}.jpg", kinds[i % len(kinds)], scored.boxes, scored.size_hw)
 
         start = time.perf_counter()
-        counts = count(images(), args.interval, args.processes)
+        counts = count(images(), Wanted(args.interval, keep=2), args.processes).boxes
         seconds = time.perf_counter() - start
     own, of_children = (
         resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

@@ -18,7 +18,7 @@ from famcli.data.sample import Sample
 from famcli.data.transforms import Normalize, RandomCrop
 from famcli.order import Order, View
 from famcli_models.errors import DataError
-from famcli_models.fam import FAM
+from famcli_models.localizer import Localizer
 
 MAX_UNREADABLE = 100  # in a row; then it is not the images that are wrong
 
@@ -127,7 +127,7 @@ class CachedFeatures:
     """
 
     def __init__(
-        self, model: FAM, views: Views, batch_size: int, device: torch.device, workers: int, rounds: int
+        self, model: Localizer, views: Views, batch_size: int, device: torch.device, workers: int, rounds: int
     ) -> None:
         normalize = Normalize(model.config.mean, model.config.std)
         model.eval()
@@ -153,7 +153,7 @@ class CachedFeatures:
             yield Batch(X.float(), targets, labels, images, {})
 
 
-def map_size(model: FAM, device: torch.device) -> tuple[int, int]:
+def map_size(model: Localizer, device: torch.device) -> tuple[int, int]:
     """``(H, W)`` of M for the model's input size; leaves the model as it is, batch-norm statistics included."""
     size, training = model.config.size, model.training
     model.eval()

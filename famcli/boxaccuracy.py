@@ -192,6 +192,25 @@ def best_ious(scores: FloatArray, truth: IntArray, taus: FloatArray) -> FloatArr
     return best
 
 
+def box_at(scores: FloatArray, truth: IntArray, tau: float, version: int) -> tuple[int, ...]:
+    """The box of a map that counts at one threshold.
+
+    Args:
+        scores: ``(h, w)`` in [0, 1].
+        truth: ``(N, 4)`` inclusive corners in the same frame, N > 0.
+        tau: The threshold.
+        version: 1: that of the largest contour; 2: the best of all contours.
+
+    Returns:
+        Inclusive corners.
+    """
+    image = (scores * 255).astype(np.uint8)
+    boxes, largest = contour_boxes(image, masks_of(image, np.array([tau])).cuts)
+    if version == 1:
+        return boxes[0][largest[0]]
+    return boxes[0][int(inclusive_iou(boxes[0], truth).max(axis=1).argmax())]
+
+
 @dataclass
 class BoxCounts:
     """Right images by version, δ and τ: all that is kept of the images seen, so memory does not grow with them.
@@ -215,12 +234,18 @@ class BoxCounts:
         """Start at zero."""
         self.right = np.zeros((2, len(DELTAS), len(self.taus)), np.int64)
 
-    def add(self, scores: FloatArray, truth: IntArray) -> None:
-        """Count one image; the arguments are those of :func:`best_ious`."""
+    def add(self, scores: FloatArray, truth: IntArray) -> npt.NDArray[np.bool_]:
+        """Count one image; the arguments are those of :func:`best_ious`.
+
+        Returns:
+            ``(2, 3, T)``: whether it is right, by version, δ and τ.
+        """
         best = best_ious(scores, truth, self.taus)
-        self.right += best[:, None, :] >= np.array(DELTAS)[:, None]
+        right: npt.NDArray[np.bool_] = best[:, None, :] >= np.array(DELTAS)[:, None]
+        self.right += right
         self.images += 1
         self.empty += int(scores.max() == 0)
+        return right
 
     def merge(self, other: BoxCounts) -> None:
         """Add the counts of other images; the order does not matter, they are whole numbers."""

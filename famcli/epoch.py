@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from famcli_models.cam import CAMOutput
 from famcli_models.fam import FAMOutput
 from famcli_models.losses import diversity_loss
 
@@ -25,10 +26,10 @@ class Epoch:
     Attributes:
         number: From 1.
         terms: Mean of the total loss and of each term, unweighted: ``total``, ``cla``, ``spa``, ``div`` and, with
-            targets, ``target``.
+            targets, ``target``; of a CAM ``total`` and ``cla``.
         foreground: Share of cells of M above τ.
         spread: Mean over images of the standard deviation of M.
-        part_similarity: Mean cosine between the part maps A of an image.
+        part_similarity: Mean cosine between the part maps A of an image; ``None`` for a CAM, which has no parts.
         top1: Share of training views classified right.
         images: Seen, all processes together.
         seconds: Wall time.
@@ -41,7 +42,7 @@ class Epoch:
     terms: Mapping[str, float]
     foreground: float
     spread: float
-    part_similarity: float
+    part_similarity: float | None = None
     top1: float
     images: int
     seconds: float
@@ -51,8 +52,15 @@ class Epoch:
 
     @property
     def collapsed(self) -> bool:
-        """M is the same everywhere, or says foreground nowhere or everywhere."""
-        return self.spread < FLAT or not FEW <= self.foreground <= MANY
+        """M is the same everywhere, or FAM's M says foreground nowhere or everywhere.
+
+        The map of a CAM goes from 0 to 1 in every image: how much of it passes τ is a matter of τ, not of learning.
+        """
+        return self.spread < FLAT or not (self._of_cam or FEW <= self.foreground <= MANY)
+
+    @property
+    def _of_cam(self) -> bool:
+        return self.part_similarity is None
 
     def row(self) -> dict[str, Any]:
         """The line of the metrics file."""
@@ -64,7 +72,12 @@ class Epoch:
     def warnings(self) -> list[str]:
         """What a reader should worry about, one sentence each."""
         found = []
-        if self.spread < FLAT:
+        if self._of_cam and self.spread < FLAT:
+            found.append(f"the maps are flat (standard deviation {self.spread:.4f}): the features have no pattern left")
+        elif self._of_cam:
+            if not FEW <= self.foreground <= MANY:
+                found.append(f"{self.foreground:.1%} of the cells of the maps pass the threshold; set another tau")
+        elif self.spread < FLAT:
             found.append(
                 f"M is flat (standard deviation {self.spread:.4f}): it has collapsed and no threshold will find a box; "
                 "see 'The method' in the documentation, equation (7)"
@@ -73,7 +86,7 @@ class Epoch:
             found.append(f"M passes the threshold in {self.foreground:.1%} of the cells; lower lambda_spa")
         elif self.foreground > MANY:
             found.append(f"M passes the threshold in {self.foreground:.1%} of the cells; raise lambda_spa")
-        if self.part_similarity > ALIKE:
+        if self.part_similarity is not None and self.part_similarity > ALIKE:
             found.append(
                 f"the part maps are alike (cosine {self.part_similarity:.3f}); raise part_std, so that they start apart"
             )
@@ -109,7 +122,7 @@ class Meter:
     def epoch(self, number: int, skipped: int) -> Epoch:
         """The epoch that these are the means of."""
         means = {name: total / self.images for name, total in self.sums.items()}
-        known = {name: means.pop(name) for name in MEASURES}
+        known = {name: means.pop(name) for name in MEASURES if name in means}
         share = self.waiting / self.seconds if self.seconds else 0.0
         return Epoch(
             number=number,
@@ -125,15 +138,13 @@ class Meter:
 MEASURES = ("foreground", "spread", "part_similarity", "top1")
 
 
-def measure(out: FAMOutput, labels: Tensor, tau: float) -> dict[str, Tensor]:
-    """The scalars of :data:`MEASURES` for a batch."""
+def measure(out: FAMOutput | CAMOutput, labels: Tensor, tau: float) -> dict[str, Tensor]:
+    """The scalars of :data:`MEASURES` for a batch; a CAM has no parts to compare."""
     M = out.M.flatten(1)
-    return {
-        "foreground": M.gt(tau).float().mean(),
-        "spread": M.std(dim=1, correction=0).mean(),
-        "part_similarity": diversity_loss(out.A.flatten(2)),  # of maps here, of features in equation (8)
-        "top1": (out.logits.argmax(dim=1) == labels).float().mean(),
-    }
+    found = {"foreground": M.gt(tau).float().mean(), "spread": M.std(dim=1, correction=0).mean()}
+    if isinstance(out, FAMOutput):
+        found["part_similarity"] = diversity_loss(out.A.flatten(2))  # of maps here, of features in equation (8)
+    return {**found, "top1": (out.logits.argmax(dim=1) == labels).float().mean()}
 
 
 def stack(values: Mapping[str, Tensor]) -> Tensor:

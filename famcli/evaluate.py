@@ -1,199 +1,254 @@
-"""Model and dataset to localization numbers, beside the rivals that every such number needs.
+"""Networks and labelled images to outcomes: what FAM, CAM and two rivals without a network did on each image.
 
-The protocol is the paper's: M upsampled bilinearly to the original image, threshold τ, largest component;
-a box is right when its IoU with any of the image's boxes is at least 0.5 (half-open boxes, no +1).
-GT-known Loc asks for the box alone, Top-1 and Top-5 Loc for the class among the best 1 or 5 too.
+The protocols here are those of one box an image (:mod:`famcli.boxrules`); maps at many thresholds, as
+wsolevaluation scores them, are counted in :mod:`famcli.mapscores`.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
-from famcli.data.sample import Sample, check_labels, read_sample
-from famcli.data.transforms import Normalize, squash
-from famcli.mapscores import Scored
-from famcli.predict import pick_device
+from famcli.boxrules import BoxRules
+from famcli.data.sample import Sample, check_labels
+from famcli.look import Look, Networks, Seen
+from famcli.misses import RIGHT_IOU
+from famcli.outcomes import NOWHERE, Outcomes
+from famcli.predictions import Found
 from famcli_models.boxes import FloatArray, box_iou
-from famcli_models.cam import class_activation_maps
+from famcli_models.cam import CAM
 from famcli_models.fam import FAM
-from famcli_models.localization import localize
+from famcli_models.localization import localize, localize_at
 
-IOU_RIGHT = 0.5
 CENTRE_SIDE = 0.7  # the centre box takes this share of each side
-CAM_TAUS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+TAUS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of curves, and those an oracle chooses from
+WRONG_CLASS = 2**31  # the place of a class that was not named at all
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """Scores of one way of making boxes, in percent; a score that does not apply is ``None``.
+class Evaluation:
+    """What was done on n images.
 
     Attributes:
-        method: For example ``FAM``.
-        tau: Threshold on the map.
-        tau_from: How it was chosen; ``oracle`` means on the very images it is reported for.
-        gt_known: GT-known Loc.
-        top1_loc: Top-1 Loc.
-        top5_loc: Top-5 Loc.
-        top1_cls: Top-1 Cls.
-        top5_cls: Top-5 Cls.
-        mean_iou: Mean over images of the best IoU with any of the boxes, times 100.
-        empty: Share of images without a box.
+        samples: The images that were scored, in the order of the split.
+        sizes: ``(h, w)`` of each original.
+        truths: Boxes ``(N, 4)`` of each image that counted, in the protocol's frame.
+        outcomes: By method, what is measured first; then ``centre`` and ``whole``.
+        maps: By method, the maps of the images, ``(n, h, w)`` float32 in [0, 1].
+        classes: The most probable classes of each image, index and probability; empty where there are none.
+        rules: The protocol.
+        side: Pixels of the network's input, which is the frame of a cropped protocol.
     """
 
-    method: str
-    tau: float | None
-    tau_from: str
-    gt_known: float
-    top1_loc: float | None
-    top5_loc: float | None
-    top1_cls: float | None
-    top5_cls: float | None
-    mean_iou: float
-    empty: float
+    samples: list[Sample]
+    sizes: list[tuple[int, int]]
+    truths: list[FloatArray]
+    outcomes: dict[str, Outcomes]
+    maps: dict[str, npt.NDArray[np.float32]]
+    classes: list[tuple[tuple[int, float], ...]]
+    rules: BoxRules
+    side: int
 
 
 def evaluate(
-    model: FAM,
+    networks: Networks,
     samples: Sequence[Sample],
-    device: str = "auto",
-    batch_size: int = 32,
-    workers: int = 2,
-    on_image: Callable[[], None] = lambda: None,
-    same_classes: bool = True,
-) -> list[Row]:
-    """Score a model on labelled images with boxes.
-
-    The rows are FAM at its own τ; CAM from the same features and classifier, if that classifier is the
-    backbone's own, at its best τ for these images; a centre box; and the whole image.
+    look: Look,
+    on_images: Callable[[int], None] = lambda _: None,
+) -> Evaluation:
+    """Measure networks, a centre box and the whole image on labelled images with boxes.
 
     Args:
-        model: The model; it is moved to the device.
+        networks: What is measured, and its rival.
         samples: Images with labels and boxes.
-        device: See :func:`famcli.predict.pick_device`.
-        batch_size: Images per forward pass.
-        workers: Threads that decode.
-        on_image: Called after each image.
-        same_classes: The labels are classes of the model. If not, only boxes are scored, and CAM takes the class
-            that its own classifier predicts.
+        look: How the networks look, and by what rules boxes are compared.
+        on_images: Called with the number of images that were done since the last call.
 
     Raises:
-        DataError: An image cannot be read, or a label is outside the model's classes.
+        DataError: An image cannot be read, or a label is outside the networks' classes.
     """
-    if same_classes:
-        check_labels(samples, model.config.num_classes)
-    has_cam = model.provenance.get("classifier") == "pretrained" and model.config.classifier == "frozen"
-    where = pick_device(device)
-    model = model.to(where).eval()
-    ranks: dict[str, list[Tensor]] = {"FAM": [], "CAM": []}
-    ious: dict[str, list[float]] = {"FAM": [], "centre": [], "whole": []}
-    cam_ious: list[list[float]] = []
-    for batch, sizes, images in _batches(model, samples, batch_size, workers, where):
-        labels = torch.tensor([s.label for s in batch], device=where)
-        with torch.inference_mode():
-            X = model.features(images)
-            out = model.head(X)
-            if has_cam:
-                cam_logits = model.classifier(X.mean(dim=(2, 3)))
-                chosen = labels if same_classes else cam_logits.argmax(dim=1)
-                cams = class_activation_maps(X, model.classifier.weight[chosen]).cpu().numpy()
-        maps = out.M[:, 0].cpu().numpy()
+    if look.same_classes:
+        for network in (networks.fam, networks.cam):
+            if network is not None:
+                check_labels(samples, network.config.num_classes)
+    side = networks.first.config.size
+    present = {name: n for name, n in (("FAM", networks.fam), ("CAM", networks.cam)) if n is not None}
+    taus = np.array(sorted({*TAUS, *(n.config.tau for n in present.values())}))
+    rows: dict[str, list[_Boxes]] = {name: [] for name in (*present, "centre", "whole")}
+    maps: dict[str, list[np.ndarray]] = {name: [] for name in present}
+    ranks: dict[str, list[int]] = {name: [] for name in present}
+    kept: list[Seen] = []
+    truths: list[FloatArray] = []
+    for seen, boxes, truth in _scored(networks, samples, look, taus, side):
+        for name, found in boxes.items():
+            rows[name].append(found)
+        for name, M in seen.maps.items():
+            maps[name].append(M)
+        for name, place in seen.ranks.items():
+            ranks[name].append(place)
+        kept.append(Seen(seen.sample, seen.size_hw, {}, {}, seen.classes))
+        truths.append(truth)
+        on_images(1)
+    nothing = np.array([np.nan])
+    outcomes = {
+        name: _joined(name, taus if name in present else nothing, found, ranks.get(name) or None, look.rules.strict)
+        for name, found in rows.items()
+    }
+    return Evaluation(
+        [s.sample for s in kept],
+        [s.size_hw for s in kept],
+        truths,
+        outcomes,
+        {name: np.stack(found) for name, found in maps.items() if found},
+        [s.classes for s in kept],
+        look.rules,
+        side,
+    )
+
+
+def best_tau(networks: Networks, samples: Sequence[Sample], look: Look) -> float:
+    """The τ of the CAM with the most right boxes on some images: those of a split to choose on, as train-fullsup.
+
+    Raises:
+        DataError: See :func:`evaluate`.
+    """
+    found = evaluate(Networks(None, networks.cam), samples, look).outcomes["CAM"]
+    return float(found.taus[found.best()])
+
+
+def count_right(network: FAM | CAM, samples: Sequence[Sample], device: str, batch_size: int = 32) -> int:
+    """Images that are right by protocol ``fam`` at the network's own τ; classes are not asked for."""
+    look = Look(device=device, batch_size=batch_size, same_classes=True)
+    networks = Networks(network, None) if isinstance(network, FAM) else Networks(None, network)
+    right = 0
+    for batch in look.at(networks, samples):
+        for seen in batch:
+            (M,) = seen.maps.values()
+            regions = localize(M, seen.size_hw, network.config.tau).regions
+            right += bool(regions) and bool(box_iou(regions[0].xyxy, seen.sample.boxes).max() >= RIGHT_IOU)
+    return right
+
+
+def evaluate_found(
+    found: Sequence[Found],
+    samples: Sequence[Sample],
+    sizes: Sequence[tuple[int, int]],
+    rules: BoxRules,
+    side: int,
+    same_classes: bool,
+) -> Evaluation:
+    """Measure boxes that were found elsewhere: of each image the box of the highest score.
+
+    Classes are in the order of their best scores, each once; the box serves them all.
+
+    Args:
+        found: Boxes, labels and scores of each sample.
+        samples: Images with labels and boxes.
+        sizes: ``(h, w)`` of each original.
+        rules: The protocol.
+        side: Pixels of the frame of a cropped protocol.
+        same_classes: Score classes too.
+    """
+    rows: dict[str, list[_Boxes]] = {"predictions": [], "centre": [], "whole": []}
+    ranks: list[int] = []
+    classes: list[tuple[tuple[int, float], ...]] = []
+    truths = [rules.truth(sample.boxes, size_hw, side) for sample, size_hw in zip(samples, sizes, strict=True)]
+    for entry, sample, size_hw, truth in zip(found, samples, sizes, truths, strict=True):
+        order = np.argsort(-entry.scores, kind="stable")
+        best = order[:1]
+        boxes = rules.to_frame(entry.boxes[best], size_hw, side)
+        rows["predictions"].append(
+            _compare(boxes if len(boxes) else None, truth, float(entry.scores[order].max(initial=0)))
+        )
+        for name, box in _rivals(rules.frame_hw(size_hw, side)).items():
+            rows[name].append(_compare(box, truth))
+        named: dict[int, float] = {}
+        for i in order.tolist():
+            named.setdefault(int(entry.labels[i]), float(entry.scores[i]))
         if same_classes:
-            ranks["FAM"].append(_rank(out.logits, labels))
-            if has_cam:
-                ranks["CAM"].append(_rank(cam_logits, labels))
-        for i, (sample, size_hw) in enumerate(zip(batch, sizes, strict=True)):
-            h, w = size_hw
-            ious["FAM"].append(_best_iou(maps[i], size_hw, model.config.tau, sample.boxes))
-            margin = (1 - CENTRE_SIDE) / 2
-            centre = (w * margin, h * margin, w * (1 - margin), h * (1 - margin))
-            ious["centre"].append(float(box_iou(centre, sample.boxes).max()))
-            ious["whole"].append(float(box_iou((0, 0, w, h), sample.boxes).max()))
-            if has_cam:
-                cam_ious.append([_best_iou(cams[i], size_hw, tau, sample.boxes) for tau in CAM_TAUS])
-            on_image()
-    rows = [_row("FAM", model.config.tau, "fixed", np.array(ious["FAM"]), _joined(ranks["FAM"]))]
-    if has_cam:
-        grid = np.array(cam_ious)
-        best = int((grid >= IOU_RIGHT).mean(axis=0).argmax())
-        rows.append(_row("CAM", CAM_TAUS[best], "oracle", grid[:, best], _joined(ranks["CAM"])))
-    rows.append(_row(f"centre box, {CENTRE_SIDE:.0%} of each side", None, "", np.array(ious["centre"]), None))
-    rows.append(_row("whole image", None, "", np.array(ious["whole"]), None))
-    return rows
+            ranks.append(list(named).index(sample.label) if sample.label in named else WRONG_CLASS)
+            classes.append(tuple(named.items())[:5])
+        else:
+            classes.append(())
+    nothing = np.array([np.nan])
+    outcomes = {
+        name: _joined(name, nothing, boxes, ranks if name == "predictions" and ranks else None, rules.strict)
+        for name, boxes in rows.items()
+    }
+    return Evaluation(list(samples), list(sizes), truths, outcomes, {}, classes, rules, side)
 
 
-def foreground_maps(
-    model: FAM, samples: Sequence[Sample], device: str = "auto", batch_size: int = 32, workers: int = 2
-) -> Iterator[Scored]:
-    """A model's maps **M**, to be scored by a protocol over maps; the other arguments are as in :func:`evaluate`.
+@dataclass(frozen=True, slots=True)
+class _Boxes:
+    """One image at T thresholds: IoUs ``(T,)``, boxes ``(T, 4)`` and means of the map in the box's region ``(T,)``."""
 
-    Raises:
-        DataError: An image cannot be read.
-    """
-    where = pick_device(device)
-    model = model.to(where).eval()
-    for batch, sizes, images in _batches(model, samples, batch_size, workers, where):
-        with torch.inference_mode():
-            maps = model(images).M[:, 0].float().cpu().numpy()
-        for sample, size_hw, M in zip(batch, sizes, maps, strict=True):
-            yield Scored(sample.name, M, sample.boxes, sample.size_hw or size_hw)
+    ious: npt.NDArray[np.float64]
+    boxes: npt.NDArray[np.float32]
+    foreground: npt.NDArray[np.float32]
 
 
-def _batches(
-    model: FAM, samples: Sequence[Sample], batch_size: int, workers: int, device: torch.device
-) -> Iterator[tuple[Sequence[Sample], list[tuple[int, int]], Tensor]]:
-    """Samples, original sizes and normalised images, batch by batch."""
-    size, normalize = model.config.size, Normalize(model.config.mean, model.config.std)
+def _scored(
+    networks: Networks, samples: Sequence[Sample], look: Look, taus: FloatArray, side: int
+) -> Iterator[tuple[Seen, dict[str, _Boxes], FloatArray]]:
+    """Images in their order; boxes are found on threads while the next batch is in the network."""
 
-    def load(sample: Sample) -> tuple[tuple[int, int], np.ndarray]:
-        picture = read_sample(sample, size)
-        return picture.size_hw, squash(picture.image, size)
+    def score(seen: Seen) -> tuple[Seen, dict[str, _Boxes], FloatArray]:
+        frame_hw = look.rules.frame_hw(seen.size_hw, side)
+        truth = look.rules.truth(seen.sample.boxes, seen.size_hw, side)
+        boxes = {name: _at_all(M, frame_hw, taus, truth) for name, M in seen.maps.items()}
+        boxes |= {name: _compare(box, truth) for name, box in _rivals(frame_hw).items()}
+        return seen, boxes, truth
 
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(samples), batch_size):
-            batch = samples[start : start + batch_size]
-            sizes, views = zip(*pool.map(load, batch), strict=True)
-            yield batch, list(sizes), normalize(views, device)
-
-
-def _joined(ranks: list[Tensor]) -> Tensor | None:
-    return torch.cat(ranks) if ranks else None
-
-
-def _rank(logits: Tensor, labels: Tensor) -> Tensor:
-    """Place of the right class, 0 for the best; a tie counts against the model."""
-    right = logits.gather(1, labels[:, None])
-    return (logits >= right).sum(dim=1).cpu() - 1
+    waiting: deque[list[Future[tuple[Seen, dict[str, _Boxes], FloatArray]]]] = deque()
+    with ThreadPoolExecutor(look.workers, thread_name_prefix="boxes") as pool:
+        for batch in look.at(networks, samples):
+            waiting.append([pool.submit(score, seen) for seen in batch])
+            if len(waiting) > 1:
+                yield from (future.result() for future in waiting.popleft())
+        while waiting:
+            yield from (future.result() for future in waiting.popleft())
 
 
-def _best_iou(M: np.ndarray, size_hw: tuple[int, int], tau: float, boxes: FloatArray) -> float:
-    """Best IoU of the largest region with any box; -1 if no pixel passes τ."""
-    regions = localize(M, size_hw, tau).regions
-    return float(box_iou(regions[0].xyxy, boxes).max()) if regions else -1.0
+def _at_all(M: np.ndarray, frame_hw: tuple[int, int], taus: FloatArray, truth: FloatArray) -> _Boxes:
+    regions = localize_at(M, frame_hw, taus.tolist())
+    boxes = np.array([r.xyxy if r else [np.nan] * 4 for r in regions])
+    there = ~np.isnan(boxes[:, 0])
+    ious = np.full(len(taus), NOWHERE)
+    if there.any():
+        ious[there] = box_iou(boxes[there], truth).max(axis=1)
+    return _Boxes(ious, boxes.astype(np.float32), np.array([r.foreground if r else 0 for r in regions], np.float32))
 
 
-def _row(method: str, tau: float | None, tau_from: str, ious: np.ndarray, ranks: Tensor | None) -> Row:
-    right = ious >= IOU_RIGHT
+def _compare(box: npt.ArrayLike | None, truth: FloatArray, score: float = 1.0) -> _Boxes:
+    """One box of a score, or none, with the truth."""
+    if box is None:
+        return _Boxes(np.array([NOWHERE]), np.full((1, 4), np.nan, np.float32), np.zeros(1, np.float32))
+    iou = box_iou(box, truth).max(axis=1)
+    return _Boxes(iou, np.asarray(box, np.float32).reshape(1, 4), np.array([score], np.float32))
 
-    def percent(mask: np.ndarray) -> float:
-        return round(100 * float(mask.mean()), 2)
 
-    top1 = ranks.numpy() < 1 if ranks is not None else None
-    top5 = ranks.numpy() < 5 if ranks is not None else None
-    return Row(
-        method=method,
-        tau=tau,
-        tau_from=tau_from,
-        gt_known=percent(right),
-        top1_loc=None if top1 is None else percent(right & top1),
-        top5_loc=None if top5 is None else percent(right & top5),
-        top1_cls=None if top1 is None else percent(top1),
-        top5_cls=None if top5 is None else percent(top5),
-        mean_iou=percent(ious.clip(0)),
-        empty=percent(ious < 0),
+def _rivals(frame_hw: tuple[int, int]) -> dict[str, tuple[float, ...]]:
+    """Boxes that need no network."""
+    h, w = frame_hw
+    margin = (1 - CENTRE_SIDE) / 2
+    return {"centre": (w * margin, h * margin, w * (1 - margin), h * (1 - margin)), "whole": (0.0, 0.0, w, h)}
+
+
+def _joined(
+    method: str, taus: FloatArray, found: Sequence[_Boxes], ranks: Sequence[int] | None, strict: bool
+) -> Outcomes:
+    count = len(taus)
+    return Outcomes(
+        method,
+        taus,
+        np.array([f.ious for f in found]).reshape(-1, count),
+        np.array([f.boxes for f in found]).reshape(-1, count, 4),
+        np.array([f.foreground for f in found]).reshape(-1, count),
+        None if ranks is None else np.array(ranks, np.int64),
+        strict,
     )

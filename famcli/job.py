@@ -23,11 +23,12 @@ from famcli.predict import Failure, Item, Prediction, Predictor, Settings
 from famcli.records import Spool, to_record
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
-from famcli_models.fam import FAM
 from famcli_models.files import sha256_file, write_atomic
+from famcli_models.methods import load_model
 
 OVERLAY_SIDE = 1600  # overlays of larger photographs are shrunk to this, in pixels
 PARTIAL = ".partial"
+MAPS = {"fam": "Foreground", "cam": "Class"}  # Activation Maps, both
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class SideFiles:
 
     Attributes:
         overlays: ``<name>.overlay.jpg``: heat map, boxes and label on the photograph.
-        maps: ``<name>.npy``: M ``(H, W)`` float32 at feature resolution.
+        maps: ``<name>.npy``: the map ``(H, W)`` float32 at feature resolution.
         masks: ``<name>.mask.png``: 255 on the pixels of the regions, in the original image's size.
     """
 
@@ -229,6 +230,7 @@ def prepare(
     side: SideFiles | None = None,
     labels: str | None = None,
     coco_images: Path | None = None,
+    method: str | None = None,
 ) -> Job:
     """Load a model and tie a run together.
 
@@ -241,24 +243,27 @@ def prepare(
         side: Extra files.
         labels: See :func:`famcli.labels.read_labels`.
         coco_images: A COCO file to take ids from.
+        method: See :func:`famcli_models.load_model`.
     """
     settings, side = settings or Settings(), side or SideFiles()
     side.make_folders()
     folder = find_model(model)
-    predictor = Predictor(FAM.from_pretrained(folder), device, settings)
-    names = predictor.class_names
+    predictor = Predictor(load_model(folder, method), device, settings)
+    names, used = predictor.class_names, predictor.config.method
     digest = sha256_file(folder / WEIGHTS_FILE)
     info = {
-        "description": "Boxes by Foreground Activation Maps (weakly supervised object localization)",
+        "description": f"Boxes by {MAPS[used]} Activation Maps (weakly supervised object localization)",
         "version": f"fam {version('famcli')}",
         "model": model,
         "model_sha256": digest,
+        "method": used,
         "threshold": predictor.tau,
     }
     same = {name: value for name, value in asdict(settings).items() if name not in ("batch_size", "workers")}
     header = {
         **same,
         "model_sha256": digest,
+        "method": used,
         "root": str(listing.root),
         "labels": sha256_file(Path(labels)) if labels and Path(labels).is_file() else labels,
         "coco_images": sha256_file(coco_images) if coco_images and coco_images.is_file() else None,

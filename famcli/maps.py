@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from tokenize import TokenError
+from typing import Literal, overload
 
 import numpy as np
 
@@ -20,12 +21,21 @@ NUMBERS = "fiub"  # kinds of dtypes: floats, integers, booleans
 SHOWN = 3
 
 
-def find_maps(folder: Path, names: Sequence[str]) -> list[Path]:
+@overload
+def find_maps(folder: Path, names: Sequence[str], allow_missing: Literal[False] = False) -> list[Path]: ...
+
+
+@overload
+def find_maps(folder: Path, names: Sequence[str], allow_missing: bool) -> list[Path | None]: ...
+
+
+def find_maps(folder: Path, names: Sequence[str], allow_missing: bool = False) -> list[Path] | list[Path | None]:
     """The file of each image's map; the maps are not opened.
 
     Args:
         folder: Where the maps are.
         names: Image ids, relative POSIX paths.
+        allow_missing: Give ``None`` for images without a map, as long as there is any.
 
     Raises:
         DataError: It is no folder, an image has no map, or two images would share one.
@@ -33,7 +43,7 @@ def find_maps(folder: Path, names: Sequence[str]) -> list[Path]:
     if not folder.is_dir():
         msg = f"'{folder}' is not a folder of score maps; give one with a file <image id>.npy for each image"
         raise DataError(msg)
-    found: list[Path] = []
+    found: list[Path | None] = []
     missing: list[str] = []
     owners: dict[Path, str] = {}
     for name in names:
@@ -41,13 +51,14 @@ def find_maps(folder: Path, names: Sequence[str]) -> list[Path]:
         path = next((p for p in (full, short) if p.is_file()), None)
         if path is None:
             missing.append(name)
+            found.append(None)
             continue
         other = owners.setdefault(path, name)
         if other != name:
             msg = f"'{path}' may be the map of '{other}' or of '{name}': name the maps {full.name} and so on"
             raise DataError(msg)
         found.append(path)
-    if missing:
+    if missing and not (allow_missing and len(missing) < len(names)):
         shown = ", ".join(f"'{name}'" for name in missing[:SHOWN]) + (" ..." if len(missing) > SHOWN else "")
         example = PurePosixPath(missing[0])
         msg = (

@@ -8,20 +8,23 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from famcli.boxaccuracy import INTERVAL, SIDE, BoxCounts, score_map, thresholds, truth_boxes
+from famcli.boxaccuracy import DELTAS, INTERVAL, SIDE, V1_DELTA, BoxCounts, score_map, thresholds, truth_boxes
+from famcli.data.masks import MaskSource, read_truth
 from famcli.data.sample import Sample
 from famcli.data.sizes import read_size
-from famcli.maps import find_maps, read_map
+from famcli.maps import read_map
+from famcli.maskaccuracy import MaskCounts, truth_mask
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
 
@@ -38,26 +41,66 @@ class Scored:
         scores: ``(h, w)`` map, or the file it is in.
         boxes: ``(N, 4)`` half-open xyxy in original pixels, N > 0.
         size_hw: ``(h, w)`` of the original image.
+        masks: Where its masks are, if they are to be counted too.
     """
 
     name: str
     scores: Path | np.ndarray
     boxes: FloatArray
     size_hw: tuple[int, int]
+    masks: MaskSource | None = None
 
 
-def from_folder(folder: Path, samples: Sequence[Sample]) -> Iterator[Scored]:
-    """Samples with the maps that another tool has written; a map is opened when it is counted.
+@dataclass(slots=True)
+class Counts:
+    """What was counted of many images.
+
+    Attributes:
+        boxes: Right boxes by threshold.
+        masks: Pixels by score, of the images with masks.
+        right: For each image, in order, whether it is right at each δ and τ of one version, as packed bits
+            ``(δ, T / 8)``; empty unless asked for. It is all that grows with the number of images.
+    """
+
+    boxes: BoxCounts
+    masks: MaskCounts
+    right: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+
+    def merge(self, other: Counts) -> None:
+        """Add what was counted of the images that follow."""
+        self.boxes.merge(other.boxes)
+        self.masks.merge(other.masks)
+        self.right += other.right
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to count.
+
+    Attributes:
+        interval: From one threshold to the next.
+        boxes: Count boxes; if not, masks alone.
+        keep: The version whose right boxes are kept for each image: 1 or 2; ``None`` keeps none.
+    """
+
+    interval: float = INTERVAL
+    boxes: bool = True
+    keep: int | None = None
+
+    def nothing(self) -> Counts:
+        """No image yet."""
+        taus = thresholds(self.interval)
+        return Counts(BoxCounts(taus), MaskCounts(taus))
+
+
+def stated_size(sample: Sample) -> tuple[int, int]:
+    """``(h, w)`` of an image as its dataset states it, or else as its file has it.
 
     Raises:
-        DataError: See :func:`famcli.maps.find_maps`; or the dataset does not state the size of an image, and its
-            file cannot be read.
+        DataError: The dataset does not state it, and the file cannot be read.
     """
-    for sample, path in zip(samples, find_maps(folder, [s.name for s in samples]), strict=True):
-        yield Scored(sample.name, path, sample.boxes, sample.size_hw or _size_of(sample))
-
-
-def _size_of(sample: Sample) -> tuple[int, int]:
+    if sample.size_hw is not None:
+        return sample.size_hw
     try:
         return read_size(sample.path)
     except DataError as error:
@@ -76,60 +119,82 @@ def finished(scores: FloatArray) -> bool:
 
 def count(
     images: Iterable[Scored],
-    interval: float = INTERVAL,
+    wanted: Wanted = Wanted(),
     processes: int | None = None,
     on_image: Callable[[int], None] = lambda _: None,
-) -> BoxCounts:
-    """Count right images at every threshold, for MaxBoxAcc and MaxBoxAccV2 at once.
+) -> Counts:
+    """Count right images at every threshold, for MaxBoxAcc and MaxBoxAccV2 at once, and pixels in masks.
 
     The result does not depend on the number of processes: counts are whole numbers.
 
     Args:
         images: The images; taken as they are needed.
-        interval: From one threshold to the next.
+        wanted: What to count.
         processes: How many work; all cores if not given. With one, the work is done here.
         on_image: Called with the number of images that were done since the last call.
 
     Raises:
-        DataError: A map cannot be read, an image has no box, or a process was killed.
+        DataError: A map or mask cannot be read, an image has no box, or a process was killed.
     """
-    total = BoxCounts(thresholds(interval))
+    total = wanted.nothing()
     workers = processes or _cores()
     stream = iter(images)
     chunks = iter(lambda: list(islice(stream, CHUNK)), [])
-    parts = (count_chunk(chunk, interval) for chunk in chunks) if workers == 1 else _spread(chunks, interval, workers)
+    done: deque[int] = deque()
+
+    def noted() -> Iterator[list[Scored]]:
+        for chunk in chunks:
+            done.append(len(chunk))
+            yield chunk
+
+    parts = (count_chunk(chunk, wanted) for chunk in noted()) if workers == 1 else _spread(noted(), wanted, workers)
     for part in parts:
         total.merge(part)
-        on_image(part.images)
+        on_image(done.popleft())
     return total
 
 
-def count_chunk(images: list[Scored], interval: float) -> BoxCounts:
+def count_chunk(images: list[Scored], wanted: Wanted) -> Counts:
     """Counts of some images."""
-    counts = BoxCounts(thresholds(interval))
+    counts = wanted.nothing()
     for image in images:
-        if not len(image.boxes):
+        if wanted.boxes and not len(image.boxes):
             msg = f"'{image.name}' has no box, so nothing can be right or wrong: leave it out of the split"
             raise DataError(msg)
-        if isinstance(image.scores, Path):
-            raw = read_map(image.scores)
-            as_is = finished(raw)
-            scores = raw if as_is else score_map(raw)
-            counts.as_is += as_is
-        else:
-            scores = score_map(image.scores)
-        counts.add(scores, truth_boxes(image.boxes, image.size_hw))
+        scores, as_is = read_scores(image.scores)
+        if wanted.boxes:
+            right = counts.boxes.add(scores, truth_boxes(image.boxes, image.size_hw))
+            counts.boxes.as_is += as_is
+            if wanted.keep is not None:
+                chosen = right[0, [DELTAS.index(V1_DELTA)]] if wanted.keep == 1 else right[1]
+                counts.right.append(np.packbits(chosen, axis=1))
+        if image.masks is not None:
+            instances, ignore = read_truth(image.masks, image.size_hw)
+            counts.masks.add(scores, truth_mask(instances, ignore))
     return counts
 
 
-def _spread(chunks: Iterator[list[Scored]], interval: float, workers: int) -> Iterator[BoxCounts]:
+def read_scores(raw: Path | np.ndarray) -> tuple[FloatArray, bool]:
+    """A map in the benchmark's frame, and whether it was so already; see :func:`finished`.
+
+    Raises:
+        DataError: It is a file and cannot be read.
+    """
+    if not isinstance(raw, Path):
+        return score_map(raw), False
+    scores = read_map(raw)
+    as_is = finished(scores)
+    return (scores if as_is else score_map(scores)), as_is
+
+
+def _spread(chunks: Iterator[list[Scored]], wanted: Wanted, workers: int) -> Iterator[Counts]:
     # Spawned, because a fork beside torch's threads may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_alone) as pool:
         try:
-            waiting: deque[Future[BoxCounts]] = deque()
+            waiting: deque[Future[Counts]] = deque()
             for chunk in chunks:
-                waiting.append(pool.submit(count_chunk, chunk, interval))
+                waiting.append(pool.submit(count_chunk, chunk, wanted))
                 if len(waiting) >= AHEAD * workers:
                     yield waiting.popleft().result()
             while waiting:

@@ -9,17 +9,26 @@ import torch
 from torch import nn
 
 from famcli.trainconfig import TrainConfig
-from famcli_models.fam import FAM
+from famcli_models.errors import ConfigError
+from famcli_models.localizer import Localizer
 
 SLOW = 0.1  # share of the learning rate for a "slow" classifier
 
 
-def make_optimizer(model: FAM, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW on :func:`parameter_groups`."""
-    return torch.optim.AdamW(parameter_groups(model, config), lr=config.lr)
+def make_optimizer(model: Localizer, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW on :func:`parameter_groups`.
+
+    Raises:
+        ConfigError: Everything is frozen, which leaves a CAM nothing to learn.
+    """
+    groups = parameter_groups(model, config)
+    if not groups:
+        msg = "nothing to train: backbone and classifier are both frozen; use --set classifier=trained"
+        raise ConfigError(msg)
+    return torch.optim.AdamW(groups, lr=config.lr)
 
 
-def parameter_groups(model: FAM, config: TrainConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: Localizer, config: TrainConfig) -> list[dict[str, Any]]:
     """AdamW's groups: attention modules, classifier and backbone at their rates, no decay on vectors.
 
     Freezes what is frozen. Each group keeps its share of the peak rate as ``share``.

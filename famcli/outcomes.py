@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from famcli.misses import RIGHT_IOU
 from famcli_models.boxes import FloatArray
 
 NOWHERE = -1.0  # the IoU of an image without a box
@@ -35,7 +35,7 @@ class Outcomes:
     ranks: npt.NDArray[np.int64] | None = None
     strict: bool = False
 
-    def right(self, delta: float = 0.5) -> npt.NDArray[np.bool_]:
+    def right(self, delta: float = RIGHT_IOU) -> npt.NDArray[np.bool_]:
         """``(n, T)``: whether the box is right at each threshold."""
         return self.ious > delta if self.strict else self.ious >= delta
 
@@ -64,16 +64,3 @@ class Outcomes:
                 found[f"top{k}_cls"] = known.astype(np.float64)
         found["mean_iou"] = self.ious[:, at].clip(0)
         return found
-
-    def take(self, images: Sequence[int] | npt.NDArray[np.int64]) -> Outcomes:
-        """The outcomes of some images."""
-        chosen = np.asarray(images)
-        return Outcomes(
-            self.method,
-            self.taus,
-            self.ious[chosen],
-            self.boxes[chosen],
-            self.foreground[chosen],
-            None if self.ranks is None else self.ranks[chosen],
-            self.strict,
-        )

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from famcli.data.images import DECODE_MARGIN, Picture, read_picture, upright_picture
 from famcli.data.transforms import Normalize, squash
+from famcli_models.cam import CAM, min_max
 from famcli_models.errors import ConfigError, DataError, FamError, ShapeError
 from famcli_models.fam import FAM
 from famcli_models.fusion import fold_norms
@@ -45,7 +46,7 @@ class Prediction:
         size_hw: ``(h, w)`` of the original image, EXIF orientation applied.
         classes: The most probable classes, best first; the given class alone in GT-known mode.
         regions: Foreground regions, largest first, with boxes in the original image's pixels.
-        M: ``(H, W)`` float32 foreground map at feature resolution.
+        M: ``(H, W)`` float32 map at feature resolution; of a CAM, that of the first of the classes.
         known: The class was given, so that scores do not include its probability.
         mask: ``(h, w)`` bool pixels of the regions, if asked for.
     """
@@ -148,7 +149,7 @@ class Predictor:
     """A model ready to look at images.
 
     Args:
-        model: A FAM; it is moved to the device and set to evaluation mode.
+        model: A FAM or a CAM; it is moved to the device and set to evaluation mode.
         device: See :func:`pick_device`.
         settings: See :class:`Settings`.
 
@@ -157,7 +158,7 @@ class Predictor:
         >>> predictor("photo.jpg").regions[0].xyxy
     """
 
-    def __init__(self, model: FAM, device: str = "auto", settings: Settings | None = None) -> None:
+    def __init__(self, model: FAM | CAM, device: str = "auto", settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.device = pick_device(device)
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -193,7 +194,7 @@ class Predictor:
             msg = f"label {label} is no class; the model's {self.config.num_classes} classes are numbered from 0"
             raise DataError(msg)
         views = self._views(picture)
-        maps, probabilities = self._forward([views])
+        maps, probabilities = self._forward([views], [label])
         return self._finish(Item(name, Path(name), label), picture.size_hw, maps[0], probabilities[0])
 
     def stream(
@@ -234,7 +235,7 @@ class Predictor:
     ) -> deque[Future[Prediction | Failure]]:
         """Run the next batch; returns its images' futures in order, readable and unreadable ones alike."""
         slots: list[Item | Future[Prediction | Failure]] = []
-        views, sizes = [], []
+        views, sizes, labels = [], [], []
         for item, future in [decoding.popleft() for _ in range(min(self.settings.batch_size, len(decoding)))]:
             try:
                 size_hw, image_views = future.result()
@@ -244,9 +245,10 @@ class Predictor:
                 slots.append(item)
                 views.append(image_views)
                 sizes.append(size_hw)
+                labels.append(item.label)
         if not views:
             return deque(s for s in slots if isinstance(s, Future))
-        maps, probabilities = self._forward(views)
+        maps, probabilities = self._forward(views, labels)
         results = iter(zip(sizes, maps, probabilities, strict=True))
         out: deque[Future[Prediction | Failure]] = deque()
         for slot in slots:
@@ -275,8 +277,13 @@ class Predictor:
         return [squash(picture.image, side) for side in self._sizes]
 
     @torch.inference_mode()
-    def _forward(self, views: Sequence[Sequence[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-        """Views of B images to maps ``(B, H, W)`` and class probabilities ``(B, L)``."""
+    def _forward(
+        self, views: Sequence[Sequence[np.ndarray]], labels: Sequence[int | None]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Views of B images, and their classes where known, to maps ``(B, H, W)`` and class probabilities ``(B, L)``.
+
+        A CAM's map is that of one class in all views: of the known one, or of the most probable in their mean.
+        """
         maps: list[Tensor] = []
         probabilities: list[Tensor] = []
         try:
@@ -284,17 +291,25 @@ class Predictor:
                 batch = self._normalize([image[side] for image in views], self.device)
                 for mirrored in (False, True) if self.settings.flip else (False,):
                     with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
-                        out = self.model.head(self.backbone(batch.flip(3) if mirrored else batch))
-                    M = out.M.float()
+                        X = self.backbone(batch.flip(3) if mirrored else batch)
+                        out = self.model.head(X)
+                    M = (X if isinstance(self.model, CAM) else out.M).float()  # a CAM's maps wait for the class
                     maps.append(M.flip(3) if mirrored else M)
                     probabilities.append(out.logits.float().softmax(dim=1))
         except torch.OutOfMemoryError as error:
             msg = f"out of memory on {self.device} with {len(views)} images a batch; lower --batch-size"
             raise ConfigError(msg) from error
+        probability = torch.stack(probabilities).mean(dim=0).cpu().numpy()
+        if isinstance(self.model, CAM):
+            best = probability.argmax(axis=1).tolist()
+            chosen = [b if label is None else label for b, label in zip(best, labels, strict=True)]
+            maps = [self.model.class_maps(X, torch.tensor(chosen, device=self.device))[:, None] for X in maps]
         size = max((m.shape[-2:] for m in maps), key=lambda hw: hw[0])
         same = [m if m.shape[-2:] == size else F.interpolate(m, size=size, mode="bilinear") for m in maps]
         M = torch.stack(same).mean(dim=0)[:, 0]
-        return M.cpu().numpy(), torch.stack(probabilities).mean(dim=0).cpu().numpy()
+        if isinstance(self.model, CAM):
+            M = min_max(M)  # the mean of several maps need not reach 1; a single map stays as it is
+        return M.cpu().numpy(), probability
 
     def _finish(self, item: Item, size_hw: tuple[int, int], M: np.ndarray, probability: np.ndarray) -> Prediction:
         found = localize(M, size_hw, self.tau, self.settings.max_boxes, with_mask=self.settings.masks)

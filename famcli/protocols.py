@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from famcli_models.errors import ConfigError, UnknownNameError
+from famcli_models.errors import UnknownNameError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,6 @@ class Protocol:
         truth: Frame and rounding of the ground-truth boxes.
         several_boxes: What is done with images that have several.
         crops: Views of a picture that the class scores are taken from.
-        computed: ``fam eval`` can compute it; if not, the row is there to read others' numbers by.
     """
 
     title: str
@@ -49,9 +48,14 @@ class Protocol:
     truth: str
     several_boxes: str
     crops: str
-    computed: bool = False
 
 
+FAM_IMAGE = "resized to the model's input, 224x224 unless its card says otherwise, aspect ignored, no crop"
+FAM_FRAME = "the original image, EXIF orientation applied; the map is resized bilinearly"
+FAM_COMPONENT = "the largest 8-connected component by number of pixels, the first in reading order of equal ones"
+FAM_BOX = "half-open box of the component's pixels; without a component there is no box"
+FAM_IOU = "half-open corners, nothing added"
+FAM_TRUTH = "original pixels, half-open, not rounded"
 WSOLEVAL_IMAGE = "resized to 224x224, aspect ignored, no crop"
 WSOLEVAL_FRAME = "224x224; the map is resized with cv2's INTER_CUBIC"
 WSOLEVAL_NORMALISATION = "min-max over the resized map; a map that is constant or has a NaN becomes zeros"
@@ -71,18 +75,17 @@ PROTOCOLS: Mapping[str, Protocol] = {
         title="FAM",
         source="the paper's section 4.1; what it leaves open is decided as in famcli_models.localization",
         metrics="GT-known, Top-1 and Top-5 Loc; Top-1 and Top-5 Cls; mean IoU",
-        test_image="resized to the model's input, 224x224 unless its card says otherwise, aspect ignored, no crop",
-        map_frame="the original image, EXIF orientation applied; the map is resized bilinearly",
-        normalisation="none: the sigmoid's values as they are",
-        threshold="greater than 0.5, for all data sets",
-        component="the largest 8-connected component by number of pixels, the first in reading order of equal ones",
-        box="half-open box of the component's pixels; without a component there is no box",
-        iou="half-open corners, nothing added",
+        test_image=FAM_IMAGE,
+        map_frame=FAM_FRAME,
+        normalisation="FAM: none, the sigmoid's values as they are; CAM: min-max over the map",
+        threshold="greater than τ, FAM's 0.5 for all data sets",
+        component=FAM_COMPONENT,
+        box=FAM_BOX,
+        iou=FAM_IOU,
         right="IoU >= 0.5",
-        truth="original pixels, half-open, not rounded",
+        truth=FAM_TRUTH,
         several_boxes="any of them may match",
-        crops="one view, the test image",
-        computed=True,
+        crops="one view, the test image; with --crops 10 the mean softmax of ten crops of 224x224 out of 256x256",
     ),
     "wsoleval-v1": Protocol(
         title="MaxBoxAcc",
@@ -102,7 +105,6 @@ PROTOCOLS: Mapping[str, Protocol] = {
         truth=WSOLEVAL_TRUTH,
         several_boxes="any of them may match",
         crops="no classes are asked for",
-        computed=True,
     ),
     "wsoleval-v2": Protocol(
         title="MaxBoxAccV2",
@@ -122,60 +124,54 @@ PROTOCOLS: Mapping[str, Protocol] = {
         truth=WSOLEVAL_TRUTH,
         several_boxes="any of them may match",
         crops="no classes are asked for",
-        computed=True,
     ),
     "psol": Protocol(
         title="PSOL",
         source="PSOL, Zhang et al., CVPR 2020; BAS and CCAM use the same",
-        metrics="GT-known and Top-1 Loc",
-        test_image="resized to 256x256, centre crop 224x224",
-        map_frame="the 224x224 crop, so what lies outside of the crop does not count",
-        normalisation="PSOL regresses a box and has no map; BAS: min-max",
+        metrics="GT-known, Top-1 and Top-5 Loc; Top-1 and Top-5 Cls; mean IoU",
+        test_image="resized to 256x256, aspect ignored, centre crop 224x224 (in proportion for another input size)",
+        map_frame="the 224x224 crop, so what lies outside of the crop does not count; the map is resized bilinearly",
+        normalisation="FAM: none; CAM, as BAS: min-max",
         threshold=(
-            "PSOL none; BAS a fixed τ for each backbone and data set: CUB 0.15 (InceptionV3 0.10), "
-            "ILSVRC 0.5, 0.45 or 0.3"
+            "greater than the method's own fixed τ, FAM's 0.5; PSOL regresses a box and has none, BAS has one for each "
+            "backbone and data set: CUB 0.15 (InceptionV3 0.10), ILSVRC 0.5, 0.45 or 0.3"
         ),
-        component="the largest by number of pixels",
-        box="corners as floats",
-        iou="nothing added, floats",
+        component="the largest 8-connected component by number of pixels",
+        box="half-open box of the component's pixels; without a component there is no box",
+        iou="half-open corners, nothing added, floats",
         right="IoU > 0.5",
         truth=(
-            "resized to 256, moved and clipped with the crop; PSOL takes one from all coordinates of VOC's XML and "
-            "leaves out boxes of other classes than the label's"
+            "resized to 256, moved and clipped with the crop, not rounded; PSOL's own program also takes one from all "
+            "coordinates of VOC's XML and leaves out boxes of other classes than the label's"
         ),
         several_boxes="any of them may match",
-        crops="BAS: mean over ten crops of 224x224 out of 256x256; PSOL: one crop, ten as an option",
+        crops="one view, the test image; with --crops 10 the mean softmax of ten crops of 224x224 out of 256x256 (BAS)",
     ),
     "first-box": Protocol(
         title="first box",
-        source="ADL, Choe and Shim, CVPR 2019, as its author describes it",
-        metrics="Top-1 Loc, GT-known Loc",
-        test_image="not stated",
-        map_frame="not stated",
-        normalisation="min-max",
-        threshold="a fixed share of the map's maximum",
-        component="the largest",
-        box="not stated",
-        iou="not stated",
+        source="ADL, Choe and Shim, CVPR 2019, as its author describes it; what is not known of it is as in fam",
+        metrics="GT-known, Top-1 and Top-5 Loc; Top-1 and Top-5 Cls; mean IoU",
+        test_image=FAM_IMAGE,
+        map_frame=FAM_FRAME,
+        normalisation="FAM: none; CAM: min-max",
+        threshold="greater than the method's own fixed τ, FAM's 0.5; that of ADL is a fixed share of the map's maximum",
+        component=FAM_COMPONENT,
+        box=FAM_BOX,
+        iou=FAM_IOU,
         right="IoU >= 0.5",
-        truth="not stated",
+        truth=FAM_TRUTH,
         several_boxes="only the first of an image counts, which costs points on ILSVRC, where 23 % have several",
-        crops="not stated; of that lineage, SPG and ACoL average ten crops",
+        crops="one view; with --crops 10 the mean softmax of ten crops, as SPG and ACoL of that lineage",
     ),
 }
 
 
 def find_protocol(name: str) -> Protocol:
-    """A row of the table that ``fam eval`` can compute.
+    """A row of the table.
 
     Raises:
         UnknownNameError: There is no such protocol.
-        ConfigError: It is described here, but not computed.
     """
-    known = [key for key, protocol in PROTOCOLS.items() if protocol.computed]
     if name not in PROTOCOLS:
-        raise UnknownNameError("protocol", name, known)
-    if not PROTOCOLS[name].computed:
-        msg = f"protocol '{name}' is described but not computed (computed: {', '.join(known)}); choose one of these"
-        raise ConfigError(msg)
+        raise UnknownNameError("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]

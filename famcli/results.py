@@ -99,11 +99,13 @@ class ClassRow:
 class Results:
     """One evaluation.
 
+    A sequence within ``data``, ``source``, ``protocol`` or ``bootstrap`` is a tuple: that is how a file is read.
+
     Attributes:
         kind: ``evaluation``, or ``smoke check``: a number that says that the program works, and nothing else.
         created: UTC, ISO 8601.
         data: ``name``, ``split``, ``images`` scored, ``images_of_split``, ``boxes``, ``masks`` (images with masks),
-            ``partial``, ``sha256`` of names, labels and boxes.
+            ``partial``, ``sha256`` of names, labels and boxes, ``class_names`` by label, which may be empty.
         source: ``kind`` (``model``, ``maps`` or ``predictions``) and ``name``; of a model also ``method``,
             ``backbone``, ``backbone_weights``, ``weights_sha256``, ``revision``, ``input_size``, ``classifier``,
             ``data``, ``recipe``, ``seed``, ``tuned_on_test``.

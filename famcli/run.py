@@ -16,19 +16,21 @@ from torch.utils.tensorboard import SummaryWriter
 from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.environment import environment, versions
 from famcli.epoch import Epoch
-from famcli.evaluate import evaluate
+from famcli.evaluate import count_right
 from famcli.interrupt import Interrupt
 from famcli.machine import leave
 from famcli.material import BY_LOSS, Material
-from famcli.recipe import Recipe
+from famcli.recipe import TABLES, Recipe
 from famcli.runfolder import RunFolder
 from famcli.state import State, read_state, write_state
 from famcli.targets import make_targets
 from famcli.train import fit
 from famcli.training import Training
+from famcli_models.cam import CAM
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.fam import FAM
 from famcli_models.losses import term_weights
+from famcli_models.methods import METHODS
 
 JUDGE_THREADS = 8  # they decode, which needs no Python
 BY_WORDS = {
@@ -141,7 +143,12 @@ class Run:
             msg = "the images or labels have changed since the run began, so it cannot go on; start a new one"
             raise DataError(msg)
         before, now = facts["recipe"], self.recipe.tables()
-        changed = [f"{t}.{name}" for t in now for name in now[t] if now[t][name] != before.get(t, {}).get(name)]
+        changed = [  # a field that is newer than the run had its default
+            f"{t}.{name}"
+            for t in now
+            for name in now[t]
+            if now[t][name] != before.get(t, {}).get(name, getattr(TABLES[t], name))
+        ]
         if changed:
             msg = (
                 f"{self.folder.recipe} has been changed since the run began ({', '.join(changed)}); put it back, or "
@@ -152,12 +159,13 @@ class Run:
         self.best, self.best_epoch = facts["best"] if facts["best"] is not None else -math.inf, facts["best_epoch"]
         return state
 
-    def _model(self, state: State | None) -> FAM:
+    def _model(self, state: State | None) -> FAM | CAM:
         config, names = self.recipe.run, self.material.class_names or None
+        method = METHODS[self.recipe.model.method]
         if state is not None:
-            return FAM(self.recipe.model, names, self.provenance)
+            return method(self.recipe.model, names, self.provenance)
         torch.manual_seed(self.recipe.train.seed)  # the attention modules start at random
-        model = FAM.from_backbone(self.recipe.model, config.backbone_weights, names)
+        model = method.from_backbone(self.recipe.model, config.backbone_weights, names)
         self.recipe = replace(self.recipe, model=model.config)  # with the weights' normalisation and padding
         model.provenance |= {
             "data": list(self.material.names),
@@ -176,7 +184,7 @@ class Run:
         self.provenance = dict(model.provenance)
         return model
 
-    def _targets(self, model: FAM, state: State | None, workers: int) -> Any:
+    def _targets(self, model: FAM | CAM, state: State | None, workers: int) -> Any:
         if not self.recipe.train.lambda_target:
             return None
         self.say("making targets for M from the image labels")
@@ -234,24 +242,22 @@ class Run:
             self.say(f"warning: {len(bad)} images of {self.material.select} count as misses: {'; '.join(bad[:10])}")
         return [sample for sample, text in zip(shard, reasons, strict=True) if text is None]
 
-    def _judge(self, model: FAM) -> float | None:
+    def _judge(self, model: FAM | CAM) -> float | None:
         """GT-known Loc on the judged images, which the processes share."""
         if not self.material.judged:
             return None
-        hits = 0.0
-        if self._readable:
-            found = evaluate(model, self._readable, str(self.accelerator.device))
-            hits = found[0].gt_known / 100 * len(self._readable)
-        counted = torch.tensor([round(hits)], dtype=torch.float32, device=self.accelerator.device)
+        hits = count_right(model, self._readable, str(self.accelerator.device))
+        counted = torch.tensor([hits], dtype=torch.float32, device=self.accelerator.device)
         return 100 * float(self.accelerator.reduce(counted, reduction="sum").item()) / len(self.material.judged)
 
     def _report(self, training: Training, epoch: Epoch) -> None:
         terms = "  ".join(f"{name} {value:.4f}" for name, value in epoch.terms.items())
         judged = "" if epoch.gt_known is None else f"  {self.material.select} GT-known {epoch.gt_known:.1f} %"
+        parts = "" if epoch.part_similarity is None else f"  part similarity {epoch.part_similarity:.3f}"
         left = epoch.seconds * (self.recipe.train.epochs - epoch.number)
         self.say(
             f"epoch {epoch.number} of {self.recipe.train.epochs}: {terms}  foreground {epoch.foreground:.1%}  "
-            f"sd of M {epoch.spread:.3f}  part similarity {epoch.part_similarity:.3f}  top-1 {epoch.top1:.1%}{judged}"
+            f"sd of M {epoch.spread:.3f}{parts}  top-1 {epoch.top1:.1%}{judged}"
             f"  {epoch.images / epoch.seconds:.0f} images/s  {left / 60:.0f} min left"
         )
         for warning in epoch.warnings():

@@ -24,7 +24,7 @@ from famcli.data.transforms import Normalize, squash
 from famcli.predict import pick_device
 from famcli_models.cam import class_activation_maps, min_max
 from famcli_models.errors import ConfigError, DataError
-from famcli_models.fam import FAM
+from famcli_models.localizer import Localizer
 
 BATCH = 32
 WALK_STEPS = 2  # steps along the affinities
@@ -39,7 +39,7 @@ SLOPE = 6.0  # of that sigmoid
 
 
 def make_targets(
-    model: FAM,
+    model: Localizer,
     samples: Sequence[Sample],
     device: str = "auto",
     workers: int = 2,
@@ -58,8 +58,12 @@ def make_targets(
         For each sample a map ``(98, 98)`` float16 of the whole image in [0, 1].
 
     Raises:
-        ConfigError: The classifier is not the backbone's own, so that it has no class activation maps.
+        ConfigError: The model is a CAM, or its classifier is not the backbone's own, so that it has no class
+            activation maps.
     """
+    if model.method == "cam":
+        msg = "lambda_target draws FAM's M to targets, and a CAM is trained on its classes alone; set lambda_target=0"
+        raise ConfigError(msg)
     if model.provenance.get("classifier") != "pretrained":
         msg = "targets need class activation maps: start from backbone weights with a classifier of these classes"
         raise ConfigError(msg)
@@ -91,7 +95,7 @@ def _view(sample: Sample, size: int) -> np.ndarray:
 
 
 @contextmanager
-def _layer_below(model: FAM) -> Iterator[list[Tensor]]:
+def _layer_below(model: Localizer) -> Iterator[list[Tensor]]:
     """Collect, while the context lasts, the output of the stage before the one X comes from."""
     net: Any = model.backbone.net
     names = [stage["module"] for stage in net.feature_info.info]

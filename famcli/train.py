@@ -22,6 +22,7 @@ from famcli.order import Order
 from famcli.state import State
 from famcli.trainconfig import TrainConfig
 from famcli.training import Training
+from famcli_models.cam import CAM
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.fam import FAM
 from famcli_models.losses import balanced_class_weight
@@ -32,7 +33,7 @@ LOADER_DIED = "DataLoader worker"
 
 
 def fit(
-    model: FAM,
+    model: FAM | CAM,
     samples: Sequence[Sample],
     config: TrainConfig,
     accelerator: Accelerator | None = None,
@@ -78,7 +79,7 @@ def fit(
     model = model.to(device).train()
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    if config.part_std:
+    if config.part_std and isinstance(model, FAM):
         nn.init.normal_(model.part_attention.discovery.weight, std=config.part_std)
     counts = torch.bincount(torch.tensor([sample.label for sample in samples]), minlength=model.config.num_classes)
     order = Order(

@@ -22,23 +22,24 @@ from famcli.optimizer import make_optimizer, rate_at
 from famcli.order import Order
 from famcli.state import State
 from famcli.trainconfig import TrainConfig
+from famcli_models.cam import CAM, CAMOutput
 from famcli_models.config import FAMConfig
 from famcli_models.errors import FamError, WeightsError
 from famcli_models.fam import FAM, FAMOutput
-from famcli_models.losses import fam_loss
+from famcli_models.losses import cam_loss, fam_loss
 
 
 class Trainee(nn.Module):
-    """What the processes train together: normalised images ``(B, 3, h, w)``, or X, to :class:`FAMOutput`."""
+    """What the processes train together: normalised images ``(B, 3, h, w)``, or X, to the model's output."""
 
-    def __init__(self, model: FAM, from_features: bool) -> None:
+    def __init__(self, model: FAM | CAM, from_features: bool) -> None:
         super().__init__()
         self.model = model
         self.from_features = from_features
 
-    def forward(self, inputs: Tensor) -> FAMOutput:
+    def forward(self, inputs: Tensor) -> FAMOutput | CAMOutput:
         """The model, or its head alone."""
-        out: FAMOutput = self.model.head(inputs) if self.from_features else self.model(inputs)
+        out: FAMOutput | CAMOutput = self.model.head(inputs) if self.from_features else self.model(inputs)
         return out
 
 
@@ -61,7 +62,7 @@ class Training:
         unreadable: Images that could not be read, and why.
     """
 
-    model: FAM
+    model: FAM | CAM
     config: TrainConfig
     order: Order
     names: Sequence[str]
@@ -93,7 +94,7 @@ class Training:
             self.trainee.compile()
 
     @property
-    def weights(self) -> FAM:
+    def weights(self) -> FAM | CAM:
         """The model to save and to measure: the average if there is one."""
         return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
 
@@ -123,7 +124,7 @@ class Training:
         for part in range(self.config.accumulate):
             asked = time.monotonic()
             batch = next(batches)
-            waited += time.monotonic() - asked
+            waited += 0.0 if self.from_features else time.monotonic() - asked  # no image is waited for then
             self.unreadable |= {self.names[image]: reason for image, reason in batch.unreadable.items()}
             seen += batch.images
             last = part == self.config.accumulate - 1
@@ -217,8 +218,11 @@ class Training:
         """Names and values of what is logged, and the loss."""
         device, labels = self.accelerator.device, batch.labels.to(self.accelerator.device)
         inputs = batch.inputs.to(device) if self.from_features else self._normalize(batch.inputs, device)
-        out: FAMOutput = self.trainee(inputs)
-        losses = fam_loss(out, labels, self._config(), self.class_weight)
+        out: FAMOutput | CAMOutput = self.trainee(inputs)
+        if isinstance(out, CAMOutput):
+            losses = cam_loss(out, labels, self.class_weight)
+        else:
+            losses = fam_loss(out, labels, self._config(), self.class_weight)
         total, terms = losses.total, dict(losses.terms)
         if self.use_targets:
             terms["target"] = target_loss(out.M, batch.targets.to(device))

@@ -1,4 +1,4 @@
-"""Foreground Activation Maps: the model, its losses and its checkpoints.
+"""Foreground Activation Maps: the model, its losses and its checkpoints; and CAM, which it is measured against.
 
 Names are resolved on first use, so that importing the package costs nothing.
 """
@@ -10,26 +10,47 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from famcli_models.backbones import BACKBONES as BACKBONES
+    from famcli_models.cam import CAM as CAM
+    from famcli_models.cam import CAMOutput as CAMOutput
     from famcli_models.checkpoint import packaged as packaged
     from famcli_models.config import FAMConfig as FAMConfig
     from famcli_models.errors import FamError as FamError
     from famcli_models.fam import FAM as FAM
     from famcli_models.fam import FAMOutput as FAMOutput
     from famcli_models.localization import localize as localize
+    from famcli_models.losses import cam_loss as cam_loss
     from famcli_models.losses import fam_loss as fam_loss
+    from famcli_models.methods import load_model as load_model
 
 _HOMES = {
     "BACKBONES": "backbones",
+    "CAM": "cam",
+    "CAMOutput": "cam",
     "FAM": "fam",
     "FAMConfig": "config",
     "FAMOutput": "fam",
     "FamError": "errors",
+    "cam_loss": "losses",
     "fam_loss": "losses",
+    "load_model": "methods",
     "localize": "localization",
     "packaged": "checkpoint",
 }
 
-__all__ = ["BACKBONES", "FAM", "FAMConfig", "FAMOutput", "FamError", "fam_loss", "localize", "packaged"]
+__all__ = [
+    "BACKBONES",
+    "CAM",
+    "FAM",
+    "CAMOutput",
+    "FAMConfig",
+    "FAMOutput",
+    "FamError",
+    "cam_loss",
+    "fam_loss",
+    "load_model",
+    "localize",
+    "packaged",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,10 +12,14 @@ from famcli_models.errors import ConfigError
 RGB = tuple[float, float, float]
 HALF = (0.5, 0.5, 0.5)  # x / 127.5 - 1, as mean and as standard deviation of values in [0, 1]
 
+CAM_TAU = 0.2  # Zhou et al. (2016), section 3.2: regions above a fifth of the map's maximum
+
+Method = Literal["fam", "cam"]
 Similarity = Literal["softmax", "ratio", "ratio-relu"]
 Pooling = Literal["foreground", "features"]
 Classifier = Literal["trained", "slow", "frozen"]
 _CHOICES = {
+    "method": get_args(Method),
     "similarity": get_args(Similarity),
     "pooling": get_args(Pooling),
     "classifier": get_args(Classifier),
@@ -37,9 +41,12 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 class FAMConfig:
     """Every choice of a FAM, JSON-able; the defaults follow the paper wherever its text can be followed.
 
-    :meth:`paper` gives the paper's printed reading of equations (1) and (7) instead.
+    :meth:`paper` gives the paper's printed reading of equations (1) and (7) instead, and :meth:`cam` is CAM (Zhou et
+    al., 2016), the paper's baseline. A CAM has no attention modules and one loss: it takes no notice of the fields from
+    ``num_templates`` to ``lambda_div``, of ``value_bias`` and of ``object_scale``.
 
     Attributes:
+        method: ``fam`` or ``cam``.
         backbone: A row of ``BACKBONES`` or the name of a timm model.
         num_classes: L.
         num_templates: N, the number of memory keys and values.
@@ -52,7 +59,8 @@ class FAMConfig:
         importance: Learn the importance of parts, equation (9); off weighs every part 1/K.
         lambda_spa: λ_spa of equation (11).
         lambda_div: λ_div of equation (11).
-        tau: Threshold τ on the raw sigmoid map; not specific to a dataset.
+        tau: Threshold τ, not specific to a dataset: on the raw sigmoid map of a FAM; on the map of a CAM, min-max
+            scaled image by image, where it starts from 0.2 in :meth:`cam`, in recipes and in files.
         classifier: h is ``trained``, ``slow`` (a tenth of the learning rate) or ``frozen``.
         value_bias: Extension: a bias for each foreground classifier.
         object_scale: Extension: h is applied to this times o. A starts near 1/2, so 2 lets a pretrained
@@ -69,6 +77,7 @@ class FAMConfig:
         ConfigError: A value is not allowed; the message names the field and what is.
     """
 
+    method: Method = "fam"
     backbone: str = "mobilenetv1"
     num_classes: int = 1000
     num_templates: int = 3
@@ -110,8 +119,13 @@ class FAMConfig:
         return cls(**{"similarity": "ratio", "pooling": "features", **overrides})
 
     @classmethod
+    def cam(cls, **overrides: Any) -> FAMConfig:
+        """A CAM, with the threshold of its own paper: a fifth of the map's maximum."""
+        return cls(**{"method": "cam", "tau": CAM_TAU, **overrides})
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FAMConfig:
-        """The config of a JSON object.
+        """The config of a JSON object; a field that is absent has the default of the method.
 
         Raises:
             ConfigError: A field is unknown or a value is not allowed.
@@ -120,7 +134,7 @@ class FAMConfig:
         if unknown:
             msg = f"unknown field {', '.join(map(repr, unknown))} in a FAM config; it was made by another version"
             raise ConfigError(msg)
-        return cls(**values)
+        return cls.cam(**values) if values.get("method") == "cam" else cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able dict that :meth:`from_dict` reads back to an equal config."""

@@ -12,6 +12,7 @@ This is the only place where a map is resized. The rules, all of them:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +100,38 @@ def localize(
     if max_boxes < 1:
         msg = f"max_boxes is {max_boxes}; it must be at least 1"
         raise ConfigError(msg)
-    full = upsample(np.nan_to_num(np.asarray(M, dtype=np.float32), nan=0.0), size_hw)
+    full = _full(M, size_hw)
+    regions, labels, order = _regions(full, tau, max_boxes)
+    return Localization(regions, np.isin(labels, order) if with_mask else None)
+
+
+def localize_at(M: npt.ArrayLike, size_hw: tuple[int, int], taus: Sequence[float]) -> list[Region | None]:
+    """The largest foreground region at each of several thresholds; **M** is upsampled once.
+
+    Args:
+        M: ``(h, w)`` foreground map in [0, 1].
+        size_hw: ``(H, W)`` of the original image; the boxes are in its pixels.
+        taus: Thresholds.
+
+    Returns:
+        For each threshold what :func:`localize` finds first, or ``None`` where no pixel passes it.
+
+    Raises:
+        ShapeError: ``M`` is not two-dimensional.
+    """
+    full = _full(M, size_hw)
+    found = [_regions(full, tau, 1)[0] for tau in taus]
+    return [regions[0] if regions else None for regions in found]
+
+
+def _full(M: npt.ArrayLike, size_hw: tuple[int, int]) -> npt.NDArray[np.float32]:
+    return upsample(np.nan_to_num(np.asarray(M, dtype=np.float32), nan=0.0), size_hw)
+
+
+def _regions(
+    full: npt.NDArray[np.float32], tau: float, max_boxes: int
+) -> tuple[tuple[Region, ...], npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Largest regions of an upsampled map, the number of each pixel's component, and those of the regions."""
     binary = np.asarray(full > tau, dtype=np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=CONNECTIVITY)
     order = _largest(np.asarray(labels), stats[1:count, cv2.CC_STAT_AREA], max_boxes)
@@ -109,8 +141,7 @@ def localize(
         window = np.s_[y : y + h, x : x + w]
         foreground = float(full[window][labels[window] == label].mean())
         regions.append(Region((float(x), float(y), float(x + w), float(y + h)), area, foreground))
-    mask = np.isin(labels, order) if with_mask else None
-    return Localization(tuple(regions), mask)
+    return tuple(regions), np.asarray(labels), order
 
 
 def _largest(labels: npt.NDArray[Any], areas: npt.NDArray[Any], most: int) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""The losses of FAM: one function for each term, summed by a table of weights (equation 11).
+"""The losses of FAM, one function for each term, summed by a table of weights (equation 11); and that of CAM.
 
 Every function gives a scalar and accepts any floating type.
 """
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from famcli_models.cam import CAMOutput
 from famcli_models.config import FAMConfig
 from famcli_models.errors import ShapeError
 from famcli_models.fam import FAMOutput
@@ -24,7 +25,8 @@ class Losses(NamedTuple):
 
     Attributes:
         total: Scalar.
-        terms: ``cla``, ``spa`` and ``div``; a term that is switched off is still reported, for the log.
+        terms: ``cla``, ``spa`` and ``div``; a term that is switched off is still reported, for the log. A CAM has
+            ``cla`` alone.
     """
 
     total: Tensor
@@ -75,7 +77,9 @@ def balanced_class_weight(counts: Tensor) -> Tensor:
 
 
 def term_weights(config: FAMConfig) -> dict[str, float]:
-    """Equation (11): the weight of each term; 0 for one that is switched off."""
+    """Equation (11): the weight of each term; 0 for one that is switched off. A CAM has equation (10) alone."""
+    if config.method == "cam":
+        return {"cla": 1.0}
     return {
         "cla": 1.0,
         "spa": config.lambda_spa if config.sparsity else 0.0,
@@ -100,3 +104,15 @@ def fam_loss(output: FAMOutput, y: Tensor, config: FAMConfig, class_weight: Tens
     weights = term_weights(config)
     total = torch.stack([weights[name] * term for name, term in terms.items() if weights[name]]).sum()
     return Losses(total, terms)
+
+
+def cam_loss(output: CAMOutput, y: Tensor, class_weight: Tensor | None = None) -> Losses:
+    """Equation (10) alone: a CAM is a classifier, and nothing else is asked of its map.
+
+    Args:
+        output: A forward pass.
+        y: ``(B,)`` class indices.
+        class_weight: ``(L,)``, see :func:`classification_loss`.
+    """
+    cla = classification_loss(output.logits, y, class_weight)
+    return Losses(cla, {"cla": cla})

@@ -17,17 +17,15 @@ BEGIN, END = (
     "<!-- End of what it wrote. -->",
 )
 QUESTIONS = {"iou": "IoU", "truth": "ground truth", "crops": "classification crops", "source": "from"}
-NOT_RULES = ("title", "computed")
 
 
 def tables() -> str:
     """A table of questions and answers for each protocol."""
     lines = []
     for name, protocol in PROTOCOLS.items():
-        note = "" if protocol.computed else " (described, not computed)"
-        lines += [f"### `{name}`: {protocol.title}{note}", "", "| | |", "|---|---|"]
+        lines += [f"### `{name}`: {protocol.title}", "", "| | |", "|---|---|"]
         for field in dataclasses.fields(protocol):
-            if field.name not in NOT_RULES:
+            if field.name != "title":
                 question = QUESTIONS.get(field.name, field.name.replace("_", " "))
                 lines.append(f"| {question} | {getattr(protocol, field.name).replace('|', chr(92) + '|')} |")
         lines.append("")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from famcli.epoch import MEASURES, Epoch, Meter, measure, stack
+from famcli_models.cam import CAMOutput
 from famcli_models.fam import FAM, FAMOutput
 
 GOOD = Epoch(
@@ -134,3 +135,37 @@ def test_the_row_of_an_epoch() -> None:
     assert GOOD.row()["images_per_second"] == 5.0
     assert GOOD.row()["epoch"] == 3
     assert dataclasses.replace(GOOD, seconds=0.0).row()["images_per_second"] is None
+
+
+OF_CAM = dataclasses.replace(GOOD, terms={"total": 0.9, "cla": 0.9}, part_similarity=None)
+
+
+def test_a_cam_has_no_parts() -> None:
+    """What is measured of a CAM is measured alike, the part maps are left out, and nothing stands in for them."""
+    M = torch.tensor([[[[1.0, 0.1], [0.3, 0.0]]]])
+    found = measure(CAMOutput(M, torch.tensor([[0.0, 1.0]])), torch.tensor([1]), tau=0.2)
+    assert list(found) == ["foreground", "spread", "top1"]
+    assert (float(found["foreground"]), float(found["top1"])) == (0.5, 1.0)
+    meter = Meter()
+    meter.add({"total": 2.0, "cla": 2.0, **{name: float(value) for name, value in found.items()}}, 4, 1.0, 0.0)
+    epoch = meter.epoch(1, skipped=0)
+    assert (epoch.terms, epoch.part_similarity) == ({"total": 2.0, "cla": 2.0}, None)
+    assert epoch.row()["part_similarity"] is None
+    assert list(epoch.row()) == [name for name in GOOD.row() if name not in ("spa", "div")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words", "collapsed"),
+    [
+        ({}, "", False),
+        ({"foreground": 0.97}, "97.0% of the cells of the maps pass the threshold; set another tau", False),
+        ({"foreground": 0.001}, "0.1% of the cells of the maps pass the threshold; set another tau", False),
+        ({"spread": 0.0, "foreground": 0.0}, "the maps are flat (standard deviation 0.0000)", True),
+    ],
+)
+def test_warnings_about_a_cam(fields: dict[str, Any], words: str, collapsed: bool) -> None:
+    """The maps of a CAM reach from 0 to 1 whatever was learnt: no warning speaks of lambda_spa or of parts."""
+    epoch = dataclasses.replace(OF_CAM, **fields)
+    assert len(epoch.warnings()) == bool(words)
+    assert "".join(epoch.warnings()).startswith(words)
+    assert epoch.collapsed == collapsed

@@ -36,6 +36,14 @@ def test_missing_maps(tmp_path: Path) -> None:
         find_maps(tmp_path / "nothing", names)
 
 
+def test_missing_maps_allowed(tmp_path: Path) -> None:
+    """If some may be missing they are None in their places; a folder without any map is still refused."""
+    path = save(tmp_path / "1.npy", 1.0)
+    assert find_maps(tmp_path, ["0.jpg", "1.jpg", "2.jpg"], allow_missing=True) == [None, path, None]
+    with pytest.raises(DataError, match="no map for 1 of 1 images"):
+        find_maps(tmp_path, ["0.jpg"], allow_missing=True)
+
+
 def test_a_map_of_two_images(tmp_path: Path) -> None:
     """a.npy cannot be the map of a.jpg and of a.png; an image listed twice is one image."""
     save(tmp_path / "a.npy", 1.0)

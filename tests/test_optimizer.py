@@ -9,6 +9,7 @@ import pytest
 
 from famcli.optimizer import make_optimizer, parameter_groups, rate_at
 from famcli.trainconfig import TrainConfig
+from famcli_models.errors import ConfigError
 from famcli_models.fam import FAM
 
 
@@ -48,3 +49,11 @@ def test_rate_of_short_runs(steps: int, warmup: float) -> None:
     rates = [rate_at(step, steps, warmup) for step in range(steps)]
     assert all(0 < rate <= 1 for rate in rates)
     assert max(rates) == 1
+
+
+def test_nothing_to_train(make_model: Callable[..., FAM]) -> None:
+    """A CAM whose backbone and classifier are frozen has nothing to learn, and the message says what to thaw."""
+    with pytest.raises(ConfigError, match="nothing to train.*classifier=trained"):
+        make_optimizer(make_model(method="cam", classifier="frozen"), TrainConfig())
+    groups = parameter_groups(make_model(method="cam"), TrainConfig())
+    assert {p.numel() for group in groups for p in group["params"]} == {5, 5 * make_model().channels}

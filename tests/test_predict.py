@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from famcli.predict import Failure, Item, Prediction, Predictor, Settings, pick_device
+from famcli_models.cam import CAM
 from famcli_models.errors import ConfigError, DataError, ShapeError
 from famcli_models.fam import FAM
 from famcli_models.localization import localize
@@ -359,3 +360,51 @@ def test_a_label_that_is_no_class_is_refused(make_model: Callable[..., FAM]) -> 
     """A known class has to be one of the model's."""
     with pytest.raises(DataError, match="label 5000"):
         Predictor(make_model(), "cpu")(np.zeros((8, 8, 3), np.uint8), label=5000)
+
+
+@pytest.fixture(scope="module")
+def cam(make_model: Make) -> CAM:
+    """A CAM with clear opinions."""
+    model = make_model(method="cam").eval()
+    assert isinstance(model, CAM)
+    with torch.no_grad():
+        model.classifier.weight.mul_(100)
+    return model
+
+
+def test_a_cam_shows_the_class_it_names(cam: CAM, image_dir: Path) -> None:
+    """Its map is that of the most probable class, from 0 to 1, its box that of the map at the CAM's own threshold."""
+    found = Predictor(cam, "cpu")(image_dir / "b.png")
+    for label in range(5):
+        known = Predictor(cam, "cpu")(image_dir / "b.png", label=label)
+        same_map = np.array_equal(known.M, found.M)
+        assert same_map == (label == found.classes[0].index)
+        assert (known.M.min(), known.M.max(), known.classes[0].index) == (0, 1, label)
+        assert known.regions == localize(known.M, (40, 60), 0.2).regions
+
+
+def test_known_and_unknown_classes_of_a_cam_in_one_batch(cam: CAM, image_dir: Path, names: list[str]) -> None:
+    """Each image of a batch has the map of its own class, also beside images that cannot be read."""
+    predictor = Predictor(cam, "cpu", Settings(batch_size=6))
+    (image_dir / "bad.png").touch()
+    labels = [3, None, 0, 4, None]
+    queue = [Item("bad.png", image_dir / "bad.png", 1)]
+    queue += [Item(n, image_dir / n, label) for n, label in zip(names, labels, strict=True)]
+    failed, *found = predictor.stream(queue)
+    assert isinstance(failed, Failure)
+    for name, label, prediction in zip(names, labels, found, strict=True):
+        assert isinstance(prediction, Prediction)
+        np.testing.assert_allclose(prediction.M, predictor(image_dir / name, label).M, atol=1e-4)
+
+
+def test_all_views_of_a_cam_show_one_class(cam: CAM, image_dir: Path) -> None:
+    """Averaged over the mirrored image, the class is the most probable in the mean, and the map goes from 0 to 1."""
+    path = image_dir / "a.jpg"
+    both = Predictor(cam, "cpu", Settings(flip=True))(path)
+    once = Predictor(cam, "cpu")(path, label=both.classes[0].index)
+    with Image.open(path) as image:
+        flipped = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        mirrored = Predictor(cam, "cpu")(flipped, label=both.classes[0].index)
+    mean = (once.M + mirrored.M[:, ::-1]) / 2
+    np.testing.assert_allclose(both.M, (mean - mean.min()) / (mean.max() - mean.min()), atol=1e-3)
+    assert Predictor(cam, "cpu", Settings(scales=(1, 1.5)))(path).M.shape == (6, 6)

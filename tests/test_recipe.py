@@ -153,3 +153,13 @@ def test_bytes_that_are_no_text_are_refused() -> None:
     """A path that is not Unicode cannot be kept, and is refused before anything is done."""
     with pytest.raises(ConfigError, match="not Unicode"):
         RunConfig(data=("/data/\udcff",))
+
+
+@pytest.mark.parametrize(("text", "tau"), [("", 0.2), ("[model]\ntau = 0.4\n", 0.4)])
+def test_the_threshold_of_a_cam(tmp_path: Path, text: str, tau: float) -> None:
+    """A CAM starts from its own threshold unless the recipe names one, and the resolved recipe names it."""
+    (tmp_path / "r.toml").write_text(text)
+    recipe = load_recipe(str(tmp_path / "r.toml"), [], {}, {"method": "cam"})
+    assert (recipe.model.method, recipe.model.tau) == ("cam", tau)
+    assert f"tau = {tau}" in recipe.to_toml()
+    assert load_recipe(str(tmp_path / "r.toml"), ["method=cam"]).model == recipe.model

@@ -22,16 +22,18 @@ from famcli import run as run_module
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
 from famcli.epoch import Epoch
-from famcli.evaluate import Row, evaluate
+from famcli.evaluate import count_right
 from famcli.machine import make_accelerator
 from famcli.material import gather
 from famcli.recipe import Recipe, load_recipe
 from famcli.run import Run
 from famcli.runfolder import RunFolder
-from famcli.state import read_state
+from famcli.state import read_state, write_state
 from famcli.training import Training
+from famcli_models.cam import CAM
 from famcli_models.errors import ConfigError, DataError, FamError, WeightsError
 from famcli_models.fam import FAM
+from famcli_models.methods import load_model
 
 Make = Callable[..., Path]
 WITH_BOXES = {"train_weaksup": [0, 1, 2, 3, 4, 5], "train_fullsup": [6, 7]}
@@ -84,17 +86,17 @@ def rows(folder: RunFolder) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def scripted(scores: Sequence[float]) -> Callable[..., list[Row]]:
-    """An ``evaluate`` that gives one score after the other."""
-    left = list(scores)
-    return lambda *_: [Row("FAM", 0.5, "fixed", left.pop(0), None, None, None, None, 0.0, 0.0)]
+def scripted(counts: Sequence[int]) -> Callable[..., int]:
+    """A ``count_right`` that gives one number of images after the other."""
+    left = list(counts)
+    return lambda *_: left.pop(0)
 
 
 def test_the_best_epoch_is_that_with_the_best_boxes(
     runner: Runner, make_splits: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first epoch with the highest GT-known Loc on train-fullsup is kept; the last one lies in the folder."""
-    monkeypatch.setattr(run_module, "evaluate", scripted([0.0, 100.0, 50.0, 100.0]))
+    monkeypatch.setattr(run_module, "count_right", scripted([0, 2, 1, 2]))
     run = runner(recipe_for(make_splits(**WITH_BOXES), "epochs=4"))
     assert (run.best, run.best_epoch) == (100.0, 2)
     best, last = (json.loads((folder / "config.json").read_text()) for folder in (run.folder.best, run.folder.path))
@@ -115,16 +117,16 @@ def test_the_score_of_an_epoch_is_that_of_its_checkpoint(
     """What is measured is what is saved, the average if there is one, on the images with boxes."""
     measured: list[dict[str, torch.Tensor]] = []
 
-    def spy(model: FAM, *arguments: Any) -> list[Row]:
+    def spy(model: FAM, *arguments: Any) -> int:
         measured.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        return evaluate(model, *arguments)
+        return count_right(model, *arguments)
 
-    monkeypatch.setattr(run_module, "evaluate", spy)
+    monkeypatch.setattr(run_module, "count_right", spy)
     run = runner(recipe_for(make_splits(**WITH_BOXES), "epochs=1", "ema=0.5", "tau=0.3"))
     saved = FAM.from_pretrained(run.folder.path)
     assert all(torch.equal(tensor, measured[0][name]) for name, tensor in saved.state_dict().items())
-    again = evaluate(saved, run.material.judged, "cpu")[0]
-    assert float(rows(run.folder)[-1]["gt_known"]) == pytest.approx(again.gt_known)
+    again = 100 * count_right(saved, run.material.judged, "cpu") / len(run.material.judged)
+    assert float(rows(run.folder)[-1]["gt_known"]) == pytest.approx(again)
 
 
 def epochs_with(losses: Sequence[float], spreads: Sequence[float]) -> Callable[[Training], Epoch]:
@@ -421,3 +423,42 @@ def test_best_by_loss_ignores_the_rise_of_lambda_spa(runner: Runner, make_splits
         waiting=0.0,
     )
     assert run._objective(epoch) == pytest.approx(1.0 + 2.0 * 0.25 + 0.5 * 0.5)
+
+
+def test_a_cam(runner: Runner, make_splits: Make) -> None:
+    """A CAM's run is like any other: interrupted and resumed it ends the same, with columns for what a CAM has."""
+    recipe = recipe_for(make_splits(train_weaksup=[0, 1, 2, 3]), "method=cam", "epochs=3", "ema=0.9")
+    whole = runner(recipe, "whole")
+    assert "part similarity" not in " ".join(runner.said)
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe, "broken", stop_at=2)
+    resumed = runner(None, "broken")
+    for name in ("model.safetensors", "config.json", "best/model.safetensors", "recipe.toml"):
+        assert (whole.folder.path / name).read_bytes() == (resumed.folder.path / name).read_bytes(), name
+    table = rows(resumed.folder)
+    assert {"total", "cla", "foreground", "spread", "top1"} <= set(table[0])
+    assert not {"spa", "div"} & set(table[0])
+    assert [row["part_similarity"] for row in table] == [""] * 3
+    assert whole.best == -min(float(row["cla"]) for row in table)  # without boxes the loss chooses
+    model = load_model(resumed.folder.best)
+    assert (type(model), model.config.tau, model.class_names) == (CAM, 0.2, ("red", "green"))
+
+
+def test_a_cam_is_judged_by_boxes(runner: Runner, make_splits: Make) -> None:
+    """With a split of boxes a CAM's best epoch is chosen by its boxes at its own threshold."""
+    run = runner(recipe_for(make_splits(**WITH_BOXES), "method=cam", "epochs=2", "tau=0.4"))
+    judged = run.material.judged
+    again = 100 * count_right(load_model(run.folder.path), judged, "cpu") / len(judged)
+    assert float(rows(run.folder)[-1]["gt_known"]) == pytest.approx(again)
+
+
+def test_a_run_from_before_there_were_methods(runner: Runner, make_splits: Make) -> None:
+    """A saved state that does not know a newer setting is gone on with, as if the setting had had its default."""
+    recipe = recipe_for(make_splits(train_weaksup=[0, 1, 2, 3]), "epochs=2")
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe, stop_at=1)
+    last = runner.home / "run/last.safetensors"
+    state = read_state(last)
+    del state.facts["run"]["recipe"]["model"]["method"]
+    write_state(last, state)
+    assert runner(None).folder.metrics.is_file()

@@ -89,3 +89,11 @@ def test_targets_need_a_pretrained_classifier(make_model: Callable[..., FAM]) ->
     """Without class activation maps there is nothing to start from."""
     with pytest.raises(ConfigError, match="class activation maps"):
         make_targets(make_model(), [], "cpu")
+
+
+def test_a_cam_has_no_targets(make_model: Callable[..., FAM]) -> None:
+    """Targets are for FAM's M; a CAM is told so before any work is done."""
+    cam = make_model(method="cam")
+    cam.provenance["classifier"] = "pretrained"
+    with pytest.raises(ConfigError, match="set lambda_target=0"):
+        make_targets(cam, [], "cpu")

@@ -18,6 +18,7 @@ from famcli.machine import make_accelerator
 from famcli.train import fit
 from famcli.trainconfig import TrainConfig
 from famcli.training import Training
+from famcli_models.cam import CAM
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.fam import FAM
 
@@ -34,6 +35,16 @@ def test_overfits_a_few_images(make_model: Make, labelled: list[Sample]) -> None
     history = train(make_model(frozen_norm=False), labelled, config).history
     assert history[-1].terms["cla"] < 0.5 * history[0].terms["cla"]
     assert history[-1].top1 == 1.0
+
+
+def test_a_cam_overfits_a_few_images(make_model: Make, labelled: list[Sample]) -> None:
+    """Its classifier learns eight images by heart through a global average, by its classes alone."""
+    config = TrainConfig(epochs=25, batch_size=4, backbone="trained", backbone_lr=0.1, lr=0.03, sparsity_warmup=0.5)
+    training = train(make_model(method="cam", frozen_norm=False), labelled, config)
+    assert set(training.history[0].terms) == {"total", "cla"}
+    assert training.history[-1].terms["cla"] < 0.5 * training.history[0].terms["cla"]
+    assert training.history[-1].top1 == 1.0
+    assert type(training.weights) is CAM
 
 
 @pytest.mark.parametrize("fields", [{}, {"cached_views": 2}, {"backbone": "trained", "ema": 0.9, "part_std": 1.0}])

@@ -260,6 +260,8 @@ RUNS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {  # fields of the m
     "dropout": ({}, {}),
     "cached": ({"frozen_norm": False}, {"cached_views": 2, "class_balanced": True}),
     "rising": ({}, {"sparsity_warmup": 0.8}),
+    "cam": ({"method": "cam", "frozen_norm": False}, {**TRAINED, "ema": 0.9, "part_std": 1.0}),
+    "cached cam": ({"method": "cam"}, {"cached_views": 2}),
     "bf16": ({}, {"precision": "bf16", "backbone": "trained"}),
 }
 

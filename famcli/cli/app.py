@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from famcli.cli import demo, evaluate, predict, train
+from famcli.cli import demo, evaluate, predict, report, train
 from famcli.cli.console import console
 from famcli.cli.data.app import app as data
 from famcli_models.errors import FamError
@@ -72,5 +72,6 @@ def main(
 app.command("predict")(predict.predict)
 app.command("demo")(demo.demo)
 app.command("eval")(evaluate.evaluate)
+app.command("report")(report.report)
 app.command("train")(train.train)
 app.add_typer(data)

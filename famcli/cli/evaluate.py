@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,48 +14,69 @@ from famcli.cli.options import BatchSizeOption, DeviceOption, JsonOption, ModelO
 from famcli.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from famcli.boxaccuracy import BoxAccuracy
+    from famcli.assess import Assessment
     from famcli.data.dataset import Dataset
-    from famcli.data.sample import Sample
 
-COLUMNS = (
-    "method",
-    "τ",
-    "GT-known",
-    "Top-1 Loc",
-    "Top-5 Loc",
-    "Top-1 Cls",
-    "Top-5 Cls",
-    "mean IoU",
-    "no box",
-)
-VERSIONS = {"wsoleval-v1": 1, "wsoleval-v2": 2}  # protocols over maps
-OVER_MAPS = " or ".join(VERSIONS)
+OVER_MAPS = "wsoleval-v1 or wsoleval-v2"
+SMOKE = "smoke check: small drawings of our own. These numbers say that the program works, and nothing about a method"
 
 
 def evaluate(
     context: typer.Context,
     data: Annotated[
-        str, typer.Option("--data", metavar="NAME|PATH", help="Prepared dataset, or own data in any form.")
-    ],
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="NAME|PATH",
+            help="Prepared dataset, or own data in any form; a small drawn set to check the program if not given.",
+            show_default=False,
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
     model: ModelOption = DEFAULT_MODEL,
+    method: Annotated[
+        str | None,
+        typer.Option(metavar="fam|cam", help="Measure the model's CAM instead; the model's own method if not given."),
+    ] = None,
+    cam: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="CAM to compare with, made by fam train --method cam."),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Boxes found elsewhere instead of a model: COCO JSON with scores."),
+    ] = None,
     maps: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR", help="Score maps of another tool instead of a model: <image id>.npy, as wsolevaluation's."
         ),
     ] = None,
-    protocol: Annotated[str, typer.Option(metavar="NAME", help=f"Rules of the numbers: fam, {OVER_MAPS}.")] = "fam",
+    masks: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Masks for PxAP and pIoU; those of the dataset if not given."),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(metavar="NAME", help="Rules of the numbers: fam, wsoleval-v1, wsoleval-v2, psol, first-box.")
+    ] = "fam",
+    crops: Annotated[int, typer.Option(help="Views that class scores are taken from: 1 or 10.")] = 1,
     interval: Annotated[
         float, typer.Option(help="From one threshold to the next, of protocols that try many.")
     ] = 0.001,
     other_classes: Annotated[
         bool, typer.Option("--other-classes", help="The labels are not the model's classes: score boxes alone.")
     ] = False,
+    allow_missing: Annotated[
+        bool,
+        typer.Option("--allow-missing", help="Leave out images without a map, prediction or readable file; says so."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder for results.json, results.md and images.jsonl."),
+    ] = None,
     device: DeviceOption = "auto",
     batch_size: BatchSizeOption = 32,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images and find boxes.")] = 2,
     processes: Annotated[
         int | None,
         typer.Option(min=1, help="Processes that try thresholds; all cores if not given.", show_default=False),
@@ -61,127 +84,116 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
-    """Measure localization beside CAM, a centre box and the whole image, or by another protocol.
+    """Measure localization beside CAM, a centre box and the whole image, by a named protocol.
 
-    Example: fam eval --data ilsvrc-val-mini --split test
+    Without --data it evaluates a small set that it draws itself: a check that the program works.
+
+    Example: fam eval --data cub --split test --out results/
     """
-    from famcli.data.dataset import open_dataset
+    from famcli.assess import VERSIONS, Request, assess
+    from famcli.contender import Contender
     from famcli.protocols import find_protocol
 
     find_protocol(protocol)
-    if maps and protocol not in VERSIONS:
-        msg = f"maps are scored at many thresholds: --maps needs --protocol {OVER_MAPS}"
-        raise typer.BadParameter(msg)
-    if maps and _given(context, "model"):
-        msg = "give a model or maps, not both"
-        raise typer.BadParameter(msg)
-    dataset = open_dataset(data)
-    for remark in dataset.remarks:
-        console.say(remark)
-    samples = dataset.samples(split, with_boxes=True)
-    if protocol not in VERSIONS:
-        _fam(dataset, split, samples, model, not other_classes, device, batch_size, workers, as_json)
-        return
-
-    from famcli.boxaccuracy import SIDE
-    from famcli.mapscores import count, from_folder
-
-    if maps:
-        images = from_folder(maps, samples)
-    else:
-        from famcli.evaluate import foreground_maps
-        from famcli.hub import find_model
-        from famcli_models.fam import FAM
-
-        fam = FAM.from_pretrained(find_model(model))
-        if fam.config.size != SIDE:
-            console.say(
-                f"the model's input is {fam.config.size} pixels, the protocol's is {SIDE}: say so with the number"
+    _check(context, maps, predictions, protocol in VERSIONS, data, crops)
+    with ExitStack() as stack:
+        dataset = _dataset(data, split, out, stack)
+        contender = None
+        if maps is None and predictions is None:
+            contender = Contender.find(model, method, cam, not other_classes)
+            if contender.remark:
+                console.say(contender.remark)
+        with console.progress("images", dataset.count([split])) as step:
+            request = Request(
+                dataset=dataset,
+                split=split,
+                protocol=protocol,
+                contender=contender,
+                maps=maps,
+                predictions=predictions,
+                masks=masks,
+                crops=crops,
+                interval=interval,
+                same_classes=not other_classes,
+                allow_missing=allow_missing,
+                smoke=data is None,
+                device=device,
+                batch_size=batch_size,
+                workers=workers,
+                processes=processes,
+                say=console.say,
+                on_images=step,
             )
-        images = foreground_maps(fam, samples, device, batch_size, workers)
-    with console.progress("images", len(samples)) as step:
-        accuracy = count(images, interval, processes, step).accuracy(VERSIONS[protocol])
-    of = {"maps": str(maps)} if maps else {"model": model}
-    _print_maps(of, dataset.name, split, protocol, interval, accuracy, as_json)
+            found = assess(request)
+        _report(found, out, as_json)
 
 
-def _given(context: typer.Context, parameter: str) -> bool:
-    source = context.get_parameter_source(parameter)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def _fam(
-    dataset: Dataset,
-    split: str,
-    samples: list[Sample],
-    model: str,
-    same_classes: bool,
-    device: str,
-    batch_size: int,
-    workers: int,
-    as_json: bool,
+def _check(
+    context: typer.Context,
+    maps: Path | None,
+    predictions: Path | None,
+    over_maps: bool,
+    data: str | None,
+    crops: int,
 ) -> None:
-    """The paper's protocol, with its rivals."""
-    from dataclasses import asdict
+    """Options that do not go together."""
+    source = {name: context.get_parameter_source(name) for name in ("model", "method", "cam")}
+    given = [name for name, of in source.items() if of is not None and of.name == "COMMANDLINE"]
+    elsewhere = "--maps" if maps else "--predictions" if predictions else ""
+    messages = {
+        f"maps are scored at many thresholds: --maps needs --protocol {OVER_MAPS}": bool(maps) and not over_maps,
+        "give maps or predictions, not both": bool(maps and predictions),
+        f"give a model or {elsewhere}, not both: leave out {', '.join(f'--{name}' for name in given)}": bool(
+            given and elsewhere
+        ),
+        f"{elsewhere} are of images that --data names: give it": bool(elsewhere) and data is None,
+        f"predictions are boxes, and these protocols threshold maps: leave out --protocol {OVER_MAPS}": bool(
+            predictions and over_maps
+        ),
+        f"--crops is {crops}; it must be 1 or 10": crops not in {1, 10},
+    }
+    for message, wrong in messages.items():
+        if wrong:
+            raise typer.BadParameter(message)
 
-    from famcli.evaluate import evaluate as run
-    from famcli.hub import find_model
-    from famcli_models.fam import FAM
 
-    fam = FAM.from_pretrained(find_model(model))
-    with console.progress("images", len(samples)) as step:
-        rows = run(fam, samples, device, batch_size, workers, step, same_classes)
+def _dataset(data: str | None, split: str, out: Path | None, stack: ExitStack) -> Dataset:
+    """The data, or drawings in the folder of the results."""
+    from famcli.data.dataset import Dataset, open_dataset
+    from famcli.smokeset import NAME, draw
+
+    if data is not None:
+        dataset = open_dataset(data)
+        for remark in dataset.remarks:
+            console.say(remark)
+        return dataset
+    console.say(SMOKE)
+    folder = out / "images" if out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    folder.mkdir(parents=True, exist_ok=True)
+    return Dataset(NAME, folder, folder, held={split: draw(folder)})
+
+
+def _report(found: Assessment, out: Path | None, as_json: bool) -> None:
+    from famcli.imagerecords import FILE_NAME, write_records
+    from famcli.resultcard import difference_rows, score_rows
+    from famcli.resultfile import to_json, write_results
+
+    results = found.results
+    if out is not None:
+        write_records(out / FILE_NAME, found.records())
+        write_results(out, results)
     if as_json:
-        result = {"model": model, "protocol": "fam", "data": dataset.name, "split": split, "images": len(samples)}
-        console.result_json({**result, "rows": [asdict(row) for row in rows]})
+        console.result_json(to_json(results))
         return
-    cells = [
-        [
-            row.method,
-            "" if row.tau is None else f"{row.tau:g} ({row.tau_from})",
-            *("" if v is None else f"{v:.1f}" for v in (row.gt_known, row.top1_loc, row.top5_loc)),
-            *("" if v is None else f"{v:.1f}" for v in (row.top1_cls, row.top5_cls, row.mean_iou, row.empty)),
-        ]
-        for row in rows
-    ]
-    console.say(f"{model} on {dataset.name}/{split}, {len(samples)} images, percent")
-    console.table(COLUMNS, cells)
-    if any(row.tau_from == "oracle" for row in rows):
+    data, source = results.data, results.source
+    of = f" of {data['images_of_split']:,}, partial" if data["partial"] else ""
+    how = f"protocol {results.protocol['name']}, percent, 95 % intervals over images"
+    console.say(f"{source['name']} on {data['name']}/{data['split']}, {data['images']:,} images{of}; {how}")
+    console.table(*score_rows(results))
+    if results.differences:
+        console.result("")
+        console.table(*difference_rows(results))
+    if any(row.tau_from == "oracle" for row in results.rows):
         console.say("oracle: the threshold was chosen on these very images, which flatters the row")
-
-
-def _print_maps(
-    of: dict[str, str], data: str, split: str, protocol: str, interval: float, accuracy: BoxAccuracy, as_json: bool
-) -> None:
-    """MaxBoxAcc or MaxBoxAccV2, with all that a reader needs to compare it."""
-    from dataclasses import asdict
-    from importlib.metadata import version
-
-    from famcli.boxaccuracy import V1_DELTA
-    from famcli.protocols import PROTOCOLS
-
-    rules = PROTOCOLS[protocol]
-    if as_json:
-        scores = asdict(accuracy)
-        del scores["version"], scores["images"]
-        programs = {name: version(name) for name in ("famcli", "numpy", "opencv-python-headless")}
-        result: dict[str, Any] = {**of, "data": data, "split": split, "images": accuracy.images, "protocol": protocol}
-        result |= {"metric": rules.title, "interval": interval, "tau_from": "oracle", **scores}
-        console.result_json({**result, "rules": asdict(rules), "versions": programs})
-        return
-    deltas = [V1_DELTA] if accuracy.version == 1 else list(accuracy.tau)
-    columns = [next(iter(of)), "data", "protocol", rules.title]
-    cells = [next(iter(of.values())), f"{data}/{split}", protocol, f"{accuracy.value:.2f}"]
-    for delta in deltas:
-        if accuracy.version == 2:
-            columns.append(f"δ = {delta:g}")
-            cells.append(f"{accuracy.at_delta[delta]:.2f}")
-        columns.append("τ (oracle)" if accuracy.version == 1 else f"τ at {delta:g} (oracle)")
-        cells.append(f"{accuracy.tau[delta]:.4g}")
-    console.table(
-        [*columns, "interval", "images", "zero maps"],
-        [[*cells, f"{interval:g}", f"{accuracy.images}", f"{accuracy.empty}"]],
-    )
-    console.say("oracle: the threshold was chosen on these very images, which flatters the row")
-    if accuracy.as_is:
-        console.say(f"{accuracy.as_is:,} maps are 224x224 with values in [0, 1] and were scored as they are")
+    if out is not None:
+        console.say(f"-> {out}; look at it: fam report {out}")

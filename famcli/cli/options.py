@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from famcli.cli.console import console
+from famcli.names import Method
 
 
 def _set_quiet(value: bool) -> bool:
@@ -29,12 +30,16 @@ ModelOption = Annotated[
         metavar="MODEL",
     ),
 ]
+MethodOption = Annotated[
+    Method | None,
+    typer.Option("--method", help="FAM, or CAM (Zhou 2016) on the model's features; the model's own if not given."),
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Threads that decode images and find boxes.")]
 AmpOption = Annotated[bool, typer.Option("--amp", help="Run the network in bfloat16.")]
 ThresholdOption = Annotated[
-    float | None, typer.Option(help="Threshold on the foreground map; the model's own (0.5) if not given.")
+    float | None, typer.Option(help="Threshold on the map; the model's own if not given (FAM 0.5, CAM 0.2).")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", callback=_set_quiet)]
 JsonOption = Annotated[

@@ -16,6 +16,7 @@ from famcli.cli.options import (
     BatchSizeOption,
     DeviceOption,
     JsonOption,
+    MethodOption,
     ModelOption,
     QuietOption,
     ThresholdOption,
@@ -38,6 +39,7 @@ def predict(
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Results file; stdout if not given.")] = None,
     model: ModelOption = DEFAULT_MODEL,
+    method: MethodOption = None,
     format: Annotated[Format, typer.Option(help="Form of the results.")] = Format.coco,  # noqa: A002
     threshold: ThresholdOption = None,
     max_boxes: Annotated[int, typer.Option(min=1, help="Boxes per image, largest region first.")] = 1,
@@ -50,7 +52,7 @@ def predict(
         Path | None, typer.Option(help="COCO file to take image and category ids from, by file name and name.")
     ] = None,
     overlays: Annotated[Path | None, typer.Option(help="Folder for photographs with heat map, box and label.")] = None,
-    maps: Annotated[Path | None, typer.Option(help="Folder for foreground maps (.npy, float32).")] = None,
+    maps: Annotated[Path | None, typer.Option(help="Folder for the maps (.npy, float32).")] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder for masks of the boxed regions (.png).")] = None,
     scales: Annotated[str, typer.Option(help="Average over these multiples of the input size, e.g. 1,1.5.")] = "1",
     flip: Annotated[bool, typer.Option("--flip", help="Average over the mirrored image too.")] = False,
@@ -87,7 +89,7 @@ def predict(
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         spool_path = out.with_name(out.name + PARTIAL) if out else Path(scratch) / "stdout"
-        job = prepare(listing, spool_path, model, device, settings, side, labels, coco_images)
+        job = prepare(listing, spool_path, model, device, settings, side, labels, coco_images, method)
         if resume:
             job.spool.resume(listing.names)
             console.say(f"{job.spool.done} of {len(listing.names)} images were done before")

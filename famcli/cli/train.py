@@ -5,12 +5,16 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from famcli.cli.console import console
 from famcli.cli.options import DeviceOption, QuietOption
+from famcli.names import Method
+
+if TYPE_CHECKING:
+    from famcli.recipe import Recipe
 
 
 def train(
@@ -25,8 +29,8 @@ def train(
     backbone: Annotated[
         str | None, typer.Option(help="vgg16, resnet50, inceptionv3, mobilenetv1, or a timm model.")
     ] = None,
-    backbone_weights: Annotated[
-        str | None, typer.Option(metavar="imagenet|none|FILE", help="Where the backbone starts from.")
+    method: Annotated[
+        Method | None, typer.Option(help="FAM, or CAM (Zhou 2016), a plain classifier; the recipe's if not given.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe; repeatable.")
@@ -45,7 +49,8 @@ def train(
     """Train a model from images and their labels.
 
     Boxes are never learnt from. The run folder is a checkpoint after each epoch: fam predict --model takes it.
-    --backbone B --data D takes the recipe B-D where there is one. Start it with torchrun or accelerate launch to train
+    --backbone B --data D takes the recipe B-D where there is one. The backbone starts from ImageNet weights,
+    or from --set backbone_weights=FILE, or =none. Start it with torchrun or accelerate launch to train
     on several GPUs or machines.
 
     Example: fam train --backbone inceptionv3 --data ilsvrc
@@ -58,7 +63,7 @@ def train(
     from famcli_models.errors import ConfigError
 
     if resume is not None:
-        if any((data, out, recipe, backbone, backbone_weights, settings, exist_ok, i_know_this_is_test)):
+        if any((data, out, recipe, backbone, method, settings, exist_ok, i_know_this_is_test)):
             msg = (
                 "--resume goes on with the run's own recipe; besides it only --workers, --device and --quiet are "
                 f"allowed. For other settings start a new run with --recipe {resume / 'recipe.toml'} --set KEY=VALUE"
@@ -67,14 +72,13 @@ def train(
         folder = RunFolder(resume)
         chosen = folder.read_recipe()
     else:
-        started: dict[str, Any] = {"data": data, "backbone_weights": backbone_weights}
-        started["i_know_this_is_test"] = i_know_this_is_test or None
-        run_fields = {name: value for name, value in started.items() if value}
+        run_fields = _given(data=data, i_know_this_is_test=i_know_this_is_test)
+        model_fields = _given(backbone=backbone, method=method and method.value)
         if recipe is None and backbone and data:  # the paper's cells have their own settings
             recipe = next((name for name in recipes() if name == "-".join([backbone, *data])), None)
-        chosen = load_recipe(recipe, settings or (), run_fields, {"backbone": backbone} if backbone else {})
+        chosen = load_recipe(recipe, settings or (), run_fields, model_fields)
         chosen = replace(chosen, run=anchored(chosen.run))
-        folder = RunFolder(out) if out else RunFolder.fresh("-".join([chosen.model.backbone, *_stems(chosen.run.data)]))
+        folder = RunFolder(out) if out else RunFolder.fresh(_stem(chosen))
         folder.check(exist_ok)
     material = gather(chosen.run)
     chosen = chosen.with_classes(material.num_classes, bool(material.class_names))
@@ -95,5 +99,11 @@ def train(
     leave(accelerator)
 
 
-def _stems(data: tuple[str, ...]) -> list[str]:
-    return [Path(name).stem for name in data]
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value}
+
+
+def _stem(recipe: Recipe) -> str:
+    """BACKBONE-DATA, or BACKBONE-cam-DATA."""
+    method = ["cam"] if recipe.model.method == "cam" else []
+    return "-".join([recipe.model.backbone, *method, *(Path(name).stem for name in recipe.run.data)])

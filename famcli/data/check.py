@@ -15,6 +15,7 @@ from famcli.data.bounds import MAX_CLASSES
 from famcli.data.catalog import CATALOG
 from famcli.data.dataset import DATASET_FILE, Dataset
 from famcli.data.images import read_picture
+from famcli.data.masks import MaskSource, find_masks, read_truth
 from famcli.data.sample import Sample
 from famcli.data.sizes import read_size
 from famcli.data.splits import FULLSUP, TEST, TRAIN, in_order, split_name
@@ -103,11 +104,14 @@ def check(
         classes[split] = Counter(sample.label for sample in samples)
         _check_counts(findings, dataset, split, samples)
         _check_labels(findings, dataset, split, samples)
-        _check_boxes_there(findings, split, samples)
+        masks = _masks(findings, dataset, split, samples)
+        _check_boxes_there(findings, split, samples, masks)
         files = _read_files((sample.path for sample in samples), fast, workers)
         seen: set[str] = set()
-        for sample, file in zip(samples, files, strict=True):
+        for sample, file, mask in zip(samples, files, masks, strict=True):
             _check_size(findings, split, sample, file)
+            if mask is not None and not fast:
+                _check_mask(findings, split, sample, mask, file.size_hw)
             _check_boxes(findings, split, sample, file.size_hw or sample.size_hw)
             path = os.fspath(sample.path)
             if path in seen:
@@ -159,11 +163,35 @@ def _check_labels(findings: _Findings, dataset: Dataset, split: str, samples: li
             findings.add("label out of range", split, f"{sample.name} ({sample.label}; allowed: 0 to {top - 1})")
 
 
-def _check_boxes_there(findings: _Findings, split: str, samples: list[Sample]) -> None:
-    """Test images need boxes; so do those of train-fullsup, unless none has any."""
+def _masks(findings: _Findings, dataset: Dataset, split: str, samples: list[Sample]) -> list[MaskSource | None]:
+    """Where the masks of a split are; training needs none."""
+    if split != TRAIN and split in dataset.own_splits():
+        try:
+            return find_masks(dataset, samples)
+        except DataError as error:
+            findings.add("masks cannot be found", split, str(error))
+    return [None] * len(samples)
+
+
+def _check_mask(
+    findings: _Findings, split: str, sample: Sample, mask: MaskSource, size_hw: tuple[int, int] | None
+) -> None:
+    if size_hw is None:  # the image cannot be read, which is said already
+        return
+    try:
+        objects, _ = read_truth(mask, size_hw)
+    except DataError as error:
+        findings.add("mask that cannot be used", split, str(error))
+        return
+    if not any(pixels.any() for pixels in objects):
+        findings.add("mask without an object", split, sample.name)
+
+
+def _check_boxes_there(findings: _Findings, split: str, samples: list[Sample], masks: list[MaskSource | None]) -> None:
+    """Test images need boxes or masks; so do those of train-fullsup, unless none has any."""
     if split == TRAIN:
         return
-    bare = [sample.name for sample in samples if not len(sample.boxes)]
+    bare = [s.name for s, mask in zip(samples, masks, strict=True) if not len(s.boxes) and mask is None]
     wrong = split == TEST or len(bare) < len(samples)
     for name in bare:
         findings.add("no box", split, name, wrong=wrong)

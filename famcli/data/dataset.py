@@ -136,7 +136,7 @@ class Dataset:
             return [dataclasses.replace(s, boxes=NO_BOXES) if len(s.boxes) else s for s in samples]
         bare = next((s for s in samples if not len(s.boxes)), None)
         if bare is not None and not boxes_optional:
-            msg = f"'{self.root}', {split}: image '{bare.name}' has no box"
+            msg = f"'{self.root}', {split}: image '{bare.name}' has no box, which is needed here"
             raise DataError(msg)
         return list(samples)
 

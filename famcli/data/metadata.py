@@ -84,7 +84,7 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
         folder: The folder of the four files.
         images: The folder that the names are relative to.
         with_boxes: Read ``localization.txt``.
-        boxes_optional: Let images have no box, and the file be absent.
+        boxes_optional: Let images have no box, and the file be absent or name masks.
 
     Raises:
         DataError: A file is missing, a line cannot be read, or an image has no label or no box.
@@ -106,7 +106,7 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
                 size_hw = int(height), int(width)
                 sizes[places[name]] = known.setdefault(size_hw, size_hw)
     boxes: dict[int, list[tuple[float, ...]]] = {}
-    if with_boxes and not (boxes_optional and not (folder / BOXES).exists()):
+    if with_boxes and _has_boxes(folder / BOXES, boxes_optional):
         for name, box in read_boxes(folder / BOXES):
             if name in places:
                 boxes.setdefault(places[name], []).append(box)
@@ -121,6 +121,15 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
         array = np.array(boxes[place], dtype=np.float64) if place in boxes else NO_BOXES
         samples.append(Sample(name, images / name, label_, array, sizes[place]))
     return samples
+
+
+def _has_boxes(path: Path, optional: bool) -> bool:
+    """Whether a file of boxes should be read; one that is not optional and not there is missed when it is."""
+    masks = names_masks(path)
+    if masks and not optional:
+        msg = f"{path} names masks and has no boxes, which are needed here: use a protocol that scores masks"
+        raise DataError(msg)
+    return not masks and not (optional and not path.exists())
 
 
 def read_labels(path: Path) -> Iterator[tuple[str, int]]:
@@ -151,6 +160,26 @@ def boxes_by_name(path: Path) -> dict[str, FloatArray]:
     for name, box in read_boxes(path):
         boxes.setdefault(name, []).append(box)
     return {name: np.array(rows, dtype=np.float64) for name, rows in boxes.items()}
+
+
+def names_masks(path: Path) -> bool:
+    """Whether a ``localization.txt`` has ``path,mask,ignore`` on its lines, as for OpenImages, and no boxes."""
+    line = next((text for _, text in _lines(path, "surrogateescape")), "") if path.is_file() else ""
+    return line.count(",") >= 2 and line.rsplit(",", 2)[1].lower().endswith(".png")
+
+
+def read_mask_lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Name, mask and mask of what to ignore, which may be empty, of each line of such a ``localization.txt``.
+
+    Raises:
+        DataError: The file or a line cannot be read.
+    """
+    for number, line in _lines(path, "surrogateescape"):
+        name, *masks = line.rsplit(",", 2)
+        if len(masks) != 2 or not masks[0]:
+            msg = f"{path}, line {number}: expected an image, its mask and what to ignore, got '{line[:MAX_SHOWN]}'"
+            raise DataError(msg)
+        yield name, masks[0], masks[1]
 
 
 def count_images(folder: Path) -> int:

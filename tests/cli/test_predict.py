@@ -251,12 +251,12 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
     """Ctrl-C while a batch is in the network."""
     forward, left = Predictor._forward, batches
 
-    def patched(self: Predictor, views: Any) -> Any:
+    def patched(self: Predictor, *views: Any) -> Any:
         nonlocal left
         if left == 0:
             raise KeyboardInterrupt
         left -= 1
-        return forward(self, views)
+        return forward(self, *views)
 
     monkeypatch.setattr(Predictor, "_forward", patched)
 
@@ -394,3 +394,59 @@ def test_a_line_break_in_a_name_stays_on_its_line(predict: Fam, tmp_path: Path) 
     result = predict(tmp_path, "--out", tmp_path / "o.json")
     assert result.exit_code == 1
     assert "fam: bad\\nname.jpg: the file is empty\n" in result.stderr
+
+
+@pytest.fixture
+def two(make_model: Callable[..., Any], tmp_path: Path) -> tuple[Path, Path]:
+    """A FAM that kept the backbone's own classifier, and a CAM, as checkpoints."""
+    fam, cam = make_model(classifier="frozen"), make_model(method="cam")
+    fam.provenance["classifier"] = "pretrained"
+    fam.save_pretrained(tmp_path / "fam")
+    cam.save_pretrained(tmp_path / "cam")
+    return tmp_path / "fam", tmp_path / "cam"
+
+
+def test_methods(fam: Fam, image_dir: Path, two: tuple[Path, Path]) -> None:
+    """A checkpoint's own method is the default, --method cam takes a FAM's CAM, and the results say which it was."""
+    of_fam, of_cam = two
+    common = ("predict", image_dir, "--device", "cpu")
+    seen = {}
+    for model, method in ((of_fam, None), (of_fam, "fam"), (of_fam, "cam"), (of_cam, None), (of_cam, "cam")):
+        result = fam(*common, "--model", model, *(("--method", method) if method else ()))
+        assert result.exit_code == 0, result.stderr
+        info = json.loads(result.stdout)["info"]
+        seen[model.name, method] = (info["method"], info["threshold"])
+    assert seen == {
+        ("fam", None): ("fam", 0.5),
+        ("fam", "fam"): ("fam", 0.5),
+        ("fam", "cam"): ("cam", 0.2),
+        ("cam", None): ("cam", 0.2),
+        ("cam", "cam"): ("cam", 0.2),
+    }
+    named = fam(*common, "--model", of_cam, "--threshold", 0.4)
+    assert json.loads(named.stdout)["info"]["threshold"] == 0.4
+
+
+def test_methods_that_are_not_there(predict: Fam, image_dir: Path, two: tuple[Path, Path]) -> None:
+    """A CAM has no foreground map of FAM, and a FAM with a trained classifier no CAM: one sentence with a way out."""
+    refused = predict(image_dir, "--model", two[1], "--method", "fam")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "leave out --method fam" in refused.stderr
+    refused = predict(image_dir, "--method", "cam")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "fam train --method cam --data" in refused.stderr
+    assert predict(image_dir, "--method", "gradcam").exit_code == 2
+
+
+def test_resume_with_another_method(
+    predict: Fam, image_dir: Path, tmp_path: Path, two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the boxes by FAM and half by CAM is no result."""
+    common = (image_dir, "--model", two[0], "--batch-size", 1, "--out", tmp_path / "o.json")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        predict(*common)
+    result = predict(*common, "--method", "cam", "--resume")
+    assert result.exit_code == 1
+    assert "other options (method)" in result.stderr
+    assert predict(*common, "--resume").exit_code == 0

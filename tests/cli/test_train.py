@@ -18,7 +18,7 @@ from famcli.data.sample import Sample
 
 Fam = Callable[..., Result]
 HERE = ("--device", "cpu", "--workers", "0")
-SMALL = ("--backbone", "test_efficientnet", "--backbone-weights", "none", *HERE)
+SMALL = ("--backbone", "test_efficientnet", "--set", "backbone_weights=none", *HERE)
 SETTINGS = tuple(f"--set={pair}" for pair in ("size=64", "epochs=2", "batch_size=2"))
 
 
@@ -156,7 +156,7 @@ def test_the_test_split_is_marked(fam: Fam, make_splits: Callable[..., Path], tm
         ("--out", "x"),
         ("--recipe", "x"),
         ("--backbone", "vgg16"),
-        ("--backbone-weights", "none"),
+        ("--method", "cam"),
         ("--set", "lr=1"),
         ("--exist-ok",),
         ("--i-know-this-is-test",),
@@ -219,7 +219,7 @@ def test_ilsvrc(fam: Fam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert prepared.exit_code == 0, prepared.stderr
     settings = ("--set=size=64", "--set=epochs=1", "--set=batch_size=2")
     result = fam(
-        *("train", "--backbone", "inceptionv3", "--data", "ilsvrc", "--backbone-weights", "none"), *settings, *HERE
+        *("train", "--backbone", "inceptionv3", "--data", "ilsvrc", "--set", "backbone_weights=none"), *settings, *HERE
     )
     assert result.exit_code == 0, result.stderr
     assert result.stdout == "runs/inceptionv3-ilsvrc\n"
@@ -231,3 +231,32 @@ def test_ilsvrc(fam: Fam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     image = tree / "val/ILSVRC2012_val_00000001.JPEG"
     predicted = fam("predict", image, "--model", "runs/inceptionv3-ilsvrc", "--device", "cpu")
     assert predicted.exit_code == 0, predicted.stderr
+
+
+def test_method_cam(
+    train: Fam, fam: Fam, labelled: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fam train --method cam` makes a CAM that predict takes; its folder is named for it, and it says what it is."""
+    monkeypatch.chdir(tmp_path)
+    result = train("--method", "cam")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "runs/test_efficientnet-cam-tiny\n"
+    assert 'method = "cam"' in result.stderr
+    assert "lambda_spa;" not in result.stderr  # no advice about a loss that it does not have
+    model = json.loads((tmp_path / "runs/test_efficientnet-cam-tiny/config.json").read_text())["model"]
+    assert (model["method"], model["tau"]) == ("cam", 0.2)
+    out = tmp_path / "boxes.json"
+    predicted = fam("predict", labelled[0].path, "--model", result.stdout.strip(), "--device", "cpu", "--out", out)
+    assert predicted.exit_code == 0, predicted.stderr
+    assert json.loads(out.read_text())["info"]["method"] == "cam"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"), [("classifier=frozen", "nothing to train"), ("lambda_target=1", "set lambda_target=0")]
+)
+def test_what_a_cam_cannot_be_trained_with(train: Fam, tmp_path: Path, setting: str, message: str) -> None:
+    """A CAM has a classifier to train and no M to draw anywhere."""
+    result = train("--method", "cam", "--set", setting, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()

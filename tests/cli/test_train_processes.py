@@ -33,7 +33,7 @@ Fam = Callable[..., Result]
 Begin = Callable[..., subprocess.Popen[str]]
 REPOSITORY = Path(__file__).parents[2]
 HERE = ("--device", "cpu", "--workers", "0")
-SMALL = ("--backbone", "test_efficientnet", "--backbone-weights", "none", *HERE)
+SMALL = ("--backbone", "test_efficientnet", "--set", "backbone_weights=none", *HERE)
 LONG = tuple(
     f"--set={pair}"
     for pair in ("size=64", "epochs=15", "batch_size=4", "save_minutes=0", "ema=0.9", "train.backbone=trained")

@@ -233,3 +233,18 @@ def test_own_data(tmp_path: Path, pictures: Pictures) -> None:
     pictures(tmp_path / "photos", "cat/1.png", "dog/2.png")
     (tmp_path / "photos/dog/3.png").write_text("")
     assert found(open_dataset(tmp_path / "photos")) == [("unreadable image", "train-weaksup", 1, True)]
+
+
+def test_masks(make_dataset: Callable[..., Path]) -> None:
+    """An image with a mask needs no box; masks that cannot be used or are empty are found, unless only headers are."""
+    root = make_dataset([(f"{i}.png", 0, [(0, 0, 5, 5)] if i > 1 else [], (20, 30)) for i in range(5)])
+    (root / "masks").mkdir()
+    for i, (value, size) in enumerate([(255, (30, 20)), (255, (20, 30)), (0, (30, 20))]):
+        Image.new("L", size, value).save(root / f"masks/{i}.png")
+    dataset = open_dataset(root)
+    found = {(f.problem, f.count, f.examples) for f in check(dataset) if "mask" in f.problem or "box" in f.problem}
+    sentence = f"'{root / 'masks/1.png'}' is a mask of 20x30, its image is 30x20: turn the mask as the EXIF data turn the image"
+    assert found == {("mask that cannot be used", 1, (sentence,)), ("mask without an object", 1, ("2.png",))}
+    assert not [f for f in check(dataset, fast=True) if "mask" in f.problem]
+    (root / "masks/0.png").unlink()
+    assert [f.examples for f in check(dataset, fast=True) if f.problem == "no box"] == [("0.png",)]

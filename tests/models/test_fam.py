@@ -41,6 +41,14 @@ def test_paper_reading() -> None:
     assert FAMConfig.paper(pooling="foreground").pooling == "foreground"
 
 
+def test_config_of_a_cam() -> None:
+    """A CAM starts from its own paper's threshold, from Python and from a file; a threshold that is named stays."""
+    assert (FAMConfig.cam().method, FAMConfig.cam().tau) == ("cam", 0.2)
+    assert FAMConfig.from_dict({"method": "cam"}) == FAMConfig.cam()
+    assert FAMConfig.from_dict({"method": "cam", "tau": 0.5}).tau == FAMConfig.cam(tau=0.5).tau == 0.5
+    assert FAMConfig.from_dict({}).method == "fam"  # as in checkpoints that are older than the field
+
+
 def test_config_is_frozen() -> None:
     """A config does not change under a model."""
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -52,6 +60,7 @@ def test_config_is_frozen() -> None:
     [
         FAMConfig(),
         FAMConfig.paper(backbone="vgg16", mean=(0.1, 0.2, 0.3), std=(1, 2, 3)),
+        FAMConfig.cam(num_classes=3),
         FAMConfig(memory=False, tau=0, object_scale=2, value_bias=True, classifier="slow", stride=32),
     ],
 )
@@ -67,6 +76,8 @@ def test_unknown_fields_are_refused() -> None:
 
 
 BAD = [
+    ("method", "gradcam"),
+    ("method", None),
     ("backbone", 3),
     ("backbone", None),
     ("num_classes", 0),

@@ -8,14 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from famcli_models import FAMConfig, FAMOutput
+from famcli_models import CAMOutput, FAMConfig, FAMOutput
 from famcli_models.errors import ShapeError
 from famcli_models.losses import (
     balanced_class_weight,
+    cam_loss,
     classification_loss,
     diversity_loss,
     fam_loss,
     sparsity_loss,
+    term_weights,
 )
 
 
@@ -209,3 +211,19 @@ def test_mixed_types_as_autocast_gives_them() -> None:
 def test_diversity_of_zero_parts_is_finite_in_every_type(dtype: torch.dtype) -> None:
     """Parts without a direction count as 0 also where 1e-8 is not a number of the type."""
     assert diversity_loss(torch.zeros(1, 2, 4, dtype=dtype)).item() == 0
+
+
+def test_cam_loss_by_hand() -> None:
+    """Logits 0 and log 3 give the label's class 3/4 and 1/4: the mean of log 4/3 and log 4, and no other term."""
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
+    found = cam_loss(CAMOutput(torch.rand(2, 1, 4, 4), logits), torch.tensor([1, 0]))
+    assert float(found.total) == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)
+    assert dict(found.terms) == {"cla": found.total}
+    assert term_weights(FAMConfig.cam()) == {"cla": 1.0}
+
+
+def test_cam_loss_weighs_classes() -> None:
+    """With weights 3 and 1 the mean is weighed 3 to 1."""
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
+    found = cam_loss(CAMOutput(torch.rand(2, 1, 4, 4), logits), torch.tensor([1, 0]), torch.tensor([3.0, 1.0]))
+    assert float(found.total) == pytest.approx((math.log(4 / 3) + 3 * math.log(4)) / 4)

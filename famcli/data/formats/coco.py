@@ -120,7 +120,7 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     paths: dict[str, Path] = {}
     remarks: list[str] = []
     for file in files:
-        root = images or find_images([str(i["file_name"]) for i in file.images], _places(file.path))
+        root = images or image_folder(file)
         if root is None:
             remarks.append(f"no image of {file.path} was found near it: give their folder with --images")
         samples = _samples(file, root or file.path.parent, remarks)
@@ -144,6 +144,11 @@ def _split_of(file: CocoFile) -> str | None:
     words = [s for s in SPLITS if s in stem] + re.split(r"[^a-z]+", stem)
     words += [file.path.absolute().parent.name]
     return next((found for word in words if (found := find_split(word))), None)
+
+
+def image_folder(file: CocoFile) -> Path | None:
+    """The folder that the file names are relative to, if an image is found near the file."""
+    return find_images([str(i["file_name"]) for i in file.images], _places(file.path))
 
 
 def _places(path: Path) -> list[Path]:

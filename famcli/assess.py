@@ -1,0 +1,345 @@
+"""One evaluation from a request to its result: data, what is measured, by which protocol, beside which rivals."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from famcli.boxaccuracy import INTERVAL, SIDE
+from famcli.boxrules import BOX_RULES
+from famcli.cocoap import average_precision
+from famcli.contender import Contender
+from famcli.coverage import Coverage
+from famcli.data.dataset import Dataset
+from famcli.data.masks import MaskSource, find_masks
+from famcli.data.sample import Sample
+from famcli.data.splits import FULLSUP, split_name
+from famcli.environment import versions
+from famcli.evaluate import CENTRE_SIDE, Evaluation, best_tau, evaluate, evaluate_found
+from famcli.imagerecords import ImageRecord
+from famcli.imagerows import of_evaluation, of_sweep
+from famcli.intervals import LEVEL, RESAMPLES, SEED, Bootstrap
+from famcli.look import Look
+from famcli.maps import find_maps
+from famcli.mapscores import stated_size
+from famcli.predictions import Found, missing, read_predictions
+from famcli.protocols import PROTOCOLS
+from famcli.results import Results
+from famcli.scores import Entry, class_rows, differences, entry, with_detections
+from famcli.sweep import Raw, Sweep, mask_metrics
+from famcli_models.errors import ConfigError
+
+VERSIONS = {"wsoleval-v1": 1, "wsoleval-v2": 2}  # protocols over maps
+RIVALS = {"centre": f"centre box, {CENTRE_SIDE:.0%} of each side", "whole": "whole image"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to evaluate.
+
+    Attributes:
+        dataset: The data.
+        split: Its split.
+        protocol: A name of :data:`famcli.protocols.PROTOCOLS`.
+        contender: The networks that are measured; ``None`` if maps or predictions are.
+        maps: Folder of another tool's score maps.
+        predictions: File of boxes found elsewhere.
+        masks: Folder of masks, if they are not where a dataset has them.
+        crops: 1, or 10 for the mean class scores of ten crops.
+        interval: From one threshold to the next, of protocols that try many.
+        same_classes: The labels are classes of what is measured.
+        allow_missing: Score the images that have a prediction, map or readable file, and mark the result as partial.
+        smoke: The images are drawn, and the numbers say nothing but that the program works.
+        device: See :func:`famcli.predict.pick_device`.
+        batch_size: Images per forward pass.
+        workers: Threads that decode and find boxes.
+        processes: Processes that try thresholds; all cores if not given.
+        say: Told what a user should know.
+        on_images: Told the number of images that were done since the last call.
+    """
+
+    dataset: Dataset
+    split: str = "test"
+    protocol: str = "fam"
+    contender: Contender | None = None
+    maps: Path | None = None
+    predictions: Path | None = None
+    masks: Path | None = None
+    crops: int = 1
+    interval: float = INTERVAL
+    same_classes: bool = True
+    allow_missing: bool = False
+    smoke: bool = False
+    device: str = "auto"
+    batch_size: int = 32
+    workers: int = 2
+    processes: int | None = None
+    say: Callable[[str], None] = lambda _: None
+    on_images: Callable[[int], None] = lambda _: None
+
+    @property
+    def coverage(self) -> Coverage:
+        """What to do with images that cannot be scored."""
+        return Coverage(self.allow_missing, self.say)
+
+
+@dataclass(slots=True)
+class Assessment:
+    """What came out.
+
+    Attributes:
+        results: The numbers and all that belongs to them.
+        records: Gives the images one by one; can be called once.
+    """
+
+    results: Results
+    records: Callable[[], Iterator[ImageRecord]] = field(repr=False)
+
+
+@dataclass(slots=True)
+class _Scored:
+    """What a protocol gave, before it becomes a result."""
+
+    samples: Sequence[Sample]
+    entries: list[Entry]
+    records: Callable[[], Iterator[ImageRecord]]
+    masks: int = 0
+
+
+def assess(request: Request) -> Assessment:
+    """Evaluate.
+
+    Raises:
+        ConfigError: What is asked for does not go together.
+        DataError: Data, maps or predictions cannot be read, or are of other images.
+    """
+    samples = request.dataset.samples(request.split, with_boxes=True)
+    masks = find_masks(request.dataset, samples, request.masks)
+    by_protocol = _sweep if request.protocol in VERSIONS else _boxes
+    scored = by_protocol(request, samples, masks)
+    bootstrap = Bootstrap(len(scored.samples))
+    first = scored.entries[0]
+    labels = np.array([sample.label for sample in scored.samples])
+    names = request.dataset.class_names or (request.contender.class_names if request.contender else ())
+    results = Results(
+        kind="smoke check" if request.smoke else "evaluation",
+        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        data=_data(request, samples, scored, names),
+        source=_source(request),
+        protocol={
+            "name": request.protocol,
+            "interval": request.interval if request.protocol in VERSIONS else None,
+            "crops": None if request.protocol in VERSIONS else request.crops,
+            "rules": asdict(PROTOCOLS[request.protocol]),
+        },
+        same_classes=request.same_classes,
+        rows=tuple(e.row for e in scored.entries),
+        taus=_taus(request, first),
+        differences=differences(scored.entries, bootstrap),
+        classes=class_rows(first, labels, names),
+        bootstrap={"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
+        versions=versions(),
+    )
+    return Assessment(results, scored.records)
+
+
+def _taus(request: Request, first: Entry) -> tuple[float, ...]:
+    if first.row.curve is None:
+        return ()
+    if first.outcomes is not None:
+        return tuple(first.outcomes.taus.tolist())
+    return tuple(np.arange(0, 1, request.interval).tolist())
+
+
+def _boxes(request: Request, samples: list[Sample], masks: list[MaskSource | None]) -> _Scored:
+    """Protocols with one box an image."""
+    rules = BOX_RULES[request.protocol]
+    if request.maps is not None:
+        msg = f"maps are scored at many thresholds: --maps needs --protocol {' or '.join(VERSIONS)}"
+        raise ConfigError(msg)
+    if request.predictions is not None:
+        found, covered = _found(request, samples)
+        sizes = [stated_size(sample) for sample in covered]
+        evaluation = evaluate_found(found, covered, sizes, rules, SIDE, request.same_classes)
+        bootstrap = Bootstrap(len(covered))
+        first = with_detections(entry("predictions", evaluation.outcomes["predictions"], 0, "", bootstrap), evaluation)
+        first = replace(first, row=replace(first.row, coco=_coco_of_all(found, evaluation, request.same_classes)))
+        entries = [first, *_rivals(evaluation, bootstrap)]
+        return _Scored(covered, entries, lambda: of_evaluation(evaluation, entries))
+    contender = _contender(request)
+    unreadable: dict[str, str] = {}
+    look = Look(
+        rules=rules,
+        ten_crops=request.crops > 1,
+        same_classes=request.same_classes,
+        device=request.device,
+        batch_size=request.batch_size,
+        workers=request.workers,
+        on_unreadable=unreadable.__setitem__ if request.allow_missing else None,
+    )
+    evaluation = evaluate(contender.networks, samples, look, request.on_images)
+    request.coverage.note(list(unreadable), len(samples), "could not be read")
+    bootstrap = Bootstrap(len(evaluation.samples))
+    entries = _network_entries(request, contender, evaluation, look, bootstrap)
+    here = {sample.name for sample in evaluation.samples}
+    kept = [source for sample, source in zip(samples, masks, strict=True) if sample.name in here]
+    if any(source is not None for source in kept):
+        sweep = Sweep(evaluation.samples, evaluation.sizes, kept, None, request.interval, request.processes)
+        measured = {name: mask_metrics(sweep.count(list(maps)).masks) for name, maps in evaluation.maps.items()}
+        entries = [
+            replace(e, row=replace(e.row, metrics={**e.row.metrics, **measured.get(e.row.method, {})})) for e in entries
+        ]
+    masked = sum(source is not None for source in kept)
+    return _Scored(evaluation.samples, entries, lambda: of_evaluation(evaluation, entries), masked)
+
+
+def _network_entries(
+    request: Request, contender: Contender, evaluation: Evaluation, look: Look, bootstrap: Bootstrap
+) -> list[Entry]:
+    """What is measured at its own τ, CAM at an oracle's and at that of train-fullsup, and boxes without a network."""
+    networks, outcomes = contender.networks, evaluation.outcomes
+    entries: list[Entry] = []
+    for name, network in (("FAM", networks.fam), ("CAM", networks.cam)):
+        if network is networks.first:
+            own = outcomes[name]
+            found = entry(name, own, own.nearest(network.config.tau), "fixed", bootstrap)
+            entries.append(with_detections(found, evaluation))
+    if networks.cam is not None:
+        cam = outcomes["CAM"]
+        entries.append(entry("CAM, oracle τ", cam, cam.best(), "oracle", bootstrap))
+        chosen = _tau_of_fullsup(request, contender, look)
+        if chosen is not None:
+            entries.append(entry(f"CAM, τ of {FULLSUP}", cam, cam.nearest(chosen), FULLSUP, bootstrap))
+    return [*entries, *_rivals(evaluation, bootstrap)]
+
+
+def _tau_of_fullsup(request: Request, contender: Contender, look: Look) -> float | None:
+    """CAM's best τ on the split that is there to choose it on; ``None`` if the data have no such split."""
+    if split_name(request.split) == FULLSUP or FULLSUP not in request.dataset.splits():
+        return None
+    return best_tau(contender.networks, request.dataset.samples(FULLSUP, with_boxes=True), look)
+
+
+def _rivals(evaluation: Evaluation, bootstrap: Bootstrap) -> list[Entry]:
+    return [entry(title, evaluation.outcomes[name], 0, "", bootstrap) for name, title in RIVALS.items()]
+
+
+def _found(request: Request, samples: list[Sample]) -> tuple[list[Found], list[Sample]]:
+    """Predictions and the images that they are of."""
+    read = read_predictions(Path(request.predictions or ""), request.dataset, samples, request.same_classes)
+    lacking = missing(read, samples)
+    request.coverage.check(lacking, len(samples), f"are not in '{request.predictions}'")
+    pairs = [(f, s) for f, s in zip(read, samples, strict=True) if f is not None]
+    return [f for f, _ in pairs], [s for _, s in pairs]
+
+
+def _coco_of_all(found: Sequence[Found], evaluation: Evaluation, same_classes: bool) -> dict[str, float]:
+    """COCO's average precision of all boxes, and not of the best of each image alone."""
+    images = np.repeat(np.arange(len(found)), [len(f.boxes) for f in found])
+    boxes = [
+        evaluation.rules.to_frame(f.boxes, size_hw, evaluation.side)
+        for f, size_hw in zip(found, evaluation.sizes, strict=True)
+    ]
+    labels = np.concatenate([f.labels if same_classes else np.zeros(len(f.boxes), np.int64) for f in found])
+    truth_labels = [sample.label if same_classes else 0 for sample in evaluation.samples]
+    scores = np.concatenate([f.scores for f in found])
+    return average_precision(evaluation.truths, truth_labels, np.concatenate(boxes), labels, scores, images)
+
+
+def _sweep(request: Request, samples: list[Sample], masks: list[MaskSource | None]) -> _Scored:
+    """Protocols over many thresholds."""
+    if request.predictions is not None:
+        msg = f"protocol '{request.protocol}' thresholds maps, and predictions are boxes: leave --protocol out"
+        raise ConfigError(msg)
+    maps: dict[str, list[Raw]]
+    chosen = list(zip(samples, masks, strict=True))
+    if request.maps is not None:
+        paths = find_maps(request.maps, [s.name for s in samples], allow_missing=request.allow_missing)
+        lacking = [s.name for s, path in zip(samples, paths, strict=True) if path is None]
+        request.coverage.check(lacking, len(samples), f"have no map in '{request.maps}'")
+        chosen = [pair for pair, path in zip(chosen, paths, strict=True) if path is not None]
+        maps = {"maps": [path for path in paths if path is not None]}
+    else:
+        chosen, maps = _network_maps(request, chosen)
+    here, sources = [s for s, _ in chosen], [m for _, m in chosen]
+    sizes = [stated_size(sample) for sample in here]
+    version = VERSIONS[request.protocol]
+    done = request.on_images if request.maps is not None else lambda _: None
+    sweep = Sweep(here, sizes, sources, version, request.interval, request.processes, done)
+    bootstrap = Bootstrap(len(here))
+    entries = []
+    for name, raw in maps.items():
+        counts = sweep.count(raw)
+        entries.append(sweep.entry(name, counts, bootstrap))
+        if counts.boxes.as_is:
+            request.say(
+                f"{counts.boxes.as_is} of {len(here)} maps were of the protocol's own form and taken as they are"
+            )
+    entries += sweep.rivals(bootstrap)
+    masked = sum(source is not None for source in sources)
+    return _Scored(here, entries, lambda: of_sweep(sweep, maps, entries), masked)
+
+
+def _network_maps(
+    request: Request, chosen: list[tuple[Sample, MaskSource | None]]
+) -> tuple[list[tuple[Sample, MaskSource | None]], dict[str, list[Raw]]]:
+    """The networks' maps, and the images that could be read."""
+    contender = _contender(request)
+    size = contender.networks.first.config.size
+    if size != SIDE:
+        request.say(f"the network's input is {size} pixels, the protocol's is {SIDE}: say so with the number")
+    unreadable: dict[str, str] = {}
+    look = Look(
+        same_classes=request.same_classes,
+        device=request.device,
+        batch_size=request.batch_size,
+        workers=request.workers,
+        on_unreadable=unreadable.__setitem__ if request.allow_missing else None,
+    )
+    maps: dict[str, list[Raw]] = {}
+    for batch in look.at(contender.networks, [sample for sample, _ in chosen]):
+        for seen in batch:
+            for name, M in seen.maps.items():
+                maps.setdefault(name, []).append(M)
+        request.on_images(len(batch))
+    request.coverage.note(list(unreadable), len(chosen), "could not be read")
+    return [pair for pair in chosen if pair[0].name not in unreadable], maps
+
+
+def _contender(request: Request) -> Contender:
+    if request.contender is None:
+        msg = "there is nothing to evaluate: give a model, maps or predictions"
+        raise ConfigError(msg)
+    return request.contender
+
+
+def _data(request: Request, samples: list[Sample], scored: _Scored, names: Sequence[str]) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for sample in scored.samples:
+        line = f"{sample.name}\n{sample.label}\n{sample.boxes.tolist()}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return {
+        "name": request.dataset.name,
+        "split": request.split,
+        "images": len(scored.samples),
+        "images_of_split": len(samples),
+        "boxes": sum(len(sample.boxes) for sample in scored.samples),
+        "masks": scored.masks,
+        "partial": len(scored.samples) < len(samples),
+        "sha256": digest.hexdigest(),
+        "class_names": tuple(names),
+    }
+
+
+def _source(request: Request) -> Mapping[str, Any]:
+    if request.predictions is not None:
+        return {"kind": "predictions", "name": str(request.predictions)}
+    if request.maps is not None:
+        return {"kind": "maps", "name": str(request.maps)}
+    return _contender(request).facts()

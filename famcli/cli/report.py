@@ -1,0 +1,77 @@
+"""``fam report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from famcli.cli.console import console
+from famcli.cli.options import DeviceOption, QuietOption
+
+REPORT = "report.html"
+GALLERY = 5000  # so many stay below 25 MB
+SHOWN_PROBLEMS = 5
+
+
+def report(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="Folder that fam eval --out wrote.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help=f"HTML file to write, {REPORT} in the results folder if not given; an existing one is replaced.",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the photos are now, by name, if they have moved since."),
+    ] = None,
+    gallery: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Show at most N images; of more, the best, the worst and random ones."),
+    ] = GALLERY,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random images.")] = 0,
+    no_parts: Annotated[bool, typer.Option("--no-parts", help="Do not run the model for maps of its parts.")] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Where the model is now, for its parts, if not where it was.",
+            show_default=False,
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read photos.")] = 2,
+    quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
+) -> None:
+    """Show an evaluation as one HTML file that needs no network: images, curves, errors, classes.
+
+    Example: fam report results/
+    """
+    from famcli.report.page import Settings, write_report
+    from famcli.resultfile import read_results
+
+    if no_parts and model is not None:
+        msg = "--model is for the parts, which --no-parts leaves out: give one of them"
+        raise typer.BadParameter(msg)
+    settings = Settings(
+        images=images, gallery=gallery, seed=seed, parts=not no_parts, model=model, device=device, workers=workers
+    )
+    card = read_results(results)
+    folder = results if results.is_dir() else results.parent
+    file = out or folder / REPORT
+    with console.progress("images", min(gallery, card.data["images"])) as step:
+        written = write_report(card, folder, file, settings, step)
+    for photo, reason in written.missing[:SHOWN_PROBLEMS]:
+        console.warn(f"{photo}: {reason}")
+    if written.missing:
+        console.warn(f"{len(written.missing)} of {written.images} photos cannot be read and are blank in the report")
+    console.say(f"{written.images} of {written.of} images, {file.stat().st_size / 1e6:.1f} MB")
+    console.result(str(file))

@@ -1,0 +1,115 @@
+"""`fam report`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from famcli.imagerecords import FILE_NAME, Found, ImageRecord, write_records
+from famcli.resultfile import write_results
+from famcli.results import Number, Results, Row
+
+Fam = Callable[..., Result]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A results folder of four photos."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    records = []
+    for i in range(4):
+        Image.fromarray(np.full((20, 30, 3), 60 * i, np.uint8)).save(photos / f"{i}.png")
+        found = {"FAM": Found((1.0, 2.0, 20.0, 15.0), i / 4, 0.5, "part")}
+        where = str(photos / f"{i}.png")
+        size = {"width": 30, "height": 20}
+        records.append(
+            ImageRecord(name=f"{i}.png", path=where, label=0, truth=((0.0, 0.0, 9.0, 9.0),), found=found, **size)
+        )
+    row = Row(method="FAM", title="FAM", metrics={"gt_known": Number(50.0)}, tau=0.5, tau_from="fixed")
+    results = Results(
+        kind="evaluation",
+        created="2026-01-02T03:04:05Z",
+        data={"name": "drawn", "split": "test", "images": 4},
+        source={"kind": "predictions", "name": "boxes.json"},
+        protocol={"name": "fam"},
+        same_classes=False,
+        rows=(row,),
+    )
+    write_results(tmp_path / "results", results)
+    write_records(tmp_path / "results" / FILE_NAME, records)
+    return tmp_path / "results"
+
+
+def test_report(fam: Fam, folder: Path) -> None:
+    """The report lies in the results folder, stdout is its path, and stderr says how much it shows."""
+    result = fam("report", folder)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{folder / 'report.html'}\n"
+    assert result.stderr.startswith("4 of 4 images, ")
+    assert "boxes.json on drawn/test" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_out_and_quiet(fam: Fam, folder: Path, tmp_path: Path) -> None:
+    """--out names the file, which is replaced if it is there; --quiet leaves its path alone."""
+    out = tmp_path / "a" / "b.html"
+    out.parent.mkdir()
+    out.write_text("older")
+    result = fam("report", folder / "results.json", "--out", out, "--gallery", 2, "--no-parts", "--quiet")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{out}\n", "")
+    assert out.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert not (folder / "report.html").exists()
+
+
+def test_missing_photos_are_said(fam: Fam, folder: Path, tmp_path: Path) -> None:
+    """A photo that is gone is named on stderr, even with --quiet, and the report is there."""
+    (tmp_path / "photos" / "2.png").unlink()
+    result = fam("report", folder, "--quiet")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        f"fam: {tmp_path / 'photos' / '2.png'}: no such file",
+        "fam: 1 of 4 photos cannot be read and are blank in the report",
+    ]
+    assert (folder / "report.html").is_file()
+
+
+def test_no_photo_at_all(fam: Fam, folder: Path, tmp_path: Path) -> None:
+    """Without any photo there is no report: exit code 1 and what to do; --images is what to do."""
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    result = fam("report", folder)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.endswith("say where they are with --images DIR\n")
+    assert fam("report", folder, "--images", tmp_path / "moved").exit_code == 0
+
+
+def test_no_results(fam: Fam, tmp_path: Path, folder: Path) -> None:
+    """A folder without results, or without records, is one line that names fam eval."""
+    result = fam("report", tmp_path)
+    assert result.exit_code == 1
+    assert "results.json' does not exist; write it with fam eval --out" in result.stderr
+    (folder / FILE_NAME).unlink()
+    result = fam("report", folder)
+    assert result.exit_code == 1
+    assert "images.jsonl' does not exist; write it with fam eval --out" in result.stderr
+
+
+def test_wrong_usage(fam: Fam, folder: Path) -> None:
+    """A model for parts that are left out, or a gallery of nothing, is wrong usage."""
+    assert fam("report", folder, "--no-parts", "--model", "x").exit_code == 2
+    assert fam("report", folder, "--gallery", 0).exit_code == 2
+    assert fam("report").exit_code == 2
+
+
+def test_records_of_another_run(fam: Fam, folder: Path) -> None:
+    """Records that are not of these results are one sentence."""
+    results = folder / "results.json"
+    results.write_text(results.read_text().replace('"images": 4', '"images": 5'))
+    result = fam("report", folder)
+    assert result.exit_code == 1
+    assert "4 images in images.jsonl, 5 in results.json: run fam eval with --out again" in result.stderr

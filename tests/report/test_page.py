@@ -1,0 +1,219 @@
+"""The report as a file."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from famcli.imagerecords import FILE_NAME, ImageRecord, write_records
+from famcli.report.page import BLOCK, Settings, write_report
+from famcli.results import ClassRow, Results
+from famcli_models.errors import DataError
+from famcli_models.files import sha256_file
+
+VOID = {"meta", "link", "input", "br"}
+ALL = Settings(gallery=5000)
+
+
+class Balanced(HTMLParser):
+    """Reads a page strictly: every element is closed in order, ids and attributes are there once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: Counter[str] = Counter()
+        self.tags: Counter[str] = Counter()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names))
+        self.tags[tag] += 1
+        self.ids.update(value for name, value in attrs if name == "id" and value)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert "svg" in self.open
+        self.tags[tag] += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def data_of(page: str) -> Any:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_page(folder: Path, results: Results, records: list[ImageRecord], tmp_path: Path) -> None:
+    """The page is well-formed, has all sections and no slot left, and its data are those of the records."""
+    out = tmp_path / "new" / "report.html"
+    steps: list[int] = []
+    written = write_report(results, folder, out, ALL, lambda: steps.append(1))
+    assert (written.images, written.of, written.missing, len(steps)) == (30, 30, [], 30)
+    page = out.read_text(encoding="utf-8")
+    assert "{{" not in page
+    reader = Balanced()
+    reader.feed(page)
+    assert reader.open == []
+    assert max(reader.ids.values()) == 1
+    assert {"scores", "differences", "iou", "curve", "gallery", "parts", "classes-table", "card"} <= reader.ids.keys()
+    assert reader.tags["html"] == reader.tags["h1"] == reader.tags["main"] == 1
+    images = data_of(page)["images"]
+    assert [image[0] for image in images] == [record.name for record in records]
+    assert images[0][7] == [[[1, 2, 20.5, 25], 1.0, 0, 0.5], [[0, 0, 9, 9], 0.25, 2, 0.4]]
+    assert images[5][7][0] == [None, None, 5, 0.5]
+
+
+def test_nothing_is_loaded_and_only_our_script_runs(folder: Path, results: Results, tmp_path: Path) -> None:
+    """The policy names the page's own style and script by hash; no attribute runs code or loads a file."""
+    out = tmp_path / "report.html"
+    write_report(results, folder, out, ALL)
+    page = out.read_text(encoding="utf-8")
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    allowed = dict(part.strip().split(" ", 1) for part in policy[1].split(";"))
+    assert allowed["default-src"] == "'none'"
+    assert allowed["img-src"] == "data:"
+    for rule, tag in (("script-src", "script"), ("style-src", "style")):
+        content = re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        assert content is not None
+        digest = base64.b64encode(hashlib.sha256(content[1].encode()).digest()).decode()
+        assert allowed[rule] == f"'sha256-{digest}'"
+    markup = re.sub(r"<(script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
+    assert not re.search(r"""\s(on\w+|style|src|srcset)\s*=""", markup)
+    assert set(re.findall(r'href="([^"]*)"', markup)) <= {"data:,"} | set(re.findall(r'href="(#[\w-]+)"', markup))
+
+
+def test_lines_hold_thumbnails_and_maps(
+    make_records: Callable[..., list[ImageRecord]], make_results: Callable[..., Results], tmp_path: Path
+) -> None:
+    """Each image has one line, in blocks: its thumbnail and the map of each method, byte for byte."""
+    records = make_records(tmp_path / "photos", BLOCK + 3)
+    records[1] = dataclasses.replace(records[1], maps={"CAM": records[1].maps["CAM"]})
+    write_records(tmp_path / FILE_NAME, records)
+    write_report(make_results(records), tmp_path, tmp_path / "report.html", ALL)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    blocks = re.findall(r'id="pictures-(\d+)">(.*?)</script>', page, re.DOTALL)
+    lines = [block.split("\n") for _, block in blocks]
+    assert [(number, len(block)) for (number, _), block in zip(blocks, lines, strict=True)] == [("0", BLOCK), ("1", 3)]
+    thumbnail, first, second = lines[0][1].split(" ")
+    assert base64.b64decode(thumbnail)[:4] == b"RIFF"
+    assert first == "-"
+    h, w, content = second.split(",")
+    values = np.frombuffer(base64.b64decode(content), np.uint8).reshape(int(h), int(w))
+    assert (values == records[1].maps["CAM"]).all()
+
+
+def test_gallery_of_some(folder: Path, results: Results, tmp_path: Path) -> None:
+    """Of too many images only some are written, and the page says so; random ones are numbered within the page."""
+    out = tmp_path / "report.html"
+    written = write_report(results, folder, out, Settings(gallery=9, seed=7))
+    assert written.of == 30
+    assert written.images <= 9
+    page = out.read_text(encoding="utf-8")
+    data = data_of(page)
+    assert len(data["images"]) == written.images
+    assert max(data["random"]) < written.images
+    assert len(data["random"]) == 3
+    assert f"{written.images} of 30 images: the best, the worst, and 3 random ones." in page
+    assert "seed 7" in page
+
+
+def test_missing_photos(folder: Path, results: Results, records: list[ImageRecord], tmp_path: Path) -> None:
+    """A photo that is gone is named and blank; the others are there."""
+    Path(records[3].path).unlink()
+    Path(records[8].path).write_bytes(b"no image")
+    out = tmp_path / "report.html"
+    written = write_report(results, folder, out, ALL)
+    assert [reason for _, reason in written.missing] == ["no such file", "not a JPEG, PNG, WebP, BMP or TIFF image"]
+    assert written.missing[0][0] == records[3].path
+    page = out.read_text(encoding="utf-8")
+    block = re.search(r'id="pictures-0">(.*?)</script>', page, re.DOTALL)
+    assert block is not None
+    assert [i for i, line in enumerate(block[1].split("\n")) if line.startswith("- ")] == [3, 8]
+
+
+def test_all_photos_missing(folder: Path, results: Results, tmp_path: Path) -> None:
+    """If not one photo is there, --images is what is missing; an older report stays."""
+    out = tmp_path / "report.html"
+    out.write_text("older")
+    with pytest.raises(DataError, match="not one photo can be read, first .*: say where they are with --images DIR"):
+        write_report(results, folder, out, Settings(gallery=5000, images=tmp_path))
+    assert out.read_text() == "older"
+    assert [p.name for p in tmp_path.glob(".fam*")] == []
+
+
+def test_photos_that_have_moved(folder: Path, results: Results, records: list[ImageRecord], tmp_path: Path) -> None:
+    """Photos are found by name below another folder."""
+    Path(records[0].path).parent.rename(tmp_path / "elsewhere")
+    out = tmp_path / "report.html"
+    assert write_report(results, folder, out, Settings(gallery=5000, images=tmp_path / "elsewhere")).missing == []
+
+
+def test_parts(folder: Path, results: Results, checkpoint: Path, tmp_path: Path) -> None:
+    """With the model that was evaluated the featured images have part maps; without it a sentence says why."""
+    out = tmp_path / "report.html"
+    write_report(results, folder, out, ALL)
+    page = out.read_text(encoding="utf-8")
+    assert "nowhere/model&#x27; is not here; say where it is with --model." in page
+    assert data_of(page)["parts"] == {}
+    source = {**results.source, "weights_sha256": sha256_file(checkpoint / "model.safetensors")}
+    of_tiny = dataclasses.replace(results, source=source)
+    write_report(of_tiny, folder, out, Settings(gallery=5000, model=str(checkpoint), device="cpu"))
+    data = data_of(out.read_text(encoding="utf-8"))
+    assert len(data["partRows"]) == 6
+    found = data["parts"][str(data["partRows"][0])]
+    h, w = found["size"]
+    assert {len(base64.b64decode(one)) for one in found["maps"]} == {h * w}
+    assert len(found["maps"]) == len(found["weights"])
+    write_report(of_tiny, folder, out, Settings(gallery=5000, parts=False, model=None))
+    assert "Part maps were not asked for." in out.read_text(encoding="utf-8")
+
+
+def test_names_are_never_markup(
+    make_records: Callable[..., list[ImageRecord]], make_results: Callable[..., Results], tmp_path: Path
+) -> None:
+    """Class names, titles and file names with tags, quotes and odd bytes leave the page well-formed."""
+    records = make_records(tmp_path / "photos", 3)
+    odd = "</script></title><script>alert(1)</script><!-- \" ' & \u2028 \udcff"
+    records[1] = dataclasses.replace(records[1], name=odd)
+    write_records(tmp_path / FILE_NAME, records)
+    names = (odd, "b", "c")
+    results = make_results(
+        records,
+        names,
+        data={"name": odd, "split": odd, "images": 3, "class_names": list(names)},
+        classes=(ClassRow(0, odd, 1, 1.0, 1.0, 1.0, 1.0),),
+        protocol={"name": odd, "rules": {odd: odd}},
+        source={"kind": "model", "name": odd},
+        versions={odd: odd},
+        created=odd,
+    )
+    write_report(results, tmp_path, tmp_path / "report.html", ALL)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    reader = Balanced()
+    reader.feed(page)
+    assert reader.open == []
+    assert page.count("alert(1)") > 5
+    assert "<script>alert" not in page
+    assert data_of(page)["images"][1][0] == odd
+
+
+def test_the_same_folder_gives_the_same_file(folder: Path, results: Results, tmp_path: Path) -> None:
+    """A report has no date or chance of its own, whatever the number of threads."""
+    for workers in (1, 3):
+        write_report(results, folder, tmp_path / f"{workers}.html", Settings(gallery=5000, workers=workers))
+    assert (tmp_path / "1.html").read_bytes() == (tmp_path / "3.html").read_bytes()
