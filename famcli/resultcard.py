@@ -45,9 +45,9 @@ def markdown(results: Results) -> str:
     parts += [f"**{warning}**" for warning in _warnings(results)]
     parts.append(_table(*score_rows(results), texts=2))
     parts.append(_reading(results))
-    for row in results.rows:
-        if row.at_delta:
-            parts.append(f"{_text(row.title)}, by δ: {_deltas(row.at_delta)}.")
+    head, lines = delta_rows(results)
+    if lines:
+        parts.append(_table(head, lines, texts=1))
     if results.differences:
         parts += ["## Paired differences", _table(*difference_rows(results), texts=3)]
     if paper := paper_rows(results):
@@ -102,6 +102,16 @@ def difference_rows(results: Results) -> tuple[list[str], list[list[str]]]:
     head = ["of", "minus", "metric", "points"]
     lines = [[d.of, d.minus, METRICS.get(d.metric, d.metric), _number(d.number, "+.2f")] for d in results.differences]
     return head, lines
+
+
+def delta_rows(results: Results) -> tuple[list[str], list[list[str]]]:
+    """MaxBoxAcc and MaxBoxAccV2 by δ, each with its τ, as plain text; other protocols have no lines."""
+    lines = [
+        [row.title, delta, _percent(found.get("value")), f"{found['tau']:.4g}" if "tau" in found else ""]
+        for row in results.rows
+        for delta, found in (row.at_delta or {}).items()
+    ]
+    return ["method", "δ", "right", "τ"], lines
 
 
 def _reading(results: Results) -> str:
@@ -180,14 +190,6 @@ def _tau(row: Row, names: Mapping[str, str] | None = None) -> str:
         return ""
     chosen = (names or {}).get(row.tau_from, row.tau_from)
     return f"{row.tau:.4g}" + (f" ({chosen})" if chosen else "")
-
-
-def _deltas(at_delta: Mapping[str, Mapping[str, float]]) -> str:
-    parts = []
-    for delta, found in at_delta.items():
-        tau = f" at τ {found['tau']:.4g}" if "tau" in found else ""
-        parts.append(f"{_text(delta)}: {_percent(found.get('value'))}{tau}")
-    return "; ".join(parts)
 
 
 def _number(number: Number | None, form: str = ".2f") -> str:

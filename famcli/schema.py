@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 import reprlib
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 Check = Callable[[Any, str], Any]
 
+LARGEST = sys.float_info.max
 WHOLE = 2**53  # up to here every reader of JSON keeps whole numbers exactly
 
 
@@ -67,7 +69,7 @@ def number(low: float = -math.inf, high: float = math.inf) -> Check:
 
     def check(value: Any, where: str) -> float:
         real = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not real or not -1e300 <= value <= 1e300 or not low <= value <= high:  # a NaN fails as well
+        if not real or not -LARGEST <= value <= LARGEST or not low <= value <= high:  # a NaN fails as well
             raise mismatch(value, where, limits)
         return float(value)
 

@@ -419,7 +419,8 @@ def test_thresholds_of_each_delta() -> None:
     at_delta = {"0.3": {"value": 95.0, "tau": 0.1}, "0.5": {"value": 80.0, "tau": 0.2}}
     row = replace(RESULTS.rows[0], metrics={"max_box_acc_v2": Number(87.5)}, at_delta=at_delta)
     page = lines(replace(RESULTS, rows=(row,), differences=()))
-    assert "FAM, by δ: 0.3: 95.00 at τ 0.1; 0.5: 80.00 at τ 0.2." in page
+    assert "| FAM | 0.3 | 95.00 | 0.1 |" in page
+    assert "| FAM | 0.5 | 80.00 | 0.2 |" in page
 
 
 def test_tables_for_the_terminal_are_plain() -> None:

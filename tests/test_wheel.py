@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).parent.parent
 PACKAGES = ("famcli", "famcli_models")
 METADATA = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 FROM_INSTALLER = {"INSTALLER", "REQUESTED", "direct_url.json"}
-KINDS = {".py", ".typed", ".json", ".safetensors", ".toml", ".md"}
+KINDS = {".py", ".typed", ".json", ".safetensors", ".toml", ".md", ".html", ".css", ".js"}
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +62,15 @@ def test_wheel_has_every_file_of_the_packages(installed: list[PurePosixPath]) ->
 
 
 def test_wheel_has_expected_kinds_of_files(installed: list[PurePosixPath]) -> None:
-    """The packages hold code, type markers, recipes, and checkpoints with their cards."""
+    """The packages hold code, type markers, recipes, the report's page, and checkpoints with their cards."""
     kinds = {file.suffix or file.name for file in installed if file.parts[0] in PACKAGES}
     assert kinds <= KINDS
+
+
+def test_wheel_has_the_page_of_the_report(installed: list[PurePosixPath]) -> None:
+    """The report's page, style and scripts, which are no Python, come along."""
+    names = {file.name for file in installed if file.is_relative_to("famcli/report/templates")}
+    assert {"page.html", "page.css", "page.js", "pictures.js", "gallery.js", "view.js"} <= names
 
 
 def test_wheel_has_type_marker_and_weights(installed: list[PurePosixPath]) -> None:

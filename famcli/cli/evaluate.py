@@ -175,7 +175,7 @@ def _dataset(data: str | None, split: str, out: Path | None, stack: ExitStack) -
 
 def _report(found: Assessment, out: Path | None, as_json: bool) -> None:
     from famcli.imagerecords import FILE_NAME, write_records
-    from famcli.resultcard import difference_rows, score_rows
+    from famcli.resultcard import delta_rows, difference_rows, score_rows
     from famcli.resultfile import to_json, write_results
 
     results = found.results
@@ -189,10 +189,10 @@ def _report(found: Assessment, out: Path | None, as_json: bool) -> None:
     of = f" of {data['images_of_split']:,}, partial" if data["partial"] else ""
     how = f"protocol {results.protocol['name']}, percent, 95 % intervals over images"
     console.say(f"{source['name']} on {data['name']}/{data['split']}, {data['images']:,} images{of}; {how}")
-    console.table(*score_rows(results))
-    if results.differences:
-        console.result("")
-        console.table(*difference_rows(results))
+    for columns, rows in (score_rows(results), delta_rows(results), difference_rows(results)):
+        if rows:
+            console.table(columns, rows)
+            console.result("")
     if any(row.tau_from == "oracle" for row in results.rows):
         console.say("oracle: the threshold was chosen on these very images, which flatters the row")
     if out is not None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from famcli.results import Results
-from famcli_models.checkpoint import WEIGHTS_FILE, packaged
 from famcli_models.errors import DataError, FamError
 from famcli_models.files import sha256_file
 
@@ -60,7 +59,9 @@ def find(results: Results, model: str | None) -> Checked:
     name, wanted = str(source.get("name", "")), source.get("weights_sha256")
     if str(source.get("method", "fam")).lower() != "fam":
         return Checked(None, "The model that was evaluated has no parts.")
+    # Imported here: torch is not needed for a report without parts.
     from famcli.hub import find_model
+    from famcli_models.checkpoint import WEIGHTS_FILE, packaged
 
     if model is None and name not in packaged() and not Path(name).is_dir():
         return Checked(None, f"The model '{name}' is not here; say where it is with --model.")

@@ -183,7 +183,7 @@ def test_a_dozen_options() -> None:
     commands: dict[str, Any] = vars(get_command(app))["commands"]
     options = [parameter.name for parameter in commands["train"].params]
     assert len(options) == 12
-    assert {"data", "out", "recipe", "settings", "resume"} <= set(options)
+    assert {"data", "out", "recipe", "method", "settings", "resume"} <= set(options)
 
 
 def ilsvrc_tree(root: Path) -> Path:

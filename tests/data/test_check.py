@@ -243,7 +243,8 @@ def test_masks(make_dataset: Callable[..., Path]) -> None:
         Image.new("L", size, value).save(root / f"masks/{i}.png")
     dataset = open_dataset(root)
     found = {(f.problem, f.count, f.examples) for f in check(dataset) if "mask" in f.problem or "box" in f.problem}
-    sentence = f"'{root / 'masks/1.png'}' is a mask of 20x30, its image is 30x20: turn the mask as the EXIF data turn the image"
+    turned = f"'{root / 'masks/1.png'}' is a mask of 20x30, its image is 30x20: turn the mask as the EXIF data turn"
+    sentence = f"{turned} the image"
     assert found == {("mask that cannot be used", 1, (sentence,)), ("mask without an object", 1, ("2.png",))}
     assert not [f for f in check(dataset, fast=True) if "mask" in f.problem]
     (root / "masks/0.png").unlink()
