@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,8 +16,7 @@ from famcli.cocoap import average_precision
 from famcli.contender import Contender
 from famcli.coverage import Coverage
 from famcli.data.dataset import Dataset
-from famcli.data.masks import MaskSource, find_masks
-from famcli.data.sample import Sample
+from famcli.data.masks import covered as covered_masks
 from famcli.data.splits import FULLSUP, split_name
 from famcli.environment import versions
 from famcli.evaluate import CENTRE_SIDE, Evaluation, best_tau, evaluate, evaluate_found
@@ -33,6 +31,7 @@ from famcli.protocols import PROTOCOLS
 from famcli.results import Results
 from famcli.scores import Entry, class_rows, differences, entry, with_detections
 from famcli.sweep import Raw, Sweep, mask_metrics
+from famcli.truth import Truth
 from famcli_models.errors import ConfigError
 
 VERSIONS = {"wsoleval-v1": 1, "wsoleval-v2": 2}  # protocols over maps
@@ -106,10 +105,9 @@ class Assessment:
 class _Scored:
     """What a protocol gave, before it becomes a result."""
 
-    samples: Sequence[Sample]
+    truth: Truth
     entries: list[Entry]
     records: Callable[[], Iterator[ImageRecord]]
-    masks: int = 0
 
 
 def assess(request: Request) -> Assessment:
@@ -119,18 +117,24 @@ def assess(request: Request) -> Assessment:
         ConfigError: What is asked for does not go together.
         DataError: Data, maps or predictions cannot be read, or are of other images.
     """
-    samples = request.dataset.samples(request.split, with_boxes=True)
-    masks = find_masks(request.dataset, samples, request.masks)
+    truth = Truth.read(request.dataset, request.split, request.masks, request.protocol in VERSIONS)
     by_protocol = _sweep if request.protocol in VERSIONS else _boxes
-    scored = by_protocol(request, samples, masks)
-    bootstrap = Bootstrap(len(scored.samples))
+    scored = by_protocol(request, truth)
+    bootstrap = Bootstrap(len(scored.truth.samples))
     first = scored.entries[0]
-    labels = np.array([sample.label for sample in scored.samples])
+    labels = np.array([sample.label for sample in scored.truth.samples])
     names = request.dataset.class_names or (request.contender.class_names if request.contender else ())
     results = Results(
         kind="smoke check" if request.smoke else "evaluation",
         created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-        data=_data(request, samples, scored, names),
+        data={
+            "name": request.dataset.name,
+            "split": request.split,
+            **scored.truth.facts(),
+            "images_of_split": len(truth.samples),
+            "partial": len(scored.truth.samples) < len(truth.samples),
+            "class_names": tuple(names),
+        },
         source=_source(request),
         protocol={
             "name": request.protocol,
@@ -157,17 +161,17 @@ def _taus(request: Request, first: Entry) -> tuple[float, ...]:
     return tuple(np.arange(0, 1, request.interval).tolist())
 
 
-def _boxes(request: Request, samples: list[Sample], masks: list[MaskSource | None]) -> _Scored:
+def _boxes(request: Request, truth: Truth) -> _Scored:
     """Protocols with one box an image."""
     rules = BOX_RULES[request.protocol]
     if request.maps is not None:
         msg = f"maps are scored at many thresholds: --maps needs --protocol {' or '.join(VERSIONS)}"
         raise ConfigError(msg)
     if request.predictions is not None:
-        found, covered = _found(request, samples)
-        sizes = [stated_size(sample) for sample in covered]
-        evaluation = evaluate_found(found, covered, sizes, rules, SIDE, request.same_classes)
-        bootstrap = Bootstrap(len(covered))
+        found, covered = _found(request, truth)
+        sizes = [stated_size(sample) for sample in covered.samples]
+        evaluation = evaluate_found(found, covered.samples, sizes, rules, SIDE, request.same_classes)
+        bootstrap = Bootstrap(len(covered.samples))
         first = with_detections(entry("predictions", evaluation.outcomes["predictions"], 0, "", bootstrap), evaluation)
         first = replace(first, row=replace(first.row, coco=_coco_of_all(found, evaluation, request.same_classes)))
         entries = [first, *_rivals(evaluation, bootstrap)]
@@ -183,20 +187,18 @@ def _boxes(request: Request, samples: list[Sample], masks: list[MaskSource | Non
         workers=request.workers,
         on_unreadable=unreadable.__setitem__ if request.allow_missing else None,
     )
-    evaluation = evaluate(contender.networks, samples, look, request.on_images)
-    request.coverage.note(list(unreadable), len(samples), "could not be read")
+    evaluation = evaluate(contender.networks, truth.samples, look, request.on_images)
+    request.coverage.note(list(unreadable), len(truth.samples), "could not be read")
     bootstrap = Bootstrap(len(evaluation.samples))
     entries = _network_entries(request, contender, evaluation, look, bootstrap)
-    here = {sample.name for sample in evaluation.samples}
-    kept = [source for sample, source in zip(samples, masks, strict=True) if sample.name in here]
-    if any(source is not None for source in kept):
-        sweep = Sweep(evaluation.samples, evaluation.sizes, kept, None, request.interval, request.processes)
+    here = truth.without(unreadable)
+    if covered_masks(here.masks):
+        sweep = Sweep(here.samples, evaluation.sizes, here.masks, None, request.interval, request.processes)
         measured = {name: mask_metrics(sweep.count(list(maps)).masks) for name, maps in evaluation.maps.items()}
         entries = [
             replace(e, row=replace(e.row, metrics={**e.row.metrics, **measured.get(e.row.method, {})})) for e in entries
         ]
-    masked = sum(source is not None for source in kept)
-    return _Scored(evaluation.samples, entries, lambda: of_evaluation(evaluation, entries), masked)
+    return _Scored(here, entries, lambda: of_evaluation(evaluation, entries))
 
 
 def _network_entries(
@@ -230,13 +232,12 @@ def _rivals(evaluation: Evaluation, bootstrap: Bootstrap) -> list[Entry]:
     return [entry(title, evaluation.outcomes[name], 0, "", bootstrap) for name, title in RIVALS.items()]
 
 
-def _found(request: Request, samples: list[Sample]) -> tuple[list[Found], list[Sample]]:
+def _found(request: Request, truth: Truth) -> tuple[list[Found], Truth]:
     """Predictions and the images that they are of."""
-    read = read_predictions(Path(request.predictions or ""), request.dataset, samples, request.same_classes)
-    lacking = missing(read, samples)
-    request.coverage.check(lacking, len(samples), f"are not in '{request.predictions}'")
-    pairs = [(f, s) for f, s in zip(read, samples, strict=True) if f is not None]
-    return [f for f, _ in pairs], [s for _, s in pairs]
+    read = read_predictions(Path(request.predictions or ""), request.dataset, truth.samples, request.same_classes)
+    lacking = missing(read, truth.samples)
+    request.coverage.check(lacking, len(truth.samples), f"are not in '{request.predictions}'")
+    return [found for found in read if found is not None], truth.without(lacking)
 
 
 def _coco_of_all(found: Sequence[Found], evaluation: Evaluation, same_classes: bool) -> dict[str, float]:
@@ -252,44 +253,40 @@ def _coco_of_all(found: Sequence[Found], evaluation: Evaluation, same_classes: b
     return average_precision(evaluation.truths, truth_labels, np.concatenate(boxes), labels, scores, images)
 
 
-def _sweep(request: Request, samples: list[Sample], masks: list[MaskSource | None]) -> _Scored:
+def _sweep(request: Request, truth: Truth) -> _Scored:
     """Protocols over many thresholds."""
     if request.predictions is not None:
         msg = f"protocol '{request.protocol}' thresholds maps, and predictions are boxes: leave --protocol out"
         raise ConfigError(msg)
     maps: dict[str, list[Raw]]
-    chosen = list(zip(samples, masks, strict=True))
     if request.maps is not None:
-        paths = find_maps(request.maps, [s.name for s in samples], allow_missing=request.allow_missing)
-        lacking = [s.name for s, path in zip(samples, paths, strict=True) if path is None]
-        request.coverage.check(lacking, len(samples), f"have no map in '{request.maps}'")
-        chosen = [pair for pair, path in zip(chosen, paths, strict=True) if path is not None]
-        maps = {"maps": [path for path in paths if path is not None]}
+        names = [sample.name for sample in truth.samples]
+        paths = find_maps(request.maps, names, allow_missing=request.allow_missing)
+        lacking = [name for name, path in zip(names, paths, strict=True) if path is None]
+        request.coverage.check(lacking, len(names), f"have no map in '{request.maps}'")
+        here, maps = truth.without(lacking), {"maps": [path for path in paths if path is not None]}
     else:
-        chosen, maps = _network_maps(request, chosen)
-    here, sources = [s for s, _ in chosen], [m for _, m in chosen]
-    sizes = [stated_size(sample) for sample in here]
-    version = VERSIONS[request.protocol]
+        here, maps = _network_maps(request, truth)
+    sizes = [stated_size(sample) for sample in here.samples]
+    version = VERSIONS[request.protocol] if here.has_boxes else None
+    if version is None:
+        request.say("the data have masks and no boxes: PxAP and pIoU alone are measured")
     done = request.on_images if request.maps is not None else lambda _: None
-    sweep = Sweep(here, sizes, sources, version, request.interval, request.processes, done)
-    bootstrap = Bootstrap(len(here))
+    sweep = Sweep(here.samples, sizes, here.masks, version, request.interval, request.processes, done)
+    bootstrap = Bootstrap(len(here.samples))
     entries = []
     for name, raw in maps.items():
         counts = sweep.count(raw)
         entries.append(sweep.entry(name, counts, bootstrap))
         if counts.boxes.as_is:
-            request.say(
-                f"{counts.boxes.as_is} of {len(here)} maps were of the protocol's own form and taken as they are"
-            )
+            form = f"{counts.boxes.as_is} of {len(raw)} maps were of the protocol's own form and taken as they are"
+            request.say(form)
     entries += sweep.rivals(bootstrap)
-    masked = sum(source is not None for source in sources)
-    return _Scored(here, entries, lambda: of_sweep(sweep, maps, entries), masked)
+    return _Scored(here, entries, lambda: of_sweep(sweep, maps, entries))
 
 
-def _network_maps(
-    request: Request, chosen: list[tuple[Sample, MaskSource | None]]
-) -> tuple[list[tuple[Sample, MaskSource | None]], dict[str, list[Raw]]]:
-    """The networks' maps, and the images that could be read."""
+def _network_maps(request: Request, truth: Truth) -> tuple[Truth, dict[str, list[Raw]]]:
+    """The images that could be read, and the networks' maps of them."""
     contender = _contender(request)
     size = contender.networks.first.config.size
     if size != SIDE:
@@ -303,13 +300,13 @@ def _network_maps(
         on_unreadable=unreadable.__setitem__ if request.allow_missing else None,
     )
     maps: dict[str, list[Raw]] = {}
-    for batch in look.at(contender.networks, [sample for sample, _ in chosen]):
+    for batch in look.at(contender.networks, truth.samples):
         for seen in batch:
             for name, M in seen.maps.items():
                 maps.setdefault(name, []).append(M)
         request.on_images(len(batch))
-    request.coverage.note(list(unreadable), len(chosen), "could not be read")
-    return [pair for pair in chosen if pair[0].name not in unreadable], maps
+    request.coverage.note(list(unreadable), len(truth.samples), "could not be read")
+    return truth.without(unreadable), maps
 
 
 def _contender(request: Request) -> Contender:
@@ -317,24 +314,6 @@ def _contender(request: Request) -> Contender:
         msg = "there is nothing to evaluate: give a model, maps or predictions"
         raise ConfigError(msg)
     return request.contender
-
-
-def _data(request: Request, samples: list[Sample], scored: _Scored, names: Sequence[str]) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for sample in scored.samples:
-        line = f"{sample.name}\n{sample.label}\n{sample.boxes.tolist()}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return {
-        "name": request.dataset.name,
-        "split": request.split,
-        "images": len(scored.samples),
-        "images_of_split": len(samples),
-        "boxes": sum(len(sample.boxes) for sample in scored.samples),
-        "masks": scored.masks,
-        "partial": len(scored.samples) < len(samples),
-        "sha256": digest.hexdigest(),
-        "class_names": tuple(names),
-    }
 
 
 def _source(request: Request) -> Mapping[str, Any]:

@@ -53,7 +53,8 @@ def of_evaluation(evaluation: Evaluation, entries: Sequence[Entry]) -> Iterator[
 
 def of_sweep(sweep: Sweep, maps: Mapping[str, Sequence[Raw]], entries: Sequence[Entry]) -> Iterator[ImageRecord]:
     """Records of a protocol over many thresholds: boxes at the best τ for δ = 0.5, in the benchmark's frame."""
-    streams = {e.row.title: sweep.boxes(maps[e.row.method], e.row) for e in entries if e.row.method in maps}
+    measured = [e for e in entries if e.row.method in maps and e.row.at_delta is not None]
+    streams = {e.row.title: sweep.boxes(maps[e.row.method], e.row) for e in measured}
     for i, (sample, size_hw) in enumerate(zip(sweep.samples, sweep.sizes, strict=True)):
         found = {}
         for title, stream in streams.items():

@@ -66,7 +66,9 @@ class Sweep:
 
     def entry(self, method: str, counts: Counts, bootstrap: Bootstrap) -> Entry:
         """The row of one way of making maps; the best τ is chosen anew in each resample."""
-        version = self.version or 1
+        if self.version is None:
+            return Entry(Row(method=method, title=method, metrics=mask_metrics(counts.masks)), {})
+        version = self.version
         accuracy = counts.boxes.accuracy(version)
         deltas = (V1_DELTA,) if version == 1 else DELTAS
         columns = len(counts.boxes.taus)
@@ -89,6 +91,8 @@ class Sweep:
 
     def rivals(self, bootstrap: Bootstrap) -> list[Entry]:
         """Boxes that need no map, in the benchmark's frame: the centre box, and the whole image."""
+        if self.version is None:
+            return []
         low, high = int(SIDE * (1 - CENTRE_SIDE) / 2), int(SIDE * (1 + CENTRE_SIDE) / 2)
         centre, whole = (low, low, high, high), (0, 0, SIDE - 1, SIDE - 1)
         titles = {"centre": f"centre box, {CENTRE_SIDE:.0%} of each side", "whole": "whole image"}

@@ -9,6 +9,7 @@ from famcli.report.markup import text
 from famcli.results import Results
 
 SMOKE = "smoke check"
+SHOWN_DIGITS = 12  # of a hash at the top; the card has all of it
 TITLES = {
     "name": "name",
     "split": "split",
@@ -41,6 +42,19 @@ LEFT_OUT = frozenset({"class_names", "rules"})
 def title(results: Results) -> str:
     """What the report is about, in a line of plain text."""
     return f"{results.source.get('name', '?')} on {results.data.get('name', '?')}/{results.data.get('split', '?')}"
+
+
+def summary(results: Results) -> str:
+    """What a number must never be without, in a line of plain text: n, protocol, threshold, weights, day."""
+    row, weights = results.rows[0], results.source.get("weights_sha256")
+    facts = [
+        f"{results.data.get('images', '?')} images",
+        f"protocol {results.protocol.get('name', '?')}",
+        "" if row.tau is None else f"τ = {row.tau:g} ({row.tau_from})",
+        f"weights {str(weights)[:SHOWN_DIGITS]}" if weights else "",
+        results.created[:10],
+    ]
+    return " · ".join(fact for fact in facts if fact)
 
 
 def card(results: Results) -> str:

@@ -34,6 +34,7 @@ from famcli_models.files import write_atomic
 PARTS_SHOWN = 6  # rows in the section of parts; the others are in the large views
 BLOCK = 64  # images whose thumbnails share an element
 SCRIPTS = ("pictures.js", "gallery.js", "view.js", "page.js")
+NONE = "<p>These results have none.</p>"
 _SLOT = re.compile(r"{{(\w+)}}")
 
 
@@ -137,13 +138,14 @@ class _Report:
             "title": [text(card.title(results))],
             "style": [style],
             "heading": [text(card.title(results))],
+            "summary": [text(card.summary(results))],
             "warnings": [card.warnings(results)],
             "headline": [scores.headline(results)],
             "scores": [scores.scores(results)],
-            "charts": [charts.charts(results)],
+            "charts": [charts.charts(results) or NONE],
             "gallery": [text(self._gallery_words())],
             "parts": [text(self._part_words())],
-            "classes": [scores.classes(results)],
+            "classes": [scores.classes(results) or NONE],
             "card": [card.card(results)],
             "pictures": self._pictures(),
             "data": self._data(),

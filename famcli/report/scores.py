@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from famcli.report.markup import table, text
-from famcli.results import METRICS, Number, Results, Row
+from famcli.results import METRICS, Number, Results
 
 COCO = ("AP", "AP50", "AP75")
 
@@ -38,7 +40,7 @@ def scores(results: Results) -> str:
     parts = [table(columns, cells, f"Percent; {_images(results)}", name="scores")]
     if any(row.tau_from == "oracle" for row in rows):
         parts.append("<p>oracle: τ was chosen on these very images, which flatters the row.</p>\n")
-    return "".join([*parts, _differences(results), *(_at_delta(row) for row in rows if row.at_delta)])
+    return "".join([*parts, _deltas(results), _differences(results)])
 
 
 def classes(results: Results) -> str:
@@ -83,12 +85,20 @@ def _differences(results: Results) -> str:
     return table(columns, rows, "Paired differences on the same images", name="differences") + words
 
 
-def _at_delta(row: Row) -> str:
-    rows = [
-        (text(delta), _plain(found.get("value")), f"{found['tau']:g}" if "tau" in found else "")
-        for delta, found in (row.at_delta or {}).items()
-    ]
-    return table(["IoU from", "right, %", "best τ"], rows, f"{row.title}: accuracy at each δ")
+def _deltas(results: Results) -> str:
+    """Accuracy at each δ of MaxBoxAcc and MaxBoxAccV2, each at its own τ."""
+    rows = [row for row in results.rows if row.at_delta]
+    deltas = list(dict.fromkeys(delta for row in rows for delta in row.at_delta or ()))
+    if not deltas:
+        return ""
+    cells = [(text(row.title), *(_at((row.at_delta or {}).get(delta, {})) for delta in deltas)) for row in rows]
+    columns = ["method", *(f"IoU from {text(delta)}" for delta in deltas)]
+    return table(columns, cells, "Right boxes at each δ, percent; below, its best τ", name="deltas")
+
+
+def _at(found: Mapping[str, float]) -> str:
+    tau = f' <small class="interval">τ = {found["tau"]:g}</small>' if "tau" in found else ""
+    return f"{_plain(found.get('value'))}{tau}"
 
 
 def _images(results: Results) -> str:

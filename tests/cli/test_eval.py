@@ -380,3 +380,24 @@ def test_predictions_need_data(fam: Fam) -> None:
     result = fam("eval", "--predictions", "x.json")
     assert result.exit_code == 2
     assert "--data" in result.stderr
+
+
+def test_masks_without_boxes(fam: Fam, dataset: Path, maps: Path, tmp_path: Path) -> None:
+    """Data as OpenImages, with masks and no boxes, give PxAP and pIoU of maps; box protocols refuse them."""
+    (dataset / "metadata" / "test" / "localization.txt").unlink()
+    (tmp_path / "masks").mkdir()
+    for i in range(3):
+        mask = np.zeros((40, 50), np.uint8)
+        mask[5:31, 5:31] = 255
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
+    arguments = ("eval", "--data", dataset, "--maps", maps, "--masks", tmp_path / "masks", "--processes", 1)
+    result = fam(*arguments, "--protocol", "wsoleval-v1", "--json", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    data = json.loads(result.stdout)
+    assert [row["method"] for row in data["rows"]] == ["maps"]
+    assert set(data["rows"][0]["metrics"]) == {"pxap", "piou"}
+    assert data["data"]["boxes"] == 0
+    assert len(list(read_records(tmp_path / "out" / "images.jsonl"))) == 3
+    refused = fam("eval", "--data", dataset, "--masks", tmp_path / "masks")
+    assert refused.exit_code == 1
+    assert "box" in refused.stderr

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from famcli.imagerecords import FILE_NAME, ImageRecord, write_records
+from famcli.misses import KINDS
 from famcli.report.page import BLOCK, Settings, write_report
 from famcli.results import ClassRow, Results
 from famcli_models.errors import DataError
@@ -183,6 +184,20 @@ def test_parts(folder: Path, results: Results, checkpoint: Path, tmp_path: Path)
     assert "Part maps were not asked for." in out.read_text(encoding="utf-8")
 
 
+def test_bare_results(folder: Path, results: Results, tmp_path: Path) -> None:
+    """Results without charts, classes, differences and names are a page that says what they have not."""
+    rows = tuple(
+        dataclasses.replace(row, metrics={}, curve=None, iou_histogram=None, kinds=None, tau=None)
+        for row in results.rows
+    )
+    data = {key: value for key, value in results.data.items() if key != "class_names"}
+    bare = dataclasses.replace(results, rows=rows, data=data, classes=(), differences=(), taus=(), bootstrap={})
+    write_report(bare, folder, tmp_path / "report.html", ALL)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("These results have none.") == 2
+    assert data_of(page)["classes"] == []
+
+
 def test_names_are_never_markup(
     make_records: Callable[..., list[ImageRecord]], make_results: Callable[..., Results], tmp_path: Path
 ) -> None:
@@ -210,6 +225,13 @@ def test_names_are_never_markup(
     assert page.count("alert(1)") > 5
     assert "<script>alert" not in page
     assert data_of(page)["images"][1][0] == odd
+
+
+def test_documentation_has_the_kinds() -> None:
+    """The page about reports explains every kind of error with the program's own words."""
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "report.md").read_text(encoding="utf-8")
+    for kind, meaning in KINDS.items():
+        assert f"| {kind} | {meaning} |" in page
 
 
 def test_the_same_folder_gives_the_same_file(folder: Path, results: Results, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_differences(results: Results) -> None:
 
 
 def test_deltas_and_coco(results: Results) -> None:
-    """COCO's precisions are columns; each δ is a row with its accuracy and threshold."""
+    """COCO's precisions are columns; each δ is one with its accuracy and threshold."""
     row = dataclasses.replace(
         results.rows[0], coco={"AP": 12.34, "AP50": 50.0}, at_delta={"0.3": {"value": 91.0, "tau": 0.21}}
     )
@@ -47,7 +47,8 @@ def test_deltas_and_coco(results: Results) -> None:
     assert "AP50</th>" in made
     assert "AP75" not in made
     assert '<td class="number">12.3</td>' in made
-    assert '<tr><th scope="row">0.3</th><td class="number">91.0</td><td class="number">0.21</td></tr>' in made
+    assert '<th scope="col" class="number">IoU from 0.3</th>' in made
+    assert '<td class="number">91.0 <small class="interval">τ = 0.21</small></td>' in made
 
 
 def test_classes(results: Results) -> None:
@@ -73,6 +74,14 @@ def test_what_is_no_result_is_shouted(results: Results) -> None:
     assert "<strong>SMOKE CHECK</strong>" in made
     assert "<strong>PARTIAL</strong> Only 30 of 99 images were scored." in made
     assert "<strong>TUNED ON THESE IMAGES</strong>" in made
+
+
+def test_summary(results: Results) -> None:
+    """The line at the top has n, protocol, threshold, the weights' hash and the day; what is not there is left out."""
+    assert card.summary(results) == "30 images · protocol fam · τ = 0.5 (fixed) · weights abababababab · 2026-01-02"
+    bare = dataclasses.replace(results, rows=results.rows[1:], source={"kind": "maps", "name": "x"})
+    bare = dataclasses.replace(bare, rows=(dataclasses.replace(bare.rows[0], tau=None),))
+    assert card.summary(bare) == "30 images · protocol fam · 2026-01-02"
 
 
 def test_card(results: Results) -> None:
