@@ -123,7 +123,8 @@ def assess(request: Request) -> Assessment:
     bootstrap = Bootstrap(len(scored.truth.samples))
     first = scored.entries[0]
     labels = np.array([sample.label for sample in scored.truth.samples])
-    names = request.dataset.class_names or (request.contender.class_names if request.contender else ())
+    own = request.contender.class_names if request.contender else ()
+    names = request.dataset.class_names or (own if request.same_classes else ())
     results = Results(
         kind="smoke check" if request.smoke else "evaluation",
         created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
@@ -135,7 +136,7 @@ def assess(request: Request) -> Assessment:
             "partial": len(scored.truth.samples) < len(truth.samples),
             "class_names": tuple(names),
         },
-        source=_source(request),
+        source={**_source(request), "class_names": own},
         protocol={
             "name": request.protocol,
             "interval": request.interval if request.protocol in VERSIONS else None,

@@ -60,6 +60,12 @@ def test_json(fam: Fam, checkpoint: Path, dataset: Path) -> None:
     assert metrics["top1_loc"]["value"] <= min(metrics["top1_cls"]["value"], metrics["gt_known"]["value"])
     assert len(data["rows"][0]["curve"]) == len(data["taus"])
     assert data["source"]["weights_sha256"] == sha256_file(checkpoint / "model.safetensors")
+    assert data["source"]["class_names"] == data["data"]["class_names"] == ["cat", "dog", "cup", "rocket", "person"]
+    other = json.loads(
+        fam("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", "--other-classes", "--json").stdout
+    )
+    assert other["data"]["class_names"] == []  # the model's names are not those of the labels
+    assert other["source"]["class_names"][0] == "cat"
     assert set(data["rows"][0]["coco"]) == {"AP", "AP50", "AP75"}
     assert sum(data["rows"][0]["kinds"].values()) == 3
 
@@ -208,7 +214,7 @@ def test_predictions(fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path) 
     result = fam("eval", "--data", dataset, "--predictions", boxes, "--other-classes", "--json")
     assert result.exit_code == 0, result.stderr
     data = json.loads(result.stdout)
-    assert data["source"] == {"kind": "predictions", "name": str(boxes)}
+    assert data["source"] == {"kind": "predictions", "name": str(boxes), "class_names": []}
     assert data["rows"][0]["metrics"]["gt_known"] == own["metrics"]["gt_known"]
     assert data["rows"][0]["metrics"]["mean_iou"]["value"] == pytest.approx(own["metrics"]["mean_iou"]["value"])
     assert data["rows"][0]["empty"] == own["empty"]
