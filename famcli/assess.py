@@ -29,7 +29,7 @@ from famcli.mapscores import stated_size
 from famcli.predictions import Found, missing, read_predictions
 from famcli.protocols import PROTOCOLS
 from famcli.results import Results
-from famcli.scores import Entry, class_rows, differences, entry, with_detections
+from famcli.scores import Entry, class_rows, differences, entry, with_detections, with_kinds
 from famcli.sweep import Raw, Sweep, mask_metrics
 from famcli.truth import Truth
 from famcli_models.errors import ConfigError
@@ -175,7 +175,7 @@ def _boxes(request: Request, truth: Truth) -> _Scored:
         bootstrap = Bootstrap(len(covered.samples))
         first = with_detections(entry("predictions", evaluation.outcomes["predictions"], 0, "", bootstrap), evaluation)
         first = replace(first, row=replace(first.row, coco=_coco_of_all(found, evaluation, request.same_classes)))
-        entries = [first, *_rivals(evaluation, bootstrap)]
+        entries = [with_kinds(first, evaluation), *_rivals(evaluation, bootstrap)]
         return _Scored(covered, entries, lambda: of_evaluation(evaluation, entries))
     contender = _contender(request)
     unreadable: dict[str, str] = {}
@@ -219,6 +219,7 @@ def _network_entries(
         chosen = _tau_of_fullsup(request, contender, look)
         if chosen is not None:
             entries.append(entry(f"CAM, τ of {FULLSUP}", cam, cam.nearest(chosen), FULLSUP, bootstrap))
+    entries = [with_kinds(e, evaluation) for e in entries]
     return [*entries, *_rivals(evaluation, bootstrap)]
 
 

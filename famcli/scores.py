@@ -143,7 +143,7 @@ def detection_scores(found: Entry, evaluation: Evaluation) -> FloatArray:
 
 
 def with_detections(found: Entry, evaluation: Evaluation) -> Entry:
-    """The entry with COCO's average precision and the kinds of its images; for the row that is measured."""
+    """The entry with COCO's average precision; for the row that is measured."""
     outcomes = found.outcomes
     if outcomes is None:
         return found
@@ -152,7 +152,12 @@ def with_detections(found: Entry, evaluation: Evaluation) -> Entry:
     labels = [of[0][0] if classes and of else 0 for of in evaluation.classes]
     boxes = outcomes.boxes[:, found.at].astype(np.float64)
     coco = average_precision(evaluation.truths, truth_labels, boxes, labels, detection_scores(found, evaluation))
-    return replace(found, row=replace(found.row, coco=coco, kinds=dict(Counter(kinds(found, evaluation)))))
+    return replace(found, row=replace(found.row, coco=coco))
+
+
+def with_kinds(found: Entry, evaluation: Evaluation) -> Entry:
+    """The entry with the numbers of its images by kind."""
+    return replace(found, row=replace(found.row, kinds=dict(Counter(kinds(found, evaluation)))))
 
 
 def kinds(found: Entry, evaluation: Evaluation) -> list[str]:

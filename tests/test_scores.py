@@ -13,7 +13,7 @@ from famcli.evaluate import Evaluation
 from famcli.intervals import Bootstrap
 from famcli.outcomes import Outcomes
 from famcli.results import Number
-from famcli.scores import _check, class_rows, detection_scores, differences, entry, kinds, with_detections
+from famcli.scores import _check, class_rows, detection_scores, differences, entry, kinds, with_detections, with_kinds
 
 N = 8
 
@@ -112,7 +112,7 @@ def test_detections_by_hand(evaluation: Evaluation) -> None:
     found = with_detections(entry("FAM", evaluation.outcomes["FAM"], 0, "fixed", Bootstrap(3)), evaluation)
     assert detection_scores(found, evaluation) == pytest.approx([0.4, 0.54, 0])
     assert kinds(found, evaluation) == ["right", "wrong class", "empty"]
-    assert found.row.kinds == {"right": 1, "wrong class": 1, "empty": 1}
+    assert with_kinds(found, evaluation).row.kinds == {"right": 1, "wrong class": 1, "empty": 1}
     assert found.row.coco is not None
     # 101 recalls of COCO: of 0, 0.01 ... 1 the first 34 are reached, at a precision of 1.
     assert found.row.coco == pytest.approx(dict.fromkeys(("AP", "AP50", "AP75"), 100 * 34 / 101))

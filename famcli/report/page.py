@@ -226,6 +226,7 @@ class _Report:
                 "kinds": list(KINDS),
                 "meanings": dict(KINDS),
                 "classes": list(results.data.get("class_names") or ()),
+                "predicted": list(results.source.get("class_names") or results.data.get("class_names") or ()),
                 "random": random,
                 "parts": {number: entries.parts_data(found) for number, found in parts.items()},
                 "partRows": [i for i in random if i in parts][:PARTS_SHOWN],

@@ -82,7 +82,6 @@ def test_no_arguments_show_help(fam: Fam) -> None:
         ("predict", "x", "--scales", "big"),
         ("predict", "x", "--resume"),
         ("predict", "x", "--json"),
-        ("eval",),
     ],
     ids=" ".join,
 )

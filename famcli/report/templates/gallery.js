@@ -4,7 +4,7 @@ const PAGE = 48;
 const state = { order: "best", row: 0, label: "", find: "", kind: "", page: 0, chosen: [] };
 const randomPlace = new Map(data.random.map((index, place) => [index, place]));
 const searchable = images.map((image) => {
-  const best = image.classes.length ? nameOf(image.classes[0][0]) : "";
+  const best = image.classes.length ? predictedOf(image.classes[0][0]) : "";
   return `${image.name}\n${nameOf(image.label)}\n${best}`.toLowerCase();
 });
 
@@ -70,7 +70,7 @@ function captionOf(image, row) {
   const result = outcome(image, row);
   const caption = make("span", "caption");
   caption.append(make("span", "name", nameOf(image.label)));
-  if (image.classes.length) caption.append(make("span", "", `predicted: ${nameOf(image.classes[0][0])}`));
+  if (image.classes.length) caption.append(make("span", "", `predicted: ${predictedOf(image.classes[0][0])}`));
   caption.append(make("span", "iou", iouText(result)));
   caption.append(make("span", "", result ? `${result.kind === "right" ? "✓" : "✗"} ${result.kind}` : "not scored"));
   return caption;

@@ -22,6 +22,11 @@ function nameOf(label) {
   return data.classes[label] || String(label);
 }
 
+// The model's classes need not be those of the labels.
+function predictedOf(label) {
+  return data.predicted[label] || String(label);
+}
+
 // Thumbnails and maps lie in blocks of lines, so that only what is looked at is ever taken apart.
 const blocks = new Map();
 function lineOf(image) {

@@ -43,7 +43,7 @@ function fillView() {
   if (image.classes.length) {
     parts.push(facts(
       ["predicted class", "%"],
-      image.classes.map(([label, share]) => [`${label === image.label ? "✓ " : ""}${nameOf(label)}`, (100 * share).toFixed(1)]),
+      image.classes.map(([label, share]) => [`${image.rank !== null && label === image.label ? "✓ " : ""}${predictedOf(label)}`, (100 * share).toFixed(1)]),
     ));
   }
   const found = data.parts[image.index];
