@@ -23,10 +23,10 @@ from PIL import Image
 
 from famcli.data.listing import list_images
 from famcli.demo import PHOTOS, photo_folder
-from famcli.imagerecords import FILE_NAME, Found, ImageRecord, write_records
-from famcli.misses import KINDS
-from famcli.resultfile import write_results
-from famcli.results import ClassRow, Number, Results, Row
+from famcli.evaluation.imagerecords import FILE_NAME, Found, ImageRecord, write_records
+from famcli.evaluation.misses import KINDS
+from famcli.evaluation.resultfile import write_results
+from famcli.evaluation.results import ClassRow, Number, Results, Row
 
 PHOTO_SIZE = (500, 375)  # of most ImageNet photographs
 CROP_SHARE = (0.3, 1.0)

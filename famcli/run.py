@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.environment import environment, versions
 from famcli.epoch import Epoch
-from famcli.evaluate import count_right
+from famcli.evaluation.evaluate import count_right
 from famcli.interrupt import Interrupt
 from famcli.machine import leave
 from famcli.material import BY_LOSS, Material

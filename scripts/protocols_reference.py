@@ -9,11 +9,11 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from famcli.protocols import PROTOCOLS
+from famcli.evaluation.protocols import PROTOCOLS
 
 PAGE = Path(__file__).parent.parent / "docs" / "concepts" / "protocols.md"
 BEGIN, END = (
-    "<!-- Written by scripts/protocols_reference.py from famcli/protocols.py. -->",
+    "<!-- Written by scripts/protocols_reference.py from famcli/evaluation/protocols.py. -->",
     "<!-- End of what it wrote. -->",
 )
 QUESTIONS = {"iou": "IoU", "truth": "ground truth", "crops": "classification crops", "source": "from"}

@@ -22,7 +22,7 @@ from famcli import run as run_module
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
 from famcli.epoch import Epoch
-from famcli.evaluate import count_right
+from famcli.evaluation.evaluate import count_right
 from famcli.machine import make_accelerator
 from famcli.material import gather
 from famcli.recipe import Recipe, load_recipe

@@ -1,4 +1,4 @@
-"""The rules of wsolevaluation, transcribed one by one and slowly, as the reference for famcli.boxaccuracy.
+"""The rules of wsolevaluation, transcribed one by one and slowly, as the reference for famcli.evaluation.boxaccuracy.
 
 Written from the description of its behaviour, threshold by threshold and box by box; nothing is shared with famcli.
 """

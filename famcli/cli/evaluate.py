@@ -14,8 +14,8 @@ from famcli.cli.options import BatchSizeOption, DeviceOption, JsonOption, ModelO
 from famcli.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from famcli.assess import Assessment
     from famcli.data.dataset import Dataset
+    from famcli.evaluation.assess import Assessment
 
 OVER_MAPS = "wsoleval-v1 or wsoleval-v2"
 SMOKE = "smoke check: small drawings of our own. These numbers say that the program works, and nothing about a method"
@@ -90,9 +90,9 @@ def evaluate(
 
     Example: fam eval --data cub --split test --out results/
     """
-    from famcli.assess import VERSIONS, Request, assess
-    from famcli.contender import Contender
-    from famcli.protocols import find_protocol
+    from famcli.evaluation.assess import VERSIONS, Request, assess
+    from famcli.evaluation.contender import Contender
+    from famcli.evaluation.protocols import find_protocol
 
     find_protocol(protocol)
     _check(context, maps, predictions, protocol in VERSIONS, data, crops)
@@ -160,7 +160,7 @@ def _check(
 def _dataset(data: str | None, split: str, out: Path | None, stack: ExitStack) -> Dataset:
     """The data, or drawings in the folder of the results."""
     from famcli.data.dataset import Dataset, open_dataset
-    from famcli.smokeset import NAME, draw
+    from famcli.evaluation.smokeset import NAME, draw
 
     if data is not None:
         dataset = open_dataset(data)
@@ -174,9 +174,9 @@ def _dataset(data: str | None, split: str, out: Path | None, stack: ExitStack) -
 
 
 def _report(found: Assessment, out: Path | None, as_json: bool) -> None:
-    from famcli.imagerecords import FILE_NAME, write_records
-    from famcli.resultcard import delta_rows, difference_rows, score_rows
-    from famcli.resultfile import to_json, write_results
+    from famcli.evaluation.imagerecords import FILE_NAME, write_records
+    from famcli.evaluation.resultcard import delta_rows, difference_rows, score_rows
+    from famcli.evaluation.resultfile import to_json, write_results
 
     results = found.results
     if out is not None:

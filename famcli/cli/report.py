@@ -55,8 +55,8 @@ def report(
 
     Example: fam report results/
     """
+    from famcli.evaluation.resultfile import read_results
     from famcli.report.page import Settings, write_report
-    from famcli.resultfile import read_results
 
     if no_parts and model is not None:
         msg = "--model is for the parts, which --no-parts leaves out: give one of them"

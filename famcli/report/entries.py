@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from famcli.imagerecords import ImageRecord
-from famcli.misses import KINDS
+from famcli.evaluation.imagerecords import ImageRecord
+from famcli.evaluation.misses import KINDS
+from famcli.evaluation.results import Row
 from famcli.report.parts import Parts
 from famcli.report.pictures import Shot, Size, as_base64, map_bytes
-from famcli.results import Row
 
 
 def facts(record: ImageRecord, rows: Sequence[Row]) -> list[Any]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from famcli.imagerecords import ImageRecord
-from famcli.outcomes import NOWHERE
-from famcli.results import Results
+from famcli.evaluation.imagerecords import ImageRecord
+from famcli.evaluation.outcomes import NOWHERE
+from famcli.evaluation.results import Results
 from famcli_models.errors import DataError
 
 FEATURED = 12  # of the best, worst and random images: larger pictures and part maps

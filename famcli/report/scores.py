@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from famcli.evaluation.results import METRICS, Number, Results
 from famcli.report.markup import table, text
-from famcli.results import METRICS, Number, Results
 
 COCO = ("AP", "AP50", "AP75")
 

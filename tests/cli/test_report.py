@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from famcli.imagerecords import FILE_NAME, Found, ImageRecord, write_records
-from famcli.resultfile import write_results
-from famcli.results import Number, Results, Row
+from famcli.evaluation.imagerecords import FILE_NAME, Found, ImageRecord, write_records
+from famcli.evaluation.resultfile import write_results
+from famcli.evaluation.results import Number, Results, Row
 
 Fam = Callable[..., Result]
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from famcli.imagerecords import FILE_NAME, Found, ImageRecord, write_records
-from famcli.misses import KINDS
-from famcli.resultfile import write_results
-from famcli.results import ClassRow, Difference, Number, Results, Row
+from famcli.evaluation.imagerecords import FILE_NAME, Found, ImageRecord, write_records
+from famcli.evaluation.misses import KINDS
+from famcli.evaluation.resultfile import write_results
+from famcli.evaluation.results import ClassRow, Difference, Number, Results, Row
 
 TAUS = tuple(round(0.05 * i, 2) for i in range(21))
 SMALL_HW = (30, 40)

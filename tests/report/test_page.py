@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from famcli.imagerecords import FILE_NAME, ImageRecord, write_records
-from famcli.misses import KINDS
+from famcli.evaluation.imagerecords import FILE_NAME, ImageRecord, write_records
+from famcli.evaluation.misses import KINDS
+from famcli.evaluation.results import ClassRow, Results
 from famcli.report.page import BLOCK, Settings, write_report
-from famcli.results import ClassRow, Results
 from famcli_models.errors import DataError
 from famcli_models.files import sha256_file
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from famcli.imagerecords import ImageRecord
+from famcli.evaluation.imagerecords import ImageRecord
 from famcli.report.pictures import LARGE, QUEUED, SIZES, in_threads, map_bytes, photo_of, shoot, size_for
 
 

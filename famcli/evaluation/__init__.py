@@ -1,0 +1,1 @@
+"""From networks, maps or boxes to numbers that can be compared: protocols, outcomes, intervals, results."""

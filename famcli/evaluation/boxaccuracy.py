@@ -1,0 +1,304 @@
+"""MaxBoxAcc and MaxBoxAccV2, as wsolevaluation counts them, without its repetitions.
+
+The rules are those of ``wsoleval-v1`` and ``wsoleval-v2`` in :mod:`famcli.evaluation.protocols`, to the bit. The
+benchmark looks for contours at each of 1,000 thresholds, twice. A map of bytes has at most 255 different masks, so here
+
+* each different mask is looked at once, whatever the number of thresholds, and serves both versions;
+* only the part of a mask that holds foreground is searched, for its contours are those of the whole;
+* each different box is compared once with the boxes of the image.
+
+Here, and nowhere else, corners are inclusive and the IoU adds one to each side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from famcli_models.boxes import FloatArray, as_boxes
+from famcli_models.errors import ConfigError, ShapeError
+
+SIDE = 224  # pixels of the frame that everything is compared in
+DELTAS = (0.3, 0.5, 0.7)
+INTERVAL = 0.001  # of wsolevaluation's main program; that of its evaluation.py alone is 0.01
+V1_DELTA = 0.5
+NO_BOX = (0, 0, 0, 0)
+
+IntArray = npt.NDArray[np.int64]
+
+
+def thresholds(interval: float = INTERVAL) -> FloatArray:
+    """The thresholds τ: ``arange(0, 1, interval)``.
+
+    Raises:
+        ConfigError: The interval is not in (0, 1], or so small that no memory would hold the thresholds.
+    """
+    if not 1e-5 <= interval <= 1:
+        msg = f"the interval of the thresholds is {interval:g}; it must lie between 0.00001 and 1, and 0.001 is usual"
+        raise ConfigError(msg)
+    return np.arange(0, 1, interval)
+
+
+def score_map(raw: npt.ArrayLike) -> FloatArray:
+    """A network's map as the benchmark scores it: resized, then stretched to [0, 1].
+
+    Args:
+        raw: ``(h, w)`` at any resolution, any numbers.
+
+    Returns:
+        ``(224, 224)``; zeros if the resized map is constant or not finite everywhere.
+
+    Raises:
+        ShapeError: It is not a non-empty two-dimensional array.
+    """
+    array = np.ascontiguousarray(raw, dtype=np.float64)
+    if array.ndim != 2 or array.size == 0:
+        msg = f"a score map has shape (h, w), not {array.shape}"
+        raise ShapeError(msg)
+    resized = np.asarray(cv2.resize(array, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC), dtype=np.float64)
+    if not np.isfinite(resized).all() or resized.min() == resized.max():
+        return np.zeros_like(resized)
+    resized -= resized.min()
+    resized /= resized.max()
+    return resized
+
+
+def truth_boxes(boxes: npt.ArrayLike, size_hw: tuple[int, int], frame_hw: tuple[int, int] = (SIDE, SIDE)) -> IntArray:
+    """Ground truth in the benchmark's frame.
+
+    Args:
+        boxes: ``(N, 4)`` half-open xyxy in original pixels.
+        size_hw: ``(h, w)`` of the original image.
+        frame_hw: ``(h, w)`` of the frame wanted.
+
+    Returns:
+        ``(N, 4)`` inclusive corners, scaled and cut to whole numbers. A box less than a pixel wide, which the
+        benchmark does not have, keeps its left or top corner.
+    """
+    corners = as_boxes(boxes).copy()
+    corners[:, 2:] -= 1
+    (h, w), (frame_h, frame_w) = size_hw, frame_hw
+    # First times, then by: in the other order some corners are cut to the number below.
+    cut = (corners * np.array([frame_w, frame_h] * 2, np.float64) / np.array([w, h] * 2, np.float64)).astype(np.int64)
+    cut[:, 2:] = np.maximum(cut[:, 2:], cut[:, :2])
+    return cut
+
+
+def inclusive_iou(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
+    """The benchmark's IoU of inclusive whole-number corners, ``(N, 4)`` and ``(M, 4)``, as ``(N, M)``."""
+    p = np.asarray(a, dtype=np.int64).reshape(-1, 1, 4)
+    q = np.asarray(b, dtype=np.int64).reshape(1, -1, 4)
+    sides = np.minimum(p[..., 2:], q[..., 2:]) - np.maximum(p[..., :2], q[..., :2]) + 1
+    both = sides.clip(0).prod(axis=-1)
+    either = (p[..., 2:] - p[..., :2] + 1).prod(axis=-1) + (q[..., 2:] - q[..., :2] + 1).prod(axis=-1) - both
+    iou: FloatArray = both / np.maximum(either, 1)
+    return iou
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """The different masks that the thresholds make of one map.
+
+    Attributes:
+        cuts: For each mask, a value that its pixels are greater than; ascending, so the masks shrink.
+        of_tau: For each τ, the index of its mask.
+    """
+
+    cuts: list[int]
+    of_tau: IntArray
+
+
+def masks_of(image: npt.NDArray[np.uint8], taus: FloatArray) -> Masks:
+    """Group thresholds by the mask they make: those with no pixel value in between make the same.
+
+    Args:
+        image: ``(h, w)`` map in bytes.
+        taus: ``(T,)`` ascending, relative to the map's maximum.
+    """
+    cuts = (taus * np.float64(image.max())).astype(np.int64)
+    values = np.flatnonzero(np.bincount(image.ravel(), minlength=256))
+    at_most = np.searchsorted(values, cuts, side="right")  # values that are background
+    _, first, of_tau = np.unique(at_most, return_index=True, return_inverse=True)
+    return Masks(cuts[first].tolist(), of_tau.reshape(-1))
+
+
+def contour_boxes(image: npt.NDArray[np.uint8], cuts: Sequence[int]) -> tuple[list[list[tuple[int, ...]]], list[int]]:
+    """Boxes of all contours of the masks ``image > cut``.
+
+    Args:
+        image: ``(h, w)`` map in bytes.
+        cuts: One for each mask.
+
+    Returns:
+        The boxes of each mask, in the order of its contours, inclusive corners; and the place of the one with the
+        largest contour. A mask without pixels has :data:`NO_BOX`.
+    """
+    right, bottom = image.shape[1] - 1, image.shape[0] - 1
+    spans = [_spans(image.max(axis=axis), cuts) for axis in (1, 0)]
+    boxes: list[list[tuple[int, ...]]] = []
+    largest: list[int] = []
+    room = np.empty(image.size, np.uint8)
+    for cut, (top, below), (left, beyond) in zip(cuts, *spans, strict=True):
+        if top >= below:
+            boxes.append([NO_BOX])
+            largest.append(0)
+            continue
+        window = image[top:below, left:beyond]
+        mask = room[: window.size].reshape(window.shape)
+        cv2.threshold(window, cut, 255, cv2.THRESH_BINARY, dst=mask)
+        contours = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0]
+        if len(contours) == 1:  # one shape without holes fills its window
+            boxes.append([(left, top, min(beyond, right), min(below, bottom))])
+            largest.append(0)
+            continue
+        shapes = [cv2.boundingRect(contour) for contour in contours]
+        boxes.append([(left + x, top + y, min(left + x + w, right), min(top + y + h, bottom)) for x, y, w, h in shapes])
+        areas = [cv2.contourArea(contour) for contour in contours]
+        largest.append(areas.index(max(areas)))
+    return boxes, largest
+
+
+def _spans(highest: npt.NDArray[np.uint8], cuts: Sequence[int]) -> list[tuple[int, int]]:
+    """For each cut the half-open range from the first to the last of ``highest`` that is greater."""
+    forth, back = np.maximum.accumulate(highest), np.maximum.accumulate(highest[::-1])
+    first = np.searchsorted(forth, cuts, side="right")
+    last = len(highest) - np.searchsorted(back, cuts, side="right")
+    return list(zip(first.tolist(), last.tolist(), strict=True))
+
+
+def best_ious(scores: FloatArray, truth: IntArray, taus: FloatArray) -> FloatArray:
+    """Best IoU of a map's boxes with any box of the image, for each threshold.
+
+    Args:
+        scores: ``(h, w)`` in [0, 1].
+        truth: ``(N, 4)`` inclusive corners in the same frame, N > 0.
+        taus: ``(T,)`` ascending.
+
+    Returns:
+        ``(2, T)``: of the largest contour (V1), and of all contours (V2).
+    """
+    image = (scores * 255).astype(np.uint8)
+    masks = masks_of(image, taus)
+    boxes, largest = contour_boxes(image, masks.cuts)
+    counts = np.array([len(found) for found in boxes])
+    starts = np.cumsum(counts) - counts
+    ious = inclusive_iou([box for found in boxes for box in found], truth).max(axis=1)
+    one = ious[starts + np.array(largest)]
+    best: FloatArray = np.stack([one, np.maximum.reduceat(ious, starts)])[:, masks.of_tau]
+    return best
+
+
+def box_at(scores: FloatArray, truth: IntArray, tau: float, version: int) -> tuple[int, ...]:
+    """The box of a map that counts at one threshold.
+
+    Args:
+        scores: ``(h, w)`` in [0, 1].
+        truth: ``(N, 4)`` inclusive corners in the same frame, N > 0.
+        tau: The threshold.
+        version: 1: that of the largest contour; 2: the best of all contours.
+
+    Returns:
+        Inclusive corners.
+    """
+    image = (scores * 255).astype(np.uint8)
+    boxes, largest = contour_boxes(image, masks_of(image, np.array([tau])).cuts)
+    if version == 1:
+        return boxes[0][largest[0]]
+    return boxes[0][int(inclusive_iou(boxes[0], truth).max(axis=1).argmax())]
+
+
+@dataclass
+class BoxCounts:
+    """Right images by version, δ and τ: all that is kept of the images seen, so memory does not grow with them.
+
+    Attributes:
+        taus: ``(T,)`` thresholds.
+        right: ``(2, 3, T)`` numbers of images: V1 and V2, the three :data:`DELTAS`.
+        images: Number of images.
+        empty: Number of images whose map is zero everywhere, so that no threshold gives a contour.
+        as_is: Number of images whose map came from a file in the benchmark's own form, and was neither resized nor
+            stretched.
+    """
+
+    taus: FloatArray
+    right: IntArray = field(init=False)
+    images: int = 0
+    empty: int = 0
+    as_is: int = 0
+
+    def __post_init__(self) -> None:
+        """Start at zero."""
+        self.right = np.zeros((2, len(DELTAS), len(self.taus)), np.int64)
+
+    def add(self, scores: FloatArray, truth: IntArray) -> npt.NDArray[np.bool_]:
+        """Count one image; the arguments are those of :func:`best_ious`.
+
+        Returns:
+            ``(2, 3, T)``: whether it is right, by version, δ and τ.
+        """
+        best = best_ious(scores, truth, self.taus)
+        right: npt.NDArray[np.bool_] = best[:, None, :] >= np.array(DELTAS)[:, None]
+        self.right += right
+        self.images += 1
+        self.empty += int(scores.max() == 0)
+        return right
+
+    def merge(self, other: BoxCounts) -> None:
+        """Add the counts of other images; the order does not matter, they are whole numbers."""
+        self.right += other.right
+        self.images += other.images
+        self.empty += other.empty
+        self.as_is += other.as_is
+
+    def accuracy(self, version: int) -> BoxAccuracy:
+        """The result so far for version 1 or 2.
+
+        Raises:
+            ConfigError: No image was counted.
+        """
+        if not self.images:
+            msg = "no image was counted, so there is no accuracy: give at least one map and its boxes"
+            raise ConfigError(msg)
+        curves = self.right[version - 1] * 100.0 / float(self.images)
+        best = curves.argmax(axis=1)
+        at_best = [float(curve.max()) for curve in curves]
+        value = at_best[DELTAS.index(V1_DELTA)] if version == 1 else float(np.average(at_best))
+        return BoxAccuracy(
+            version=version,
+            value=value,
+            at_delta=dict(zip(DELTAS, at_best, strict=True)),
+            tau=dict(zip(DELTAS, self.taus[best].tolist(), strict=True)),
+            curve=dict(zip(DELTAS, curves.tolist(), strict=True)),
+            images=self.images,
+            empty=self.empty,
+            as_is=self.as_is,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BoxAccuracy:
+    """MaxBoxAcc (version 1) or MaxBoxAccV2 (version 2), in percent.
+
+    Attributes:
+        version: 1 or 2.
+        value: The number itself: of version 1 the best accuracy at δ = 0.5, of version 2 the mean of the three best.
+        at_delta: Best accuracy over τ, by δ.
+        tau: The τ where it is reached, the lowest of equal ones, by δ.
+        curve: Accuracy at each of the thresholds, by δ.
+        images: Number of images.
+        empty: Number of images whose map is zero everywhere.
+        as_is: Number of images whose map was neither resized nor stretched.
+    """
+
+    version: int
+    value: float
+    at_delta: dict[float, float]
+    tau: dict[float, float]
+    curve: dict[float, list[float]]
+    images: int
+    empty: int
+    as_is: int

@@ -1,0 +1,106 @@
+"""What is measured: a network by name, the CAM beside it, and where both came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from famcli.evaluation.look import Networks
+from famcli.hub import find_model
+from famcli_models.cam import CAM
+from famcli_models.checkpoint import WEIGHTS_FILE
+from famcli_models.errors import ConfigError
+from famcli_models.fam import FAM
+from famcli_models.files import sha256_file
+from famcli_models.methods import load_model
+
+NO_CAM = (
+    "no CAM beside it: {reason}. Train one with 'fam train --method cam' on the same data and give its run as --cam RUN"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Networks with their origin.
+
+    Attributes:
+        name: What the user called the model.
+        folder: Its checkpoint.
+        networks: The model, and the CAM it is compared with.
+        cam_name: What the user called the CAM, if it is another model.
+        remark: Why there is no CAM, if there is none.
+    """
+
+    name: str
+    folder: Path
+    networks: Networks = field(repr=False)
+    cam_name: str | None = None
+    remark: str | None = None
+
+    @classmethod
+    def find(cls, name: str, method: str | None = None, cam: str | None = None, same_classes: bool = True) -> Contender:
+        """Load a model, and the CAM beside it: of its own features if its classifier is the backbone's, or another.
+
+        Args:
+            name: Packaged name, checkpoint folder, or Hub id.
+            method: ``fam`` or ``cam``; ``None`` is the checkpoint's own.
+            cam: Likewise of a CAM to compare with.
+            same_classes: The two are asked for the same classes.
+
+        Raises:
+            ConfigError: The checkpoint has no such method, or the two do not go together.
+            FamError: See :func:`famcli.hub.find_model`.
+        """
+        folder = find_model(name)
+        model = load_model(folder, method)
+        if isinstance(model, CAM):
+            if cam is not None:
+                msg = "--cam is the rival of a FAM; what is measured here is a CAM itself, so leave it out"
+                raise ConfigError(msg)
+            return cls(name, folder, Networks(None, model))
+        if cam is not None:
+            return cls(name, folder, Networks(model, _rival(cam, model, same_classes)), cam)
+        try:
+            return cls(name, folder, Networks(model, CAM.of(model)))
+        except ConfigError:
+            reason = "the classifier of this model was trained on o, FAM's object feature"
+            return cls(name, folder, Networks(model, None), remark=NO_CAM.format(reason=reason))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of what is measured."""
+        return self.networks.first.class_names
+
+    def facts(self) -> dict[str, Any]:
+        """Where it came from, for the result card; JSON values."""
+        model = self.networks.first
+        origin = model.provenance
+        method = "FAM" if isinstance(model, FAM) else "CAM"
+        return {
+            "kind": "model",
+            "name": self.name,
+            "method": method,
+            "backbone": model.config.backbone,
+            "backbone_weights": origin.get("backbone_weights"),
+            "weights_sha256": sha256_file(self.folder / WEIGHTS_FILE),
+            "revision": self.folder.name if self.folder.parent.name == "snapshots" else None,
+            "input_size": model.config.size,
+            "classifier": model.config.classifier,
+            "data": origin.get("data"),
+            "recipe": origin.get("recipe"),
+            "seed": origin.get("seed"),
+            "tuned_on_test": bool(origin.get("tuned_on_test", False)),
+            "cam": self.cam_name,
+        }
+
+
+def _rival(name: str, model: FAM, same_classes: bool) -> CAM:
+    rival = load_model(find_model(name))
+    if not isinstance(rival, CAM):
+        msg = f"--cam '{name}' is a FAM checkpoint; give one that 'fam train --method cam' made"
+        raise ConfigError(msg)
+    if same_classes and rival.class_names != model.class_names:
+        msg = f"--cam '{name}' knows other classes than the model, so they cannot be compared on one data set's labels"
+        raise ConfigError(msg)
+    return rival

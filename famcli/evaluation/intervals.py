@@ -1,0 +1,105 @@
+"""Bootstrap intervals over images: how much a score would move if other images of the same kind had been drawn.
+
+Every score of one evaluation is resampled with the same draws, so a difference of two scores is paired: what both
+methods get right or wrong together cancels out. The intervals do not say how much another training seed would move.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from famcli.evaluation.results import Number
+from famcli_models.boxes import FloatArray
+from famcli_models.errors import ConfigError, ShapeError
+
+RESAMPLES, SEED, LEVEL = 1000, 0, 0.95
+
+_BLOCK = 4096  # images turned into floats at once: 32 MB of weights and, at 1,000 columns, 32 MB of values
+
+
+class Bootstrap:
+    """Resamples of ``n`` images, drawn once; memory is ``resamples × n`` bytes.
+
+    Args:
+        n: Number of images.
+        resamples: How many times ``n`` images are drawn with replacement.
+        seed: The same seed gives the same draws.
+
+    Raises:
+        ConfigError: There is no image, or no resample.
+    """
+
+    def __init__(self, n: int, resamples: int = RESAMPLES, seed: int = SEED) -> None:
+        if n < 1 or resamples < 1:
+            msg = f"a bootstrap of {n} images in {resamples} resamples says nothing; both must be 1 or more"
+            raise ConfigError(msg)
+        self.n, self.resamples, self.seed = n, resamples, seed
+        draw = np.random.default_rng(seed)
+        # A count follows Poisson's law of mean 1, so that 255 is never reached: a byte is enough.
+        self._counts = np.empty((resamples, n), np.uint8)
+        for row in self._counts:
+            row[:] = np.bincount(draw.integers(0, n, n), minlength=n)
+
+    def means(self, values: npt.ArrayLike) -> FloatArray:
+        """Means over the images of each resample.
+
+        Where a threshold is an oracle's, its choice is part of what is resampled: take the maximum over the columns
+        of the result, one column a threshold.
+
+        Args:
+            values: ``(n, m)`` numbers, booleans included; pass bytes or booleans as they are to save memory.
+
+        Returns:
+            ``(resamples, m)``.
+
+        Raises:
+            ShapeError: There is not one row for each image.
+        """
+        array = np.asarray(values)
+        if array.ndim != 2 or len(array) != self.n:
+            msg = f"values have shape {array.shape}; expected ({self.n}, m), one row for each image"
+            raise ShapeError(msg)
+        sums: FloatArray = np.zeros((self.resamples, array.shape[1]))
+        for start in range(0, self.n, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            sums += self._counts[:, block].astype(np.float64) @ array[block].astype(np.float64)
+        sums /= self.n
+        return sums
+
+    def of_mean(self, values: npt.ArrayLike) -> Number:
+        """The mean of per-image scores with its interval, in percent.
+
+        For a paired difference pass the per-image differences of the two methods' scores.
+
+        Args:
+            values: ``(n,)`` scores of the images, in [0, 1]; differences in [-1, 1].
+
+        Raises:
+            ShapeError: There is not one value for each image.
+        """
+        array = np.asarray(values, dtype=np.float64)
+        if array.shape != (self.n,):
+            msg = f"values have shape {array.shape}; expected ({self.n},), one for each image"
+            raise ShapeError(msg)
+        low, high = self.interval(self.means(array[:, None])[:, 0])
+        return Number(100 * float(array.mean()), 100 * low, 100 * high)
+
+    def interval(self, samples: npt.ArrayLike, level: float = LEVEL) -> tuple[float, float]:
+        """Percentile interval of a resampled quantity.
+
+        Args:
+            samples: ``(R,)`` values, one for each resample.
+            level: Share of the resamples that lie within.
+
+        Returns:
+            Lower and upper end, in the unit of ``samples``.
+
+        Raises:
+            ConfigError: The level is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            msg = f"the level of an interval is {level:g}; it must lie between 0 and 1, and 0.95 is usual"
+            raise ConfigError(msg)
+        low, high = np.quantile(np.asarray(samples, dtype=np.float64), [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)

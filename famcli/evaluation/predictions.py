@@ -1,0 +1,350 @@
+"""Detections made elsewhere: a COCO file, checked and tied to the images of a dataset.
+
+Two forms are read. A COCO dataset whose annotations have a ``score``, as ``fam predict`` writes it, lists every image
+that was looked at, so that an image without annotations is one in which nothing was found. A COCO results list has
+entries alone: an image without any was perhaps never looked at, and counts as missing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from famcli.data.bounds import MAX_PIXEL, short
+from famcli.data.dataset import Dataset
+from famcli.data.formats.coco import CocoFile, dataset_files
+from famcli.data.sample import Sample
+from famcli.data.sizes import Header, read_headers
+from famcli.evaluation.shift import match_names
+from famcli_models.boxes import FloatArray, as_boxes, xywh_to_xyxy
+from famcli_models.errors import DataError
+
+MAX_BYTES = 2**29  # of text; parsed, it takes about ten times as much memory
+NO_LABEL = -1  # a class that the dataset does not have, or classes do not apply
+AGNOSTIC = "score the boxes alone with --other-classes"
+OTHER_IMAGES = 0.5  # a file with a larger share of unknown images belongs to other data
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found in one image, the highest score first, equal ones in the order of the file.
+
+    Attributes:
+        boxes: ``(k, 4)`` half-open xyxy in original pixels, as they were written: not cut to the image.
+        labels: ``(k,)`` class index of the dataset; :data:`NO_LABEL` for a class that it does not have, and for all
+            where classes do not apply.
+        scores: ``(k,)`` finite.
+    """
+
+    boxes: FloatArray
+    labels: npt.NDArray[np.int64]
+    scores: FloatArray
+
+
+def read_predictions(
+    path: Path, dataset: Dataset, samples: Sequence[Sample], same_classes: bool = True
+) -> list[Found | None]:
+    """Detections of each sample, in their order; ``None`` for an image that the file does not cover.
+
+    Images are matched by file name, whole or below one folder that all names of the file share or lack; in a results
+    list by the ids of the COCO file that the dataset was opened from. Classes are matched by name up to case, or by
+    those ids.
+
+    Args:
+        path: A COCO dataset with scores, or a COCO results list.
+        dataset: The dataset that the samples are of.
+        samples: The images to be scored.
+        same_classes: Classes are compared; if not, every label is :data:`NO_LABEL`.
+
+    Raises:
+        DataError: The file cannot be read, is of other images or other classes, or an entry makes no sense. The
+            message names the first such entry and the number of them.
+    """
+    data = _parsed(path)
+    if isinstance(data, list):
+        table = _of_results(path, data, dataset, samples, same_classes)
+    elif isinstance(data, dict) and all(isinstance(data.get(key), list) for key in ("images", "annotations")):
+        table = _of_dataset(path, data, dataset, samples, same_classes)
+    else:
+        msg = (
+            f"'{path}' holds no predictions in COCO's form: a list of results, or a dataset with images, annotations "
+            "that have a score, and categories, as 'fam predict --out boxes.json' writes it"
+        )
+        raise DataError(msg)
+    return table.found(samples, same_classes)
+
+
+def missing(found: Sequence[Found | None], samples: Sequence[Sample]) -> list[str]:
+    """Names of the samples that the file does not cover."""
+    return [s.name for s, f in zip(samples, found, strict=True) if f is None]
+
+
+def _parsed(path: Path) -> Any:
+    if not os.path.isfile(path):
+        msg = f"'{path}' is not a file; give a JSON file, as 'fam predict --out boxes.json' writes it"
+        raise DataError(msg)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            msg = f"'{path}' is larger than {MAX_BYTES >> 20} MiB; keep the boxes with the highest scores alone"
+            raise DataError(msg)
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        msg = f"'{path}' is not JSON that can be read ({error}); 'fam predict --out boxes.json' writes such a file"
+        raise DataError(msg) from error
+
+
+@dataclass(slots=True)
+class _Offences:
+    """What is wrong with a file: the first of each kind, and how many there are."""
+
+    path: Path
+    rows: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def add(self, kind: str, sentence: str) -> None:
+        first, count = self.rows.get(kind, (sentence, 0))
+        self.rows[kind] = first, count + 1
+
+    def check(self) -> None:
+        for kind, (first, count) in self.rows.items():
+            more = f" ({count:,} {kind})" if count > 1 else ""
+            msg = f"'{self.path}': {first}{more}"
+            raise DataError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A file whose images and categories are tied to the dataset.
+
+    Attributes:
+        path: The file.
+        key: What its list of entries is called in messages.
+        entries: Its entries.
+        names: Sample name by image id; ``None`` for an image of the dataset that is not scored.
+        labels: Label by category id.
+        covered: Names of the images that were looked at, whether they have entries or not.
+        listed: The file lists its images, and its entries have ids of their own.
+    """
+
+    path: Path
+    key: str
+    entries: Sequence[Any]
+    names: Mapping[int, str | None]
+    labels: Mapping[int, int]
+    covered: frozenset[str]
+    listed: bool
+
+    def found(self, samples: Sequence[Sample], same_classes: bool) -> list[Found | None]:
+        """The entries by sample."""
+        offences = _Offences(self.path)
+        rows: dict[str, list[tuple[float, list[float], int]]] = {name: [] for name in self.covered}
+        seen: set[int] = set()
+        images: dict[int, None] = {}  # in the order of the file
+        for number, entry in enumerate(self.entries):
+            where = f"{self.key}[{number}]"
+            fault = _fault(entry)
+            if fault is not None:
+                offences.add(fault[0], f"{where} {fault[1]}")
+                continue
+            if self.listed and "id" in entry:
+                own = entry["id"]
+                if not _whole(own) or own in seen:
+                    offences.add("such ids", f"{where} has the id {short(own)}, which is no number of its own")
+                    continue
+                seen.add(own)
+            image, category = entry["image_id"], entry.get("category_id")
+            if same_classes and (not _whole(category) or category not in self.labels):
+                offences.add("such categories", f"{where} has the category_id {short(category)}, which is not known")
+                continue
+            images[image] = None
+            if image not in self.names and self.listed:
+                offences.add("such entries", f"{where} belongs to image {image}, which the file does not list")
+            name = self.names.get(image)
+            if name is not None:
+                label = self.labels.get(category, NO_LABEL) if same_classes else NO_LABEL
+                rows.setdefault(name, []).append((float(entry["score"]), entry["bbox"], label))
+        offences.check()
+        _refuse_unknown(self.path, [f"image_id {image}" for image in images if image not in self.names], len(images))
+        made = {name: _found(of_image) for name, of_image in rows.items()}
+        return [made.get(sample.name) for sample in samples]
+
+
+def _found(rows: list[tuple[float, list[float], int]]) -> Found:
+    rows = sorted(rows, key=lambda row: -row[0])
+    return Found(
+        xywh_to_xyxy(as_boxes([row[1] for row in rows])),
+        np.array([row[2] for row in rows], dtype=np.int64),
+        np.array([row[0] for row in rows], dtype=np.float64),
+    )
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    """A finite number; text and truth values are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _fault(entry: Any) -> tuple[str, str] | None:
+    """Kind and words of what is wrong with an entry, whatever images and classes there are."""
+    if not isinstance(entry, dict) or not _whole(entry.get("image_id")):
+        return "such entries", "has no image_id, a whole number"
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(_number(v) and abs(v) <= MAX_PIXEL for v in box):
+        return "such boxes", f"has the bbox {short(box)}; four finite numbers [x, y, width, height] are needed"
+    if box[2] < 0 or box[3] < 0:
+        return "such boxes", f"has the bbox {short(box)}, whose width or height is negative"
+    if "score" not in entry:
+        return "such entries", "has no score; truth has none, predictions need one"
+    score = entry["score"]
+    if not _number(score) or abs(score) > 1e300:
+        return "such scores", f"has the score {short(score)}; a finite number is needed"
+    return None
+
+
+def _refuse_unknown(path: Path, unknown: Sequence[str], total: int) -> None:
+    """Predictions for images that are not to be scored: a few are a mistake, most are of other data."""
+    if not unknown:
+        return
+    if len(unknown) > OTHER_IMAGES * total:
+        msg = (
+            f"'{path}' holds predictions of other images: {len(unknown):,} of its {total:,} are not in this split, "
+            f"the first is {unknown[0]}; check --data and --split"
+        )
+    else:
+        msg = (
+            f"'{path}' has predictions for {len(unknown):,} images that are not in this split, the first is "
+            f"{unknown[0]}; predict the images of the split alone"
+        )
+    raise DataError(msg)
+
+
+def _coco_source(dataset: Dataset) -> CocoFile | None:
+    """The COCO file that a dataset was opened from, if it was one."""
+    if dataset.held is None or dataset.facts.get("format") != "coco":
+        return None
+    files = dataset_files(dataset.root)
+    return CocoFile.load(files[0]) if len(files) == 1 else None
+
+
+def _of_results(
+    path: Path, entries: list[Any], dataset: Dataset, samples: Sequence[Sample], same_classes: bool
+) -> _Table:
+    source = _coco_source(dataset)
+    if source is None:
+        msg = (
+            f"'{path}' is a list of results, whose image ids mean nothing without the COCO file they are of: give that "
+            "file as --data, or write a whole dataset ('fam predict --format coco')"
+        )
+        raise DataError(msg)
+    scored = {sample.name for sample in samples}
+    names = {number: name if name in scored else None for name, number in source.ids.items()}
+    labels = {category: label for label, category in enumerate(source.categories)}
+    used = {e.get("category_id") for e in entries if isinstance(e, dict) and _whole(e.get("category_id"))}
+    if same_classes and len(used) == 1 and not used & set(labels):
+        raise DataError(_one_class(path, f"number {used.pop()}"))
+    return _Table(path, "entry ", entries, names, labels, frozenset(), listed=False)
+
+
+def _one_class(path: Path, name: str) -> str:
+    return f"'{path}' has a single category, {name}, which is no class of the dataset: {AGNOSTIC}"
+
+
+def _of_dataset(
+    path: Path, data: Mapping[str, Any], dataset: Dataset, samples: Sequence[Sample], same_classes: bool
+) -> _Table:
+    offences = _Offences(path)
+    by_name = {sample.name: sample for sample in samples}
+    files: dict[str, int] = {}  # image id by file name
+    sizes: dict[int, tuple[int, int]] = {}
+    seen: set[int] = set()
+    for number, image in enumerate(data["images"]):
+        where = f"images[{number}]"
+        name = image.get("file_name") if isinstance(image, dict) else None
+        if not isinstance(name, str) or not name or not _whole(image.get("id")):
+            offences.add("such images", f"{where} needs an id, a whole number, and a file_name")
+            continue
+        plain = name if name in by_name else name.replace("\\", "/").removeprefix("./")
+        if image["id"] in seen:
+            offences.add("such ids", f"{where} has the id {image['id']}, which an image before it has")
+        if plain in files:
+            offences.add("such names", f"{where} has the file_name '{name}', which an image before it has")
+        seen.add(image["id"])
+        files[plain] = image["id"]
+        size = image.get("height"), image.get("width")
+        if _whole(size[0]) and _whole(size[1]):
+            sizes[image["id"]] = size[0], size[1]
+        elif size != (None, None):
+            offences.add("such sizes", f"{where} has the width {short(size[1])} and the height {short(size[0])}")
+    offences.check()
+    matched = match_names(path, list(files), by_name)
+    source = _coco_source(dataset)
+    others = set(source.ids) - set(by_name) if source else set()  # in the dataset's file, but not scored
+    unknown = [f"'{name}'" for name in files if name not in matched and name not in others]
+    _refuse_unknown(path, unknown, len(files))
+    names: dict[int, str | None] = {number: matched.get(name) for name, number in files.items()}
+    _check_sizes(path, names, sizes, by_name)
+    labels = _labels(path, data.get("categories"), dataset, samples) if same_classes else {}
+    return _Table(path, "annotations", data["annotations"], names, labels, frozenset(matched.values()), listed=True)
+
+
+def _check_sizes(
+    path: Path, names: Mapping[int, str | None], sizes: Mapping[int, tuple[int, int]], samples: Mapping[str, Sample]
+) -> None:
+    """Sizes in the file against those of the images; boxes in another frame would be wrong without a word."""
+    offences = _Offences(path)
+    pairs = [(samples[name], sizes[i]) for i, name in names.items() if name is not None and i in sizes]
+    headers = iter(read_headers(sample.path for sample, _ in pairs if sample.size_hw is None))
+    for sample, (h, w) in pairs:
+        header = Header(sample.size_hw) if sample.size_hw is not None else next(headers)
+        # An image that cannot be read has no size to differ from: its boxes can be scored all the same.
+        if isinstance(header, Header) and header.size_hw != (h, w):
+            real = f"{header.size_hw[1]}x{header.size_hw[0]}"
+            sentence = f"'{sample.name}' is given as {w}x{h}, but is {real}; boxes must be in the pixels of the image"
+            offences.add("such images", sentence)
+    offences.check()
+
+
+def _labels(path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sample]) -> dict[int, int]:
+    """Label by category id; :data:`NO_LABEL` for classes that the dataset does not have."""
+    try:
+        named = [(int(category["id"]), str(category["name"])) for category in categories]
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        msg = f"'{path}' needs categories, each with an id and a name ({type(error).__name__}: {error}), or {AGNOSTIC}"
+        raise DataError(msg) from error
+    twice = [number for number, count in Counter(number for number, _ in named).items() if count > 1]
+    if twice:
+        msg = f"'{path}': the category id {twice[0]} occurs more than once"
+        raise DataError(msg)
+    # Without names the labels stand for themselves, as 'fam data convert' writes them.
+    names = dataset.class_names or tuple(str(i) for i in range(1 + max(s.label for s in samples)))
+    lower = {name.lower(): label for label, name in reversed(list(enumerate(names)))}
+    exact = {name: label for label, name in enumerate(names)}
+    labels = {number: exact.get(name, lower.get(name.lower(), NO_LABEL)) for number, name in named}
+    known = set(labels.values()) - {NO_LABEL}
+    if not known and len(named) == 1:
+        raise DataError(_one_class(path, f"'{named[0][1]}'"))
+    if not known:
+        msg = (
+            f"none of the {len(named):,} categories of '{path}' is a class of the dataset: compare names, or {AGNOSTIC}"
+        )
+        raise DataError(msg)
+    lacking = sorted({sample.label for sample in samples} - known)
+    if lacking:
+        first = names[lacking[0]] if lacking[0] < len(names) else str(lacking[0])
+        msg = (
+            f"'{path}' has no category for {len(lacking):,} classes of the dataset, the first is '{first}': compare "
+            f"names, or {AGNOSTIC}"
+        )
+        raise DataError(msg)
+    return labels

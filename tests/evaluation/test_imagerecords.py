@@ -1,0 +1,263 @@
+"""Records of scored images, and what a bad file of them says."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from famcli.evaluation.imagerecords import MAX_LINE, Found, ImageRecord, byte_map, read_records, write_records
+from famcli.evaluation.misses import KINDS
+from famcli_models.errors import DataError, ShapeError
+
+BYTES = np.array([[0, 128, 255]], np.uint8)
+RECORD = ImageRecord(
+    name="birds/ä b.jpg",
+    path="/data/birds/ä b.jpg",
+    label=3,
+    width=640,
+    height=480,
+    truth=((1.0, 2.0, 30.5, 40.0),),
+    classes=((3, 0.75), (1, 0.125)),
+    rank=0,
+    found={
+        "FAM": Found((1.0, 2.0, 30.0, 40.0), 0.98, 0.7, "right"),
+        "CAM, oracle": Found(None, None, None, "empty"),
+    },
+    maps={"FAM": BYTES},
+)
+LINE: dict[str, Any] = {
+    "name": "birds/ä b.jpg",
+    "path": "/data/birds/ä b.jpg",
+    "label": 3,
+    "width": 640,
+    "height": 480,
+    "truth": [[1.0, 2.0, 30.5, 40.0]],
+    "classes": [[3, 0.75], [1, 0.125]],
+    "rank": 0,
+    "found": {
+        "FAM": {"box": [1.0, 2.0, 30.0, 40.0], "iou": 0.98, "score": 0.7, "kind": "right"},
+        "CAM, oracle": {"box": None, "iou": None, "score": None, "kind": "empty"},
+    },
+    "maps": {"FAM": {"size": [1, 3], "data": base64.b64encode(bytes([0, 128, 255])).decode()}},
+}
+
+
+def test_the_form_of_a_line(tmp_path: Path) -> None:
+    """A record is one line of JSON with the documented keys."""
+    path = tmp_path / "images.jsonl"
+    assert write_records(path, [RECORD, RECORD]) == 2
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [LINE, LINE]
+    assert "ä" in lines[0]
+
+
+def test_records_come_back(tmp_path: Path) -> None:
+    """What was written is read, maps included."""
+    path = tmp_path / "images.jsonl"
+    write_records(path, [RECORD])
+    (found,) = read_records(path)
+    assert found == RECORD
+    assert found.maps["FAM"].tolist() == [[0, 128, 255]]
+    assert found.maps["FAM"].dtype == np.uint8
+
+
+numbers = st.floats(0, 1e6)
+boxes = st.tuples(numbers, numbers, numbers, numbers).map(
+    lambda b: (min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]), max(b[1], b[3]))
+)
+founds = st.one_of(
+    st.just(Found(None, None, None, "empty")),
+    st.builds(Found, boxes, st.floats(0, 1), st.none() | numbers, st.sampled_from([k for k in KINDS if k != "empty"])),
+)
+records = st.builds(
+    ImageRecord,
+    name=st.text(),
+    path=st.text(),
+    label=st.integers(0, 1000),
+    width=st.integers(1, 10**6),
+    height=st.integers(1, 10**6),
+    truth=st.lists(boxes, max_size=3).map(tuple),
+    classes=st.lists(st.tuples(st.integers(0, 1000), st.floats(0, 1)), max_size=5).map(tuple),
+    rank=st.none() | st.integers(0, 999),
+    found=st.dictionaries(st.text(), founds, max_size=3),
+    maps=st.just({}),
+)
+
+
+@given(st.lists(records, max_size=3))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+def test_any_record_comes_back(tmp_path: Path, made: list[ImageRecord]) -> None:
+    """Names with line breaks, quotes or letters of any script, and any numbers, are read as they were written."""
+    path = tmp_path / "images.jsonl"
+    write_records(path, made)
+    assert list(read_records(path)) == made
+
+
+def test_names_that_are_no_text_come_back(tmp_path: Path) -> None:
+    """A file name with a byte that is no UTF-8, as Linux allows, is kept."""
+    path = tmp_path / "images.jsonl"
+    odd = ImageRecord(name="a\udcff.jpg", path="/a\udcff.jpg", label=0, width=1, height=1, truth=())
+    write_records(path, [odd])
+    assert list(read_records(path)) == [odd]
+
+
+def test_maps_are_bytes() -> None:
+    """A map is rounded to the nearest of 256 values, and cut to [0, 1]."""
+    assert byte_map([[0, 0.5, 1], [-1, 2, 0.0019]]).tolist() == [[0, 128, 255], [0, 255, 0]]
+
+
+@pytest.mark.parametrize("values", [[[np.nan]], [[np.inf]], [1.0], [[]], np.zeros((1, 513)), np.zeros((1, 2, 2))])
+def test_odd_maps_are_refused(values: Any) -> None:
+    """A map has two dimensions of at most 512 finite values."""
+    with pytest.raises(ShapeError, match="cannot be stored"):
+        byte_map(values)
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    """A record with a NaN is refused, with the image's name, and leaves no file."""
+    path = tmp_path / "images.jsonl"
+    bad = ImageRecord(name="x.jpg", path="/x", label=0, width=1, height=1, truth=((0, 0, float("nan"), 1),))
+    with pytest.raises(DataError, match=r"image 'x.jpg' holds a number that is not finite"):
+        write_records(path, [RECORD, bad])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
+    """If the records stop coming, what was there before stays."""
+    path = tmp_path / "images.jsonl"
+    write_records(path, [RECORD])
+
+    def failing():
+        yield RECORD
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_records(path, failing())
+    assert list(read_records(path)) == [RECORD]
+    assert [p.name for p in tmp_path.iterdir()] == ["images.jsonl"]
+
+
+def test_reading_is_lazy(tmp_path: Path) -> None:
+    """Records are given before the file has been read to its end."""
+    path = tmp_path / "images.jsonl"
+    write_records(path, [RECORD])
+    with path.open("ab") as file:
+        file.write(b"not JSON\n")
+    reader = read_records(path)
+    assert next(reader) == RECORD
+    with pytest.raises(DataError, match=r"line 2 of '.*images.jsonl' is no JSON"):
+        next(reader)
+
+
+def changed(*keys: Any, to: Any) -> dict[str, Any]:
+    """The good line with one value replaced."""
+    line = json.loads(json.dumps(LINE))
+    place = line
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = to
+    return line
+
+
+BAD = {
+    "name is text": (changed("name", to=1), "name has to be a text, not 1"),
+    "label is whole": (changed("label", to=1.5), "label has to be a whole number"),
+    "label is no flag": (changed("label", to=True), "label has to be a whole number"),
+    "a negative label": (changed("label", to=-1), "label has to be a whole number from 0"),
+    "no width": (changed("width", to=0), "width has to be a whole number from 1"),
+    "three corners": (changed("truth", 0, to=[1, 2, 3]), r"truth\[0\] has to be a list of exactly 4"),
+    "turned inside out": (changed("truth", 0, to=[5, 0, 1, 1]), r"truth\[0\] has to be a box x0, y0, x1, y1"),
+    "a text as corner": (changed("truth", 0, 1, to="2"), r"truth\[0\]\[1\] has to be a number"),
+    "six classes": (changed("classes", to=[[1, 0.1]] * 6), "classes has to be a list of 0 to 5"),
+    "a class alone": (changed("classes", to=[[1]]), "a class and its probability"),
+    "probability of 2": (changed("classes", to=[[1, 2]]), r"classes\[0\]\[1\] has to be a number from 0 to 1"),
+    "rank is text": (changed("rank", to="0"), "rank has to be"),
+    "unknown kind": (changed("found", "FAM", "kind", to="odd"), r"kind has to be one of 'right'"),
+    "kind is a list": (changed("found", "FAM", "kind", to=[]), r"kind has to be one of 'right'"),
+    "box without iou": (changed("found", "FAM", "iou", to=None), "either a box with an iou"),
+    "empty with a box": (changed("found", "FAM", "kind", to="empty"), "either a box with an iou"),
+    "iou of 5": (changed("found", "FAM", "iou", to=5), "iou has to be a number from 0 to 1"),
+    "found is a list": (changed("found", to=[]), "found has to be an object"),
+    "no base64": (changed("maps", "FAM", "data", to="ä?"), r"data has to be base64"),
+    "too few bytes": (changed("maps", "FAM", "size", to=[2, 3]), r"data has to be 6 bytes, not 3"),
+    "a huge map": (changed("maps", "FAM", "size", to=[10**6, 10**6]), r"a whole number from 1 to 512"),
+    "a list": ([1, 2], "the file has to be an object|is no record"),
+    "a number": (7, "is no record"),
+    "null": (None, "is no record"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_lines_are_one_sentence(tmp_path: Path, case: str) -> None:
+    """A value that is not what the schema says is named, with its line."""
+    value, message = BAD[case]
+    path = tmp_path / "images.jsonl"
+    path.write_text(json.dumps(LINE) + "\n" + json.dumps(value) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=message) as caught:
+        list(read_records(path))
+    assert f"line 2 of '{path}' is no record of an image: " in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("key", sorted(LINE))
+def test_missing_keys_are_named(tmp_path: Path, key: str) -> None:
+    """Every key is needed."""
+    line = {k: v for k, v in LINE.items() if k != key}
+    path = tmp_path / "images.jsonl"
+    path.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=f"{key} has to be .*, not nothing there"):
+        list(read_records(path))
+
+
+def test_new_keys_are_let_pass(tmp_path: Path) -> None:
+    """A later version may write more."""
+    path = tmp_path / "images.jsonl"
+    path.write_text(json.dumps({**LINE, "mask": [1]}) + "\n", encoding="utf-8")
+    assert list(read_records(path)) == [RECORD]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe\n", b"NaN\n", b'{"label": Infinity}\n', b"\n", b"[" * 100_000 + b"\n", b"1" * 5000 + b"\n", b"{"],
+)
+def test_what_is_no_json(tmp_path: Path, content: bytes) -> None:
+    """Bytes that are no text, NaN, empty lines and endless brackets are all one sentence."""
+    path = tmp_path / "images.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="line 1 of"):
+        list(read_records(path))
+
+
+def test_a_line_cut_short_says_so(tmp_path: Path) -> None:
+    """The end of a file that was not copied whole is missing."""
+    path = tmp_path / "images.jsonl"
+    path.write_text(json.dumps(LINE)[:50], encoding="utf-8")
+    with pytest.raises(DataError, match="its end is missing"):
+        list(read_records(path))
+
+
+def test_endless_lines_are_not_read(tmp_path: Path) -> None:
+    """A line of gigabytes is refused after the first few megabytes."""
+    path = tmp_path / "images.jsonl"
+    with path.open("wb") as file:
+        file.truncate(MAX_LINE * 200)  # a sparse file of zeros
+    with pytest.raises(DataError, match="line 1 of .* is longer than 8 MiB"):
+        list(read_records(path))
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    """An absent file names the command that writes it, a folder says that it is one."""
+    with pytest.raises(DataError, match="does not exist; write it with fam eval --out"):
+        list(read_records(tmp_path / "images.jsonl"))
+    with pytest.raises(DataError, match="cannot read"):
+        list(read_records(tmp_path))
+    with pytest.raises(DataError, match=re.escape("choose another --out")):
+        write_records(Path("/dev/null/x/images.jsonl"), [RECORD])
