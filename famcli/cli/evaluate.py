@@ -93,7 +93,7 @@ def evaluate(
         from famcli.hub import find_model
         from famcli_models.fam import FAM
 
-        fam = FAM.from_pretrained(find_model(model))
+        fam = FAM.from_pretrained(find_model(model, None if console.quiet else console.say))
         if fam.config.size != SIDE:
             console.say(
                 f"the model's input is {fam.config.size} pixels, the protocol's is {SIDE}: say so with the number"
@@ -128,7 +128,7 @@ def _fam(
     from famcli.hub import find_model
     from famcli_models.fam import FAM
 
-    fam = FAM.from_pretrained(find_model(model))
+    fam = FAM.from_pretrained(find_model(model, None if console.quiet else console.say))
     with console.progress("images", len(samples)) as step:
         rows = run(fam, samples, device, batch_size, workers, step, same_classes)
     if as_json:
