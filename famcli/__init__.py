@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from famcli.loading import load_model as load_model
     from famcli.predict import ClassScore as ClassScore
     from famcli.predict import Failure as Failure
     from famcli.predict import Item as Item
@@ -16,14 +17,24 @@ if TYPE_CHECKING:
     from famcli.predict import Predictor as Predictor
     from famcli.predict import Settings as Settings
 
-__all__ = ["ClassScore", "Failure", "Item", "Prediction", "Predictor", "Settings"]
+_HOMES = {
+    "ClassScore": "predict",
+    "Failure": "predict",
+    "Item": "predict",
+    "Prediction": "predict",
+    "Predictor": "predict",
+    "Settings": "predict",
+    "load_model": "loading",
+}
+
+__all__ = ["ClassScore", "Failure", "Item", "Prediction", "Predictor", "Settings", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         msg = f"module '{__name__}' has no attribute '{name}'"
         raise AttributeError(msg)
-    return getattr(importlib.import_module(f"{__name__}.predict"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ Decoding and box finding run on threads beside the forward passes; only a few ba
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,6 +66,23 @@ class Prediction:
         In GT-known mode the class is certain, and the score is the mean of M alone.
         """
         return region.foreground * (1.0 if self.known else chosen.probability)
+
+    def detections(self) -> list[dict[str, Any]]:
+        """What was found in the form of a Hugging Face object detection pipeline, best score first.
+
+        Returns:
+            One ``{"score": float, "label": str, "box": {"xmin": int, "ymin": int, "xmax": int, "ymax": int}}`` for each
+            region and class. The box holds every foreground pixel: corners are rounded outwards, cut to the image,
+            and half-open, so that ``xmax - xmin`` is the width in pixels.
+        """
+        h, w = self.size_hw
+        found = []
+        for region in self.regions:
+            x0, y0, x1, y1 = region.xyxy
+            low, high = (max(0, math.floor(x0)), max(0, math.floor(y0))), (min(w, math.ceil(x1)), min(h, math.ceil(y1)))
+            box = {"xmin": low[0], "ymin": low[1], "xmax": high[0], "ymax": high[1]}
+            found += [{"score": self.score(region, c), "label": c.name, "box": dict(box)} for c in self.classes]
+        return sorted(found, key=lambda detection: -detection["score"])
 
 
 @dataclass(frozen=True, slots=True)

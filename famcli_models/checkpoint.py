@@ -13,20 +13,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from famcli_models.errors import UnknownNameError, WeightsError
 from famcli_models.files import write_atomic
+from famcli_models.header import read_header
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+GOLDEN = "golden"  # in the provenance: what these very weights say of some drawings, see famcli.golden
 FORMAT = "fam-checkpoint"
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 16 * 2**20  # a config with 100,000 long class names is still below this
 PACKAGED_DIR = Path(__file__).parent / "weights"
+FIELDS = {"format", "format_version", "model", "class_names", "provenance"}
+# Keys by which the configs of other libraries give themselves away.
+OTHERS = {"transformers_version": "transformers", "model_type": "transformers", "architectures": "transformers"}
+OTHERS |= {"_diffusers_version": "diffusers", "_class_name": "diffusers", "pretrained_cfg": "timm"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Parsed ``config.json`` of a checkpoint folder.
 
     Raises:
-        WeightsError: The file is absent, too large, not JSON, or of another format or version.
+        WeightsError: The file is absent, too large, not JSON, of another library, format or version, or has fields
+            that no FAM checkpoint has.
     """
     path = folder / CONFIG_FILE
     try:
@@ -87,14 +93,29 @@ def read_config(folder: Path) -> dict[str, Any]:
             msg = f"{path} is larger than {MAX_CONFIG_BYTES >> 20} MiB, which no FAM checkpoint needs"
             raise WeightsError(msg)
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"cannot read {path}: {error}"
         raise WeightsError(msg) from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        msg = f"{path} is not a FAM checkpoint: 'format' is not '{FORMAT}'"
+        others = sorted({OTHERS[key] for key in config if key in OTHERS}) if isinstance(config, dict) else []
+        library = f"it is a config of {others[0]}" if others else f"'format' is not '{FORMAT}'"
+        msg = f"{path} is not a FAM checkpoint: {library}"
         raise WeightsError(msg)
     if config.get("format_version") != FORMAT_VERSION:
         msg = f"{path} has format_version {config.get('format_version')!r}; this version of fam reads {FORMAT_VERSION}"
+        raise WeightsError(msg)
+    unknown = sorted(set(config) - FIELDS)
+    if unknown:
+        msg = f"{path} has unknown fields: {', '.join(map(repr, unknown))}; it was made by another version"
+        raise WeightsError(msg)
+    names = config.get("class_names")
+    if (
+        not isinstance(config.get("model"), dict)
+        or not isinstance(names, list)
+        or not all(isinstance(n, str) for n in names)
+        or not isinstance(config.setdefault("provenance", {}), dict)
+    ):
+        msg = f"{path} needs 'model' and 'provenance' (objects) and 'class_names' (a list of names)"
         raise WeightsError(msg)
     return config
 
@@ -106,26 +127,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         WeightsError: A file is missing, damaged or of another format, or a tensor is not fp16, fp32 or integer.
     """
     config = read_config(folder)
-    names, provenance = config.get("class_names"), config.get("provenance", {})
-    if (
-        not isinstance(config.get("model"), dict)
-        or not isinstance(names, list)
-        or not all(isinstance(n, str) for n in names)
-        or not isinstance(provenance, dict)
-    ):
-        msg = f"{folder / CONFIG_FILE} needs 'model' and 'provenance' (objects) and 'class_names' (a list of names)"
-        raise WeightsError(msg)
+    read_header(folder / WEIGHTS_FILE)  # what it claims is checked before anything is allocated
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         msg = f"cannot read {folder / WEIGHTS_FILE}: {error}"
         raise WeightsError(msg) from error
-    allowed = {torch.float16, torch.float32, torch.int64}
-    odd = sorted(f"{k} is {t.dtype}" for k, t in tensors.items() if t.dtype not in allowed)
-    if odd:
-        msg = f"{folder / WEIGHTS_FILE} holds types other than float16, float32 and int64: {odd[0]}"
-        raise WeightsError(msg)
-    return Checkpoint(config["model"], tuple(names), provenance, tensors)
+    return Checkpoint(config["model"], tuple(config["class_names"]), config["provenance"], tensors)
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from famcli_models.backbones import Backbone
-from famcli_models.checkpoint import Checkpoint, read_checkpoint, resolve, write_checkpoint
+from famcli_models.checkpoint import GOLDEN, Checkpoint, read_checkpoint, resolve, write_checkpoint
 from famcli_models.config import FAMConfig, Method
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
 from famcli_models.pretrained import BackboneWeights, load_trunk, read_backbone_weights
@@ -171,10 +171,11 @@ class Localizer(nn.Module):
         Raises:
             WeightsError: A weight is not finite, or too large for float16.
         """
+        provenance = {name: value for name, value in self.provenance.items() if name != GOLDEN}  # of other weights
         kind = torch.float16 if half else torch.float32
         tensors = {name: t.to(kind) if t.is_floating_point() else t for name, t in self.state_dict().items()}
         odd = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
         if odd:
             msg = f"{odd[0]} has values that are not finite{' in float16' if half else ''}; nothing was saved"
             raise WeightsError(msg)
-        write_checkpoint(Path(path), Checkpoint(self.config.to_dict(), self.class_names, self.provenance, tensors))
+        write_checkpoint(Path(path), Checkpoint(self.config.to_dict(), self.class_names, provenance, tensors))

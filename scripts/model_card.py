@@ -80,6 +80,7 @@ def card(folder: Path) -> str:
     parts += [
         f"## Limits\n\n{words['limits']}",
         f"## File\n\n`model.safetensors`, {weights.stat().st_size / 1e6:.1f} MB, SHA-256 `{sha256_file(weights)}`",
+        f"Golden prediction, for `fam verify {folder.name}`: digest of its maps `{provenance['golden']['digest']}`",
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 

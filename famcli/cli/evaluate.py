@@ -100,7 +100,8 @@ def evaluate(
         dataset = _dataset(data, split, out, stack)
         contender = None
         if maps is None and predictions is None:
-            contender = Contender.find(model, method, cam, not other_classes)
+            say = None if console.quiet else console.say
+            contender = Contender.find(model, method, cam, not other_classes, say)
             if contender.remark:
                 console.say(contender.remark)
         with console.progress("images", dataset.count([split])) as step:

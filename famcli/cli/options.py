@@ -46,3 +46,9 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print a JSON summary on stdout, errors too.", callback=_set_json)
 ]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
+OrgOption = Annotated[
+    str | None,
+    typer.Option(
+        "--org", help="Organisation on the Hub of a name without one; by default that of FAM_HUB_ORG.", metavar="ORG"
+    ),
+]

@@ -76,6 +76,7 @@ def predict(
     if out is None and (resume or as_json):
         raise typer.BadParameter("--resume and --json need --out")  # noqa: EM101, TRY003
     from famcli.data.listing import STDIN, list_images
+    from famcli.hub import find_model
     from famcli.job import PARTIAL, SideFiles, prepare, refuse_output
     from famcli.predict import Settings
 
@@ -86,6 +87,7 @@ def predict(
     settings = Settings(
         threshold, max_boxes, topk, _numbers(scales), flip, batch_size, workers, amp, masks=masks is not None
     )
+    find_model(model, None if console.quiet else console.say)  # a first use says what it downloads
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         spool_path = out.with_name(out.name + PARTIAL) if out else Path(scratch) / "stdout"

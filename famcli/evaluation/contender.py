@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,14 @@ class Contender:
     remark: str | None = None
 
     @classmethod
-    def find(cls, name: str, method: str | None = None, cam: str | None = None, same_classes: bool = True) -> Contender:
+    def find(
+        cls,
+        name: str,
+        method: str | None = None,
+        cam: str | None = None,
+        same_classes: bool = True,
+        say: Callable[[str], None] | None = None,
+    ) -> Contender:
         """Load a model, and the CAM beside it: of its own features if its classifier is the backbone's, or another.
 
         Args:
@@ -47,12 +55,13 @@ class Contender:
             method: ``fam`` or ``cam``; ``None`` is the checkpoint's own.
             cam: Likewise of a CAM to compare with.
             same_classes: The two are asked for the same classes.
+            say: Told in a sentence what is downloaded.
 
         Raises:
             ConfigError: The checkpoint has no such method, or the two do not go together.
             FamError: See :func:`famcli.hub.find_model`.
         """
-        folder = find_model(name)
+        folder = find_model(name, say)
         model = load_model(folder, method)
         if isinstance(model, CAM):
             if cam is not None:
@@ -60,7 +69,7 @@ class Contender:
                 raise ConfigError(msg)
             return cls(name, folder, Networks(None, model))
         if cam is not None:
-            return cls(name, folder, Networks(model, _rival(cam, model, same_classes)), cam)
+            return cls(name, folder, Networks(model, _rival(cam, model, same_classes, say)), cam)
         try:
             return cls(name, folder, Networks(model, CAM.of(model)))
         except ConfigError:
@@ -95,8 +104,8 @@ class Contender:
         }
 
 
-def _rival(name: str, model: FAM, same_classes: bool) -> CAM:
-    rival = load_model(find_model(name))
+def _rival(name: str, model: FAM, same_classes: bool, say: Callable[[str], None] | None) -> CAM:
+    rival = load_model(find_model(name, say))
     if not isinstance(rival, CAM):
         msg = f"--cam '{name}' is a FAM checkpoint; give one that 'fam train --method cam' made"
         raise ConfigError(msg)

@@ -1,0 +1,120 @@
+"""The network that ``fam export`` writes: pixels in, maps, probabilities and perhaps boxes out.
+
+Everything between an 8-bit picture and the result is inside, so that a runtime needs no code of ours. The box
+is found with tensor operations alone, in the frame of the input: tracers cannot follow OpenCV.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from famcli_models.fusion import fold_norms
+from famcli_models.localizer import Localizer
+
+ROUNDS = 20  # measured: 9 for maps of random numbers, 14 for the worst mazes of 224 x 224, 18 for those of 1000 x 1000
+INPUT = "images"
+OUTPUTS = ("maps", "probabilities")
+BOX_OUTPUTS = (*OUTPUTS, "boxes", "foreground")
+
+
+def largest_component(mask: Tensor, rounds: int = ROUNDS) -> Tensor:
+    """The largest 8-connected component of each mask; of equals the one met first, read row by row.
+
+    Each pixel points to a pixel of its component that comes no later, at first to itself. In a round it looks at
+    what its eight neighbours point to, makes the pixel it points to point there too, and follows its pointer one
+    step. Trees of pointers merge and become flat, so that rounds needed grow like the logarithm of the number of
+    pixels (the FastSV algorithm of Zhang, Azad and Hu, 2020, with a fixed number of rounds).
+
+    Args:
+        mask: ``(B, 1, h, w)`` bool, at most 2**24 pixels.
+        rounds: Rounds of pointing; too few leave a component in pieces.
+
+    Returns:
+        ``(B, 1, h, w)`` float32, 1 on the component; all 0 where the mask is empty.
+    """
+    h, w = mask.shape[-2:]
+    n = h * w
+    inside = mask.to(torch.float32)
+    order = torch.arange(n, 0, -1, dtype=torch.float32, device=mask.device).view(1, 1, h, w)
+    # A pointer to pixel i is kept as the label n - i: the maximum is the first, and 0 is the background. Labels are
+    # floats, which pooling needs, and exact below 2**24.
+    label = order * inside
+    for _ in range(rounds):
+        near = F.max_pool2d(label, 3, stride=1, padding=1) * inside
+        target = _pixel(label, n)
+        flat = label.flatten(1).scatter_reduce(1, target, near.flatten(1), "amax")
+        flat = torch.maximum(flat, near.flatten(1))
+        flat = torch.maximum(flat, flat.gather(1, _pixel(flat, n)) * inside.flatten(1))
+        label = flat.view(-1, 1, h, w)
+    area = torch.zeros_like(label).flatten(1).scatter_add(1, _pixel(label, n), inside.flatten(1))
+    # One number that orders by area, then by which comes first; 64 bits, for it is up to n squared.
+    key = area.to(torch.int64) * (n + 1) + order.flatten(1).to(torch.int64)
+    winner = torch.remainder(key.amax(dim=1), n + 1).to(torch.float32)
+    return (label == winner.view(-1, 1, 1, 1)).to(torch.float32) * inside
+
+
+def _pixel(label: Tensor, n: int) -> Tensor:
+    """Index of the pixel that each label points to, ``(B, n)``; the background points to the last pixel."""
+    return (n - label.flatten(1)).clamp(max=n - 1).to(torch.int64)
+
+
+def largest_box(M: Tensor, side: int, tau: float) -> tuple[Tensor, Tensor]:
+    """Box of the largest component of each map, by the rules of :mod:`famcli_models.localization`.
+
+    Args:
+        M: ``(B, 1, H, W)`` foreground maps.
+        side: Side of the square frame that the maps are enlarged to.
+        tau: Threshold.
+
+    Returns:
+        Boxes ``(B, 4)`` xyxy, half-open, as fractions of the frame's side, all 0 if nothing passes ``tau``; and
+        the mean of the enlarged M in the component, ``(B,)``.
+    """
+    full = F.interpolate(M, size=(side, side), mode="bilinear", align_corners=False)
+    region = largest_component(full > tau)
+    edge = torch.arange(side, dtype=torch.float32, device=M.device)
+    columns, rows = region.amax(dim=2).flatten(1), region.amax(dim=3).flatten(1)  # (B, side): 1 where it reaches
+    first = [(side - (side - edge) * reached).amin(dim=1) for reached in (columns, rows)]
+    last = [((edge + 1) * reached).amax(dim=1) for reached in (columns, rows)]
+    found = columns.amax(dim=1)
+    boxes = torch.stack([*first, *last], dim=1) * found[:, None] / side
+    area = region.sum(dim=(1, 2, 3)).clamp(min=1)
+    return boxes, (full * region).sum(dim=(1, 2, 3)) / area
+
+
+class Graph(nn.Module):
+    """A model with its own preprocessing.
+
+    Args:
+        model: In evaluation mode, on the CPU; it is not changed.
+        tau: Find boxes inside with this threshold; ``None`` leaves that to the caller.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: Localizer, tau: float | None = None) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).eval()
+        self.model.backbone = fold_norms(self.model.backbone)
+        self.side = model.config.size
+        self.tau = tau
+        # Exactly what famcli.data.transforms.Normalize does, so that the numbers are the same.
+        self.register_buffer("mean", torch.tensor(model.config.mean).view(1, 3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(model.config.std).view(1, 3, 1, 1) * 255)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs, in order."""
+        return OUTPUTS if self.tau is None else BOX_OUTPUTS
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Pictures ``(B, side, side, 3)`` uint8 RGB to the outputs, in the order of their names."""
+        pixels = (images.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
+        out = self.model.head(self.model.backbone(pixels))
+        results = (out.M, out.logits.softmax(dim=1))
+        return results if self.tau is None else (*results, *largest_box(out.M, self.side, self.tau))

@@ -1,0 +1,248 @@
+"""The model card that ``fam push`` writes: what a stranger needs to know, from what is stored and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from famcli.data.catalog import CATALOG as DATASETS
+from famcli.hub.measured import TITLES, Measured, Scores
+
+LIBRARY = "fam"
+TAGS = ("fam", "wsol", "weakly-supervised-object-localization", "class-activation-map")
+_HUB_SOURCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+) \(Hugging Face Hub\)")
+_DATASET = re.compile(r"[\w.-]{1,96}", re.ASCII)
+
+USE = """\
+Research on localization with image labels alone, and finding the main object in photographs of the classes above.
+Look at results on your own images before you rely on them. Not for decisions about people, and not for safety."""
+LIMITS = """\
+- One object: the map does not tell classes or instances apart, so objects that touch become one box.
+- Thin, transparent and very small objects are often missed, or boxed too large.
+- An image of no class above still gets a class and a box.
+- Scores rank boxes; they are not calibrated probabilities.
+- Numbers hold for the data, the split and the protocol named beside them, and for no other."""
+CITATION = """\
+```bibtex
+@inproceedings{meng2021fam,
+  title     = {Foreground Activation Maps for Weakly Supervised Object Localization},
+  author    = {Meng, Meng and Zhang, Tianzhu and Tian, Qi and Zhang, Yongdong and Wu, Feng},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision (ICCV)},
+  year      = {2021}
+}
+```
+
+This model was made with fam, an independent implementation; its numbers are not those of the paper."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a card is about.
+
+    Attributes:
+        repo: ``ORG/NAME``.
+        config: The fields of ``FAMConfig``.
+        class_names: In the order of the logits.
+        provenance: Of the checkpoint.
+        sha256: Of its weights.
+        size: Bytes of its weights.
+        measured: Evaluations of exactly these weights.
+        license: An identifier of the Hub, such as ``cc-by-nc-4.0``; ``None`` if nobody said.
+        terms: The uploader's words on the terms of the data.
+    """
+
+    repo: str
+    config: Mapping[str, Any]
+    class_names: Sequence[str]
+    provenance: Mapping[str, Any]
+    sha256: str
+    size: int
+    measured: Sequence[Measured] = ()
+    license: str | None = None
+    terms: str | None = None
+
+    @property
+    def data(self) -> list[str]:
+        """Names of the datasets it was trained on."""
+        given = self.provenance.get("data", [])
+        return [_line(name) for name in ([given] if isinstance(given, str) else given)]
+
+
+def model_card(subject: Subject) -> str:
+    """The text of ``README.md``: a YAML header for the Hub, and sections for people."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    hub = _HUB_SOURCE.fullmatch(str(subject.provenance.get("backbone_weights", "")))
+    header = ModelCardData(
+        library_name=LIBRARY,
+        pipeline_tag="object-detection",
+        license=subject.license or "other",
+        datasets=[name for name in subject.data if _DATASET.fullmatch(name)] or None,
+        base_model=hub["repo"] if hub else None,
+        tags=[*TAGS, _line(subject.config["backbone"])],
+        model_name=subject.repo.split("/")[1],
+        eval_results=[result for measured in subject.measured for result in _eval_results(measured)] or None,
+    )
+    sections = [
+        f"# {subject.repo.split('/')[1]}\n\n{_what(subject)}",
+        f"## How it was trained\n\n{_how(subject)}",
+        f"## Measured\n\n{_numbers(subject)}",
+        f"## Intended use\n\n{USE}",
+        f"## Limits\n\n{LIMITS}",
+        f"## Terms\n\n{_terms(subject)}",
+        f"## Files\n\n{_files(subject)}",
+        f"## Citation\n\n{CITATION}",
+    ]
+    return str(ModelCard(f"---\n{header.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"))
+
+
+def _eval_results(measured: Measured) -> list[Any]:
+    from huggingface_hub import EvalResult
+
+    first = measured.rows[0]
+    facts = {"protocol": measured.protocol, "images": measured.images, "tau": first.tau, "tau_from": first.tau_from}
+    return [
+        EvalResult(
+            task_type="object-detection",
+            task_name="weakly supervised object localization",
+            dataset_type=measured.data,
+            dataset_name=measured.data,
+            dataset_split=measured.split,
+            metric_type=name,
+            metric_name=f"{TITLES[name]} of {first.title}, percent, protocol {measured.protocol}",
+            metric_value=round(first.values[name][0], 2),
+            metric_args={**facts, "low": _rounded(first.values[name][1]), "high": _rounded(first.values[name][2])},
+        )
+        for name in TITLES
+        if name in first.values
+    ]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _what(subject: Subject) -> str:
+    config = subject.config
+    if config.get("method", "fam") == "cam":
+        kind, parts = "A class activation maps (CAM) model", ""
+    else:
+        kind, parts = "A Foreground Activation Maps (FAM) model", f"{config['num_parts']} part maps and "
+    names = [_line(name) for name in subject.class_names]
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+    return f"""\
+{kind} on {_line(config["backbone"])}. One forward pass gives a map of the foreground,
+{parts}one of {len(names):,} classes; boxes are read from the map.
+Input: RGB, squashed to {config["size"]} x {config["size"]}. Classes: {shown}.
+
+```console
+$ pip install famcli
+$ fam predict photos/ --model {subject.repo} --out boxes.json
+```
+
+```python
+from famcli import Predictor, load_model
+
+predictor = Predictor(load_model("{subject.repo}"))
+for region in predictor("photo.jpg").regions:
+    print(region.xyxy, region.foreground)
+```"""
+
+
+def _how(subject: Subject) -> str:
+    known = subject.provenance
+    images = f", {known['images']:,} images" if isinstance(known.get("images"), int) else ""
+    lines = [f"Data: {', '.join(subject.data)}{images}." if subject.data else "Data: not recorded in the checkpoint."]
+    for key, title in (
+        ("labels", "Supervision"),
+        ("backbone_weights", "Backbone weights"),
+        ("recipe", "Recipe"),
+        ("seed", "Seed"),
+        ("epochs", "Epochs"),
+        ("selected_by", "Selection"),
+    ):
+        if key in known:
+            lines.append(f"{title}: {_line(known[key])}.")
+    if isinstance(known.get("versions"), Mapping):
+        versions = ", ".join(f"{_line(name)} {_line(version)}" for name, version in known["versions"].items())
+        lines.append(f"Versions: {versions}.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _numbers(subject: Subject) -> str:
+    if not subject.measured:
+        return "Nothing. No evaluation of these weights by `fam eval` was given when they were uploaded."
+    parts = ["Percent, with 95 % bootstrap intervals over images where there are any. Of exactly these weights."]
+    for measured in subject.measured:
+        parts.append(f"### {_line(measured.data)}, {_line(measured.split)}, {measured.images:,} images")
+        parts.append(_table(measured.rows))
+        parts.append(_protocol(measured))
+    return "\n\n".join(parts)
+
+
+def _table(rows: Sequence[Scores]) -> str:
+    names = [name for name in TITLES if any(name in row.values for row in rows)]
+    lines = [["", "τ", *(TITLES[name] for name in names)], ["---"] * (len(names) + 2)]
+    for row in rows:
+        tau = "" if row.tau is None else f"{row.tau:g} ({_line(row.tau_from)})"
+        lines.append([_line(row.title), tau, *(_cell(row, name) for name in names)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(row: Scores, name: str) -> str:
+    if name not in row.values:
+        return ""
+    value, low, high = row.values[name]
+    return f"{value:.1f}" + ("" if low is None or high is None else f" [{low:.1f}, {high:.1f}]")
+
+
+def _protocol(measured: Measured) -> str:
+    """The result card: how the numbers came about, a line a fact."""
+    protocol, data, bootstrap, versions = (
+        _mapping(measured.facts.get(key)) for key in ("protocol", "data", "bootstrap", "versions")
+    )
+    found: list[tuple[str, object]] = [("protocol", f"`{_line(measured.protocol)}`")]
+    found += [(str(key).replace("_", " "), text) for key, text in _mapping(protocol.get("rules")).items()]
+    found += [(key, protocol.get(key)) for key in ("crops", "interval") if key not in _mapping(protocol.get("rules"))]
+    if any(row.tau_from == "oracle" for row in measured.rows):
+        found.append(("oracle", "the threshold was chosen on the very images of the row, which flatters it"))
+    if data.get("partial"):
+        found.append(("partial", f"{measured.images:,} of {data.get('images_of_split')} images of the split"))
+    found += [("boxes", data.get("boxes")), ("SHA-256 of names, labels and boxes", data.get("sha256"))]
+    if bootstrap:
+        found.append(("intervals", f"{bootstrap.get('resamples')} bootstrap resamples, level {bootstrap.get('level')}"))
+    found += [("made", measured.facts.get("created")), *sorted(versions.items())]
+    return "\n".join(f"- {_line(key)}: {_line(value)}" for key, value in found if value is not None)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _terms(subject: Subject) -> str:
+    parts = [f"License of the weights: {_line(subject.license)}." if subject.license else ""]
+    for name in subject.data:
+        if name in DATASETS:
+            facts = DATASETS[name]
+            parts.append(f"{facts.title}: {facts.terms} See <{facts.terms_page}>.")
+        elif not subject.terms:
+            parts.append(f"{name}: its terms were not stated by whoever uploaded this; ask before you use the weights.")
+    parts.append(_line(subject.terms or ""))
+    parts.append("No training image is in this repository.")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _files(subject: Subject) -> str:
+    golden = subject.provenance.get("golden")
+    digest = _line(golden.get("digest")) if isinstance(golden, Mapping) else None
+    return f"`model.safetensors`, {subject.size / 1e6:.1f} MB, SHA-256 `{subject.sha256}`" + (
+        f"\n\n`fam verify {subject.repo}` runs it on drawn pictures; digest of the maps: `{digest}`" if digest else ""
+    )
+
+
+def _line(text: object) -> str:
+    """Text as one line that cannot break out of a table, a list or a sentence."""
+    plain = "".join(c if c.isprintable() else " " for c in str(text))
+    return plain.replace("|", "\\|").replace("<", "&lt;").strip()

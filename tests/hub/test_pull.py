@@ -1,0 +1,339 @@
+"""``fam pull`` with the unmodified client, from a Hub on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPO = "birds/fam-tiny"
+WEIGHTS = "model.safetensors"
+pytestmark = pytest.mark.usefixtures("no_canary")
+Fam = Callable[..., Any]
+
+
+def snapshots(cache: Path) -> list[Path]:
+    """Everything below the snapshots of the cache."""
+    return sorted(path for path in cache.glob("hub/models--*/snapshots/*/*"))
+
+
+def test_pull(fam_process: Fam, hub: Any, files: dict[str, bytes], cache: Path) -> None:
+    """Config, weights and card are fetched and nothing else; the path is the last line, the size is said."""
+    sha = hub.add(REPO, files)
+    done = fam_process("pull", REPO)
+    assert done.code == 0, done.stderr
+    folder = Path(done.last)
+    assert done.stdout == f"{folder}\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", WEIGHTS]
+    assert all((folder / path.name).read_bytes() == files[path.name] for path in folder.iterdir())
+    assert folder.is_relative_to(cache)
+    assert folder.name == sha
+    assert f"pulling {REPO} at {sha[:12]}" in done.stderr
+    assert f"{WEIGHTS} {len(files[WEIGHTS]) / 1000:.0f} kB" in done.stderr
+    assert not hub.asked("pytorch_model|modeling")
+
+
+def test_pull_again(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
+    """What is in the cache is not fetched again, and what has changed is."""
+    hub.add(REPO, files)
+    first = fam_process("pull", REPO)
+    hub.requests.clear()
+    again = fam_process("pull", REPO)
+    assert (again.code, again.last) == (0, first.last)
+    assert "pulling" not in again.stderr
+    assert not hub.asked("GET .*(resolve|large)")
+    hub.add(REPO, {"README.md": b"---\nlicense: mit\n---\nnew"})
+    newer = fam_process("pull", REPO)
+    assert newer.last != first.last
+    assert (Path(newer.last) / "README.md").read_text().endswith("new")
+    assert not hub.asked("GET /large")  # the weights are the same
+
+
+def test_revisions(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
+    """A tag, a commit and a pull request are each had by @REVISION."""
+    old = hub.add(REPO, files)
+    hub.repos[REPO].refs |= {"v1.0": old, "refs/pr/1": old}
+    hub.add(REPO, {"README.md": b"new"})
+    for revision in ("v1.0", old, "refs/pr/1"):
+        done = fam_process("pull", f"{REPO}@{revision}")
+        assert Path(done.last).name == old, done.stderr
+
+
+def test_storage_sees_no_token(fam_process: Fam, hub: Any, files: dict[str, bytes], canary: str) -> None:
+    """A private repository needs the token; the storage that it redirects to never gets it."""
+    hub.add(REPO, files, private=True)
+    refused = fam_process("pull", REPO)
+    assert refused.code == 1
+    assert "that you may see" in refused.stderr
+    done = fam_process("pull", REPO, token=canary)
+    assert done.code == 0, done.stderr
+    assert all("authorization" not in request.headers for request in hub.asked("/large/") if request.storage)
+    assert hub.asked("GET /large/")
+
+
+@pytest.mark.parametrize("token", [None, "hf_of_somebody_else"])
+def test_gated(fam_process: Fam, hub: Any, files: dict[str, bytes], token: str | None) -> None:
+    """A repository with terms to accept says so (401 without a token, 403 with one that has not accepted)."""
+    hub.add(REPO, files, gated=True)
+    done = fam_process("pull", REPO, token=token)
+    assert (done.code, done.stdout) == (1, "")
+    assert "accept its terms first: log in with 'hf auth login'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("birds/nothing", "no repository 'birds/nothing' that you may see"),
+        (f"{REPO}@v9", "has no revision 'v9'"),
+        ("fam-resnet50-cub", "'fam train --recipe resnet50-cub --out fam-resnet50-cub'"),
+        ("fam-resnet51-cub", "did you mean: "),
+        ("a/b/c", "unknown model 'a/b/c'"),
+        ("birds/../../etc", "unknown model"),
+    ],
+)
+def test_names_that_are_not_there(fam_process: Fam, hub: Any, files: dict[str, bytes], name: str, message: str) -> None:
+    """A repository, a revision, a name: what is not there is said in a sentence with what to do, exit 1."""
+    hub.add(REPO, files)
+    done = fam_process("pull", name)
+    assert (done.code, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert done.stderr.startswith("fam: error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_unpublished_names_never_ask(fam_process: Fam, hub: Any) -> None:
+    """The catalogue does not pretend: a name that is not published is known to be so without the network."""
+    assert fam_process("pull", "fam-vgg16-ilsvrc").code == 1
+    assert hub.requests == []
+
+
+def test_packaged(fam_process: Fam, hub: Any) -> None:
+    """The packaged model's folder is printed and the network is not asked, whatever organisation is set."""
+    done = fam_process("pull", "fam-mobilenetv1-ilsvrc", FAM_HUB_ORG="birds")
+    assert done.code == 0
+    assert (Path(done.last) / WEIGHTS).is_file()
+    assert hub.requests == []
+
+
+def test_organisation(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
+    """With an organisation, by variable or option, a name of the catalogue is fetched from there."""
+    hub.add("birds/fam-resnet50-cub", files)
+    hub.add("fishes/fam-resnet50-cub", files)
+    assert "models--birds--fam-resnet50-cub" in fam_process("pull", "fam-resnet50-cub", FAM_HUB_ORG="birds").last
+    by_option = fam_process("pull", "fam-resnet50-cub", "--org", "fishes", FAM_HUB_ORG="birds")
+    assert "models--fishes--fam-resnet50-cub" in by_option.last
+
+
+@pytest.mark.parametrize(("missing", "message"), [("config.json", "no config.json"), (WEIGHTS, f"no {WEIGHTS}")])
+def test_repository_of_another_kind(
+    fam_process: Fam, hub: Any, files: dict[str, bytes], missing: str, message: str
+) -> None:
+    """A repository without the two files is refused before anything is fetched."""
+    hub.add(REPO, {name: data for name, data in files.items() if name != missing})
+    done = fam_process("pull", REPO)
+    assert done.code == 1
+    assert message in done.stderr
+    assert not hub.asked("resolve")
+
+
+def edited(files: dict[str, bytes], **changes: Any) -> dict[str, bytes]:
+    """The files with another config."""
+    config = json.loads(files["config.json"])
+    config["model"] |= changes.pop("model", {})
+    return {**files, "config.json": json.dumps(config | changes).encode()}
+
+
+BAD = [
+    ("another library", lambda f: {**f, "config.json": b'{"model_type": "bert", "architectures": []}'}, "transformers"),
+    ("unknown field", lambda f: edited(f, auto_map={"AutoModel": "modeling.FAM"}), "unknown fields: 'auto_map'"),
+    ("unknown model field", lambda f: edited(f, model={"heads": 8}), "unknown field 'heads'"),
+    ("huge", lambda f: edited(f, model={"num_classes": 10**12}), "num_classes is 1000000000000; it must be in"),
+    ("other network", lambda f: edited(f, model={"backbone": "resnet50"}), "do not belong together"),
+    ("remote network", lambda f: edited(f, model={"backbone": "hf-hub:evil/net"}), "unknown backbone"),
+    ("header", lambda f: {**f, WEIGHTS: (2**62).to_bytes(8, "little") + b"{}"}, "claims a header of"),
+    ("cut off", lambda f: {**f, WEIGHTS: f[WEIGHTS][:-10]}, "may be cut off"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_bad_checkpoints_never_load(
+    fam_process: Fam, hub: Any, files: dict[str, bytes], image_dir: Path, change: Any, message: str
+) -> None:
+    """Config and weights are checked before the model is visible, and each time it is asked for."""
+    hub.add(REPO, change(files))
+    for _ in range(2):  # as fetched, and as found in the cache
+        done = fam_process("predict", image_dir, "--model", REPO)
+        assert (done.code, done.stdout) == (1, "")
+        assert message in done.stderr
+
+
+def test_absurd_sizes_are_not_fetched(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
+    """A file larger than any FAM needs is refused by what the Hub says of it."""
+    hub.add(REPO, {**files, "README.md": b"x" * (5 * 2**20)})
+    done = fam_process("pull", REPO)
+    assert done.code == 1
+    assert "README.md of 'birds/fam-tiny' has 5.24 MB" in done.stderr
+    assert not hub.asked("resolve")
+
+
+def test_wrong_bytes(fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], cache: Path) -> None:
+    """Weights whose hash is not the Hub's are removed and refused; the next pull is clean."""
+    hub.add(REPO, files)
+    hub.faults.append(loopback.Fault("GET /large/", "wrong"))
+    done = fam_process("pull", REPO)
+    assert (done.code, done.stdout) == (1, "")
+    assert "have SHA-256" in done.stderr
+    assert WEIGHTS not in [path.name for path in snapshots(cache)]
+    again = fam_process("pull", REPO)
+    assert (Path(again.last) / WEIGHTS).read_bytes() == files[WEIGHTS]
+
+
+@pytest.mark.parametrize("kind", ["cut", "reset"])
+def test_broken_connection(fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], kind: str) -> None:
+    """A connection that is closed or reset in the middle of a file does not stop a pull."""
+    hub.add(REPO, files)
+    hub.faults.append(loopback.Fault("GET /large/", kind, after=1000))
+    done = fam_process("pull", REPO)
+    assert done.code == 0, done.stderr
+    assert (Path(done.last) / WEIGHTS).read_bytes() == files[WEIGHTS]
+
+
+@pytest.mark.parametrize("kind", ["slow", "stall"])
+def test_slow_connection(fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], kind: str) -> None:
+    """A slow connection is waited for; one on which nothing comes any more is given up and made anew."""
+    hub.add(REPO, files)
+    hub.faults.append(loopback.Fault("GET /large/", kind, after=20_000))
+    done = fam_process("pull", REPO, HF_HUB_DOWNLOAD_TIMEOUT="1")
+    assert done.code == 0, done.stderr
+    assert (Path(done.last) / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert len(hub.asked("GET /large/")) == (1 if kind == "slow" else 2)
+
+
+def test_broken_connection_of_a_large_file(
+    fam_process: Fam, loopback: Any, hub: Any, make_model: Any, tmp_path: Path
+) -> None:
+    """A large file goes on from the last block of 10 MiB that had arrived, by a range."""
+    block = 10 * 2**20  # the client's
+    make_model(num_classes=60_000).save_pretrained(tmp_path / "large")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "large").iterdir()}
+    assert len(files[WEIGHTS]) > block + 2000
+    hub.add(REPO, files)
+    hub.faults.append(loopback.Fault("GET /large/", "cut", after=block + 1000))
+    done = fam_process("pull", REPO)
+    assert (Path(done.last) / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert [request.headers.get("range") for request in hub.asked("GET /large/")] == [None, f"bytes={block}-"]
+
+
+@pytest.mark.parametrize("where", ["GET /api/models/", "HEAD .*/resolve/", "GET /large/", "GET .*/tree/"])
+def test_trouble_that_passes(fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], where: str) -> None:
+    """A server error on any page, once, does not stop a pull."""
+    hub.add(REPO, files)
+    hub.faults.append(loopback.Fault(where))
+    done = fam_process("pull", REPO)
+    assert done.code == 0, done.stderr
+    assert (Path(done.last) / WEIGHTS).read_bytes() == files[WEIGHTS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["GET /api/models/", "GET /large/"])
+def test_trouble_that_stays(
+    fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], cache: Path, canary: str, where: str
+) -> None:
+    """A server error for ever is one sentence, and leaves nothing that loads; a token it repeats is not printed."""
+    hub.add(REPO, files)
+    hub.faults.append(loopback.Fault(where, times=float("inf")))
+    done = fam_process("pull", REPO, token=canary)
+    assert (done.code, done.stdout) == (1, "")
+    assert "the Hub has a problem (HTTP 503); try again later" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert WEIGHTS not in [path.name for path in snapshots(cache)]
+
+
+@pytest.mark.slow
+def test_trouble_with_a_copy_at_hand(fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes]) -> None:
+    """When the Hub is down the copy in the cache is used, and it is said that it is the copy."""
+    hub.add(REPO, files)
+    first = fam_process("pull", REPO)
+    hub.faults.append(loopback.Fault("/api/models/", times=float("inf")))
+    done = fam_process("pull", REPO)
+    assert (done.code, done.last) == (0, first.last)
+    assert "this is the copy of birds/fam-tiny in the cache" in done.stderr
+    gone = fam_process("pull", REPO, HF_ENDPOINT="http://127.0.0.1:9")
+    assert (gone.code, gone.last) == (0, first.last)
+
+
+@pytest.mark.parametrize("status", [401, 403, 429])
+def test_refusals(fam_process: Fam, loopback: Any, hub: Any, canary: str, status: int) -> None:
+    """A bad token, a weak one and too many requests are told apart."""
+    headers = {"Retry-After": "0"} if status == 429 else {}
+    hub.faults.append(loopback.Fault("/api/models/", status=status, times=float("inf"), headers=headers))
+    done = fam_process("pull", REPO, token=canary)
+    word = {401: "does not accept your token", 403: "does not allow this", 429: "too often"}[status]
+    assert done.code == 1
+    assert word in done.stderr
+
+
+def test_two_processes_at_once(start: Fam, loopback: Any, hub: Any, files: dict[str, bytes]) -> None:
+    """Two pulls of the same model at the same time both succeed."""
+    hub.add(REPO, files)
+    hub.faults.append(loopback.Fault("GET /large/", "cut", after=2000))
+    running = [start("pull", REPO), start("pull", REPO)]
+    ended = [process.wait() for process in running]
+    assert [done.code for done in ended] == [0, 0], [done.stderr for done in ended]
+    assert ended[0].last == ended[1].last
+    assert (Path(ended[0].last) / WEIGHTS).read_bytes() == files[WEIGHTS]
+
+
+def test_killed_in_the_middle(
+    start: Fam, fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], image_dir: Path
+) -> None:
+    """A pull that is killed leaves nothing that loads, and the next one completes it."""
+    hub.add(REPO, files)
+    hub.faults.append(loopback.Fault("GET /large/", "stall", after=3000))
+    running = start("pull", REPO)
+    assert hub.stalled.wait(30)
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.wait().code == -signal.SIGKILL
+    hub.go_on.set()
+    offline = fam_process("predict", image_dir, "--model", REPO, HF_HUB_OFFLINE="1")
+    assert offline.code == 1
+    assert f"unset it and run 'fam pull {REPO}'" in offline.stderr
+    done = fam_process("pull", REPO)
+    assert (Path(done.last) / WEIGHTS).read_bytes() == files[WEIGHTS]
+
+
+def test_updates_that_fail_change_nothing(
+    start: Fam, fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], image_dir: Path
+) -> None:
+    """A new revision that is damaged, or whose pull is killed, leaves the one before in use, offline too."""
+    old = hub.add(REPO, files)
+    assert fam_process("pull", REPO).code == 0
+    hub.add(REPO, edited(files, auto_map={}))
+    assert "unknown fields" in fam_process("pull", REPO).stderr
+    hub.add(REPO, {"config.json": files["config.json"], WEIGHTS: files[WEIGHTS][:-4] + b"new!"})
+    hub.faults.append(loopback.Fault("GET /large/", "stall", after=3000))
+    running = start("pull", REPO)
+    assert hub.stalled.wait(30)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    hub.go_on.set()
+    done = fam_process("predict", image_dir, "--model", REPO, HF_HUB_OFFLINE="1")
+    assert done.code == 0, done.stderr
+    assert Path(fam_process("pull", REPO, HF_HUB_OFFLINE="1").last).name == old
+    assert Path(fam_process("pull", REPO).last).name != old
+
+
+def test_hostile_names_are_not_written(fam_process: Fam, hub: Any, files: dict[str, bytes], tmp_path: Path) -> None:
+    """File names of a repository choose nothing: those that climb out of the folder are not even asked for."""
+    hub.add(REPO, {**files, "../../../evil.json": b"{}", "config.json/../../evil": b"{}", "/evil": b"{}"})
+    before = set(tmp_path.rglob("*evil*"))
+    done = fam_process("pull", REPO)
+    assert done.code == 0, done.stderr
+    assert not hub.asked("evil")
+    assert set(tmp_path.rglob("*evil*")) == before

@@ -1,0 +1,315 @@
+"""``fam push`` with the unmodified client, to a Hub on loopback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from famcli.hub.card import Subject, model_card
+from famcli_models.config import FAMConfig
+from famcli_models.files import sha256_file
+
+REPO = "birds/fam-tiny"
+FILES = ["README.md", "config.json", "model.safetensors"]
+Fam = Callable[..., Any]
+pytestmark = pytest.mark.usefixtures("no_canary")
+
+
+@pytest.fixture
+def run(checkpoint: Path, tmp_path: Path) -> Path:
+    """A run folder: a checkpoint with provenance, and files that stay here."""
+    folder = tmp_path / "runs" / "birds"
+    shutil.copytree(checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["provenance"] = {
+        "data": ["cub", "our-birds"],
+        "images": 5994,
+        "labels": "image labels only",
+        "backbone_weights": "timm/resnet50.tv_in1k (Hugging Face Hub)",
+        "recipe": "resnet50-cub",
+        "seed": 3,
+        "versions": {"famcli": "0.1.0", "torch": "2.9.0"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "last.safetensors").write_bytes(b"state")
+    (folder / "environment.json").write_text('{"host": "secret"}')
+    return folder
+
+
+def results(folder: Path, **changes: Any) -> dict[str, Any]:
+    """What ``fam eval --out`` writes of the weights in a folder."""
+    number = {"value": 71.25, "low": 68.0, "high": 74.5}
+    rows = [
+        {"method": "FAM", "title": "FAM", "metrics": {"gt_known": number}, "tau": 0.5, "tau_from": "fixed"},
+        {
+            "method": "CAM",
+            "title": "CAM, oracle",
+            "metrics": {"gt_known": {"value": 60.0, "low": None, "high": None}},
+            "tau": 0.3,
+            "tau_from": "oracle",
+        },
+    ]
+    source = {"kind": "model", "name": str(folder), "weights_sha256": sha256_file(folder / "model.safetensors")}
+    return {
+        "format": "fam-results",
+        "format_version": 1,
+        "kind": "evaluation",
+        "created": "2026-11-22T12:00:00+00:00",
+        "data": {"name": "cub", "split": "test", "images": 5794, "images_of_split": 5794, "partial": False},
+        "source": {**source, **changes.pop("source", {})},
+        "protocol": {"name": "fam", "rules": {"box": "largest component"}},
+        "same_classes": True,
+        "rows": rows,
+        "versions": {"famcli": "0.1.0"},
+        **changes,
+    }
+
+
+def test_push(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
+    """The repository is made, three files arrive in one commit, and the address is the last line."""
+    (run / "results.json").write_text(json.dumps(results(run)))
+    done = fam_process("push", run, "--repo", REPO, "--license", "cc-by-nc-4.0", token=canary)
+    assert done.code == 0, done.stderr
+    repo = hub.repos[REPO]
+    sha = repo.refs["main"]
+    assert done.stdout == f"{hub.url}/{REPO}/commit/{sha}\n"
+    assert len(repo.commits) == 2
+    assert sorted(repo.commits[sha]) == [".gitattributes", *FILES]
+    assert repo.commits[sha]["model.safetensors"] == (run / "model.safetensors").read_bytes()
+    assert not repo.private
+    assert all("authorization" not in request.headers for request in hub.requests if request.storage)
+
+
+def test_card(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
+    """The card's header is for the Hub, with measured numbers and their protocol; its sections are for people."""
+    (run / "results.json").write_text(json.dumps(results(run)))
+    fam_process("push", run, "--repo", REPO, "--license", "mit", "--terms", "Our birds are ours.", token=canary)
+    files = hub.repos[REPO].commits[hub.repos[REPO].refs["main"]]
+    card = ModelCard(files["README.md"].decode())
+    header = card.data.to_dict()
+    assert header["library_name"] == "fam"
+    assert header["pipeline_tag"] == "object-detection"
+    assert header["license"] == "mit"
+    assert header["datasets"] == ["cub", "our-birds"]
+    assert header["base_model"] == "timm/resnet50.tv_in1k"
+    assert "wsol" in header["tags"]
+    (number,) = card.data.eval_results
+    assert (number.metric_type, number.metric_value) == ("gt_known", 71.25)
+    assert number.metric_args["protocol"] == "fam"
+    assert (number.metric_args["low"], number.metric_args["tau_from"]) == (68.0, "fixed")
+    sections = ["How it was trained", "Measured", "Intended use", "Limits", "Terms", "Files", "Citation"]
+    assert [line[3:] for line in card.text.splitlines() if line.startswith("## ")] == sections
+    assert "| FAM | 0.5 (fixed) | 71.2 [68.0, 74.5] |" in card.text
+    assert "which flatters it" in card.text
+    assert "\n- box: largest component\n" in card.text
+    assert "GT-known Loc of FAM, percent, protocol fam" in number.metric_name
+    assert "For non-commercial research; the photographs belong to their Flickr authors" in card.text
+    assert "Our birds are ours." in card.text
+    assert sha256_file(run / "model.safetensors") in card.text
+    golden = json.loads(files["config.json"])["provenance"]["golden"]
+    assert golden["digest"] in card.text
+
+
+def test_what_was_pushed_verifies(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
+    """A pushed model passes ``fam verify`` when it is pulled, golden prediction included."""
+    fam_process("push", run, "--repo", REPO, token=canary)
+    done = fam_process("verify", REPO)
+    assert done.code == 0, done.stdout + done.stderr
+    assert "golden prediction" in done.stdout + done.stderr
+
+
+def test_nothing_measured(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
+    """Without results the card says that nothing was measured, and has no model-index."""
+    done = fam_process("push", run, "--repo", REPO, "--dry-run", token=canary)
+    assert "Nothing. No evaluation of these weights" in done.stdout
+    assert "model-index" not in done.stdout
+
+
+def test_dry_run(fam_process: Fam, hub: Any, run: Path) -> None:
+    """A dry run prints the card and the files, needs no token and asks no network."""
+    before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
+    done = fam_process("push", run, "--repo", REPO, "--dry-run")
+    assert done.code == 0, done.stderr
+    assert done.stdout.startswith("---\n")
+    assert all(f"would upload {name}, " in done.stderr for name in FILES)
+    assert hub.requests == []
+    assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
+
+
+def test_branches_and_pull_requests(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
+    """--revision makes a branch, --create-pr a pull request; the default branch stays as it is."""
+    fam_process("push", run, "--repo", REPO, "--revision", "v2", token=canary)
+    repo = hub.repos[REPO]
+    assert sorted(repo.commits[repo.refs["main"]]) == [".gitattributes"]
+    assert sorted(repo.commits[repo.refs["v2"]]) == [".gitattributes", *FILES]
+    done = fam_process("push", run, "--repo", REPO, "--create-pr", token=canary)
+    assert done.stdout == f"{hub.url}/{REPO}/discussions/1\n"
+    assert sorted(repo.commits[repo.refs["main"]]) == [".gitattributes"]
+    assert sorted(repo.commits[repo.refs["refs/pr/1"]]) == [".gitattributes", *FILES]
+
+
+def test_private(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
+    """--private makes a private repository, and is refused for one that is public."""
+    assert fam_process("push", run, "--repo", REPO, "--private", token=canary).code == 0
+    assert hub.repos[REPO].private
+    hub.add("birds/public", {"a": b""})
+    done = fam_process("push", run, "--repo", "birds/public", "--private", token=canary)
+    assert done.code == 1
+    assert "exists and is public" in done.stderr
+    assert len(hub.repos["birds/public"].commits) == 1
+
+
+def test_parts(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
+    """A large file in parts arrives whole."""
+    hub.chunk = 100_000
+    done = fam_process("push", run, "--repo", REPO, token=canary)
+    assert done.code == 0, done.stderr
+    files = hub.repos[REPO].commits[hub.repos[REPO].refs["main"]]
+    assert files["model.safetensors"] == (run / "model.safetensors").read_bytes()
+
+
+def subject(**changes: Any) -> Subject:
+    """What a card is about."""
+    facts = {"repo": REPO, "config": FAMConfig().to_dict(), "class_names": ("a", "b"), "provenance": {}}
+    return Subject(**{**facts, "sha256": "0" * 64, "size": 1, **changes})
+
+
+def test_cards_of_both_methods() -> None:
+    """A CAM is not called a FAM, and has no parts."""
+    assert "5 part maps and one of 2 classes" in model_card(subject())
+    text = model_card(subject(config={**FAMConfig().to_dict(), "method": "cam"}))
+    assert "A class activation maps (CAM) model" in text
+    assert "part maps" not in text
+
+
+def test_strange_names_stay_where_they_are() -> None:
+    """A name from a file can neither begin a section, nor break a table, nor command a terminal, nor be a tag."""
+    odd = "x\n## Measured\n| 100 |\x1b[31m<script>"
+    text = model_card(subject(provenance={"data": [odd], "recipe": odd}, class_names=(odd, odd), terms=odd))
+    assert text.count("\n## Measured\n") == 1
+    assert "\x1b" not in text
+    assert "<script>" not in text
+    assert "datasets" not in ModelCard(text).data.to_dict()
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("other weights", {"source": {"weights_sha256": "0" * 64}}, "not of these weights"),
+    ("the paper's", {"source": {"weights_sha256": None, "kind": "paper"}}, "numbers of paper, not of these weights"),
+    ("maps", {"source": {"kind": "maps"}}, "not of these weights"),
+    ("method", {"source": {"method": "CAM"}}, "numbers of CAM on cub are not of this FAM model"),
+    ("smoke", {"kind": "smoke check"}, "whose numbers mean nothing"),
+    ("tuned", {"source": {"tuned_on_test": True}}, "was tuned on test images"),
+    ("percent", {"rows": [{"title": "FAM", "metrics": {"gt_known": {"value": 171}}}]}, "is no percentage"),
+    ("format", {"format_version": 7}, "reads 'fam-results' 1"),
+    ("empty", {"rows": []}, "it has no scores"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_numbers_that_are_not_measured_here(
+    fam: Fam, hub: Any, run: Path, changes: dict[str, Any], message: str
+) -> None:
+    """Only numbers measured with exactly these weights are pushed: the paper's are not, nor are another model's."""
+    (run / "results.json").write_text(json.dumps(results(run, **changes)))
+    done = fam("push", run, "--repo", REPO, "--dry-run")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert hub.requests == []
+
+
+def test_results_elsewhere(fam: Fam, run: Path, tmp_path: Path) -> None:
+    """--results names the file, and several are several tables."""
+    paths = []
+    for split in ("val", "test"):
+        content = results(run)
+        content["data"] |= {"split": split}
+        paths.append(tmp_path / f"{split}.json")
+        paths[-1].write_text(json.dumps(content))
+    done = fam("push", run, "--repo", REPO, "--dry-run", "--results", paths[0], "--results", paths[1])
+    assert "### cub, val, 5,794 images" in done.stdout
+    assert "### cub, test, 5,794 images" in done.stdout
+
+
+def test_tuned_on_test(fam: Fam, run: Path) -> None:
+    """A run that is marked as tuned on test images is refused."""
+    config = json.loads((run / "config.json").read_text())
+    config["provenance"]["tuned_on_test"] = True
+    (run / "config.json").write_text(json.dumps(config))
+    done = fam("push", run, "--repo", REPO, "--dry-run")
+    assert done.exit_code == 1
+    assert "was tuned on test images (tuned_on_test)" in done.stderr
+
+
+def test_failed_verification(fam: Fam, run: Path) -> None:
+    """A checkpoint whose golden prediction is another model's is refused, as is one that is damaged."""
+    from famcli.golden import record
+
+    record(run)
+    config = json.loads((run / "config.json").read_text())
+    config["provenance"]["golden"]["weights_sha256"] = "0" * 64
+    (run / "config.json").write_text(json.dumps(config))
+    done = fam("push", run, "--repo", REPO, "--dry-run")
+    assert done.exit_code == 1
+    assert "fails its verification" in done.stderr
+    data = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").write_bytes(data[:-4])
+    assert fam("push", run, "--repo", REPO, "--dry-run").exit_code == 1
+
+
+@pytest.mark.parametrize("repo", ["fam-tiny", "a/b/c", "a/..", "a/b@v1", ""])
+def test_names_of_repositories(fam: Fam, run: Path, repo: str) -> None:
+    """A repository is ORG/NAME."""
+    done = fam("push", run, "--repo", repo, "--dry-run")
+    assert done.exit_code == 1
+    assert "give it as ORG/NAME" in done.stderr
+
+
+def test_no_token(fam_process: Fam, hub: Any, run: Path) -> None:
+    """Without a token nothing is asked, and it is said how to get one."""
+    done = fam_process("push", run, "--repo", REPO)
+    assert done.code == 1
+    assert "'hf auth login'" in done.stderr
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("where", "status", "message"),
+    [
+        ("/repos/create", 401, "does not accept your token"),
+        ("/repos/create", 403, "does not allow this"),
+        ("/commit/", 500, "HTTP 500"),
+        ("/commit/", 412, "HTTP 412"),
+        ("/objects/batch", 403, "does not allow this"),
+    ],
+)
+def test_refusals(
+    fam_process: Fam, loopback: Any, hub: Any, run: Path, canary: str, where: str, status: int, message: str
+) -> None:
+    """A Hub that refuses is one sentence; a token that it repeats in its answer is not printed."""
+    hub.faults.append(loopback.Fault(where, status=status, times=float("inf")))
+    done = fam_process("push", run, "--repo", REPO, token=canary)
+    assert (done.code, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_logs_have_no_token(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
+    """Even with every log of the client on, the token is nowhere (see the fixture no_canary)."""
+    loud = {"HF_DEBUG": "1", "HF_HUB_VERBOSITY": "debug"}
+    for arguments in (("push", run, "--repo", REPO), ("pull", REPO)):
+        done = fam_process(*arguments, token=canary, **loud)
+        assert done.code == 0, done.stderr
+        assert "Request" in done.stderr  # the logs are on
+        assert canary not in done.stdout + done.stderr
+
+
+def test_upload_through_trouble(fam_process: Fam, loopback: Any, hub: Any, run: Path, canary: str) -> None:
+    """The storage's trouble that passes does not stop a push."""
+    hub.faults.append(loopback.Fault("PUT /large/"))
+    assert fam_process("push", run, "--repo", REPO, token=canary).code == 0

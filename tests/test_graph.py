@@ -1,0 +1,123 @@
+"""The graph that is exported: the same decoding as OpenCV's, with tensor operations alone."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from famcli.data.transforms import Normalize
+from famcli.golden import draw
+from famcli.graph import BOX_OUTPUTS, OUTPUTS, Graph, largest_box, largest_component
+from famcli_models import FAM, localize
+
+
+def by_opencv(mask: np.ndarray) -> np.ndarray:
+    """The largest component, of equals the one whose first pixel comes first."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if count == 1:
+        return np.zeros(mask.shape, dtype=bool)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    largest = [label for label in range(1, count) if areas[label - 1] == areas.max()]
+    first = next(label for label in labels.ravel().tolist() if label in largest)
+    return np.asarray(labels == first)
+
+
+def spiral(side: int) -> np.ndarray:
+    """One path of one pixel's width that winds to the centre: the longest way from end to end."""
+    mask = np.zeros((side, side), dtype=bool)
+    y, x, dy, dx = 0, 0, 0, 1
+    mask[0, 0] = True
+    turns = 0
+    while turns < 2:
+        ahead = [(y + k * dy, x + k * dx) for k in (1, 2)]
+        inside = [0 <= v < side and 0 <= u < side for v, u in ahead]
+        if inside[0] and not mask[ahead[0]] and not (inside[1] and mask[ahead[1]]):
+            (y, x), turns = ahead[0], 0
+            mask[y, x] = True
+        else:
+            dy, dx, turns = dx, -dy, turns + 1
+    return mask
+
+
+@pytest.mark.parametrize("density", [0.05, 0.3, 0.4, 0.5, 0.6, 0.9])
+def test_random_masks(density: float) -> None:
+    """Masks of random pixels, from specks to sheets, give exactly OpenCV's component; a batch gives each its own."""
+    masks = np.random.default_rng(0).random((6, 60, 90)) < density
+    found = largest_component(torch.from_numpy(masks)[:, None])
+    assert found.shape == (6, 1, 60, 90)
+    for mask, component in zip(masks, found[:, 0].numpy(), strict=True):
+        np.testing.assert_array_equal(component > 0, by_opencv(mask))
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_the_longest_way(turn: int) -> None:
+    """A spiral over the whole input of 224 x 224 is one component, whichever way it turns."""
+    path = spiral(224)
+    assert path.sum() > 20_000
+    mask = np.ascontiguousarray(np.rot90(path, turn))
+    np.testing.assert_array_equal(largest_component(torch.from_numpy(mask)[None, None])[0, 0].numpy() > 0, mask)
+
+
+def test_too_few_rounds_are_seen() -> None:
+    """The test above can fail: with few rounds the spiral falls into pieces."""
+    mask = torch.from_numpy(spiral(224))[None, None]
+    assert int(largest_component(mask, rounds=6).sum()) < int(mask.sum())
+
+
+def test_equals() -> None:
+    """Of two components of equal size the one met first counts, and corners connect."""
+    mask = torch.tensor([[0, 0, 0, 1, 0], [1, 0, 0, 0, 1], [0, 1, 0, 0, 0]], dtype=torch.bool)[None, None]
+    expected = [[0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
+    assert largest_component(mask)[0, 0].tolist() == expected
+
+
+def test_nothing() -> None:
+    """An empty mask has no component; a full one is one."""
+    assert largest_component(torch.zeros(1, 1, 8, 8, dtype=torch.bool)).sum() == 0
+    assert largest_component(torch.ones(1, 1, 8, 8, dtype=torch.bool)).sum() == 64
+
+
+@pytest.mark.parametrize("cells", [7, 12, 14, 28])
+def test_boxes_of_random_maps(cells: int) -> None:
+    """Boxes and means of random maps are those of localize() in the same frame."""
+    rng = np.random.default_rng(cells)
+    maps = rng.random((12, cells, cells)).astype(np.float32)
+    maps[:6] = [cv2.GaussianBlur(m, (0, 0), 1.0) for m in maps[:6]]
+    for tau in (0.3, 0.5, 0.7):
+        boxes, foreground = largest_box(torch.from_numpy(maps)[:, None], 224, tau)
+        for M, box, mean in zip(maps, boxes.numpy(), foreground.tolist(), strict=True):
+            regions = localize(M, (224, 224), tau).regions
+            corners, expected = (regions[0].xyxy, regions[0].foreground) if regions else ((0.0,) * 4, 0.0)
+            np.testing.assert_allclose(box * 224, corners, atol=1e-4)
+            assert mean == pytest.approx(expected, abs=1e-4)
+
+
+def test_no_box() -> None:
+    """A map that is the threshold everywhere is empty: zeros, never the whole image."""
+    boxes, foreground = largest_box(torch.full((2, 1, 4, 4), 0.5), 64, 0.5)
+    assert boxes.tolist() == [[0.0] * 4] * 2
+    assert foreground.tolist() == [0.0, 0.0]
+
+
+def test_graph_is_the_model(model: FAM) -> None:
+    """Bytes in, the model's maps and probabilities out: the normalisation is inside, and the model is not changed."""
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    pictures = draw(64)
+    with torch.no_grad():
+        want = model(Normalize(model.config.mean, model.config.std)(list(pictures)))
+        maps, probabilities = Graph(model)(torch.from_numpy(pictures))
+    torch.testing.assert_close(maps, want.M, rtol=0, atol=1e-5)
+    torch.testing.assert_close(probabilities, want.logits.softmax(dim=1), rtol=0, atol=1e-5)
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_names_of_outputs(model: FAM) -> None:
+    """There is a name for each output."""
+    pictures = torch.from_numpy(draw(64)[:1])
+    for tau, names in ((None, OUTPUTS), (0.5, BOX_OUTPUTS)):
+        graph = Graph(model, tau)
+        assert graph.outputs == names
+        assert len(graph(pictures)) == len(names)
