@@ -17,6 +17,7 @@ from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.environment import environment, versions
 from famcli.epoch import Epoch
 from famcli.evaluation.evaluate import count_right
+from famcli.golden import record
 from famcli.interrupt import Interrupt
 from famcli.machine import leave
 from famcli.material import BY_LOSS, Material
@@ -27,6 +28,7 @@ from famcli.targets import make_targets
 from famcli.train import fit
 from famcli.training import Training
 from famcli_models.cam import CAM
+from famcli_models.checkpoint import CONFIG_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.fam import FAM
 from famcli_models.losses import term_weights
@@ -101,7 +103,7 @@ class Run:
         note = "stopping after this step; press Ctrl-C once more to stop at once"
         with Interrupt(lambda: self.say(note)) as stopping:
             try:
-                return fit(
+                training = fit(
                     model,
                     self.material.samples,
                     self.recipe.train,
@@ -120,9 +122,19 @@ class Run:
                     self.say(f"stopped at {where}; go on with: fam train --resume {self.folder.path}")
                     leave(self.accelerator)
                 raise
+            else:
+                self._record()
+                return training
             finally:
                 if self._board is not None:
                     self._board.close()
+
+    def _record(self) -> None:
+        """Let the finished checkpoints say what they see in some drawings, for ``fam verify`` to ask again."""
+        if self.main:
+            for folder in (self.folder.path, self.folder.best):
+                if (folder / CONFIG_FILE).is_file():
+                    record(folder)
 
     @property
     def main(self) -> bool:

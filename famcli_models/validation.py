@@ -1,4 +1,4 @@
-"""Is this folder a FAM or CAM checkpoint? Answered from its config and its weights' header, before any tensor is allocated."""
+"""Is this folder a checkpoint of ours? Answered from config and header, before any tensor is allocated."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from famcli import golden
 from famcli.golden import MAP_TOLERANCE, STEPS, Golden, answers, compare, digest_of_pictures, draw, record, stored
 from famcli_models import FAM
+from famcli_models.checkpoint import GOLDEN
 from famcli_models.errors import WeightsError
 from famcli_models.files import sha256_file
 
@@ -163,5 +163,5 @@ def test_damaged(model: FAM, edit: Callable[[dict[str, Any]], object], words: st
 def test_other_versions(kept: object) -> None:
     """A stored prediction of another version is refused with what to do, and none at all is none."""
     with pytest.raises(WeightsError, match="pip install -U famcli"):
-        stored({golden.KEY: kept})
+        stored({GOLDEN: kept})
     assert stored({}) is None

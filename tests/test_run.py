@@ -30,6 +30,7 @@ from famcli.run import Run
 from famcli.runfolder import RunFolder
 from famcli.state import read_state, write_state
 from famcli.training import Training
+from famcli.verify import inspect
 from famcli_models.cam import CAM
 from famcli_models.errors import ConfigError, DataError, FamError, WeightsError
 from famcli_models.fam import FAM
@@ -462,3 +463,12 @@ def test_a_run_from_before_there_were_methods(runner: Runner, make_splits: Make)
     del state.facts["run"]["recipe"]["model"]["method"]
     write_state(last, state)
     assert runner(None).folder.metrics.is_file()
+
+
+def test_a_finished_run_can_be_verified(runner: Runner, make_splits: Make) -> None:
+    """The last and the best checkpoint have golden predictions of their own weights, and say the same again."""
+    run = runner(recipe_for(make_splits(**WITH_BOXES), "epochs=2"))
+    for folder in (run.folder.path, run.folder.best):
+        report = inspect(folder)
+        assert report.problems == []
+        assert report.map_difference == 0
