@@ -471,4 +471,5 @@ def test_a_finished_run_can_be_verified(runner: Runner, make_splits: Make) -> No
     for folder in (run.folder.path, run.folder.best):
         report = inspect(folder)
         assert report.problems == []
-        assert report.map_difference == 0
+        assert report.map_difference is not None
+        assert report.map_difference < 1e-4  # what rounding to four decimals leaves
