@@ -95,7 +95,9 @@ def evaluate(
     from famcli.evaluation.protocols import find_protocol
 
     find_protocol(protocol)
-    _check(context, maps, predictions, protocol in VERSIONS, data, crops)
+    _check(context, maps, predictions, masks, protocol in VERSIONS, data, crops)
+    if out is not None:
+        _make(out)
     with ExitStack() as stack:
         dataset = _dataset(data, split, out, stack)
         contender = None
@@ -133,6 +135,7 @@ def _check(
     context: typer.Context,
     maps: Path | None,
     predictions: Path | None,
+    masks: Path | None,
     over_maps: bool,
     data: str | None,
     crops: int,
@@ -151,11 +154,25 @@ def _check(
         f"predictions are boxes, and these protocols threshold maps: leave out --protocol {OVER_MAPS}": bool(
             predictions and over_maps
         ),
+        "predictions are boxes, and masks are compared with maps: leave out --masks": bool(predictions and masks),
         f"--crops is {crops}; it must be 1 or 10": crops not in {1, 10},
     }
     for message, wrong in messages.items():
         if wrong:
             raise typer.BadParameter(message)
+
+
+def _make(out: Path) -> None:
+    """The folder of the results, before any work is done."""
+    from famcli_models.errors import DataError
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        msg = f"cannot write to '{out}': {error.strerror or error}; choose another --out"
+        raise DataError(msg) from error
 
 
 def _dataset(data: str | None, split: str, out: Path | None, stack: ExitStack) -> Dataset:
@@ -177,10 +194,11 @@ def _dataset(data: str | None, split: str, out: Path | None, stack: ExitStack) -
 def _report(found: Assessment, out: Path | None, as_json: bool) -> None:
     from famcli.evaluation.imagerecords import FILE_NAME, write_records
     from famcli.evaluation.resultcard import delta_rows, difference_rows, score_rows
-    from famcli.evaluation.resultfile import to_json, write_results
+    from famcli.evaluation.resultfile import JSON_NAME, to_json, write_results
 
     results = found.results
     if out is not None:
+        (out / JSON_NAME).unlink(missing_ok=True)  # an older result must not stand beside new images
         write_records(out / FILE_NAME, found.records())
         write_results(out, results)
     if as_json:

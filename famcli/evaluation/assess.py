@@ -12,9 +12,10 @@ import numpy as np
 
 from famcli.data.dataset import Dataset
 from famcli.data.masks import covered as covered_masks
+from famcli.data.sample import Sample, check_labels
 from famcli.data.splits import FULLSUP, split_name
 from famcli.environment import versions
-from famcli.evaluation.boxaccuracy import INTERVAL, SIDE
+from famcli.evaluation.boxaccuracy import INTERVAL, SIDE, thresholds
 from famcli.evaluation.boxrules import BOX_RULES
 from famcli.evaluation.cocoap import average_precision
 from famcli.evaluation.contender import Contender
@@ -117,6 +118,7 @@ def assess(request: Request) -> Assessment:
         ConfigError: What is asked for does not go together.
         DataError: Data, maps or predictions cannot be read, or are of other images.
     """
+    thresholds(request.interval)  # refused now, and not after the networks have looked at everything
     truth = Truth.read(request.dataset, request.split, request.masks, request.protocol in VERSIONS)
     by_protocol = _sweep if request.protocol in VERSIONS else _boxes
     scored = by_protocol(request, truth)
@@ -139,7 +141,7 @@ def assess(request: Request) -> Assessment:
         source={**_source(request), "class_names": own},
         protocol={
             "name": request.protocol,
-            "interval": request.interval if request.protocol in VERSIONS else None,
+            "interval": request.interval if request.protocol in VERSIONS or covered_masks(scored.truth.masks) else None,
             "crops": None if request.protocol in VERSIONS else request.crops,
             "rules": asdict(PROTOCOLS[request.protocol]),
         },
@@ -159,7 +161,7 @@ def _taus(request: Request, first: Entry) -> tuple[float, ...]:
         return ()
     if first.outcomes is not None:
         return tuple(first.outcomes.taus.tolist())
-    return tuple(np.arange(0, 1, request.interval).tolist())
+    return tuple(thresholds(request.interval).tolist())
 
 
 def _boxes(request: Request, truth: Truth) -> _Scored:
@@ -173,7 +175,7 @@ def _boxes(request: Request, truth: Truth) -> _Scored:
         sizes = [stated_size(sample) for sample in covered.samples]
         evaluation = evaluate_found(found, covered.samples, sizes, rules, SIDE, request.same_classes)
         bootstrap = Bootstrap(len(covered.samples))
-        first = with_detections(entry("predictions", evaluation.outcomes["predictions"], 0, "", bootstrap), evaluation)
+        first = entry("predictions", evaluation.outcomes["predictions"], 0, "", bootstrap)
         first = replace(first, row=replace(first.row, coco=_coco_of_all(found, evaluation, request.same_classes)))
         entries = [with_kinds(first, evaluation), *_rivals(evaluation, bootstrap)]
         return _Scored(covered, entries, lambda: of_evaluation(evaluation, entries))
@@ -188,10 +190,13 @@ def _boxes(request: Request, truth: Truth) -> _Scored:
         workers=request.workers,
         on_unreadable=unreadable.__setitem__ if request.allow_missing else None,
     )
+    choosing = _choosing(request, contender)
     evaluation = evaluate(contender.networks, truth.samples, look, request.on_images)
     request.coverage.note(list(unreadable), len(truth.samples), "could not be read")
+    elsewhere = replace(look, on_unreadable=(lambda *_: None) if request.allow_missing else None)
+    chosen = best_tau(contender.networks, choosing, elsewhere) if choosing else None
     bootstrap = Bootstrap(len(evaluation.samples))
-    entries = _network_entries(request, contender, evaluation, look, bootstrap)
+    entries = _network_entries(contender, evaluation, chosen, bootstrap)
     here = truth.without(unreadable)
     if covered_masks(here.masks):
         sweep = Sweep(here.samples, evaluation.sizes, here.masks, None, request.interval, request.processes)
@@ -203,7 +208,7 @@ def _boxes(request: Request, truth: Truth) -> _Scored:
 
 
 def _network_entries(
-    request: Request, contender: Contender, evaluation: Evaluation, look: Look, bootstrap: Bootstrap
+    contender: Contender, evaluation: Evaluation, chosen: float | None, bootstrap: Bootstrap
 ) -> list[Entry]:
     """What is measured at its own τ, CAM at an oracle's and at that of train-fullsup, and boxes without a network."""
     networks, outcomes = contender.networks, evaluation.outcomes
@@ -216,18 +221,24 @@ def _network_entries(
     if networks.cam is not None:
         cam = outcomes["CAM"]
         entries.append(entry("CAM, oracle τ", cam, cam.best(), "oracle", bootstrap))
-        chosen = _tau_of_fullsup(request, contender, look)
         if chosen is not None:
             entries.append(entry(f"CAM, τ of {FULLSUP}", cam, cam.nearest(chosen), FULLSUP, bootstrap))
     entries = [with_kinds(e, evaluation) for e in entries]
     return [*entries, *_rivals(evaluation, bootstrap)]
 
 
-def _tau_of_fullsup(request: Request, contender: Contender, look: Look) -> float | None:
-    """CAM's best τ on the split that is there to choose it on; ``None`` if the data have no such split."""
-    if split_name(request.split) == FULLSUP or FULLSUP not in request.dataset.splits():
-        return None
-    return best_tau(contender.networks, request.dataset.samples(FULLSUP, with_boxes=True), look)
+def _choosing(request: Request, contender: Contender) -> list[Sample]:
+    """Images of the split that is there to choose CAM's τ on; none if the data have no such split with boxes."""
+    splits = request.dataset.splits()
+    if contender.networks.cam is None or split_name(request.split) == FULLSUP or FULLSUP not in splits:
+        return []
+    samples = request.dataset.samples(FULLSUP, with_boxes=True, boxes_optional=True)
+    if request.same_classes:
+        check_labels(samples, contender.networks.cam.config.num_classes)
+    if all(len(sample.boxes) for sample in samples):
+        return samples
+    request.say(f"{FULLSUP} has images without a box, so no τ can be chosen on it")
+    return []
 
 
 def _rivals(evaluation: Evaluation, bootstrap: Bootstrap) -> list[Entry]:
@@ -239,7 +250,8 @@ def _found(request: Request, truth: Truth) -> tuple[list[Found], Truth]:
     read = read_predictions(Path(request.predictions or ""), request.dataset, truth.samples, request.same_classes)
     lacking = missing(read, truth.samples)
     request.coverage.check(lacking, len(truth.samples), f"are not in '{request.predictions}'")
-    return [found for found in read if found is not None], truth.without(lacking)
+    here = truth.without(lacking).samples
+    return [found for found in read if found is not None], Truth(here, [None] * len(here))
 
 
 def _coco_of_all(found: Sequence[Found], evaluation: Evaluation, same_classes: bool) -> dict[str, float]:

@@ -244,7 +244,7 @@ class BoxCounts:
         right: npt.NDArray[np.bool_] = best[:, None, :] >= np.array(DELTAS)[:, None]
         self.right += right
         self.images += 1
-        self.empty += int(scores.max() == 0)
+        self.empty += int(scores.max() * 255 < 1)  # zero everywhere as bytes
         return right
 
     def merge(self, other: BoxCounts) -> None:

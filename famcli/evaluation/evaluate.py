@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from famcli.data.bounds import MAX_CLASSES
 from famcli.data.sample import Sample, check_labels
 from famcli.evaluation.boxrules import BoxRules
-from famcli.evaluation.look import Look, Networks, Seen
+from famcli.evaluation.look import SHOWN_CLASSES, Look, Networks, Seen
 from famcli.evaluation.misses import RIGHT_IOU
 from famcli.evaluation.outcomes import NOWHERE, Outcomes
 from famcli.evaluation.predictions import Found
@@ -27,7 +28,7 @@ from famcli_models.localization import localize, localize_at
 
 CENTRE_SIDE = 0.7  # the centre box takes this share of each side
 TAUS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of curves, and those an oracle chooses from
-WRONG_CLASS = 2**31  # the place of a class that was not named at all
+UNNAMED = MAX_CLASSES  # the place of a class that was not named at all: behind all that can be
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +112,17 @@ def evaluate(
     )
 
 
-def best_tau(networks: Networks, samples: Sequence[Sample], look: Look) -> float:
+def best_tau(networks: Networks, samples: Sequence[Sample], look: Look) -> float | None:
     """The τ of the CAM with the most right boxes on some images: those of a split to choose on, as train-fullsup.
+
+    Returns:
+        ``None`` if none of the images could be read.
 
     Raises:
         DataError: See :func:`evaluate`.
     """
     found = evaluate(Networks(None, networks.cam), samples, look).outcomes["CAM"]
-    return float(found.taus[found.best()])
+    return float(found.taus[found.best()]) if len(found.ious) else None
 
 
 def count_right(network: FAM | CAM, samples: Sequence[Sample], device: str, batch_size: int = 32) -> int:
@@ -156,30 +160,33 @@ def evaluate_found(
     """
     rows: dict[str, list[_Boxes]] = {"predictions": [], "centre": [], "whole": []}
     ranks: list[int] = []
+    most = 0  # classes that were named of one image
     classes: list[tuple[tuple[int, float], ...]] = []
     truths = [rules.truth(sample.boxes, size_hw, side) for sample, size_hw in zip(samples, sizes, strict=True)]
     for entry, sample, size_hw, truth in zip(found, samples, sizes, truths, strict=True):
         order = np.argsort(-entry.scores, kind="stable")
         best = order[:1]
         boxes = rules.to_frame(entry.boxes[best], size_hw, side)
-        rows["predictions"].append(
-            _compare(boxes if len(boxes) else None, truth, float(entry.scores[order].max(initial=0)))
-        )
+        score = float(entry.scores[best[0]]) if len(best) else 0.0
+        rows["predictions"].append(_compare(boxes if len(boxes) else None, truth, score))
         for name, box in _rivals(rules.frame_hw(size_hw, side)).items():
             rows[name].append(_compare(box, truth))
         named: dict[int, float] = {}
         for i in order.tolist():
             named.setdefault(int(entry.labels[i]), float(entry.scores[i]))
         if same_classes:
-            ranks.append(list(named).index(sample.label) if sample.label in named else WRONG_CLASS)
-            classes.append(tuple(named.items())[:5])
-        else:
-            classes.append(())
+            ranks.append(list(named).index(sample.label) if sample.label in named else UNNAMED)
+            most = max(most, len(named))
+        # Only what can be read as a class of the data and its probability; scores of other tools may be anything.
+        probable = all(0 <= score <= 1 for score in named.values())
+        known = [(label, score) for label, score in named.items() if label >= 0]
+        classes.append(tuple(known[:SHOWN_CLASSES]) if same_classes and probable else ())
     nothing = np.array([np.nan])
     outcomes = {
         name: _joined(name, nothing, boxes, ranks if name == "predictions" and ranks else None, rules.strict)
         for name, boxes in rows.items()
     }
+    outcomes["predictions"] = replace(outcomes["predictions"], top5=most > 1)
     return Evaluation(list(samples), list(sizes), truths, outcomes, {}, classes, rules, side)
 
 
@@ -188,7 +195,7 @@ class _Boxes:
     """One image at T thresholds: IoUs ``(T,)``, boxes ``(T, 4)`` and means of the map in the box's region ``(T,)``."""
 
     ious: npt.NDArray[np.float64]
-    boxes: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.floating]
     foreground: npt.NDArray[np.float32]
 
 
@@ -227,9 +234,9 @@ def _at_all(M: np.ndarray, frame_hw: tuple[int, int], taus: FloatArray, truth: F
 def _compare(box: npt.ArrayLike | None, truth: FloatArray, score: float = 1.0) -> _Boxes:
     """One box of a score, or none, with the truth."""
     if box is None:
-        return _Boxes(np.array([NOWHERE]), np.full((1, 4), np.nan, np.float32), np.zeros(1, np.float32))
+        return _Boxes(np.array([NOWHERE]), np.full((1, 4), np.nan), np.zeros(1, np.float32))
     iou = box_iou(box, truth).max(axis=1)
-    return _Boxes(iou, np.asarray(box, np.float32).reshape(1, 4), np.array([score], np.float32))
+    return _Boxes(iou, np.asarray(box, np.float64).reshape(1, 4), np.array([score], np.float32))
 
 
 def _rivals(frame_hw: tuple[int, int]) -> dict[str, tuple[float, ...]]:

@@ -16,7 +16,7 @@ from famcli.data.transforms import Normalize
 from famcli.evaluation.boxrules import BoxRules, ten_crops
 from famcli.predict import pick_device
 from famcli_models.cam import CAM
-from famcli_models.errors import DataError
+from famcli_models.errors import DataError, WeightsError
 from famcli_models.fam import FAM
 
 SHOWN_CLASSES = 5
@@ -103,6 +103,7 @@ class Look:
 
         Raises:
             DataError: An image cannot be read, and nobody is to be told.
+            WeightsError: A network's map or class scores are not finite.
         """
         device = pick_device(self.device)
         networks.to(device)
@@ -156,6 +157,12 @@ class Look:
             maps["CAM"] = cam.class_maps(Y, chosen).float().cpu().numpy()
             crops = [v.other_crops if own else v.crops for v in views]
             scores["CAM"] = self._class_scores(cam, logits, crops, device)
+        for name, found in [*maps.items(), *((name, s.cpu().numpy()) for name, s in scores.items())]:
+            odd = np.flatnonzero(~np.isfinite(found.reshape(len(views), -1)).all(axis=1))
+            if odd.size:
+                image = views[odd[0]].sample.name
+                msg = f"what {name} says of '{image}' is not finite: the weights are damaged; look at them: fam verify"
+                raise WeightsError(msg)
         ranks = {name: rank(found, labels).tolist() for name, found in scores.items()} if self.same_classes else {}
         of_first = next(iter(scores.values()))
         probabilities = of_first if views[0].crops else of_first.softmax(dim=1)
@@ -199,11 +206,11 @@ def _input(network: FAM | CAM, views: list[np.ndarray], device: torch.device) ->
 
 
 def rank(scores: Tensor, labels: Tensor) -> Tensor:
-    """Place of the right class, 0 for the best; a tie counts against the network.
+    """Place of the right class, 0 for the best; a tie, and a NaN, counts against the network.
 
     Args:
         scores: ``(B, L)``.
         labels: ``(B,)``.
     """
     right = scores.gather(1, labels[:, None])
-    return (scores >= right).sum(dim=1).cpu() - 1
+    return (~(scores < right)).sum(dim=1).cpu() - 1

@@ -25,15 +25,17 @@ class Outcomes:
         foreground: ``(n, T)`` mean of the map in the box's region, for detection scores; 0 without a box.
         ranks: ``(n,)`` place of the right class, 0 for the best; ``None`` where classes do not apply.
         strict: A box is right when its IoU is *greater* than 0.5, and not from 0.5 on.
+        top5: More than one class was named, so that the best five mean something.
     """
 
     method: str
     taus: FloatArray
     ious: npt.NDArray[np.float64]
-    boxes: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.floating]
     foreground: npt.NDArray[np.float32]
     ranks: npt.NDArray[np.int64] | None = None
     strict: bool = False
+    top5: bool = True
 
     def right(self, delta: float = RIGHT_IOU) -> npt.NDArray[np.bool_]:
         """``(n, T)``: whether the box is right at each threshold."""
@@ -58,7 +60,7 @@ class Outcomes:
         right = self.right()[:, at]
         found: dict[str, FloatArray] = {"gt_known": right.astype(np.float64)}
         if self.ranks is not None:
-            for k in (1, 5):
+            for k in (1, 5) if self.top5 else (1,):
                 known = self.ranks < k
                 found[f"top{k}_loc"] = (right & known).astype(np.float64)
                 found[f"top{k}_cls"] = known.astype(np.float64)

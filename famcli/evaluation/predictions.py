@@ -29,7 +29,7 @@ from famcli_models.boxes import FloatArray, as_boxes, xywh_to_xyxy
 from famcli_models.errors import DataError
 
 MAX_BYTES = 2**29  # of text; parsed, it takes about ten times as much memory
-NO_LABEL = -1  # a class that the dataset does not have, or classes do not apply
+NO_LABEL = -1  # where classes do not apply; this and what is below are classes that the dataset does not have
 AGNOSTIC = "score the boxes alone with --other-classes"
 OTHER_IMAGES = 0.5  # a file with a larger share of unknown images belongs to other data
 
@@ -40,8 +40,8 @@ class Found:
 
     Attributes:
         boxes: ``(k, 4)`` half-open xyxy in original pixels, as they were written: not cut to the image.
-        labels: ``(k,)`` class index of the dataset; :data:`NO_LABEL` for a class that it does not have, and for all
-            where classes do not apply.
+        labels: ``(k,)`` class index of the dataset; from :data:`NO_LABEL` down, a number each, for classes that it
+            does not have; :data:`NO_LABEL` for all where classes do not apply.
         scores: ``(k,)`` finite.
     """
 
@@ -166,13 +166,14 @@ class _Table:
                 continue
             images[image] = None
             if image not in self.names and self.listed:
-                offences.add("such entries", f"{where} belongs to image {image}, which the file does not list")
+                offences.add("such entries", f"{where} belongs to image {short(image)}, which the file does not list")
             name = self.names.get(image)
             if name is not None:
                 label = self.labels.get(category, NO_LABEL) if same_classes else NO_LABEL
                 rows.setdefault(name, []).append((float(entry["score"]), entry["bbox"], label))
         offences.check()
-        _refuse_unknown(self.path, [f"image_id {image}" for image in images if image not in self.names], len(images))
+        unknown = [f"image_id {short(image)}" for image in images if image not in self.names]
+        _refuse_unknown(self.path, unknown, len(images))
         made = {name: _found(of_image) for name, of_image in rows.items()}
         return [made.get(sample.name) for sample in samples]
 
@@ -316,12 +317,12 @@ def _check_sizes(
 
 
 def _labels(path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sample]) -> dict[int, int]:
-    """Label by category id; :data:`NO_LABEL` for classes that the dataset does not have."""
-    try:
-        named = [(int(category["id"]), str(category["name"])) for category in categories]
-    except (TypeError, KeyError, ValueError, OverflowError) as error:
-        msg = f"'{path}' needs categories, each with an id and a name ({type(error).__name__}: {error}), or {AGNOSTIC}"
-        raise DataError(msg) from error
+    """Label by category id; from :data:`NO_LABEL` down for classes that the dataset does not have."""
+    listed = [c for c in categories if isinstance(c, dict)] if isinstance(categories, list) else []
+    named = [(c["id"], c["name"]) for c in listed if _whole(c.get("id")) and isinstance(c.get("name"), str)]
+    if not named or len(named) < len(categories):
+        msg = f"'{path}' needs categories, each with an id and a name, or {AGNOSTIC}"
+        raise DataError(msg)
     twice = [number for number, count in Counter(number for number, _ in named).items() if count > 1]
     if twice:
         msg = f"'{path}': the category id {twice[0]} occurs more than once"
@@ -330,14 +331,12 @@ def _labels(path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sam
     names = dataset.class_names or tuple(str(i) for i in range(1 + max(s.label for s in samples)))
     lower = {name.lower(): label for label, name in reversed(list(enumerate(names)))}
     exact = {name: label for label, name in enumerate(names)}
-    labels = {number: exact.get(name, lower.get(name.lower(), NO_LABEL)) for number, name in named}
-    known = set(labels.values()) - {NO_LABEL}
+    labels = {number: exact.get(name, lower.get(name.lower(), NO_LABEL - i)) for i, (number, name) in enumerate(named)}
+    known = {label for label in labels.values() if label >= 0}
     if not known and len(named) == 1:
         raise DataError(_one_class(path, f"'{named[0][1]}'"))
     if not known:
-        msg = (
-            f"none of the {len(named):,} categories of '{path}' is a class of the dataset: compare names, or {AGNOSTIC}"
-        )
+        msg = f"none of the {len(named):,} categories of '{path}' is a class of the data: compare names, or {AGNOSTIC}"
         raise DataError(msg)
     lacking = sorted({sample.label for sample in samples} - known)
     if lacking:

@@ -137,7 +137,7 @@ def detection_scores(found: Entry, evaluation: Evaluation) -> FloatArray:
     if found.outcomes is None:
         return np.zeros(0)
     foreground = found.outcomes.foreground[:, found.at].astype(np.float64)
-    if found.outcomes.ranks is None:
+    if found.outcomes.ranks is None or found.outcomes.method == "predictions":  # whose scores are complete
         return foreground
     return foreground * np.array([classes[0][1] if classes else 0.0 for classes in evaluation.classes])
 

@@ -372,6 +372,7 @@ def test_some_maps(fam: Fam, dataset: Path, maps: Path, tmp_path: Path) -> None:
     [
         (("--predictions", "x.json", "--protocol", "wsoleval-v1"), "predictions are boxes"),
         (("--predictions", "x.json", "--model", "any"), "give a model or --predictions, not both"),
+        (("--predictions", "x.json", "--masks", "y"), "leave out --masks"),
     ],
 )
 def test_predictions_errors(fam: Fam, dataset: Path, arguments: tuple[str, ...], text: str) -> None:
@@ -407,3 +408,57 @@ def test_masks_without_boxes(fam: Fam, dataset: Path, maps: Path, tmp_path: Path
     refused = fam("eval", "--data", dataset, "--masks", tmp_path / "masks")
     assert refused.exit_code == 1
     assert "box" in refused.stderr
+
+
+def test_records_of_predictions_can_be_read_back(fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+    """Also where the right class was not named: its place is behind all others, and the score is the file's."""
+    boxes = tmp_path / "boxes.json"
+    fam("predict", dataset, "--model", checkpoint, "--device", "cpu", "--threshold", 0, "--out", boxes)
+    document = json.loads(boxes.read_text())
+    document["categories"] = [{"id": i + 1, "name": str(i)} for i in range(5)]  # the data have numbers for names
+    for annotation in document["annotations"]:
+        annotation |= {"category_id": 5, "score": 0.25}
+    boxes.write_text(json.dumps(document))
+    result = fam("eval", "--data", dataset, "--predictions", boxes, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.stderr
+    metrics = json.loads(result.stdout)["rows"][0]["metrics"]
+    assert metrics["top1_cls"]["value"] == 0
+    assert "top5_cls" not in metrics
+    records = list(read_records(tmp_path / "out" / "images.jsonl"))
+    assert [record.rank for record in records] == [100_000] * 3
+    assert [record.found["predictions"].score for record in records] == [0.25] * 3
+    assert [record.classes for record in records] == [()] * 3  # class 4 is none of the data
+
+
+def test_fullsup_without_boxes(fam: Fam, with_cam: Path, make_splits: Callable[..., Path]) -> None:
+    """A split for choosing that has no boxes costs its row alone, and that is said."""
+    root = make_splits(test=[0, 1, 2], train_fullsup=[3, 4, 5])
+    (root / "metadata" / "train-fullsup" / "localization.txt").unlink()
+    result = fam("eval", "--data", root, "--model", with_cam, "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "no τ can be chosen on it" in result.stderr
+    assert [row["tau_from"] for row in json.loads(result.stdout)["rows"]] == ["fixed", "oracle", "", ""]
+
+
+@pytest.mark.parametrize("arguments", [("--interval", 0), ("--interval", "nan"), ("--out", "FILE/x")])
+def test_what_cannot_be_is_said_first(
+    fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path, arguments: tuple[Any, ...], monkeypatch: Any
+) -> None:
+    """A bad interval or folder ends the command before any image is looked at."""
+    (tmp_path / "FILE").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("famcli.evaluation.look.Look.at", lambda *_: pytest.fail("an image was looked at"))
+    result = fam("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", *arguments)
+    assert result.exit_code == 1
+    assert "interval" in result.stderr or "choose another --out" in result.stderr
+
+
+def test_the_interval_of_pxap_is_on_the_card(fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+    """PxAP depends on the interval, so the card of any protocol has it where there are masks, and only there."""
+    (tmp_path / "pixels").mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((40, 50), 255, np.uint8)).save(tmp_path / "pixels" / f"{i}.png")
+    arguments = ("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", "--json", "--interval", 0.25)
+    assert json.loads(fam(*arguments).stdout)["protocol"]["interval"] is None
+    with_masks = fam(*arguments, "--masks", tmp_path / "pixels", "--processes", 1)
+    assert json.loads(with_masks.stdout)["protocol"]["interval"] == 0.25

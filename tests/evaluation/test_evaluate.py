@@ -13,9 +13,11 @@ import torch
 
 from famcli.data.metadata import read_samples
 from famcli.evaluation.boxrules import BOX_RULES
-from famcli.evaluation.evaluate import Evaluation, best_tau, count_right, evaluate, evaluate_found
+from famcli.evaluation.evaluate import UNNAMED, Evaluation, best_tau, count_right, evaluate, evaluate_found
+from famcli.evaluation.intervals import Bootstrap
 from famcli.evaluation.look import Look, Networks
 from famcli.evaluation.predictions import Found
+from famcli.evaluation.scores import entry, kinds
 from famcli_models.boxes import box_iou
 from famcli_models.cam import CAM
 from famcli_models.errors import DataError
@@ -233,9 +235,32 @@ def test_predictions_by_hand(samples: list[Any]) -> None:
     assert outcomes.ious[:, 0] == pytest.approx([0, 1, -1, 1], abs=0.01)
     assert outcomes.ranks is not None
     assert outcomes.ranks.tolist()[:2] == [0, 1]
-    assert (outcomes.ranks[2:] > 5).all()
+    assert outcomes.ranks[2:].tolist() == [UNNAMED, UNNAMED]
     assert outcomes.foreground[:, 0] == pytest.approx([0.9, 0.9, 0, 0.5])
     assert evaluation.classes[1] == ((0, 0.9), (1, 0.7))
+    assert "top5_loc" in outcomes.scores(0)
+
+
+def test_predictions_of_one_class_an_image(samples: list[Any]) -> None:
+    """Where no image has more than one class, the best five were not measured; scores of any range are taken."""
+    given = [found(([15, 15, 85, 85], 0, -7.5)), found(([0, 0, 100, 100], -2, 30.0)), found(), found()]
+    evaluation = evaluate_found(given, samples, [(100, 100)] * 4, BOX_RULES["fam"], 224, same_classes=True)
+    outcomes = evaluation.outcomes["predictions"]
+    assert set(outcomes.scores(0)) == {"gt_known", "top1_loc", "top1_cls", "mean_iou"}
+    assert outcomes.foreground[:2, 0].tolist() == [-7.5, 30]
+    assert evaluation.classes == [(), (), (), ()]  # neither is a probability
+
+
+def test_half_overlap_is_right_everywhere(samples: list[Any]) -> None:
+    """A box of a tenth of a pixel whose IoU is exactly 0.5 is right in the number and in the kind of the image."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        x, y, w, h = (rng.integers(1, 400, 4) / 10).tolist()
+        sample = dataclasses.replace(samples[0], boxes=np.array([[x, y, x + w, y + h]]))
+        given = [found(([x, y, x + w, y + h / 2], 0, 0.5))]
+        evaluation = evaluate_found(given, [sample], [(100, 100)], BOX_RULES["fam"], 224, same_classes=True)
+        row = entry("predictions", evaluation.outcomes["predictions"], 0, "", Bootstrap(1))
+        assert (kinds(row, evaluation) == ["right"]) == (row.row.metrics["gt_known"].value == 100)
 
 
 def test_predictions_of_other_classes(samples: list[Any]) -> None:

@@ -103,6 +103,15 @@ def test_maps_of_wsolevaluation_are_taken_as_they_are(tmp_path: Path) -> None:
     assert (counts.boxes.as_is, counts.boxes.empty, counts.boxes.accuracy(1).value) == (0, 1, 0.0)
 
 
+def test_a_map_that_is_nothing_in_bytes_is_empty(tmp_path: Path) -> None:
+    """Values below 1/255 leave no pixel at any threshold, so the image counts as one without a box."""
+    np.save(tmp_path / "a.npy", np.full((224, 224), 0.002))
+    np.save(tmp_path / "b.npy", np.full((224, 224), 0.005))
+    box = np.array([[0.0, 0, 224, 224]])
+    counts = count([Scored(n, tmp_path / f"{n}.npy", box, (224, 224)) for n in "ab"], Wanted(0.5), 1)
+    assert (counts.boxes.images, counts.boxes.empty) == (2, 1)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_errors_come_through(tmp_path: Path, processes: int) -> None:
     """A bad map or an image without a box ends the count with its sentence, from any process."""

@@ -63,7 +63,7 @@ def test_a_whole_dataset(tmp_path: Path) -> None:
     assert second is not None
     assert (second.boxes.shape, second.labels.shape, second.scores.shape) == ((0, 4), (0,), (0,))
     assert third is not None
-    assert third.labels.tolist() == [-1]  # a cow, which the dataset does not have, is a wrong class
+    assert third.labels.tolist() == [-3]  # a cow, which the dataset does not have, is a wrong class of its own
 
 
 def test_equal_scores_stay_in_order(tmp_path: Path) -> None:

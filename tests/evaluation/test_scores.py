@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,13 @@ def evaluation() -> Evaluation:
     )
     classes = [((1, 0.5), (0, 0.2)), ((0, 0.9), (1, 0.1)), ((1, 0.7),)]
     return Evaluation(samples, [(10, 10)] * 3, [truth] * 3, {"FAM": fam}, {}, classes, BoxRules(), 224)
+
+
+def test_scores_of_predictions_are_complete(evaluation: Evaluation) -> None:
+    """The score of a box from elsewhere is taken as it is, and not weighed by itself."""
+    given = dataclasses.replace(evaluation.outcomes["FAM"], method="predictions")
+    found = entry("predictions", given, 0, "", Bootstrap(3))
+    assert detection_scores(found, evaluation) == pytest.approx([0.8, 0.6, 0])
 
 
 def test_detections_by_hand(evaluation: Evaluation) -> None:
