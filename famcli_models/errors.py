@@ -49,7 +49,9 @@ class UnknownNameError(FamError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
         near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.6)
-        shown = [n for close in near for n in names if n.lower() == close] or names[:SHOWN_NAMES]  # the nearest first
+        shown = [n for close in dict.fromkeys(near) for n in names if n.lower() == close] or names[
+            :SHOWN_NAMES
+        ]  # the nearest first
         more = "" if near or len(names) <= SHOWN_NAMES else f" and {len(names) - SHOWN_NAMES} more"
         word = "did you mean" if near else "known"
         text = f"unknown {kind} '{name}' ({word}: {', '.join(shown) or 'none'}{more})"

@@ -44,7 +44,7 @@ def test_unknown_dataset(fam: Callable[..., Result]) -> None:
     result = fam("data", "download", "cub200")
     assert result.exit_code == 1
     assert "unknown dataset 'cub200'" in result.stderr
-    with pytest.raises(UnknownNameError, match="did you mean: cub, cubv2"):
+    with pytest.raises(UnknownNameError, match="did you mean: cubv2, cub"):
         find_facts("cubv3")
 
 

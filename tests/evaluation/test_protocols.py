@@ -34,7 +34,7 @@ def test_names() -> None:
     """A name is found or corrected."""
     assert find_protocol("wsoleval-v2").title == "MaxBoxAccV2"
     with pytest.raises(
-        UnknownNameError, match=r"unknown protocol 'wsoleval' \(did you mean: wsoleval-v1, wsoleval-v2\)"
+        UnknownNameError, match=r"unknown protocol 'wsoleval' \(did you mean: wsoleval-v\d, wsoleval-v\d\)"
     ):
         find_protocol("wsoleval")
     assert set(PROTOCOLS) == {*BOX_RULES, "wsoleval-v1", "wsoleval-v2"}

@@ -137,4 +137,4 @@ def test_eval_takes_any_form(fam: Fam, checkpoint: Path, birds: Path, tmp_path: 
         (tmp_path / "boxes.csv").write_text(f"image,label,x0,y0,x1,y1\n{birds}/a.png,cat,0,0,9,9\n")
         result = fam("eval", "--data", data, "--model", checkpoint, "--device", "cpu", "--json")
         assert result.exit_code == 0, result.stderr
-        assert json.loads(result.stdout)["images"] == 1
+        assert json.loads(result.stdout)["data"]["images"] == 1
