@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from famcli.data.transforms import Normalize
-from famcli.predict import pick_device
+from famcli.device import pick_device
 from famcli_models.checkpoint import CONFIG_FILE, GOLDEN, WEIGHTS_FILE, read_config
 from famcli_models.errors import WeightsError
 from famcli_models.files import sha256_file, write_atomic
@@ -125,7 +125,13 @@ class Comparison:
 
 
 def draw(size: int) -> np.ndarray:
-    """Four pictures with one object each: ``(4, size, size, 3)`` uint8, the same bytes everywhere."""
+    """Four pictures with one object each: ``(4, size, size, 3)`` uint8, the same bytes everywhere.
+
+    Beyond 1024 pixels those of 1024 are enlarged by repeating pixels: the arithmetic would take 32 times the memory.
+    """
+    if size > UNIT:
+        nearest = UNIT * np.arange(size) // size
+        return draw(UNIT)[:, nearest[:, None], nearest]
     pixel = np.arange(size, dtype=np.int64)
     y, x = np.meshgrid(pixel, pixel, indexing="ij")
     v, u = (UNIT * y) // size, (UNIT * x) // size
@@ -154,7 +160,17 @@ def draw(size: int) -> np.ndarray:
 
 def digest_of_pictures(size: int) -> str:
     """SHA-256 of the bytes of :func:`draw`."""
-    return hashlib.sha256(draw(size).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(draw(size))).hexdigest()
+
+
+def digest_of_config(config: Mapping[str, Any]) -> str:
+    """SHA-256 of what a ``config.json`` says of the model, its fields and the names of its classes, as canonical JSON.
+
+    Args:
+        config: See :func:`famcli_models.checkpoint.read_config`.
+    """
+    said = {key: config[key] for key in ("model", "class_names")}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +192,7 @@ def answers(model: Localizer, device: str = "cpu") -> list[Answer]:
 
     Args:
         model: Moved to the device and set to evaluation mode.
-        device: See :func:`famcli.predict.pick_device`.
+        device: See :func:`famcli.device.pick_device`.
 
     Raises:
         WeightsError: A number is not finite.
@@ -244,7 +260,7 @@ def record(folder: Path, device: str = "cpu") -> Golden:
 
     Args:
         folder: Folder of a checkpoint.
-        device: See :func:`famcli.predict.pick_device`.
+        device: See :func:`famcli.device.pick_device`.
 
     Raises:
         FamError: The checkpoint cannot be loaded, or its answer is not finite.
@@ -257,6 +273,7 @@ def record(folder: Path, device: str = "cpu") -> Golden:
         "size": model.config.size,
         "pictures_sha256": digest_of_pictures(model.config.size),
         "weights_sha256": sha256_file(folder / WEIGHTS_FILE),
+        "config_sha256": digest_of_config(config),
     }
     config["provenance"] = {**config.get("provenance", {}), GOLDEN: facts | golden.to_dict()}
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"

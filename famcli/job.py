@@ -238,7 +238,7 @@ def prepare(
         listing: The images.
         spool: File for finished images.
         model: See :func:`famcli.hub.find_model`.
-        device: See :func:`famcli.predict.pick_device`.
+        device: See :func:`famcli.device.pick_device`.
         settings: How maps become boxes.
         side: Extra files.
         labels: See :func:`famcli.labels.read_labels`.

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from famcli.data.images import DECODE_MARGIN, Picture, read_picture, upright_picture
 from famcli.data.transforms import Normalize, squash
+from famcli.device import pick_device
 from famcli_models.cam import CAM, min_max
 from famcli_models.errors import ConfigError, DataError, FamError, ShapeError
 from famcli_models.fam import FAM
@@ -142,33 +143,12 @@ class Settings:
             raise ConfigError(msg)
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """A device by name: ``auto`` is CUDA, else MPS, else the CPU.
-
-    Raises:
-        ConfigError: The device is not there or the name is unknown.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = name.split(":")[0]
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        msg = f"unknown device '{name}'; use auto, cpu, cuda, cuda:N or mps"
-        raise ConfigError(msg) from error
-    if not present.get(kind) or (kind == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        msg = f"device '{name}' is not available here; use --device auto or cpu"
-        raise ConfigError(msg)
-    return device
-
-
 class Predictor:
     """A model ready to look at images.
 
     Args:
         model: A FAM or a CAM; it is moved to the device and set to evaluation mode.
-        device: See :func:`pick_device`.
+        device: See :func:`famcli.device.pick_device`.
         settings: See :class:`Settings`.
 
     Example:
@@ -325,8 +305,8 @@ class Predictor:
         size = max((m.shape[-2:] for m in maps), key=lambda hw: hw[0])
         same = [m if m.shape[-2:] == size else F.interpolate(m, size=size, mode="bilinear") for m in maps]
         M = torch.stack(same).mean(dim=0)[:, 0]
-        if isinstance(self.model, CAM):
-            M = min_max(M)  # the mean of several maps need not reach 1; a single map stays as it is
+        if isinstance(self.model, CAM) and len(maps) > 1:
+            M = min_max(M)  # the mean of several maps need not reach 1
         return M.cpu().numpy(), probability
 
     def _finish(self, item: Item, size_hw: tuple[int, int], M: np.ndarray, probability: np.ndarray) -> Prediction:

@@ -148,12 +148,19 @@ def load_recipe(
     if stray := sorted(set(tables) - set(known)):
         kind = "table in the recipe"
         raise UnknownNameError(kind, stray[0], known)
+    written = dict(tables["model"])
     tables["run"] |= dict(run or {})
     tables["model"] |= dict(model or {})
+    typed: set[str] = set()
     for pair in overrides:
         key, equals, text = pair.partition("=")
         table, field = _locate(key if equals else "", known, key)
         tables[table][field] = _value(text)
+        typed.add(field)
+    # A printed recipe names its method and its τ; a threshold on M means nothing for a CAM, nor the other way round.
+    other = tables["model"].get("method") != written.get("method", tables["model"].get("method"))
+    if other and "tau" not in {*typed, *(model or {})}:
+        tables["model"].pop("tau", None)
     for table, values in tables.items():
         if unknown := sorted(set(values) - known[table]):
             kind = f"field of [{table}]"

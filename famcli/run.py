@@ -24,10 +24,10 @@ from famcli.material import BY_LOSS, Material
 from famcli.recipe import TABLES, Recipe
 from famcli.runfolder import RunFolder
 from famcli.state import State, read_state, write_state
-from famcli.targets import make_targets
+from famcli.targets import make_targets, refuse_cam
 from famcli.train import fit
 from famcli.training import Training
-from famcli_models.cam import CAM
+from famcli_models.cam import BACKBONE_TRAINING, CAM
 from famcli_models.checkpoint import CONFIG_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.fam import FAM
@@ -186,6 +186,7 @@ class Run:
             "labels": "image labels only",
             "recipe": self.recipe.name,
             "seed": self.recipe.train.seed,
+            BACKBONE_TRAINING: self.recipe.train.backbone,
             "selected_by": BY_WORDS[self.material.select == BY_LOSS].format(
                 split=self.material.select, n=len(self.material.judged)
             ),
@@ -199,6 +200,7 @@ class Run:
     def _targets(self, model: FAM | CAM, state: State | None, workers: int) -> Any:
         if not self.recipe.train.lambda_target:
             return None
+        refuse_cam(model)
         self.say("making targets for M from the image labels")
         source = model
         if state is not None:  # they are made from the weights the run began with

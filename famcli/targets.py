@@ -21,7 +21,7 @@ from torch import Tensor
 
 from famcli.data.sample import Sample, read_sample
 from famcli.data.transforms import Normalize, squash
-from famcli.predict import pick_device
+from famcli.device import pick_device
 from famcli_models.cam import class_activation_maps, min_max
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.localizer import Localizer
@@ -50,7 +50,7 @@ def make_targets(
     Args:
         model: A model whose backbone and classifier are pretrained on the samples' classes.
         samples: Images with labels.
-        device: See :func:`famcli.predict.pick_device`.
+        device: See :func:`famcli.device.pick_device`.
         workers: Threads for decoding and GrabCut.
         on_image: Called after each image.
 
@@ -61,9 +61,7 @@ def make_targets(
         ConfigError: The model is a CAM, or its classifier is not the backbone's own, so that it has no class
             activation maps.
     """
-    if model.method == "cam":
-        msg = "lambda_target draws FAM's M to targets, and a CAM is trained on its classes alone; set lambda_target=0"
-        raise ConfigError(msg)
+    refuse_cam(model)
     if model.provenance.get("classifier") != "pretrained":
         msg = "targets need class activation maps: start from backbone weights with a classifier of these classes"
         raise ConfigError(msg)
@@ -84,6 +82,17 @@ def make_targets(
             for _ in batch:
                 on_image()
     return targets
+
+
+def refuse_cam(model: Localizer) -> None:
+    """A CAM has no M of its own to draw anywhere.
+
+    Raises:
+        ConfigError: The model is a CAM.
+    """
+    if model.method == "cam":
+        msg = "lambda_target draws FAM's M to targets, and a CAM is trained on its classes alone; set lambda_target=0"
+        raise ConfigError(msg)
 
 
 def _view(sample: Sample, size: int) -> np.ndarray:

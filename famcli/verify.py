@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from famcli.golden import MAP_TOLERANCE, Golden, answers, compare, digest_of_pictures, stored
-from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE
-from famcli_models.errors import FamError, WeightsError
+from famcli.golden import MAP_TOLERANCE, Golden, answers, compare, digest_of_config, digest_of_pictures, stored
+from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config
+from famcli_models.errors import FamError, WeightsError, short
 from famcli_models.files import sha256_file
 from famcli_models.localizer import Localizer
 from famcli_models.methods import load_model
@@ -62,7 +62,7 @@ def inspect(folder: Path, device: str = "cpu") -> Report:
 
     Args:
         folder: Folder of a checkpoint.
-        device: Where the golden prediction is made again; see :func:`famcli.predict.pick_device`.
+        device: Where the golden prediction is made again; see :func:`famcli.device.pick_device`.
 
     Raises:
         ConfigError: The device is not there.
@@ -119,19 +119,26 @@ def _finite(model: Localizer) -> Check:
 
 
 def _hashes(folder: Path, sha256: str, kept: Mapping[str, Any] | None) -> Check:
-    """Compare the file's hash with those that the config and the card state."""
+    """Compare the hashes of the weights and of the config's fields with those that the config and the card state."""
     stated = {} if kept is None else {CONFIG_FILE: str(kept.get("weights_sha256"))}
     card = folder / CARD_FILE
     if card.is_file() and (match := CARD_HASH.search(card.read_text(encoding="utf-8", errors="replace"))):
         stated[CARD_FILE] = match[1]
-    wrong = [name for name, value in stated.items() if value != sha256]
+    wrong = [
+        f"{WEIGHTS_FILE} has SHA-256 {sha256}, but {name} states {short(value)}"
+        for name, value in stated.items()
+        if value != sha256
+    ][:1]
+    known = None if kept is None else kept.get("config_sha256")
+    if known is not None and known != digest_of_config(read_config(folder)):
+        wrong.append(f"the model's settings or class names in {CONFIG_FILE} are not those that were recorded")
     if wrong:
-        detail = (
-            f"{WEIGHTS_FILE} has SHA-256 {sha256}, but {wrong[0]} states {stated[wrong[0]]}: get the files again, or, "
-            "if you changed the weights yourself, run 'fam verify --record'"
-        )
-        return Check("SHA-256", good=False, detail=detail)
+        fix = "get the files again, or, if you changed them yourself, run 'fam verify --record'"
+        return Check("SHA-256", good=False, detail=f"{', and '.join(wrong)}: {fix}")
     where = f"as {' and '.join(stated)} state{'s' if len(stated) == 1 else ''}" if stated else "stated nowhere"
+    if kept is not None:
+        fix = "no hash of the settings and class names is stored, so they were not compared: run 'fam verify --record'"
+        where += f"; {fix}" if known is None else "; settings and class names as recorded"
     return Check("SHA-256", good=True if stated else None, detail=f"{sha256}, {where}")
 
 

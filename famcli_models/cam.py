@@ -17,6 +17,7 @@ from famcli_models.config import CAM_TAU, FAMConfig, Method
 from famcli_models.errors import ConfigError
 from famcli_models.localizer import Localizer
 
+BACKBONE_TRAINING = "backbone_training"  # in the provenance: whether the backbone was trained; absent, it was not
 FLAT = 1e-6  # a map whose values differ by less is 0 everywhere rather than its rounding errors
 
 
@@ -72,9 +73,10 @@ class CAM(Localizer):
         """
         if isinstance(model, CAM):
             return model
-        if model.provenance.get("classifier") != "pretrained" or model.config.classifier != "frozen":
+        own = model.provenance.get("classifier") == "pretrained" and model.config.classifier == "frozen"
+        if not own or model.provenance.get(BACKBONE_TRAINING) == "trained":
             msg = (
-                "this FAM has no CAM, because its classifier is not the backbone's own, left as it was pretrained; "
+                "this FAM has no CAM, because its backbone and classifier are not both as they were pretrained; "
                 "train one with 'fam train --method cam --data ...' and give its run folder as --model"
             )
             raise ConfigError(msg)
@@ -117,4 +119,5 @@ def class_activation_maps(X: Tensor, weights: Tensor) -> Tensor:
 def min_max(maps: Tensor) -> Tensor:
     """Scale each of the maps ``(B, H, W)`` to [0, 1]."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return (maps - low) / (high - low).clamp(min=FLAT)
+    span = high - low
+    return torch.where(span < FLAT, 0.0, (maps - low) / span.clamp(min=FLAT))

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from famcli.predict import Failure, Item, Prediction, Predictor, Settings, pick_device
+from famcli.device import pick_device
+from famcli.predict import Failure, Item, Prediction, Predictor, Settings
 from famcli_models.cam import CAM
 from famcli_models.errors import ConfigError, DataError, ShapeError
 from famcli_models.fam import FAM

@@ -163,3 +163,15 @@ def test_the_threshold_of_a_cam(tmp_path: Path, text: str, tau: float) -> None:
     assert (recipe.model.method, recipe.model.tau) == ("cam", tau)
     assert f"tau = {tau}" in recipe.to_toml()
     assert load_recipe(str(tmp_path / "r.toml"), ["method=cam"]).model == recipe.model
+
+
+@pytest.mark.parametrize(("method", "other", "tau"), [("fam", "cam", 0.2), ("cam", "fam", 0.5)])
+def test_another_method_has_a_threshold_of_its_own(tmp_path: Path, method: str, other: str, tau: float) -> None:
+    """A printed recipe states τ; asked for the other method, the τ of that one counts, unless it is typed."""
+    path = tmp_path / "recipe.toml"
+    path.write_text(load_recipe(None, [f"method={method}"]).to_toml(), encoding="utf-8")
+    assert load_recipe(str(path), model={"method": other}).model.tau == tau
+    assert load_recipe(str(path), [f"method={other}"]).model.tau == tau
+    assert load_recipe(str(path), ["tau=0.3"], model={"method": other}).model.tau == 0.3
+    path.write_text(load_recipe(None, [f"method={method}", "tau=0.35"]).to_toml(), encoding="utf-8")
+    assert load_recipe(str(path), model={"method": method}).model.tau == 0.35

@@ -67,6 +67,7 @@ def report(
     card = read_results(results)
     folder = results if results.is_dir() else results.parent
     file = out or folder / REPORT
+    _check(file, folder)
     with console.progress("images", min(gallery, card.data["images"])) as step:
         written = write_report(card, folder, file, settings, step)
     for photo, reason in written.missing[:SHOWN_PROBLEMS]:
@@ -75,3 +76,21 @@ def report(
         console.warn(f"{len(written.missing)} of {written.images} photos cannot be read and are blank in the report")
     console.say(f"{written.images} of {written.of} images, {file.stat().st_size / 1e6:.1f} MB")
     console.result(str(file))
+
+
+def _check(file: Path, folder: Path) -> None:
+    """Refuse a target that is none, or that the report is made of, before any work is done."""
+    from famcli.evaluation.imagerecords import FILE_NAME
+    from famcli.evaluation.resultfile import JSON_NAME, MARKDOWN_NAME
+    from famcli_models.errors import DataError
+
+    if file.exists() and not file.is_file():
+        msg = f"'{file}' is not a file that can be written; choose another --out, such as {folder / REPORT}"
+        raise DataError(msg)
+    for name in (JSON_NAME, MARKDOWN_NAME, FILE_NAME):
+        if file.exists() and (folder / name).exists() and file.samefile(folder / name):
+            msg = f"'{file}' is part of the results; choose another --out, such as {folder / REPORT}"
+            raise DataError(msg)
+    if not file.parent.is_dir():
+        msg = f"there is no folder '{file.parent}' to write '{file.name}' to; make it, or choose another --out"
+        raise DataError(msg)

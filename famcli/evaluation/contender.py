@@ -30,6 +30,7 @@ class Contender:
         folder: Its checkpoint.
         networks: The model, and the CAM it is compared with.
         cam_name: What the user called the CAM, if it is another model.
+        cam_folder: Its checkpoint.
         remark: Why there is no CAM, if there is none.
     """
 
@@ -37,6 +38,7 @@ class Contender:
     folder: Path
     networks: Networks = field(repr=False)
     cam_name: str | None = None
+    cam_folder: Path | None = None
     remark: str | None = None
 
     @classmethod
@@ -69,11 +71,13 @@ class Contender:
                 raise ConfigError(msg)
             return cls(name, folder, Networks(None, model))
         if cam is not None:
-            return cls(name, folder, Networks(model, _rival(cam, model, same_classes, say)), cam)
+            rival_folder = find_model(cam, say)
+            rival = _rival(cam, rival_folder, model, same_classes)
+            return cls(name, folder, Networks(model, rival), cam, rival_folder)
         try:
             return cls(name, folder, Networks(model, CAM.of(model)))
         except ConfigError:
-            reason = "the classifier of this model was trained on o, FAM's object feature"
+            reason = "backbone and classifier of this model are not both as they were pretrained"
             return cls(name, folder, Networks(model, None), remark=NO_CAM.format(reason=reason))
 
     @property
@@ -101,11 +105,21 @@ class Contender:
             "seed": origin.get("seed"),
             "tuned_on_test": bool(origin.get("tuned_on_test", False)),
             "cam": self.cam_name,
+            **self._rival_facts(),
+        }
+
+    def _rival_facts(self) -> dict[str, Any]:
+        """Of a CAM that is another model."""
+        if self.cam_folder is None or self.networks.cam is None:
+            return {}
+        return {
+            "cam_weights_sha256": sha256_file(self.cam_folder / WEIGHTS_FILE),
+            "cam_tuned_on_test": bool(self.networks.cam.provenance.get("tuned_on_test", False)),
         }
 
 
-def _rival(name: str, model: FAM, same_classes: bool, say: Callable[[str], None] | None) -> CAM:
-    rival = load_model(find_model(name, say))
+def _rival(name: str, folder: Path, model: FAM, same_classes: bool) -> CAM:
+    rival = load_model(folder)
     if not isinstance(rival, CAM):
         msg = f"--cam '{name}' is a FAM checkpoint; give one that 'fam train --method cam' made"
         raise ConfigError(msg)

@@ -77,6 +77,8 @@ def _warnings(results: Results) -> Iterator[str]:
         yield f"Partial: {results.data['images']:,} images{f' of {of:,}' if of else ''} were scored."
     if results.source.get("tuned_on_test"):
         yield "The model was tuned on the split that it is scored on."
+    if results.source.get("cam_tuned_on_test"):
+        yield "The CAM beside it was tuned on the split that it is scored on."
 
 
 def score_rows(results: Results) -> tuple[list[str], list[list[str]]]:

@@ -20,6 +20,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from famcli.evaluation.boxaccuracy import SIDE
+from famcli.evaluation.boxrules import BOX_RULES
 from famcli.evaluation.imagerecords import FILE_NAME, ImageRecord, read_records
 from famcli.evaluation.misses import KINDS
 from famcli.evaluation.results import Results
@@ -157,11 +159,31 @@ class _Report:
 
     def _gallery_words(self) -> str:
         picks, first = self.picks, self.results.rows[0].title
-        words = f"Best and worst are by the IoU of {first}; random is by seed {self.settings.seed}."
+        words = f"Images were picked by the IoU of {first}; random is by seed {self.settings.seed}."
+        protocol = self.results.protocol["name"]
+        if self._cropped:
+            words += f" {protocol} looks at the central crop: true boxes are cut to it before they are compared."
+        if protocol not in BOX_RULES:
+            words += f" {protocol} has many thresholds: the boxes are those at the best one for δ = 0.5."
         if picks.total == len(picks.shown):
             return f"All {picks.total} images. {words}"
         shown = f"{len(picks.shown)} of {picks.total} images: the best, the worst, and {len(picks.random)} random ones."
         return f"{shown} {words} Counts in this section are of the images shown; the tables and charts are of all."
+
+    @property
+    def _cropped(self) -> bool:
+        rules = BOX_RULES.get(str(self.results.protocol["name"]))
+        return rules is not None and rules.cropped
+
+    def _view(self) -> list[float]:
+        """The part of a photo that the maps are of, as shares of its sides: left, top, right, bottom."""
+        if not self._cropped:
+            return [0.0, 0.0, 1.0, 1.0]
+        side = int(self.results.source.get("input_size") or SIDE)
+        box: list[float] = (
+            BOX_RULES[str(self.results.protocol["name"])].to_photo([0, 0, side, side], (1, 1), side)[0].tolist()
+        )
+        return box
 
     def _part_words(self) -> str:
         if self.model is None:
@@ -228,6 +250,8 @@ class _Report:
                 "classes": list(results.data.get("class_names") or ()),
                 "predicted": list(results.source.get("class_names") or results.data.get("class_names") or ()),
                 "random": random,
+                "view": self._view(),
+                "boxRows": [i for i, row in enumerate(results.rows) if any(f[-1][i] for f in self.facts)],
                 "parts": {number: entries.parts_data(found) for number, found in parts.items()},
                 "partRows": [i for i in random if i in parts][:PARTS_SHOWN],
                 "images": self.facts,

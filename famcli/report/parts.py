@@ -83,7 +83,7 @@ def part_maps(folder: Path, photos: Sequence[tuple[int, Path]], device: str = "a
     Args:
         folder: A checkpoint.
         photos: Number and file of each.
-        device: See :func:`famcli.predict.pick_device`.
+        device: See :func:`famcli.device.pick_device`.
 
     Raises:
         FamError: The model cannot be loaded.
@@ -92,7 +92,7 @@ def part_maps(folder: Path, photos: Sequence[tuple[int, Path]], device: str = "a
 
     from famcli.data.images import DECODE_MARGIN, read_picture
     from famcli.data.transforms import Normalize, squash
-    from famcli.predict import pick_device
+    from famcli.device import pick_device
     from famcli_models.fam import FAM
 
     where = pick_device(device)

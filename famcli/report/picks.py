@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,8 @@ def pick(records: Iterable[ImageRecord], results: Results, most: int, seed: int 
     titles = {row.title for row in results.rows}
     first = results.rows[0].title
     ious = []
+    kinds: Counter[str] = Counter()
+    labels: Counter[int] = Counter()
     for record in records:
         odd = record.found.keys() - titles
         if odd or first not in record.found:
@@ -55,9 +58,16 @@ def pick(records: Iterable[ImageRecord], results: Results, most: int, seed: int 
             raise DataError(msg)
         found = record.found[first]
         ious.append(NOWHERE if found.iou is None else found.iou)
+        kinds[found.kind] += 1
+        labels[record.label] += 1
     expected = results.data.get("images")
     if not ious or (expected is not None and expected != len(ious)):
         msg = f"{len(ious)} images in images.jsonl, {expected} in results.json: run fam eval with --out again"
+        raise DataError(msg)
+    counted = results.rows[0].kinds
+    by_class = {row.label: row.images for row in results.classes}
+    if (counted is not None and kinds != Counter(counted)) or (by_class and labels != Counter(by_class)):
+        msg = "images.jsonl and results.json count other images: both must be of one run of fam eval; run it again"
         raise DataError(msg)
     return _choose(np.array(ious), most, seed)
 
@@ -66,7 +76,7 @@ def _choose(ious: np.ndarray, most: int, seed: int) -> Picks:
     best, worst = np.argsort(-ious, kind="stable"), np.argsort(ious, kind="stable")
     random = np.random.default_rng(seed).permutation(len(ious))
     if len(ious) > most:
-        third = most // 3
+        third = max(1, most // 3) if most > 2 else 0
         best, worst = best[: most - 2 * third], worst[:third]
         random = random[:third]  # of all images, so some of them may be among the best or worst
     shown = np.unique(np.concatenate([best, worst, random]))

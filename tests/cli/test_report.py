@@ -113,3 +113,20 @@ def test_records_of_another_run(fam: Fam, folder: Path) -> None:
     result = fam("report", folder)
     assert result.exit_code == 1
     assert "4 images in images.jsonl, 5 in results.json: run fam eval with --out again" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["results.json", "results.md", FILE_NAME])
+def test_the_results_are_never_written_over(fam: Fam, folder: Path, name: str) -> None:
+    """A report is not written over what it is made of, however the path is spelt."""
+    before = (folder / name).read_bytes()
+    result = fam("report", folder, "--out", folder / ".." / folder.name / name)
+    assert result.exit_code == 1
+    assert "is part of the results; choose another --out" in result.stderr
+    assert (folder / name).read_bytes() == before
+
+
+def test_a_folder_is_no_target(fam: Fam, folder: Path, tmp_path: Path) -> None:
+    """A target that is a folder is refused by its own name before photos are read."""
+    result = fam("report", folder, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert f"'{tmp_path}' is not a file" in result.stderr

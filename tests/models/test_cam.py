@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from famcli_models import CAM, FAM, CAMOutput, FAMConfig
+from famcli_models.cam import min_max
 from famcli_models.checkpoint import CONFIG_FILE
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
 from famcli_models.fusion import fold_norms
@@ -238,3 +239,22 @@ def test_a_cam_config_with_fam_weights_is_refused(checkpoint: Path, tmp_path: Pa
     path.write_text(json.dumps(config))
     with pytest.raises(WeightsError, match="do not belong together"):
         CAM.from_pretrained(tmp_path / "edited")
+
+
+def test_a_trained_backbone_has_no_cam(make_model: Callable[..., Any]) -> None:
+    """A frozen classifier reads the features it was pretrained on, not those of a backbone that was trained."""
+    model = make_model(classifier="frozen")
+    model.provenance |= {"classifier": "pretrained", "backbone_training": "frozen"}
+    assert isinstance(CAM.of(model), CAM)
+    model.provenance["backbone_training"] = "trained"
+    with pytest.raises(ConfigError, match="not both as they were pretrained"):
+        CAM.of(model)
+
+
+def test_a_flat_map_is_nothing() -> None:
+    """Values that differ by rounding alone become 0, also when they are scaled again."""
+    flat = torch.full((1, 4, 4), 0.3)
+    flat[0, 0, 0] += 6e-8
+    assert min_max(flat).max() == 0
+    assert min_max(min_max(flat)).max() == 0
+    assert min_max(torch.arange(16.0).view(1, 4, 4)).max() == 1

@@ -103,7 +103,7 @@ def _results(records: list[ImageRecord], names: tuple[str, ...] = ("cat", "dog",
         "taus": TAUS,
         "differences": (Difference("FAM", "CAM, oracle", "gt_known", Number(12.5, 3.0, 22.0)),),
         "classes": tuple(
-            ClassRow(i, name, 10, gt_known, gt_known / 2, 80.0, 40.0)
+            ClassRow(i, name, sum(r.label == i for r in records), gt_known, gt_known / 2, 80.0, 40.0)
             for i, (name, gt_known) in enumerate(zip(names, (50.0, 9.0, 100.0), strict=True))
         ),
         "bootstrap": {"resamples": 1000, "seed": 0, "level": 0.95},

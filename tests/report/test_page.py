@@ -211,7 +211,7 @@ def test_names_are_never_markup(
         records,
         names,
         data={"name": odd, "split": odd, "images": 3, "class_names": list(names)},
-        classes=(ClassRow(0, odd, 1, 1.0, 1.0, 1.0, 1.0),),
+        classes=tuple(ClassRow(i, odd, 1, 1.0, 1.0, 1.0, 1.0) for i in range(3)),
         protocol={"name": odd, "rules": {odd: odd}},
         source={"kind": "model", "name": odd},
         versions={odd: odd},
@@ -239,3 +239,51 @@ def test_the_same_folder_gives_the_same_file(folder: Path, results: Results, tmp
     for workers in (1, 3):
         write_report(results, folder, tmp_path / f"{workers}.html", Settings(gallery=5000, workers=workers))
     assert (tmp_path / "1.html").read_bytes() == (tmp_path / "3.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "view", "words"),
+    [
+        ("fam", [0, 0, 1, 1], None),
+        ("psol", [1 / 16, 1 / 16, 15 / 16, 15 / 16], "true boxes are cut to it"),
+        ("wsoleval-v2", [0, 0, 1, 1], "the best one for δ = 0.5"),
+    ],
+)
+def test_the_part_that_maps_are_of(
+    folder: Path, results: Results, tmp_path: Path, protocol: str, view: list[float], words: str | None
+) -> None:
+    """Maps of a protocol that looks at the central crop lie on it, and what is special of a protocol is said."""
+    out = tmp_path / "report.html"
+    write_report(dataclasses.replace(results, protocol={"name": protocol}), folder, out, ALL)
+    page = out.read_text(encoding="utf-8")
+    assert data_of(page)["view"] == pytest.approx(view)
+    if words is not None:
+        assert words in page
+
+
+def test_rows_without_boxes_are_not_offered(
+    tmp_path: Path, make_records: Callable[..., list[ImageRecord]], make_results: Callable[..., Results]
+) -> None:
+    """A row that no image has a box of cannot be chosen in the gallery; its scores are in the table."""
+    records = make_records(tmp_path / "photos", 6)
+    results = make_results(records)
+    bare = [dataclasses.replace(r, found={"FAM": r.found["FAM"]}) for r in records]
+    write_records(tmp_path / FILE_NAME, bare)
+    write_report(results, tmp_path, tmp_path / "report.html", ALL)
+    data = data_of((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert data["boxRows"] == [0]
+    assert len(data["rows"]) == 2
+
+
+@pytest.mark.parametrize("what", ["label", "kind"])
+def test_records_of_another_run(folder: Path, results: Results, records: list[ImageRecord], what: str) -> None:
+    """As many images with the same rows are not enough: classes and kinds are counted too."""
+    found = dataclasses.replace(records[0].found["FAM"], kind="part")
+    odd = (
+        dataclasses.replace(records[0], label=1)
+        if what == "label"
+        else dataclasses.replace(records[0], found={**records[0].found, "FAM": found})
+    )
+    write_records(folder / FILE_NAME, [odd, *records[1:]])
+    with pytest.raises(DataError, match="count other images: both must be of one run"):
+        write_report(results, folder, folder / "report.html", ALL)

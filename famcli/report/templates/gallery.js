@@ -70,7 +70,7 @@ function captionOf(image, row) {
   const result = outcome(image, row);
   const caption = make("span", "caption");
   caption.append(make("span", "name", nameOf(image.label)));
-  if (image.classes.length) caption.append(make("span", "", `predicted: ${predictedOf(image.classes[0][0])}`));
+  if (image.classes.length && predicts(row)) caption.append(make("span", "", `predicted: ${predictedOf(image.classes[0][0])}`));
   caption.append(make("span", "iou", iouText(result)));
   caption.append(make("span", "", result ? `${result.kind === "right" ? "✓" : "✗"} ${result.kind}` : "not scored"));
   return caption;
@@ -116,12 +116,12 @@ function option(select, value, text) {
 }
 
 function startGallery() {
-  data.rows.forEach((row, i) => {
-    option(byId("row"), i, row.title);
-    option(byId("view-row"), i, row.title);
-  });
+  for (const i of data.boxRows) {
+    option(byId("row"), i, data.rows[i].title);
+    option(byId("view-row"), i, data.rows[i].title);
+  }
   const labels = [...new Set(images.map((image) => image.label))];
-  labels.sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
+  labels.sort((a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }));
   for (const label of labels) option(byId("class"), label, nameOf(label));
   for (const kind of ["", ...data.kinds]) {
     const button = make("button");

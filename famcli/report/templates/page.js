@@ -31,7 +31,7 @@ function startClasses() {
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const sign = down ? -1 : 1;
       const lines = [...body.rows].map((line) => [value(line, column), line]);
-      lines.sort(([a], [b]) => sign * (column ? a - b : a.localeCompare(b)));
+      lines.sort(([a], [b]) => sign * (column ? a - b : a.localeCompare(b, undefined, { numeric: true })));
       body.append(...lines.map(([, line]) => line));
     });
   });

@@ -22,7 +22,8 @@ function nameOf(label) {
   return data.classes[label] || String(label);
 }
 
-// The model's classes need not be those of the labels.
+// The model's classes need not be those of the labels; only those of the first row's method are known.
+const predicts = (row) => data.rows[row].map === data.rows[0].map;
 function predictedOf(label) {
   return data.predicted[label] || String(label);
 }
@@ -96,7 +97,6 @@ function photoOf(image, { large = false, layer = null, row = null }) {
     photo.append(make("span", "missing", "no photo"));
   } else {
     const picture = make("img");
-    picture.loading = "lazy";
     picture.decoding = "async";
     picture.alt = "";
     picture.src = `data:image/webp;base64,${content}`;
@@ -105,7 +105,14 @@ function photoOf(image, { large = false, layer = null, row = null }) {
   if (layer) photo.append(layer);
   if (row !== null) {
     const map = mapOf(image, row);
-    if (map) photo.append(drawMap(map.size, map.values, (value) => HEAT * value));
+    if (map) {
+      const canvas = drawMap(map.size, map.values, (value) => HEAT * value);
+      const [left, top, right, bottom] = data.view; // a cropped protocol looks at a part of the photo
+      canvas.style.inset = `${100 * top}% ${100 * (1 - right)}% ${100 * (1 - bottom)}% ${100 * left}%`;
+      canvas.style.width = `${100 * (right - left)}%`;
+      canvas.style.height = `${100 * (bottom - top)}%`;
+      photo.append(canvas);
+    }
     photo.append(boxesOf(image, row));
   }
   frame.append(photo);
@@ -120,5 +127,6 @@ function outcome(image, row) {
 }
 
 function iouText(result) {
-  return !result || result.iou < 0 ? "no box" : `IoU ${result.iou.toFixed(2)}`;
+  if (!result) return "";
+  return result.iou < 0 ? "no box" : `IoU ${result.iou.toFixed(2)}`;
 }

@@ -11,6 +11,9 @@ function openView(place) {
 
 function facts(titles, rows) {
   const box = make("div", "wide");
+  box.tabIndex = 0; // it scrolls
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", titles[0]);
   const table = make("table");
   const head = make("tr");
   titles.forEach((title, i) => head.append(Object.assign(make("th", i ? "number" : "", title), { scope: "col" })));
@@ -42,7 +45,7 @@ function fillView() {
   parts.push(facts(["boxes of", "IoU", "kind", "x0 y0 x1 y1"], rows));
   if (image.classes.length) {
     parts.push(facts(
-      ["predicted class", "%"],
+      [`class predicted by ${data.rows[0].title}`, "%"],
       image.classes.map(([label, share]) => [`${image.rank !== null && label === image.label ? "✓ " : ""}${predictedOf(label)}`, (100 * share).toFixed(1)]),
     ));
   }
