@@ -198,6 +198,9 @@ def _boxes(request: Request, truth: Truth) -> _Scored:
     bootstrap = Bootstrap(len(evaluation.samples))
     entries = _network_entries(contender, evaluation, chosen, bootstrap)
     here = truth.without(unreadable)
+    if rules.cropped and covered_masks(here.masks):
+        request.say(f"{request.protocol} looks at a crop, and masks are of whole images: PxAP and pIoU are left out")
+        here = Truth(here.samples, [None] * len(here.samples))
     if covered_masks(here.masks):
         sweep = Sweep(here.samples, evaluation.sizes, here.masks, None, request.interval, request.processes)
         measured = {name: mask_metrics(sweep.count(list(maps)).masks) for name, maps in evaluation.maps.items()}

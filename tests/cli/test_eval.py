@@ -192,6 +192,10 @@ def test_masks(fam: Fam, with_cam: Path, dataset: Path, tmp_path: Path) -> None:
         both = [next(r for r in data["rows"] if r["method"] == method)["metrics"] for data in found]
         assert both[0]["pxap"] == both[1]["pxap"]
         assert 0 < both[0]["pxap"]["value"] < 100
+    cropped = fam(*arguments, "--protocol", "psol", "--json")
+    assert "PxAP and pIoU are left out" in cropped.stderr  # its maps are of a crop, and the masks are not
+    assert "pxap" not in json.loads(cropped.stdout)["rows"][0]["metrics"]
+    assert json.loads(cropped.stdout)["data"]["masks"] == 0
 
 
 @pytest.mark.parametrize("protocol", ["psol", "first-box"])
