@@ -23,7 +23,7 @@ from famcli.graph import INPUT, Graph
 from famcli.names import ExportFormat
 from famcli_models.boxes import rescale_boxes
 from famcli_models.errors import ConfigError, FamError
-from famcli_models.files import write_atomic
+from famcli_models.files import check_target, write_atomic
 from famcli_models.localization import localize
 from famcli_models.localizer import Localizer
 
@@ -80,6 +80,7 @@ def export(
 
     Raises:
         ConfigError: A package for ONNX is missing, or a value is not allowed.
+        OSError: The file cannot be written; see :func:`famcli_models.files.check_target`.
         FamError: torch cannot export the model, or the file does not give the model's results.
     """
     if tau is not None and not 0 <= tau < 1:
@@ -87,6 +88,7 @@ def export(
         raise ConfigError(msg)
     if form is ExportFormat.onnx:
         check_onnx(opset)
+    check_target(path)
     graph = Graph(model.eval(), tau).eval().requires_grad_(requires_grad=False)
     found: list[Parity] = []
 
@@ -97,8 +99,11 @@ def export(
             try:
                 WRITERS[form](graph, temporary, _facts(model, tau), opset)
                 found.append(parity(model, READERS[form](temporary), tau))
+            except OSError:  # a full disk
+                raise
             except Exception as error:  # each exporter and runtime has its own errors
                 reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+                reason = reason.replace(str(temporary), str(path))
                 msg = f"torch {torch.__version__} cannot write this as {form.value}: {type(error).__name__}: {reason}"
                 raise FamError(msg) from error
         if not found[0].good:

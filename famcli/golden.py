@@ -23,7 +23,7 @@ from torch import Tensor
 from famcli.data.transforms import Normalize
 from famcli.device import pick_device
 from famcli_models.checkpoint import CONFIG_FILE, GOLDEN, WEIGHTS_FILE, read_config
-from famcli_models.errors import WeightsError
+from famcli_models.errors import WeightsError, short
 from famcli_models.files import sha256_file, write_atomic
 from famcli_models.localizer import Localizer
 from famcli_models.methods import load_model
@@ -37,6 +37,7 @@ HEAD = 5  # classes kept an image
 # bfloat16 changes it by up to 0.44 in a cell: that is another prediction, and none that is made here.
 MAP_TOLERANCE = 0.05
 LOGIT_TOLERANCE = 0.03  # of the largest logit of the image, or of 1 if that is smaller
+LARGEST = torch.finfo(torch.float32).max  # what the logits are compared in
 UNIT = 1024  # the side, in coordinates of the drawings
 
 
@@ -93,13 +94,13 @@ class Golden:
             )
             logits = tuple(tuple(map(float, line.split())) for line in values["logits"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            msg = f"the stored golden prediction cannot be read: {type(error).__name__} ({error})"
+            msg = f"the stored golden prediction cannot be read: {type(error).__name__} ({short(str(error))})"
             raise WeightsError(msg) from error
         made = cls(maps, classes, logits)
         if not (
             len(maps) == len(classes) == len(logits)
             and all(0 <= cell <= STEPS for cells in maps for cell in cells)
-            and all(math.isfinite(value) for line in logits for value in line)
+            and all(abs(value) <= LARGEST for line in logits for value in line)
         ):
             msg = "the stored golden prediction has values out of range"
             raise WeightsError(msg)
@@ -160,7 +161,7 @@ def draw(size: int) -> np.ndarray:
 
 def digest_of_pictures(size: int) -> str:
     """SHA-256 of the bytes of :func:`draw`."""
-    return hashlib.sha256(np.ascontiguousarray(draw(size))).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(draw(size)).data).hexdigest()
 
 
 def digest_of_config(config: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from famcli_models.errors import UnknownNameError, WeightsError
+from famcli_models.errors import UnknownNameError, WeightsError, shown
 from famcli_models.files import write_atomic
 from famcli_models.header import read_header
 
@@ -29,6 +29,7 @@ FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 16 * 2**20  # a config with 100,000 long class names is still below this
 PACKAGED_DIR = Path(__file__).parent / "weights"
 FIELDS = {"format", "format_version", "model", "class_names", "provenance"}
+SHOWN_FIELDS = 3  # of the unknown ones, in a message
 # Keys by which the configs of other libraries give themselves away.
 OTHERS = {"transformers_version": "transformers", "model_type": "transformers", "architectures": "transformers"}
 OTHERS |= {"_diffusers_version": "diffusers", "_class_name": "diffusers", "pretrained_cfg": "timm"}
@@ -71,7 +72,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         return known[str(name_or_path)]
     folder = Path(name_or_path)
     if not folder.is_dir():
-        hint = "or give the path of a checkpoint folder"
+        hint = "or give the path of a checkpoint folder; for one of the Hub use famcli.load_model or fam pull"
         raise UnknownNameError("model", str(name_or_path), known, hint)
     missing = [f for f in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / f).is_file()]
     if missing:
@@ -102,11 +103,14 @@ def read_config(folder: Path) -> dict[str, Any]:
         msg = f"{path} is not a FAM checkpoint: {library}"
         raise WeightsError(msg)
     if config.get("format_version") != FORMAT_VERSION:
-        msg = f"{path} has format_version {config.get('format_version')!r}; this version of fam reads {FORMAT_VERSION}"
+        given = shown(config.get("format_version"))
+        msg = f"{path} has format_version {given}; this version of fam reads {FORMAT_VERSION}"
         raise WeightsError(msg)
     unknown = sorted(set(config) - FIELDS)
     if unknown:
-        msg = f"{path} has unknown fields: {', '.join(map(repr, unknown))}; it was made by another version"
+        more = f" and {len(unknown) - SHOWN_FIELDS} more" if len(unknown) > SHOWN_FIELDS else ""
+        listed = ", ".join(map(shown, unknown[:SHOWN_FIELDS])) + more
+        msg = f"{path} has unknown fields: {listed}; it was made by another version"
         raise WeightsError(msg)
     names = config.get("class_names")
     if (

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from famcli_models.errors import ConfigError
+from famcli_models.errors import ConfigError, shown
 
 RGB = tuple[float, float, float]
 HALF = (0.5, 0.5, 0.5)  # x / 127.5 - 1, as mean and as standard deviation of values in [0, 1]
 
+SHOWN_FIELDS = 3  # of the unknown ones, in a message
 CAM_TAU = 0.2  # Zhou et al. (2016), section 3.2: regions above a fifth of the map's maximum
 
 Method = Literal["fam", "cam"]
@@ -132,7 +133,9 @@ class FAMConfig:
         """
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
-            msg = f"unknown field {', '.join(map(repr, unknown))} in a FAM config; it was made by another version"
+            more = f" and {len(unknown) - SHOWN_FIELDS} more" if len(unknown) > SHOWN_FIELDS else ""
+            listed = ", ".join(map(shown, unknown[:SHOWN_FIELDS])) + more
+            msg = f"unknown field {listed} in a FAM config; it was made by another version"
             raise ConfigError(msg)
         return cls.cam(**values) if values.get("method") == "cam" else cls(**values)
 
@@ -168,9 +171,14 @@ def check_fields(config: Any, choices: Mapping[str, Sequence[Any]], ranges: Mapp
 def require(condition: bool, name: str, value: object, allowed: str) -> None:
     """Raise a ``ConfigError`` for a field unless a condition holds."""
     if not condition:
-        msg = f"{name} is {value!r}; it must be {allowed}"
+        msg = f"{name} is {shown(value)}; it must be {allowed}"
         raise ConfigError(msg)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False

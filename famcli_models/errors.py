@@ -15,9 +15,24 @@ Every message says what was given, what is allowed, and what to do next.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 SHOWN_NAMES = 12  # of a table of names, in a message
+SHOWN_LENGTH = 200  # characters of a stranger's text, in a message
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
+
+def short(text: str, limit: int = SHOWN_LENGTH) -> str:
+    """Somebody's text, fit for a message: one line, nothing unprintable, and not endless."""
+    visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:limit])
+    return f"{visible}..." if len(text) > limit else visible
+
+
+def shown(value: object) -> str:
+    """Somebody's value as Python writes it, fit for a message: not endless, however large or deep it is."""
+    return short(_SHORT.repr(value))
 
 
 class FamError(Exception):
@@ -48,13 +63,14 @@ class UnknownNameError(FamError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
+        name = short(name)
         near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.6)
         shown = [n for close in dict.fromkeys(near) for n in names if n.lower() == close] or names[
             :SHOWN_NAMES
         ]  # the nearest first
         more = "" if near or len(names) <= SHOWN_NAMES else f" and {len(names) - SHOWN_NAMES} more"
         word = "did you mean" if near else "known"
-        text = f"unknown {kind} '{name}' ({word}: {', '.join(shown) or 'none'}{more})"
+        text = f"unknown {kind} '{name}' ({word}: {', '.join(short(n, 80) for n in shown) or 'none'}{more})"
         super().__init__(f"{text}; {hint}" if hint else text)
 
 

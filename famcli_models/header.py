@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from famcli_models.errors import WeightsError
+from famcli_models.errors import WeightsError, short, shown
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 16 * 2**20  # about 100 bytes a tensor: room for more tensors than any network has
 MAX_WEIGHTS_BYTES = 8 * 2**30  # the largest FAM of the paper has 0.2 GB
+MAX_DIMENSIONS = 8  # a network's tensors have 4 at most
+MAX_NUMBER = 2**63  # no size or place is as large; it keeps products of sizes small
 TYPE_BYTES = {"F16": 2, "F32": 4, "I64": 8}  # what a FAM checkpoint may hold
 _METADATA = "__metadata__"
 
@@ -44,7 +46,7 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
 
     Raises:
         WeightsError: The file is too large, its header is longer than the file or than any FAM needs, is no JSON of
-            the right form, or claims types, shapes or places that the file cannot hold.
+            the right form in UTF-8, names something twice, or claims types, shapes or places that the file cannot hold.
     """
     try:
         size = path.stat().st_size
@@ -62,10 +64,8 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
         msg = f"cannot read {path}: {error.strerror or error}"
         raise WeightsError(msg) from error
     try:
-        header = json.loads(raw)
-        if not isinstance(header, dict):
-            msg = "it is no object"
-            raise TypeError(msg)  # noqa: TRY301  (told with the others below)
+        header = _parse(raw)
+        _check_metadata(header.get(_METADATA, {}))
         tensors = {name: _tensor(name, entry) for name, entry in header.items() if name != _METADATA}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         msg = f"cannot read {path}: its safetensors header is damaged ({error})"
@@ -74,12 +74,46 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
     return tensors
 
 
+def _parse(raw: bytes) -> dict[str, Any]:
+    """The header as safetensors reads it; ``json.loads`` alone takes more encodings and lets names come twice."""
+    if not raw.startswith(b"{"):
+        msg = "it does not begin with '{'"
+        raise ValueError(msg)
+    parsed: dict[str, Any] = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+    return parsed
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        msg = f"it names {shown(twice)} twice"
+        raise ValueError(msg)
+    return made
+
+
+def _no_constant(constant: str) -> None:
+    msg = f"{constant} is no JSON"
+    raise ValueError(msg)
+
+
+def _check_metadata(metadata: Any) -> None:
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        msg = f"{_METADATA} is no object of strings"
+        raise ValueError(msg)
+
+
 def _tensor(name: str, entry: Any) -> TensorHeader:
     dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    name = short(name)
     if dtype not in TYPE_BYTES:
-        msg = f"{name} is {dtype!r}; only {', '.join(TYPE_BYTES)} are allowed"
+        msg = f"{name} is {shown(dtype)}; only {', '.join(TYPE_BYTES)} are allowed"
         raise ValueError(msg)
-    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in [*shape, start, stop]):
+    if isinstance(shape, list) and len(shape) > MAX_DIMENSIONS:
+        msg = f"{name} has {len(shape):,} dimensions; at most {MAX_DIMENSIONS} are allowed"
+        raise ValueError(msg)
+    if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < MAX_NUMBER for n in [*shape, start, stop]):
         msg = f"{name} has a shape or place that is no list of sizes"
         raise ValueError(msg)
     if math.prod(shape) * TYPE_BYTES[dtype] != stop - start:
@@ -93,7 +127,7 @@ def _check_places(path: Path, tensors: dict[str, TensorHeader], room: int) -> No
     end = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop)):
         if tensor.start != end:
-            msg = f"cannot read {path}: {name} begins at byte {tensor.start:,} of the data, not at {end:,}"
+            msg = f"cannot read {path}: {short(name)} begins at byte {tensor.start:,} of the data, not at {end:,}"
             raise WeightsError(msg)
         end = tensor.stop
     if end != room:

@@ -8,7 +8,7 @@ import torch
 
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config, resolve
 from famcli_models.config import FAMConfig
-from famcli_models.errors import ConfigError, FamError, WeightsError
+from famcli_models.errors import ConfigError, FamError, WeightsError, short
 from famcli_models.header import TensorHeader, read_header
 from famcli_models.methods import METHODS
 
@@ -59,12 +59,13 @@ def _expected(config: FAMConfig, folder: Path) -> dict[str, tuple[tuple[int, ...
     except FamError:
         raise
     except Exception as error:  # timm's networks refuse what they cannot do each in its own way
-        msg = f"the network of '{folder}' cannot be built ({type(error).__name__}: {error})"
+        msg = f"the network of '{folder}' cannot be built ({type(error).__name__}: {short(str(error))})"
         raise WeightsError(msg) from error
     return {name: (tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in state.items()}
 
 
 def _difference(name: str, expected: tuple[tuple[int, ...], bool] | None, found: TensorHeader | None) -> str:
+    name = short(name)
     if expected is None:
         return f"{name} is no tensor of the model"
     if found is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,18 @@ import numpy as np
 import pytest
 import torch
 
-from famcli.golden import MAP_TOLERANCE, STEPS, Golden, answers, compare, digest_of_pictures, draw, record, stored
+from famcli.golden import (
+    MAP_TOLERANCE,
+    STEPS,
+    Golden,
+    answers,
+    compare,
+    digest_of_config,
+    digest_of_pictures,
+    draw,
+    record,
+    stored,
+)
 from famcli_models import FAM
 from famcli_models.checkpoint import GOLDEN
 from famcli_models.errors import WeightsError
@@ -33,6 +46,26 @@ def test_pictures_by_hand() -> None:
     picture = draw(1024)[0]  # coordinates are pixels
     assert picture[470, 560].tolist() == [200 - 470 // 16, 60 + 560 // 10, 30 + 470 // 12]
     assert picture[0, 0].tolist() == [40, 90, 200]
+
+
+def test_large_pictures_are_those_of_1024() -> None:
+    """Beyond 1024 pixels are repeated, and the largest input takes little memory."""
+    base, twice = draw(1024), draw(2048)
+    assert np.array_equal(twice[:, ::2, ::2], base)
+    assert np.array_equal(twice[:, 1::2, 1::2], base)
+    assert draw(1025).shape == (4, 1025, 1025, 3)
+    tracemalloc.start()
+    assert draw(4096).shape == (4, 4096, 4096, 3)
+    assert tracemalloc.get_traced_memory()[1] < 600 * 2**20  # 200 MB are the pictures
+    tracemalloc.stop()
+
+
+def test_config_digest_by_hand() -> None:
+    """The digest is of canonical JSON: the order of keys and spaces do not matter, and values and names do."""
+    config = {"class_names": ["b", "ä"], "provenance": {"x": 1}, "model": {"tau": 0.5, "size": 64}}
+    text = rb'{"class_names":["b","\u00e4"],"model":{"size":64,"tau":0.5}}'
+    assert digest_of_config(config) == hashlib.sha256(text).hexdigest()
+    assert digest_of_config({**config, "class_names": ["ä", "b"]}) != digest_of_config(config)
 
 
 @pytest.mark.parametrize("size", [16, 64, 224, 500])
@@ -146,6 +179,7 @@ def test_maps_of_another_size(make_model: Make) -> None:
         (lambda k: k["maps"].__setitem__(0, "1" + k["maps"][0]), "out of range"),
         (lambda k: k.update(logits=k["logits"][:2]), "out of range"),
         (lambda k: k["logits"].__setitem__(0, "nan 1 1 1 1"), "out of range"),
+        (lambda k: k["logits"].__setitem__(0, "9e300 1 1 1 1"), "out of range"),
         (lambda k: k["maps"].reverse(), "was changed"),
         (lambda k: k.update(digest=None), "was changed"),
     ],

@@ -46,7 +46,7 @@ def test_the_packaged_model() -> None:
     assert report.problems == []
     assert [check.good for check in report.checks] == [True, True, True]
     assert report.sha256.startswith("ef1f2b1f9e8ce48f")
-    assert "config.json and README.md state" in report.checks[1].detail
+    assert "config.json and README.md state; settings and class names as recorded" in report.checks[1].detail
     assert report.map_difference is not None
     assert report.map_difference < 1e-3
     card = (packaged()[DEFAULT_MODEL] / "README.md").read_text(encoding="utf-8")
@@ -92,6 +92,34 @@ def test_other_settings(folder: Path) -> None:
     """A setting that changes what the weights mean is found by the prediction."""
     edit_config(folder, lambda c: c["model"].update(mean=[0.1, 0.2, 0.3]))
     assert any("M differs by" in problem for problem in verify_checkpoint(folder))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda c: c["model"].update(tau=0.9),
+        lambda c: c["class_names"].reverse(),
+        lambda c: c["model"].pop("lambda_spa"),
+    ],
+    ids=["tau", "names", "gone"],
+)
+def test_settings_that_no_prediction_shows(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """A changed threshold, names that changed places or a field that is gone are found by the hash of the config."""
+    edit_config(folder, edit)
+    (problem,) = verify_checkpoint(folder)
+    assert "settings or class names in config.json are not those that were recorded" in problem
+    assert "fam verify --record" in problem
+    golden.record(folder)
+    assert verify_checkpoint(folder) == []
+
+
+def test_older_records(folder: Path) -> None:
+    """A golden prediction without the config's hash is good, and it is said that the settings were not compared."""
+    edit_config(folder, lambda c: c["provenance"]["golden"].pop("config_sha256"))
+    edit_config(folder, lambda c: c["model"].update(tau=0.9))
+    report = inspect(folder)
+    assert report.problems == []
+    assert "were not compared" in report.checks[1].detail
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def visible(text: str) -> str:
+    """Text with what is not printable written as Python escapes it.
+
+    A file name or a stranger's config may hold a line break or an escape sequence; it must neither break the line it
+    is reported on nor talk to the terminal.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class Console:
     """Where every command writes.
 
@@ -43,24 +52,23 @@ class Console:
         sys.stdout.buffer.flush()
 
     def say(self, text: str) -> None:
-        """A remark on stderr, unless quiet."""
+        """A remark on stderr, unless quiet; it may have several lines."""
         if not self.quiet:
-            sys.stderr.write(f"{text}\n")
+            sys.stderr.write("\n".join(map(visible, text.split("\n"))) + "\n")
 
     def warn(self, text: str) -> None:
         """Something that went wrong while the rest went on; on stderr, always."""
-        # A file name may hold a line break or worse; it must not break the line it is reported on.
-        sys.stderr.write("fam: " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in text) + "\n")
+        sys.stderr.write(f"fam: {visible(text)}\n")
 
     def error(self, text: str) -> None:
         """Why a command ended; on stderr, and as JSON on stdout if results are JSON."""
-        sys.stderr.write(f"fam: error: {text}\n")
+        sys.stderr.write(f"fam: error: {visible(text)}\n")
         if self.as_json:
             self.result_json({"error": text})
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A Markdown table on stdout: readable as it is, and ready to be pasted."""
-        lines = [list(columns), *([*row] for row in rows)]
+        lines = [list(columns), *([visible(cell) for cell in row] for row in rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
         lines.insert(1, ["-" * width for width in widths])
         for line in lines:

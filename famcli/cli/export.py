@@ -41,15 +41,22 @@ def export(
         raise typer.BadParameter("--opset is ONNX's; use it with --format onnx")  # noqa: EM101, TRY003
     from famcli import export as exporting
     from famcli.hub import find_model
+    from famcli_models.errors import ConfigError
+    from famcli_models.files import check_target
     from famcli_models.methods import load_model
 
     opset = opset or exporting.OPSETS[0]
     if format is ExportFormat.onnx:
         exporting.check_onnx(opset)  # before anything is downloaded
-    fam = load_model(find_model(model, console.say))
     if out is None:
         name = Path(model).resolve().name if Path(model).is_dir() else model.partition("@")[0].rpartition("/")[2]
         out = Path(name + exporting.SUFFIXES[format])
+    try:
+        check_target(out)
+    except OSError as error:
+        msg = f"cannot write '{out}': {error.strerror}; give another file with --out"
+        raise ConfigError(msg) from error
+    fam = load_model(find_model(model, console.say))
     if format is ExportFormat.torchscript:
         console.say("TorchScript is deprecated in PyTorch: prefer --format torch-export where your runtime allows")
     tau = (fam.config.tau if threshold is None else threshold) if with_boxes else None

@@ -34,7 +34,7 @@ def models(
         else:
             console.result(card.rstrip("\n"))
         return
-    found = all_models()
+    found = all_models(console.say)
     if as_json:
         console.result_json([model.to_dict() for model in found])
         return
@@ -54,4 +54,4 @@ def models(
         )
         for model in found
     ]
-    console.table(COLUMNS, rows)
+    console.table(COLUMNS, [[cell.replace("|", "\\|") for cell in row] for row in rows])

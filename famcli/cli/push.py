@@ -51,7 +51,8 @@ def push(
             for name, size in ready.sizes().items():
                 console.say(f"would upload {name}, {human(size)}, to {repo}")
             return
-        address = upload(ready, private=private, revision=revision, create_pr=create_pr, say=console.say)
+        say = None if console.quiet else console.say
+        address = upload(ready, private=private, revision=revision, create_pr=create_pr, say=say)
         console.result(address)
 
 

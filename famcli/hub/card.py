@@ -9,8 +9,10 @@ from typing import Any
 
 from famcli.data.catalog import CATALOG as DATASETS
 from famcli.hub.measured import TITLES, Measured, Scores
+from famcli.hub.text import LONG, names, one_line
 
 LIBRARY = "fam"
+MAX_TERMS = 20_000  # letters
 TAGS = ("fam", "wsol", "weakly-supervised-object-localization", "class-activation-map")
 _HUB_SOURCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+) \(Hugging Face Hub\)")
 _DATASET = re.compile(r"[\w.-]{1,96}", re.ASCII)
@@ -66,15 +68,14 @@ class Subject:
     @property
     def data(self) -> list[str]:
         """Names of the datasets it was trained on."""
-        given = self.provenance.get("data", [])
-        return [_line(name) for name in ([given] if isinstance(given, str) else given)]
+        return [_line(name) for name in names(self.provenance.get("data"))]
 
 
 def model_card(subject: Subject) -> str:
     """The text of ``README.md``: a YAML header for the Hub, and sections for people."""
     from huggingface_hub import ModelCard, ModelCardData
 
-    hub = _HUB_SOURCE.fullmatch(str(subject.provenance.get("backbone_weights", "")))
+    hub = _HUB_SOURCE.fullmatch(one_line(subject.provenance.get("backbone_weights", "")))
     header = ModelCardData(
         library_name=LIBRARY,
         pipeline_tag="object-detection",
@@ -103,6 +104,7 @@ def _eval_results(measured: Measured) -> list[Any]:
 
     first = measured.rows[0]
     facts = {"protocol": measured.protocol, "images": measured.images, "tau": first.tau, "tau_from": first.tau_from}
+    facts |= {"partial": True} if _partial(measured) else {}
     return [
         EvalResult(
             task_type="object-detection",
@@ -130,11 +132,12 @@ def _what(subject: Subject) -> str:
         kind, parts = "A class activation maps (CAM) model", ""
     else:
         kind, parts = "A Foreground Activation Maps (FAM) model", f"{config['num_parts']} part maps and "
-    names = [_line(name) for name in subject.class_names]
-    shown = ", ".join(names[:10]) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+    classes = len(subject.class_names)
+    first = ", ".join(_line(one_line(name)) for name in subject.class_names[:10])
+    shown = first + (f" and {classes - 10:,} more" if classes > 10 else "")
     return f"""\
 {kind} on {_line(config["backbone"])}. One forward pass gives a map of the foreground,
-{parts}one of {len(names):,} classes; boxes are read from the map.
+{parts}one of {classes:,} classes; boxes are read from the map.
 Input: RGB, squashed to {config["size"]} x {config["size"]}. Classes: {shown}.
 
 ```console
@@ -166,7 +169,9 @@ def _how(subject: Subject) -> str:
         if key in known:
             lines.append(f"{title}: {_line(known[key])}.")
     if isinstance(known.get("versions"), Mapping):
-        versions = ", ".join(f"{_line(name)} {_line(version)}" for name, version in known["versions"].items())
+        versions = ", ".join(
+            f"{_line(name)} {_line(version)}" for name, version in list(known["versions"].items())[:20]
+        )
         lines.append(f"Versions: {versions}.")
     return "\n".join(f"- {line}" for line in lines)
 
@@ -174,20 +179,42 @@ def _how(subject: Subject) -> str:
 def _numbers(subject: Subject) -> str:
     if not subject.measured:
         return "Nothing. No evaluation of these weights by `fam eval` was given when they were uploaded."
-    parts = ["Percent, with 95 % bootstrap intervals over images where there are any. Of exactly these weights."]
+    intro = "Percent, with 95 % bootstrap intervals over images where there are any. In each table the first row is of "
+    parts = [intro + "exactly these weights; the rows below it are what it is compared with."]
     for measured in subject.measured:
-        parts.append(f"### {_line(measured.data)}, {_line(measured.split)}, {measured.images:,} images")
-        parts.append(_table(measured.rows))
+        parts.append(
+            f"### {_line(measured.data)}, {_line(measured.split)}, {measured.images:,} images{_partial(measured)}"
+        )
+        if measured.facts.get("same_classes") is False:
+            parts.append(
+                "The labels of these images are not classes of the model: boxes were scored, classes were not."
+            )
+        parts.append(_table(measured))
         parts.append(_protocol(measured))
     return "\n\n".join(parts)
 
 
-def _table(rows: Sequence[Scores]) -> str:
-    names = [name for name in TITLES if any(name in row.values for row in rows)]
-    lines = [["", "τ", *(TITLES[name] for name in names)], ["---"] * (len(names) + 2)]
-    for row in rows:
-        tau = "" if row.tau is None else f"{row.tau:g} ({_line(row.tau_from)})"
-        lines.append([_line(row.title), tau, *(_cell(row, name) for name in names)])
+def _partial(measured: Measured) -> str:
+    """What to add where only a part of the split was scored."""
+    data = _mapping(measured.facts.get("data"))
+    if not data.get("partial"):
+        return ""
+    of = data.get("images_of_split")
+    return f" of {of:,} (partial)" if isinstance(of, int) else " (partial)"
+
+
+def _table(measured: Measured) -> str:
+    rows = measured.rows
+    shown = [name for name in TITLES if any(name in row.values for row in rows)]
+    corner = "partial" if _partial(measured) else ""
+    lines = [[corner, "τ", *(TITLES[name] for name in shown)], ["---"] * (len(shown) + 2)]
+    for i, row in enumerate(rows):
+        title = row.title
+        if i and measured.source.get("cam") and title.startswith("CAM"):
+            title = title.replace("CAM", "CAM, another model", 1)
+        how = "oracle: chosen on these images" if row.tau_from == "oracle" else _line(row.tau_from)
+        tau = "" if row.tau is None else f"{row.tau:g} ({how})"
+        lines.append([_line(title), tau, *(_cell(row, name) for name in shown)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -229,7 +256,7 @@ def _terms(subject: Subject) -> str:
             parts.append(f"{facts.title}: {facts.terms} See <{facts.terms_page}>.")
         elif not subject.terms:
             parts.append(f"{name}: its terms were not stated by whoever uploaded this; ask before you use the weights.")
-    parts.append(_line(subject.terms or ""))
+    parts.append(_line(subject.terms or "", MAX_TERMS))
     parts.append("No training image is in this repository.")
     return "\n\n".join(part for part in parts if part)
 
@@ -242,7 +269,6 @@ def _files(subject: Subject) -> str:
     )
 
 
-def _line(text: object) -> str:
+def _line(text: object, most: int = LONG) -> str:
     """Text as one line that cannot break out of a table, a list or a sentence."""
-    plain = "".join(c if c.isprintable() else " " for c in str(text))
-    return plain.replace("|", "\\|").replace("<", "&lt;").strip()
+    return one_line(text, most).replace("|", "\\|").replace("<", "&lt;")

@@ -5,16 +5,21 @@ The client's own text is never repeated: it may hold addresses and whatever a se
 
 from __future__ import annotations
 
-from huggingface_hub import errors
+import json
+
+from huggingface_hub import constants, errors
 from huggingface_hub.errors import HfHubHTTPError
 
 from famcli_models.errors import WeightsError
 
 # The first are those of the HTTP library the client is built on, which is not the same in all its versions.
 NETWORK: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError)
-RAISED: tuple[type[Exception], ...] = (*NETWORK, ValueError, errors.EntryNotFoundError)
+# What the client trips over when an answer is JSON, but not the Hub's.
+CONFUSED = (AttributeError, KeyError, TypeError)
+RAISED: tuple[type[Exception], ...] = (*NETWORK, ValueError, *CONFUSED, errors.EntryNotFoundError)
 UPLOAD_RAISED: tuple[type[Exception], ...] = (*RAISED, RuntimeError)  # the last by what sends large files
 DOWN = 500
+NO_HUB = "the endpoint was reached, but is no Hub; check HF_ENDPOINT, and whether the network wants a log-in first"
 
 
 def status(error: BaseException) -> int | None:
@@ -59,7 +64,7 @@ def explained(error: Exception, repo: str, revision: str | None) -> WeightsError
     elif isinstance(error, errors.RepositoryNotFoundError):
         text = f"the Hub has no repository '{repo}' that you may see; check the name, and for a private one log in "
         text += "with 'hf auth login' or set HF_TOKEN"
-    elif isinstance(error, errors.OfflineModeIsEnabled):
+    elif _offline(error):
         text = f"'{repo}' cannot be reached in offline mode; unset HF_HUB_OFFLINE and try again"
     elif code == 401:
         text = "the Hub does not accept your token; log in with 'hf auth login' or set another HF_TOKEN"
@@ -72,7 +77,24 @@ def explained(error: Exception, repo: str, revision: str | None) -> WeightsError
     elif isinstance(error, errors.HFValidationError):
         text = f"'{repo}' is no repository of the Hub; give it as ORG/NAME"
     elif isinstance(error, errors.LocalEntryNotFoundError) or code is None:
-        text = f"the Hub cannot be reached ({type(error).__name__}); check the network, HF_ENDPOINT and proxies"
+        unreached = f"the Hub cannot be reached ({type(error).__name__}); check the network, HF_ENDPOINT and proxies"
+        text = NO_HUB if _nonsense(error) else unreached
     else:
         text = f"the Hub refused this with HTTP {code}"
     return WeightsError(text)
+
+
+def _offline(error: Exception) -> bool:
+    """Whether nothing was asked, by the user's choice."""
+    missing = isinstance(error, errors.LocalEntryNotFoundError)
+    return isinstance(error, errors.OfflineModeIsEnabled) or (missing and bool(constants.HF_HUB_OFFLINE))
+
+
+def _nonsense(error: BaseException) -> bool:
+    """Whether a server has answered, but not as the Hub does: with a page for people, most often."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (json.JSONDecodeError, errors.FileMetadataError, *CONFUSED)):
+            return True
+        seen = seen.__cause__
+    return False

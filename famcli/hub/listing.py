@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from famcli.hub.catalog import CATALOG, ModelFacts
-from famcli.hub.measured import RESULTS_FILE, TITLES, Measured, Scores, read_measured
-from famcli.hub.names import HubModel, look_up
+from famcli.hub.header import read_header
+from famcli.hub.measured import RESULTS_FILE, Measured, read_measured
+from famcli.hub.names import ORG_VARIABLE, HubModel, look_up
 from famcli.hub.pull import CARD_FILE, FILES, cached, fetch_card
+from famcli.hub.text import LONG, names, one_line
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, packaged, read_config, resolve
 from famcli_models.errors import DataError, WeightsError
+from famcli_models.validation import check_checkpoint
 
 PACKAGED, CACHE, CATALOGUE = "packaged", "cache", "catalogue"
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +63,21 @@ class Listed:
         }
 
 
-def all_models() -> list[Listed]:
-    """Packaged models, then those in the cache, then those of the catalogue that are in neither."""
-    here = [*_packaged(), *_cached()]
-    names = {model.name.split("/")[-1].split("@")[0] for model in here}
-    return [*here, *(_of_catalogue(facts) for name, facts in CATALOG.items() if name not in names)]
+def all_models(say: Say | None = None) -> list[Listed]:
+    """Packaged models, then those in the cache, then those of the catalogue that are in neither.
+
+    Args:
+        say: Told in a sentence which checkpoint in the cache is left out because it is damaged.
+    """
+    here = [*_packaged(), *_cached(say or _silent)]
+    known = {model.name.split("@")[0] for model in here}
+    org = os.environ.get(ORG_VARIABLE)
+    rows = []
+    for name, facts in CATALOG.items():
+        same = {name, facts.published.repo if facts.published else name, f"{org}/{name}" if org else name}
+        if not known & same:  # another organisation's repository of this name is another model
+            rows.append(_of_catalogue(facts))
+    return [*here, *rows]
 
 
 def card_of(name: str, org: str | None = None) -> str:
@@ -101,38 +115,54 @@ def _packaged() -> Iterator[Listed]:
         yield _here(name, PACKAGED, folder, facts.terms if facts else "", "with this version", _beside(folder))
 
 
-def _cached() -> Iterator[Listed]:
-    from huggingface_hub import scan_cache_dir
+def _cached(say: Say) -> Iterator[Listed]:
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
         repos = scan_cache_dir().repos
     except CacheNotFound:
         return
+    except (ValueError, OSError) as error:
+        why = "it is no folder" if isinstance(error, ValueError) else one_line(error.strerror or error)
+        say(f"the cache of the Hub, '{constants.HF_HUB_CACHE}', cannot be read ({why}); HF_HOME names another")
+        return
     for repo in sorted(repos, key=lambda repo: repo.repo_id):
         if repo.repo_type != "model":
             continue
         for revision in sorted(repo.revisions, key=lambda r: -r.last_modified):
-            folder = revision.snapshot_path
-            if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
-                continue
             refs = sorted(revision.refs)
             name = repo.repo_id if "main" in refs else f"{repo.repo_id}@{refs[0] if refs else revision.commit_hash}"
             said = f"{', '.join(refs)} {revision.commit_hash[:12]}".strip()
             try:
-                yield _here(name, CACHE, folder, *_from_card(folder, said))
-            except WeightsError:  # a model of another library, most often
+                found = _whole(name, revision.snapshot_path, said)
+            except Exception as error:  # noqa: BLE001  (a stranger's files must not hide everybody else's)
+                say(f"left out {name}, which cannot be used: {one_line(error, LONG)}")
                 continue
+            if found is not None:
+                yield found
+
+
+def _whole(name: str, folder: Path, revision: str) -> Listed | None:
+    """A checkpoint in the cache that passes the checks of a pull; ``None`` if there is none in the folder."""
+    if not all((folder / file).is_file() for file in (CONFIG_FILE, WEIGHTS_FILE)):
+        return None
+    try:
+        read_config(folder)
+    except WeightsError:  # a model of another library, most often
+        return None
+    check_checkpoint(folder)
+    license_, measured = read_header(folder / CARD_FILE)
+    return _here(name, CACHE, folder, license_, revision, measured)
 
 
 def _here(name: str, where: str, folder: Path, terms: str, revision: str, measured: tuple[Measured, ...]) -> Listed:
     stored = read_config(folder)
-    data = stored["provenance"].get("data", [])
     return Listed(
         name=name,
         where=where,
-        backbone=_printable(str(stored["model"].get("backbone", ""))),
-        data=_printable(", ".join(map(str, [data] if isinstance(data, str) else data))),
+        backbone=one_line(stored["model"].get("backbone", "")),
+        data=", ".join(names(stored["provenance"].get("data"))),
         size=sum(os.path.getsize(folder / file) for file in FILES if (folder / file).is_file()),
         terms=terms,
         revision=revision,
@@ -160,36 +190,10 @@ def _beside(folder: Path) -> tuple[Measured, ...]:
         return ()
 
 
-def _from_card(folder: Path, revision: str) -> tuple[str, str, tuple[Measured, ...]]:
-    """License, revision and numbers that a card of the Hub names; a card that cannot be read names none."""
-    from huggingface_hub import ModelCard
-
-    path = folder / CARD_FILE
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            data = ModelCard(file.read(FILES[CARD_FILE]), ignore_metadata_errors=True).data
-        groups: dict[tuple[str, str], dict[str, Any]] = {}
-        for result in data.get("eval_results") or []:
-            group = groups.setdefault((str(result.dataset_name), str(result.dataset_split)), {"values": {}})
-            group |= result.metric_args or {}
-            if result.metric_type in TITLES:
-                group["values"][result.metric_type] = (float(result.metric_value), None, None)
-        measured = tuple(
-            Measured(
-                data=_printable(name),
-                split=_printable(split),
-                images=int(group.get("images", 0)),
-                protocol=_printable(str(group.get("protocol", ""))),
-                rows=(Scores("FAM", group.get("tau"), _printable(str(group.get("tau_from", ""))), group["values"]),),
-            )
-            for (name, split), group in groups.items()
-            if group["values"]
-        )
-        return _printable(str(data.get("license") or "")), revision, measured
-    except Exception:  # noqa: BLE001  (a stranger's YAML may be wrong in any way, and is not needed)
-        return "", revision, ()
-
-
 def _printable(text: str) -> str:
     """A stranger's text without what would command a terminal."""
     return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+
+def _silent(_: str) -> None:
+    pass

@@ -6,17 +6,18 @@ Nothing here knows a number of the paper.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from famcli.hub.text import one_line
 from famcli_models.errors import DataError
 
 RESULTS_FILE = "results.json"
 FORMAT, FORMAT_VERSION = "fam-results", 1
 MAX_BYTES = 64 * 2**20  # as fam eval reads
+MAX_IMAGES = 10**9
 SLACK = 1e-6  # what adding up many floats may exceed 100 by
 # Names and titles of what cards and lists show, in this order; all in percent.
 TITLES: Mapping[str, str] = {
@@ -118,10 +119,10 @@ def _evaluation(content: Mapping[str, Any]) -> Measured:
     rows = tuple(
         Scores(
             str(row["title"]),
-            row.get("tau"),
+            fraction(row.get("tau")),
             str(row.get("tau_from") or ""),
             {
-                name: (_percent(number["value"]), number.get("low"), number.get("high"))
+                name: (percent(number["value"]), _end(number.get("low")), _end(number.get("high")))
                 for name, number in row["metrics"].items()
                 if name in TITLES and number is not None
             },
@@ -132,12 +133,15 @@ def _evaluation(content: Mapping[str, Any]) -> Measured:
         Measured(
             data=str(data["name"]),
             split=str(data["split"]),
-            images=int(data["images"]),
+            images=count(data["images"]),
             protocol=str(protocol["name"]),
             rows=rows,
             kind=str(content["kind"]),
             source=dict(content["source"]),
-            facts={key: content.get(key) for key in ("created", "data", "protocol", "versions", "bootstrap")},
+            facts={
+                key: content.get(key)
+                for key in ("created", "data", "protocol", "versions", "bootstrap", "same_classes")
+            },
         )
     )
 
@@ -146,9 +150,9 @@ def _listed(entry: Mapping[str, Any]) -> Measured:
     rows = tuple(
         Scores(
             str(row["method"]),
-            row.get("tau"),
+            fraction(row.get("tau")),
             str(row.get("tau_from") or ""),
-            {name: (_percent(row[name]), None, None) for name in TITLES if row.get(name) is not None},
+            {name: (percent(row[name]), None, None) for name in TITLES if row.get(name) is not None},
         )
         for row in entry["rows"]
     )
@@ -156,7 +160,7 @@ def _listed(entry: Mapping[str, Any]) -> Measured:
         Measured(
             data=str(entry["data"]),
             split=str(entry["split"]),
-            images=int(entry["images"]),
+            images=count(entry["images"]),
             protocol=str(entry.get("protocol", "fam")),
             rows=rows,
         )
@@ -170,9 +174,43 @@ def _measured(found: Measured) -> Measured:
     return found
 
 
-def _percent(value: Any) -> float:
-    number = float(value)
-    if not (math.isfinite(number) and 0 <= number <= 100 + SLACK):
-        msg = f"{value!r} is no percentage"
-        raise ValueError(msg)
-    return number
+def percent(value: object) -> float:
+    """A number from a file as a percentage.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 100 + SLACK:
+        return float(value)
+    msg = f"{one_line(repr(value))} is no percentage"
+    raise ValueError(msg)
+
+
+def fraction(value: object) -> float | None:
+    """A threshold from a file, or that there is none.
+
+    Raises:
+        ValueError: It is not within 0 and 1.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    msg = f"{one_line(repr(value))} is no threshold within 0 and 1"
+    raise ValueError(msg)
+
+
+def count(value: object) -> int:
+    """A number of images from a file.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_IMAGES:
+        return value
+    msg = f"{one_line(repr(value))} is no number of images"
+    raise ValueError(msg)
+
+
+def _end(value: object) -> float | None:
+    return None if value is None else percent(value)

@@ -10,12 +10,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from famcli.data.disk import human
+from famcli.hub.bars import progress_bars
 from famcli.hub.names import HubModel
 from famcli_models.checkpoint import CONFIG_FILE, MAX_CONFIG_BYTES, WEIGHTS_FILE
 from famcli_models.errors import WeightsError
@@ -77,7 +78,7 @@ def pull(model: HubModel, say: Say | None = None) -> Path:
         talk(f"offline: this is the copy of {model} in the cache")
         return checked(here, model.sha256)
     try:
-        with _bars(say is not None and sys.stderr.isatty()):
+        with progress_bars(say is not None and sys.stderr.isatty()):
             folder, sha256 = _fetch(model, here, talk)
     except RAISED as error:
         if getattr(error, "errno", None) is not None:  # not the network's: a full disk, a folder without permission
@@ -87,7 +88,7 @@ def pull(model: HubModel, say: Say | None = None) -> Path:
             return checked(here, model.sha256)
         raise explained(error, model.repo, model.revision) from error
     checked(folder, model.sha256 or sha256)
-    with suppress(*RAISED), _bars(shown=False):  # it is here, whatever happens now
+    with suppress(*RAISED), progress_bars(shown=False):  # it is here, whatever happens now
         _download(model.repo, model.revision)  # nothing but the name of the revision
     return folder
 
@@ -131,7 +132,7 @@ def fetch_card(model: HubModel) -> Path:
     from famcli.hub.errors import RAISED, explained
 
     try:
-        with _bars(shown=False):
+        with progress_bars(shown=False):
             return Path(hf_hub_download(model.repo, CARD_FILE, revision=model.revision, library_name="fam"))
     except RAISED as error:
         raise explained(error, model.repo, model.revision) from error
@@ -211,21 +212,6 @@ def _patiently(ask: Callable[[], T], talk: Say) -> T:
             talk(f"the Hub has a problem ({code or type(error).__name__}); trying again in {wait:g} s")
             time.sleep(wait)
     return ask()
-
-
-@contextmanager
-def _bars(shown: bool) -> Iterator[None]:
-    """The client's progress bars, or none."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    if shown or are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()
 
 
 def _silent(_: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from famcli.hub.bars import progress_bars
 from famcli.hub.card import Subject, model_card
 from famcli.hub.measured import RESULTS_FILE, Measured, read_measured
 from famcli.hub.names import parse_repo
@@ -101,7 +103,12 @@ def prepared(
 
 
 def upload(
-    ready: Upload, *, private: bool = False, revision: str | None = None, create_pr: bool = False, say: Say
+    ready: Upload,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    say: Say | None = None,
 ) -> str:
     """Send it, in one commit.
 
@@ -110,7 +117,7 @@ def upload(
         private: Make the repository private if it is made now; an existing one must be private already.
         revision: Branch to commit to, made if it is not there; the default branch if not given.
         create_pr: Open a pull request instead.
-        say: Told what is done.
+        say: Told what is done. Without it there are no progress bars either.
 
     Returns:
         Address of the commit or of the pull request.
@@ -133,14 +140,16 @@ def upload(
             raise WeightsError(msg)
         if revision and not create_pr and not revision.startswith("refs/"):
             api.create_branch(ready.repo, branch=revision, exist_ok=True)
-        say(f"uploading {', '.join(FILES)} to {ready.repo}")
-        done = api.create_commit(
-            ready.repo,
-            [CommitOperationAdd(name, ready.folder / name) for name in FILES],
-            commit_message="Upload a FAM checkpoint with fam push",
-            revision=revision,
-            create_pr=create_pr,
-        )
+        if say is not None:
+            say(f"uploading {', '.join(FILES)} to {ready.repo}")
+        with progress_bars(say is not None and sys.stderr.isatty()):
+            done = api.create_commit(
+                ready.repo,
+                [CommitOperationAdd(name, ready.folder / name) for name in FILES],
+                commit_message="Upload a FAM checkpoint with fam push",
+                revision=revision,
+                create_pr=create_pr,
+            )
     except UPLOAD_RAISED as error:
         raise explained(error, ready.repo, revision) from error
     return str(done.pr_url if create_pr else done.commit_url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -70,6 +71,20 @@ def test_beyond_tolerance(fam: Fam, checkpoint: Path, tmp_path: Path, monkeypatc
     assert result.exit_code == 1
     assert "not the model's" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("out", ["folder", "file/fam.pt2", "pipe"])
+def test_bad_targets(fam: Fam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
+    """A file that cannot be written is told before the model is looked for, with the option that names another."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr("famcli.hub.find_model", lambda *_: pytest.fail("the model was looked for"))
+    result = fam("export", "org/name", "--format", "torch-export", "--out", tmp_path / out)
+    assert result.exit_code == 1
+    assert f"cannot write '{tmp_path / out}'" in result.stderr
+    assert "--out" in result.stderr
+    assert ".fam." not in result.stderr
 
 
 @pytest.mark.parametrize(

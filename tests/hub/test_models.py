@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +117,39 @@ def test_card_of_nothing(fam_process: Fam, hub: Any, files: dict[str, bytes]) ->
     done = fam_process("models", REPO)
     assert done.code == 1
     assert "no such file" in done.stderr
+
+
+def test_card_offline(fam_process: Fam, hub: Any) -> None:
+    """Offline by choice, the card of a model that is not here names the variable."""
+    done = fam_process("models", REPO, HF_HUB_OFFLINE="1")
+    assert done.code == 1
+    assert "unset HF_HUB_OFFLINE" in done.stderr
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("command", ["models", "pull"])
+@pytest.mark.parametrize("body", ["<!doctype html><title>Log in</title>", "[]"])
+def test_endpoint_that_is_no_hub(fam_process: Fam, command: str, body: str) -> None:
+    """A page for people in place of the Hub's answer is not said to be a network that is down."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body.encode())
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = fam_process(command, REPO, HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert done.code == 1
+    assert "the endpoint was reached, but is no Hub; check HF_ENDPOINT" in done.stderr
+    assert done.stderr.count("\n") == 1

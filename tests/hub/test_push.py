@@ -106,6 +106,9 @@ def test_card(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
     sections = ["How it was trained", "Measured", "Intended use", "Limits", "Terms", "Files", "Citation"]
     assert [line[3:] for line in card.text.splitlines() if line.startswith("## ")] == sections
     assert "| FAM | 0.5 (fixed) | 71.2 [68.0, 74.5] |" in card.text
+    assert "| CAM, oracle | 0.3 (oracle: chosen on these images) | 60.0 |" in card.text
+    assert "(partial)" not in card.text
+    assert "labels of these images" not in card.text
     assert "which flatters it" in card.text
     assert "\n- box: largest component\n" in card.text
     assert "GT-known Loc of FAM, percent, protocol fam" in number.metric_name
@@ -198,6 +201,27 @@ def test_strange_names_stay_where_they_are() -> None:
     assert "datasets" not in ModelCard(text).data.to_dict()
 
 
+@pytest.mark.parametrize("data", [5, None, {"a": 1}, [[1], None], True])
+def test_odd_provenance(data: Any) -> None:
+    """Data of a provenance that are no names are no data."""
+    assert subject(provenance={"data": data}).data == []
+    assert "Data: not recorded" in model_card(subject(provenance={"data": data, "versions": 5, "images": "x"}))
+
+
+def test_what_the_numbers_are_of(fam: Fam, run: Path) -> None:
+    """The card says where a CAM was another model's, only a part was scored, and labels were other classes."""
+    content = results(run, source={"cam": "runs/cam"}, same_classes=False)
+    content["data"] |= {"images": 608, "partial": True}
+    (run / "results.json").write_text(json.dumps(content))
+    card = fam("push", run, "--repo", REPO, "--dry-run").stdout
+    assert "In each table the first row is of exactly these weights" in card
+    assert "| CAM, another model, oracle | 0.3" in card
+    assert "| FAM | 0.5" in card
+    assert "### cub, test, 608 images of 5,794 (partial)" in card
+    assert "| partial | τ |" in card
+    assert "The labels of these images are not classes of the model" in card
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("other weights", {"source": {"weights_sha256": "0" * 64}}, "not of these weights"),
     ("the paper's", {"source": {"weights_sha256": None, "kind": "paper"}}, "numbers of paper, not of these weights"),
@@ -206,6 +230,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("smoke", {"kind": "smoke check"}, "whose numbers mean nothing"),
     ("tuned", {"source": {"tuned_on_test": True}}, "was tuned on test images"),
     ("percent", {"rows": [{"title": "FAM", "metrics": {"gt_known": {"value": 171}}}]}, "is no percentage"),
+    ("tau", {"rows": [{"title": "FAM", "tau": "0.5", "metrics": {"gt_known": {"value": 71}}}]}, "is no threshold"),
     ("format", {"format_version": 7}, "reads 'fam-results' 1"),
     ("empty", {"rows": []}, "it has no scores"),
 ]
@@ -313,3 +338,11 @@ def test_upload_through_trouble(fam_process: Fam, loopback: Any, hub: Any, run: 
     """The storage's trouble that passes does not stop a push."""
     hub.faults.append(loopback.Fault("PUT /large/"))
     assert fam_process("push", run, "--repo", REPO, token=canary).code == 0
+
+
+def test_progress_bars(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
+    """Without a terminal there are no progress bars, and with --quiet nothing is said at all."""
+    done = fam_process("push", run, "--repo", REPO, token=canary)
+    assert done.stderr == f"uploading config.json, model.safetensors, README.md to {REPO}\n"
+    quiet = fam_process("push", run, "--repo", "birds/fam-other", "--quiet", token=canary)
+    assert (quiet.code, quiet.stderr) == (0, "")

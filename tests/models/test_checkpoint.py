@@ -232,6 +232,8 @@ def test_unknown_names_list_the_packaged_ones(monkeypatch: pytest.MonkeyPatch, t
         UnknownNameError, match=r"unknown model 'tiny-fan' \(did you mean: tiny-fam\); or give the path"
     ):
         resolve("tiny-fan")
+    with pytest.raises(UnknownNameError, match=r"one of the Hub use famcli\.load_model or fam pull"):
+        FAM.from_pretrained("o/fam")
 
 
 def test_packaged_names(monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,17 @@ BAD: list[tuple[str, Any, bytes, int | None, str]] = [
     ("hole", {"a": entry(offsets=(4, 12))}, bytes(12), None, "begins at byte 4 of the data, not at 0"),
     ("shared", {"a": entry(), "b": entry()}, bytes(8), None, "begins at byte 0 of the data, not at 8"),
     ("hidden data", {"a": entry()}, bytes(9), None, "describes 8 bytes of data and it has 9"),
+    ("many dimensions", {"a": entry(shape=[1] * 9)}, bytes(8), None, "a has 9 dimensions; at most 8 are allowed"),
+    ("huge number", {"a": entry(shape=(2**63,))}, bytes(8), None, "no list of sizes"),
+    ("far place", {"a": entry(offsets=(10**30, 10**30 + 8))}, bytes(8), None, "no list of sizes"),
+    ("no UTF-8", b'{"\xff": 1}', b"", None, "can't decode byte 0xff"),
+    ("UTF-16", json.dumps({"a": entry()}).encode("utf-16"), bytes(8), None, "does not begin with '{'"),
+    ("space first", b" " + json.dumps({"a": entry()}).encode(), bytes(8), None, "does not begin with '{'"),
+    ("twice", b'{"a": ' + json.dumps(entry()).encode() + b', "a": 1}', bytes(8), None, "names 'a' twice"),
+    ("field twice", b'{"a": {"dtype": "F16", "dtype": "F32"}}', b"", None, "names 'dtype' twice"),
+    ("NaN", b'{"a": NaN}', b"", None, "NaN is no JSON"),
+    ("metadata", {"__metadata__": 5}, b"", None, "__metadata__ is no object of strings"),
+    ("metadata value", {"__metadata__": {"format": 5}}, b"", None, "__metadata__ is no object of strings"),
 ]
 
 
@@ -73,6 +85,35 @@ def test_bad_headers_are_refused(tmp_path: Path, header: Any, data: bytes, lengt
     """What a header claims is held against the file, and refused with the reason."""
     with pytest.raises(WeightsError, match=message):
         read_header(write(tmp_path / "w", header, data, length))
+
+
+def test_headers_may_be_padded(tmp_path: Path) -> None:
+    """Spaces after the object, which safetensors itself writes, and metadata of strings are read over."""
+    header = json.dumps({"__metadata__": {"format": "pt"}, "a": entry()}).encode() + b"   "
+    assert list(read_header(write(tmp_path / "w", header, bytes(8)))) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": entry(shape=[10**5] * 200_000)},
+        {"a": entry(shape=[int("9" * 4000)] * 8)},
+        {"a": entry(dtype="F" * 10**6)},
+        {"a" * 10**6: entry(shape=(3,))},
+        {"\x1b[31m" * 10**5: entry(offsets=(4, 12))},
+        b'{"' + b"a" * 10**6 + b'": 1, "' + b"a" * 10**6 + b'": 1}',
+    ],
+    ids=["dimensions", "digits", "type", "name", "place", "twice"],
+)
+def test_refusals_are_short(tmp_path: Path, header: Any) -> None:
+    """Whatever a header claims, the refusal takes no time and is a short line without a stranger's escapes."""
+    path = write(tmp_path / "w", header, bytes(12))
+    start = time.process_time()
+    with pytest.raises(WeightsError) as error:
+        read_header(path)
+    assert time.process_time() - start < 1  # 200,000 sizes multiplied took 20 s
+    assert len(str(error.value).replace(str(path), "")) < 500
+    assert str(error.value).isprintable()
 
 
 def test_huge_files_are_refused_by_their_size(tmp_path: Path) -> None:
@@ -114,6 +155,9 @@ def test_good_checkpoints_pass(folder: Path, make_model: Any, tmp_path: Path) ->
 CONFIGS: list[tuple[str, Callable[[dict[str, Any]], object], type[FamError], str]] = [
     ("field", lambda c: c["model"].update(heads=1), ConfigError, "unknown field 'heads'"),
     ("range", lambda c: c["model"].update(num_parts=10**9), ConfigError, r"num_parts is 1000000000; it must be in"),
+    ("beyond floats", lambda c: c["model"].update(lambda_spa=10**400), ConfigError, "must be a finite number"),
+    ("mean beyond floats", lambda c: c["model"].update(mean=[10**400, 0, 0]), ConfigError, "three finite numbers"),
+    ("many fields", lambda c: c["model"].update(dict.fromkeys("abcde", 1)), ConfigError, "'c' and 2 more in"),
     ("network", lambda c: c["model"].update(backbone="no-such"), FamError, "unknown backbone 'no-such'"),
     ("elsewhere", lambda c: c["model"].update(backbone="hf-hub:a/b"), FamError, "unknown backbone"),
     ("names", lambda c: c.update(class_names=["a"]), ConfigError, "1 class names for 5 classes"),
@@ -131,6 +175,28 @@ def test_bad_configs_are_refused(
     change(folder, edit)
     with pytest.raises(kind, match=message):
         check_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda c: c.update(format_version="1" * 10**6),
+        lambda c: c.update({"\x1b" * 10**5: 1}),
+        lambda c: c["model"].update({"x" * 10**6: 1}),
+        lambda c: c["model"].update(tau=[[[0] * 100] * 100] * 100),
+        lambda c: c["model"].update(backbone="\x1b[31m" * 10**5),
+        lambda c: c["model"].update(lambda_spa=int("9" * 4000)),
+    ],
+    ids=["version", "top field", "field", "list", "backbone", "digits"],
+)
+def test_refusals_of_configs_are_short(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """A value of any size or with escapes is shown in a short line that can be printed."""
+    change(folder, edit)
+    with pytest.raises(FamError) as error:
+        check_checkpoint(folder)
+    message = str(error.value).replace(str(folder), "")
+    assert len(message) < 700
+    assert message.isprintable()
 
 
 def test_huge_networks_cost_nothing(folder: Path) -> None:
