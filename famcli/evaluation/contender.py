@@ -14,6 +14,7 @@ from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError
 from famcli_models.fam import FAM
 from famcli_models.files import sha256_file
+from famcli_models.fusion import fold_norms
 from famcli_models.methods import load_model
 
 NO_CAM = (
@@ -64,7 +65,7 @@ class Contender:
             FamError: See :func:`famcli.hub.find_model`.
         """
         folder = find_model(name, say)
-        model = load_model(folder, method)
+        model = _load(folder, method)
         if isinstance(model, CAM):
             if cam is not None:
                 msg = "--cam is the rival of a FAM; what is measured here is a CAM itself, so leave it out"
@@ -118,8 +119,15 @@ class Contender:
         }
 
 
+def _load(folder: Path, method: str | None = None) -> FAM | CAM:
+    """A model as ``fam predict`` runs it, so that its boxes are those of ``fam predict``: with folded norms."""
+    model = load_model(folder, method)
+    model.backbone = fold_norms(model.backbone)
+    return model
+
+
 def _rival(name: str, folder: Path, model: FAM, same_classes: bool) -> CAM:
-    rival = load_model(folder)
+    rival = _load(folder)
     if not isinstance(rival, CAM):
         msg = f"--cam '{name}' is a FAM checkpoint; give one that 'fam train --method cam' made"
         raise ConfigError(msg)
