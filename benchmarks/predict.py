@@ -22,33 +22,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
+from photos import make_photos
 
-from famcli.demo import PHOTOS, photo_folder
 from famcli.names import DEFAULT_MODEL
 from famcli.predict import Item, Predictor, Settings
 from famcli_models import FAM
 
-PHOTO_SIZE = (500, 375)  # the size of most ImageNet photographs
 CROP_SHARE = (0.6, 1.0)
-
-
-def make_photos(folder: Path, count: int) -> list[Path]:
-    """JPEGs cut at random from the demo's photographs."""
-    rng = np.random.default_rng(0)
-    sources = [Image.open(photo_folder() / photo.file).convert("RGB") for photo in PHOTOS]
-    paths = []
-    for i in range(count):
-        source = sources[i % len(sources)]
-        share = rng.uniform(*CROP_SHARE)
-        w, h = round(source.width * share), round(source.height * share)
-        x, y = rng.integers(0, source.width - w + 1), rng.integers(0, source.height - h + 1)
-        path = folder / f"{i:05d}.jpg"
-        source.crop((x, y, x + w, y + h)).resize(PHOTO_SIZE).save(path, quality=90)
-        paths.append(path)
-    return paths
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -147,7 +128,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         photos = Path(scratch) / "photos"
         photos.mkdir()
-        paths = make_photos(photos, options.images)
+        paths = make_photos(photos, options.images, CROP_SHARE)
         throughput(paths, options.batch_size, options.rounds)
         cold(paths[0], options.rounds)
         if not options.skip_memory:

@@ -19,18 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from photos import SIZE, make_photos
 
 from famcli.data.listing import list_images
-from famcli.demo import PHOTOS, photo_folder
 from famcli.evaluation.imagerecords import FILE_NAME, Found, ImageRecord, write_records
 from famcli.evaluation.misses import KINDS
 from famcli.evaluation.resultfile import write_results
 from famcli.evaluation.results import ClassRow, Number, Results, Row
 
-PHOTO_SIZE = (500, 375)  # of most ImageNet photographs
 CROP_SHARE = (0.3, 1.0)
 CLASSES = 1000
+FOUND = [kind for kind in KINDS if kind != "empty"]  # they take turns
 TITLES = {
     "FAM": "FAM",
     "CAM, oracle": "CAM",
@@ -41,27 +40,10 @@ TITLES = {
 TAUS = tuple(i / 100 for i in range(101))
 
 
-def make_photos(folder: Path, count: int) -> list[Path]:
-    """JPEGs cut at random from the demo's photographs."""
-    rng = np.random.default_rng(0)
-    sources = [Image.open(photo_folder() / photo.file).convert("RGB") for photo in PHOTOS]
-    paths = []
-    for i in range(count):
-        source = sources[i % len(sources)]
-        share = rng.uniform(*CROP_SHARE)
-        w, h = round(source.width * share), round(source.height * share)
-        x, y = rng.integers(0, source.width - w + 1), rng.integers(0, source.height - h + 1)
-        path = folder / f"{i:05d}.jpg"
-        source.crop((x, y, x + w, y + h)).resize(PHOTO_SIZE).save(path, quality=90)
-        paths.append(path)
-    return paths
-
-
 def records(paths: list[Path], count: int) -> Iterator[ImageRecord]:
     """Drawn records of photos."""
     rng = np.random.default_rng(0)
-    kinds = [kind for kind in KINDS if kind != "empty"]
-    w, h = PHOTO_SIZE
+    w, h = SIZE
     for i in range(count):
         corners = np.sort(rng.uniform(0, 1, (6, 2, 2)), axis=1) * (w, h)
         boxes = [(float(x0), float(y0), float(x1), float(y1)) for (x0, y0), (x1, y1) in corners]
@@ -76,7 +58,7 @@ def records(paths: list[Path], count: int) -> Iterator[ImageRecord]:
             classes=tuple((int(c), 0.2) for c in rng.integers(0, CLASSES, 5)),
             rank=0,
             found={
-                title: Found(box, float(rng.uniform()), 0.5, kinds[i % len(kinds)])
+                title: Found(box, float(rng.uniform()), 0.5, FOUND[i % len(FOUND)])
                 for title, box in zip(TITLES, boxes[1:], strict=True)
             },
             maps={name: rng.integers(0, 256, (14, 14), dtype=np.uint8) for name in ("FAM", "CAM")},
@@ -95,7 +77,7 @@ def results(count: int) -> Results:
             tau_from="fixed",
             iou_histogram=(count // 10,) * 10,
             curve=curve if method in ("FAM", "CAM") else None,
-            kinds=dict.fromkeys(KINDS, count // 6),
+            kinds={kind: len(range(place, count, len(FOUND))) for place, kind in enumerate(FOUND)},
         )
         for title, method in TITLES.items()
     )
@@ -109,7 +91,9 @@ def results(count: int) -> Results:
         same_classes=True,
         rows=rows,
         taus=TAUS,
-        classes=tuple(ClassRow(i, name, 5, 50.0, 40.0, 60.0, 55.0) for i, name in enumerate(names)),
+        classes=tuple(
+            ClassRow(i, name, len(range(i, count, CLASSES)), 50.0, 40.0, 60.0, 55.0) for i, name in enumerate(names)
+        ),
     )
 
 
@@ -138,7 +122,7 @@ def main() -> None:
             listing = list_images([str(options.photos)])
             paths = [listing.path(name) for name in listing.names[: options.images]]
         else:
-            paths = make_photos(folder, options.images)
+            paths = make_photos(folder, options.images, CROP_SHARE)
         print("images    MB   seconds   images/s   peak MiB")
         for count in dict.fromkeys((max(1, options.images // 10), options.images)):
             write_results(folder, results(count))

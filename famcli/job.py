@@ -231,6 +231,7 @@ def prepare(
     labels: str | None = None,
     coco_images: Path | None = None,
     method: str | None = None,
+    folder: Path | None = None,
 ) -> Job:
     """Load a model and tie a run together.
 
@@ -244,10 +245,11 @@ def prepare(
         labels: See :func:`famcli.labels.read_labels`.
         coco_images: A COCO file to take ids from.
         method: See :func:`famcli_models.load_model`.
+        folder: Where the model is, if it was found before.
     """
     settings, side = settings or Settings(), side or SideFiles()
     side.make_folders()
-    folder = find_model(model)
+    folder = folder or find_model(model)
     predictor = Predictor(load_model(folder, method), device, settings)
     names, used = predictor.class_names, predictor.config.method
     digest = sha256_file(folder / WEIGHTS_FILE)

@@ -21,7 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from famcli.data.images import DECODE_MARGIN, Picture, read_picture, upright_picture
-from famcli.data.transforms import Normalize, squash
+from famcli.data.squash import squash
+from famcli.data.transforms import Normalize
 from famcli.device import pick_device
 from famcli_models.cam import CAM, min_max
 from famcli_models.errors import ConfigError, DataError, FamError, ShapeError

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from famcli.data.sample import Sample, read_sample
-from famcli.data.transforms import Normalize, squash
+from famcli.data.squash import squash
+from famcli.data.transforms import Normalize
 from famcli.device import pick_device
 from famcli_models.cam import class_activation_maps, min_max
 from famcli_models.errors import ConfigError, DataError

@@ -25,6 +25,11 @@ def test_imports_are_cheap(module: str) -> None:
     assert fresh(code) == "[]"
 
 
+def test_a_report_needs_no_torch() -> None:
+    """Pages are made without torch, which takes most of a gigabyte and more seconds than a small report."""
+    assert fresh("import sys, famcli.report.page; print('torch' in sys.modules)") == "False"
+
+
 def test_help_needs_no_torch() -> None:
     """Help for the program and for a command is printed without torch."""
     code = (

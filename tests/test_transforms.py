@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from famcli.data.transforms import Normalize, RandomCrop, squash
+from famcli.data.squash import squash
+from famcli.data.transforms import Normalize, RandomCrop
 
 
 def test_squash_takes_the_whole_picture() -> None:

@@ -87,11 +87,11 @@ def predict(
     settings = Settings(
         threshold, max_boxes, topk, _numbers(scales), flip, batch_size, workers, amp, masks=masks is not None
     )
-    find_model(model, None if console.quiet else console.say)  # a first use says what it downloads
+    folder = find_model(model, None if console.quiet else console.say)  # a first use says what it downloads
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         spool_path = out.with_name(out.name + PARTIAL) if out else Path(scratch) / "stdout"
-        job = prepare(listing, spool_path, model, device, settings, side, labels, coco_images, method)
+        job = prepare(listing, spool_path, model, device, settings, side, labels, coco_images, method, folder)
         if resume:
             job.spool.resume(listing.names)
             console.say(f"{job.spool.done} of {len(listing.names)} images were done before")

@@ -15,12 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-RESIZE_RATIO = 256 / 224  # "randomly cropped to 224x224 pixels after being resized to 256x256 pixels"
-
-
-def squash(image: Image.Image, size: int) -> np.ndarray:
-    """Test-time view: RGB picture to ``(size, size, 3)`` uint8."""
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+from famcli.data.squash import RESIZE_RATIO, squash
 
 
 @dataclass(frozen=True, slots=True)

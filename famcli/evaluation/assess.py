@@ -20,7 +20,7 @@ from famcli.evaluation.boxrules import BOX_RULES
 from famcli.evaluation.cocoap import average_precision
 from famcli.evaluation.contender import Contender
 from famcli.evaluation.coverage import Coverage
-from famcli.evaluation.evaluate import CENTRE_SIDE, Evaluation, best_tau, evaluate, evaluate_found
+from famcli.evaluation.evaluate import RIVALS, Evaluation, best_tau, evaluate, evaluate_found
 from famcli.evaluation.imagerecords import ImageRecord
 from famcli.evaluation.imagerows import of_evaluation, of_sweep
 from famcli.evaluation.intervals import LEVEL, RESAMPLES, SEED, Bootstrap
@@ -36,7 +36,6 @@ from famcli.evaluation.truth import Truth
 from famcli_models.errors import ConfigError
 
 VERSIONS = {"wsoleval-v1": 1, "wsoleval-v2": 2}  # protocols over maps
-RIVALS = {"centre": f"centre box, {CENTRE_SIDE:.0%} of each side", "whole": "whole image"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +87,16 @@ class Request:
         """What to do with images that cannot be scored."""
         return Coverage(self.allow_missing, self.say)
 
+    def look(self, on_unreadable: Callable[[str, str], None]) -> Look:
+        """How the networks look; somebody is told of unreadable images only where they may be left out."""
+        return Look(
+            same_classes=self.same_classes,
+            device=self.device,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            on_unreadable=on_unreadable if self.allow_missing else None,
+        )
+
 
 @dataclass(slots=True)
 class Assessment:
@@ -108,6 +117,7 @@ class _Scored:
 
     truth: Truth
     entries: list[Entry]
+    bootstrap: Bootstrap
     records: Callable[[], Iterator[ImageRecord]]
 
 
@@ -122,7 +132,6 @@ def assess(request: Request) -> Assessment:
     truth = Truth.read(request.dataset, request.split, request.masks, request.protocol in VERSIONS)
     by_protocol = _sweep if request.protocol in VERSIONS else _boxes
     scored = by_protocol(request, truth)
-    bootstrap = Bootstrap(len(scored.truth.samples))
     first = scored.entries[0]
     labels = np.array([sample.label for sample in scored.truth.samples])
     own = request.contender.class_names if request.contender else ()
@@ -148,7 +157,7 @@ def assess(request: Request) -> Assessment:
         same_classes=request.same_classes,
         rows=tuple(e.row for e in scored.entries),
         taus=_taus(request, first),
-        differences=differences(scored.entries, bootstrap),
+        differences=differences(scored.entries, scored.bootstrap),
         classes=class_rows(first, labels, names),
         bootstrap={"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
         versions=versions(),
@@ -178,18 +187,10 @@ def _boxes(request: Request, truth: Truth) -> _Scored:
         first = entry("predictions", evaluation.outcomes["predictions"], 0, "", bootstrap)
         first = replace(first, row=replace(first.row, coco=_coco_of_all(found, evaluation, request.same_classes)))
         entries = [with_kinds(first, evaluation), *_rivals(evaluation, bootstrap)]
-        return _Scored(covered, entries, lambda: of_evaluation(evaluation, entries))
+        return _Scored(covered, entries, bootstrap, lambda: of_evaluation(evaluation, entries))
     contender = _contender(request)
     unreadable: dict[str, str] = {}
-    look = Look(
-        rules=rules,
-        ten_crops=request.crops > 1,
-        same_classes=request.same_classes,
-        device=request.device,
-        batch_size=request.batch_size,
-        workers=request.workers,
-        on_unreadable=unreadable.__setitem__ if request.allow_missing else None,
-    )
+    look = replace(request.look(unreadable.__setitem__), rules=rules, ten_crops=request.crops > 1)
     choosing = _choosing(request, contender)
     evaluation = evaluate(contender.networks, truth.samples, look, request.on_images)
     request.coverage.note(list(unreadable), len(truth.samples), "could not be read")
@@ -207,7 +208,7 @@ def _boxes(request: Request, truth: Truth) -> _Scored:
         entries = [
             replace(e, row=replace(e.row, metrics={**e.row.metrics, **measured.get(e.row.method, {})})) for e in entries
         ]
-    return _Scored(here, entries, lambda: of_evaluation(evaluation, entries))
+    return _Scored(here, entries, bootstrap, lambda: of_evaluation(evaluation, entries))
 
 
 def _network_entries(
@@ -299,7 +300,7 @@ def _sweep(request: Request, truth: Truth) -> _Scored:
             form = f"{counts.boxes.as_is} of {len(raw)} maps were of the protocol's own form and taken as they are"
             request.say(form)
     entries += sweep.rivals(bootstrap)
-    return _Scored(here, entries, lambda: of_sweep(sweep, maps, entries))
+    return _Scored(here, entries, bootstrap, lambda: of_sweep(sweep, maps, entries))
 
 
 def _network_maps(request: Request, truth: Truth) -> tuple[Truth, dict[str, list[Raw]]]:
@@ -309,13 +310,7 @@ def _network_maps(request: Request, truth: Truth) -> tuple[Truth, dict[str, list
     if size != SIDE:
         request.say(f"the network's input is {size} pixels, the protocol's is {SIDE}: say so with the number")
     unreadable: dict[str, str] = {}
-    look = Look(
-        same_classes=request.same_classes,
-        device=request.device,
-        batch_size=request.batch_size,
-        workers=request.workers,
-        on_unreadable=unreadable.__setitem__ if request.allow_missing else None,
-    )
+    look = request.look(unreadable.__setitem__)
     maps: dict[str, list[Raw]] = {}
     for batch in look.at(contender.networks, truth.samples):
         for seen in batch:

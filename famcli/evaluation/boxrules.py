@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from famcli.data.transforms import RESIZE_RATIO, squash
+from famcli.data.squash import RESIZE_RATIO, squash
 from famcli_models.boxes import FloatArray, as_boxes, clip_boxes, rescale_boxes
 
 

@@ -27,6 +27,7 @@ from famcli_models.fam import FAM
 from famcli_models.localization import localize, localize_at
 
 CENTRE_SIDE = 0.7  # the centre box takes this share of each side
+RIVALS = {"centre": f"centre box, {CENTRE_SIDE:.0%} of each side", "whole": "whole image"}  # titles by method
 TAUS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of curves, and those an oracle chooses from
 UNNAMED = MAX_CLASSES  # the place of a class that was not named at all: behind all that can be
 

@@ -20,7 +20,7 @@ from famcli.evaluation.boxaccuracy import (
     inclusive_iou,
     truth_boxes,
 )
-from famcli.evaluation.evaluate import CENTRE_SIDE
+from famcli.evaluation.evaluate import CENTRE_SIDE, RIVALS
 from famcli.evaluation.intervals import Bootstrap
 from famcli.evaluation.mapscores import Counts, Scored, Wanted, count, read_scores
 from famcli.evaluation.maskaccuracy import MaskCounts
@@ -104,9 +104,8 @@ class Sweep:
             return []
         low, high = int(SIDE * (1 - CENTRE_SIDE) / 2), int(SIDE * (1 + CENTRE_SIDE) / 2)
         centre, whole = (low, low, high, high), (0, 0, SIDE - 1, SIDE - 1)
-        titles = {"centre": f"centre box, {CENTRE_SIDE:.0%} of each side", "whole": "whole image"}
         boxes = {"centre": centre, "whole": whole}
-        return [self._of_box(name, titles[name], box, bootstrap) for name, box in boxes.items()]
+        return [self._of_box(name, RIVALS[name], box, bootstrap) for name, box in boxes.items()]
 
     def _of_box(self, method: str, title: str, box: tuple[int, ...], bootstrap: Bootstrap) -> Entry:
         version = self.version or 1

@@ -40,8 +40,9 @@ class Truth:
         """
         samples = dataset.samples(split, with_boxes=True, boxes_optional=True)
         found = find_masks(dataset, samples, masks)
-        if any(len(s.boxes) for s in samples) or not over_maps or not covered(found):
-            samples = dataset.samples(split, with_boxes=True)  # each has one, or the error names it
+        boxed = sum(bool(len(s.boxes)) for s in samples)
+        if boxed < len(samples) and (boxed or not over_maps or not covered(found)):
+            samples = dataset.samples(split, with_boxes=True)  # names the image without a box, or the file that lacks
         return cls(samples, found)
 
     @property

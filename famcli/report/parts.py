@@ -91,7 +91,8 @@ def part_maps(folder: Path, photos: Sequence[tuple[int, Path]], device: str = "a
     import torch
 
     from famcli.data.images import DECODE_MARGIN, read_picture
-    from famcli.data.transforms import Normalize, squash
+    from famcli.data.squash import squash
+    from famcli.data.transforms import Normalize
     from famcli.device import pick_device
     from famcli_models.fam import FAM
 

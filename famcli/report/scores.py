@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from famcli.evaluation.resultcard import COCO
 from famcli.evaluation.results import METRICS, Number, Results
 from famcli.report.markup import table, text
-
-COCO = ("AP", "AP50", "AP75")
 
 
 def headline(results: Results) -> str:

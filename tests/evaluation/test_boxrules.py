@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from famcli.data.transforms import squash
+from famcli.data.squash import squash
 from famcli.evaluation.boxrules import BOX_RULES, BoxRules, ten_crops, whole_side
 from famcli.evaluation.protocols import PROTOCOLS
 

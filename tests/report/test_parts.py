@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from famcli.data.images import read_picture
-from famcli.data.transforms import Normalize, squash
+from famcli.data.squash import squash
+from famcli.data.transforms import Normalize
 from famcli.evaluation.results import Results
 from famcli.report.parts import find, part_maps
 from famcli_models import FAM
