@@ -24,8 +24,8 @@ from photos import SIZE, make_photos
 from famcli.data.listing import list_images
 from famcli.evaluation.imagerecords import FILE_NAME, Found, ImageRecord, write_records
 from famcli.evaluation.misses import KINDS
-from famcli.evaluation.resultfile import write_results
-from famcli.evaluation.results import ClassRow, Number, Results, Row
+from famcli.results.card import ClassRow, Number, Results, Row
+from famcli.results.file import write_results
 
 CROP_SHARE = (0.3, 1.0)
 CLASSES = 1000

@@ -193,8 +193,8 @@ def _dataset(data: str | None, split: str, out: Path | None, stack: ExitStack) -
 
 def _report(found: Assessment, out: Path | None, as_json: bool) -> None:
     from famcli.evaluation.imagerecords import FILE_NAME, write_records
-    from famcli.evaluation.resultcard import delta_rows, difference_rows, score_rows
-    from famcli.evaluation.resultfile import JSON_NAME, to_json, write_results
+    from famcli.results.file import JSON_NAME, to_json, write_results
+    from famcli.results.markdown import delta_rows, difference_rows, score_rows
 
     results = found.results
     if out is not None:

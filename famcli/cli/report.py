@@ -55,8 +55,8 @@ def report(
 
     Example: fam report results/
     """
-    from famcli.evaluation.resultfile import read_results
     from famcli.report.page import Settings, write_report
+    from famcli.results.file import read_results
 
     if no_parts and model is not None:
         msg = "--model is for the parts, which --no-parts leaves out: give one of them"
@@ -81,7 +81,7 @@ def report(
 def _check(file: Path, folder: Path) -> None:
     """Refuse a target that is none, or that the report is made of, before any work is done."""
     from famcli.evaluation.imagerecords import FILE_NAME
-    from famcli.evaluation.resultfile import JSON_NAME, MARKDOWN_NAME
+    from famcli.results.file import JSON_NAME, MARKDOWN_NAME
     from famcli_models.errors import DataError
 
     if file.exists() and not file.is_file():

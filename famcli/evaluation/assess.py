@@ -29,10 +29,10 @@ from famcli.evaluation.maps import find_maps
 from famcli.evaluation.mapscores import stated_size
 from famcli.evaluation.predictions import Found, missing, read_predictions
 from famcli.evaluation.protocols import PROTOCOLS
-from famcli.evaluation.results import Results
 from famcli.evaluation.scores import Entry, class_rows, differences, entry, with_detections, with_kinds
 from famcli.evaluation.sweep import Raw, Sweep, mask_metrics
 from famcli.evaluation.truth import Truth
+from famcli.results.card import Results
 from famcli_models.errors import ConfigError
 
 VERSIONS = {"wsoleval-v1": 1, "wsoleval-v2": 2}  # protocols over maps

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from famcli.data.bounds import MAX_CLASSES, MAX_PIXEL
 from famcli.evaluation.misses import KINDS
-from famcli.evaluation.schema import (
+from famcli.results.schema import (
     Check,
     MismatchError,
     mapping,

@@ -142,19 +142,20 @@ class Look:
     def _see(self, networks: Networks, views: list[_Views], device: torch.device) -> list[Seen]:
         labels = torch.tensor([v.sample.label for v in views], device=device)
         fam, cam, first = networks.fam, networks.cam, networks.first
-        X = first.features(_input(first, [v.view for v in views], device))
+        features = first.features(_input(first, [v.view for v in views], device))
         maps: dict[str, np.ndarray] = {}
         scores: dict[str, Tensor] = {}
         if fam is not None:
-            out = fam.head(X)
+            out = fam.head(features)
             maps["FAM"] = out.M[:, 0].float().cpu().numpy()
             scores["FAM"] = self._class_scores(fam, out.logits, [v.crops for v in views], device)
         if cam is not None:
             own = networks.fam is not None and not networks.sharing
-            Y = cam.features(_input(cam, [v.other for v in views if v.other is not None], device)) if own else X
-            logits = cam.head(Y).logits
+            if own:
+                features = cam.features(_input(cam, [v.other for v in views if v.other is not None], device))
+            logits = cam.head(features).logits
             chosen = labels if self.same_classes else logits.argmax(dim=1)
-            maps["CAM"] = cam.class_maps(Y, chosen).float().cpu().numpy()
+            maps["CAM"] = cam.class_maps(features.X, chosen).float().cpu().numpy()
             crops = [v.other_crops if own else v.crops for v in views]
             scores["CAM"] = self._class_scores(cam, logits, crops, device)
         for name, found in [*maps.items(), *((name, s.cpu().numpy()) for name, s in scores.items())]:

@@ -14,7 +14,7 @@ from famcli.evaluation.evaluate import Evaluation
 from famcli.evaluation.intervals import Bootstrap
 from famcli.evaluation.misses import kind
 from famcli.evaluation.outcomes import Outcomes
-from famcli.evaluation.results import ClassRow, Difference, Number, Row
+from famcli.results.card import ClassRow, Difference, Number, Row
 from famcli_models.boxes import FloatArray
 
 COMPARED = ("gt_known", "top1_loc", "top1_cls", "mean_iou", "max_box_acc", "max_box_acc_v2")

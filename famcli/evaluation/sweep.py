@@ -24,8 +24,8 @@ from famcli.evaluation.evaluate import CENTRE_SIDE, RIVALS
 from famcli.evaluation.intervals import Bootstrap
 from famcli.evaluation.mapscores import Counts, Scored, Wanted, count, read_scores
 from famcli.evaluation.maskaccuracy import MaskCounts
-from famcli.evaluation.results import Number, Row
 from famcli.evaluation.scores import Entry, number
+from famcli.results.card import Number, Row
 from famcli_models.boxes import FloatArray
 
 METRIC = {1: "max_box_acc", 2: "max_box_acc_v2"}

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from famcli.data.catalog import CATALOG as DATASETS
-from famcli.hub.measured import TITLES, Measured, Scores
+from famcli.hub.measured import TITLES
 from famcli.hub.text import LONG, names, one_line
+from famcli.results.card import Results, Row
 
 LIBRARY = "fam"
 MAX_TERMS = 20_000  # letters
@@ -61,7 +62,7 @@ class Subject:
     provenance: Mapping[str, Any]
     sha256: str
     size: int
-    measured: Sequence[Measured] = ()
+    measured: Sequence[Results] = ()
     license: str | None = None
     terms: str | None = None
 
@@ -99,26 +100,26 @@ def model_card(subject: Subject) -> str:
     return str(ModelCard(f"---\n{header.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"))
 
 
-def _eval_results(measured: Measured) -> list[Any]:
+def _eval_results(measured: Results) -> list[Any]:
     from huggingface_hub import EvalResult
 
-    first = measured.rows[0]
-    facts = {"protocol": measured.protocol, "images": measured.images, "tau": first.tau, "tau_from": first.tau_from}
+    first, data, protocol = measured.rows[0], measured.data, measured.protocol["name"]
+    facts = {"protocol": protocol, "images": data["images"], "tau": first.tau, "tau_from": first.tau_from}
     facts |= {"partial": True} if _partial(measured) else {}
     return [
         EvalResult(
             task_type="object-detection",
             task_name="weakly supervised object localization",
-            dataset_type=measured.data,
-            dataset_name=measured.data,
-            dataset_split=measured.split,
+            dataset_type=data["name"],
+            dataset_name=data["name"],
+            dataset_split=data["split"],
             metric_type=name,
-            metric_name=f"{TITLES[name]} of {first.title}, percent, protocol {measured.protocol}",
-            metric_value=round(first.values[name][0], 2),
-            metric_args={**facts, "low": _rounded(first.values[name][1]), "high": _rounded(first.values[name][2])},
+            metric_name=f"{TITLES[name]} of {first.title}, percent, protocol {protocol}",
+            metric_value=round(first.metrics[name].value, 2),
+            metric_args={**facts, "low": _rounded(first.metrics[name].low), "high": _rounded(first.metrics[name].high)},
         )
         for name in TITLES
-        if name in first.values
+        if name in first.metrics
     ]
 
 
@@ -182,65 +183,66 @@ def _numbers(subject: Subject) -> str:
     intro = "Percent, with 95 % bootstrap intervals over images where there are any. In each table the first row is of "
     parts = [intro + "exactly these weights; the rows below it are what it is compared with."]
     for measured in subject.measured:
+        data = measured.data
         parts.append(
-            f"### {_line(measured.data)}, {_line(measured.split)}, {measured.images:,} images{_partial(measured)}"
+            f"### {_line(data['name'])}, {_line(data['split'])}, {data['images']:,} images{_partial(measured)}"
         )
-        if measured.facts.get("same_classes") is False:
+        if not measured.same_classes:
             parts.append(
                 "The labels of these images are not classes of the model: boxes were scored, classes were not."
             )
-        parts.append(_table(measured))
+        parts.append(score_table(measured))
         parts.append(_protocol(measured))
     return "\n\n".join(parts)
 
 
-def _partial(measured: Measured) -> str:
+def _partial(measured: Results) -> str:
     """What to add where only a part of the split was scored."""
-    data = _mapping(measured.facts.get("data"))
-    if not data.get("partial"):
+    if not measured.data.get("partial"):
         return ""
-    of = data.get("images_of_split")
+    of = measured.data.get("images_of_split")
     return f" of {of:,} (partial)" if isinstance(of, int) else " (partial)"
 
 
-def _table(measured: Measured) -> str:
+def score_table(measured: Results) -> str:
+    """The rows of a result card as a Markdown table, with one decimal and the intervals."""
     rows = measured.rows
-    shown = [name for name in TITLES if any(name in row.values for row in rows)]
-    corner = "partial" if _partial(measured) else ""
-    lines = [[corner, "τ", *(TITLES[name] for name in shown)], ["---"] * (len(shown) + 2)]
+    shown = [name for name in TITLES if any(name in row.metrics for row in rows)]
+    corner = "partial" if _partial(measured) else "method"
+    lines = [[corner, "τ", *(TITLES[name] for name in shown), "no box"], ["---"] * (len(shown) + 3)]
     for i, row in enumerate(rows):
         title = row.title
         if i and measured.source.get("cam") and title.startswith("CAM"):
             title = title.replace("CAM", "CAM, another model", 1)
         how = "oracle: chosen on these images" if row.tau_from == "oracle" else _line(row.tau_from)
         tau = "" if row.tau is None else f"{row.tau:g} ({how})"
-        lines.append([_line(title), tau, *(_cell(row, name) for name in shown)])
+        empty = "" if row.empty is None else f"{row.empty:.1f}"
+        lines.append([_line(title), tau, *(_cell(row, name) for name in shown), empty])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(row: Scores, name: str) -> str:
-    if name not in row.values:
+def _cell(row: Row, name: str) -> str:
+    if name not in row.metrics:
         return ""
-    value, low, high = row.values[name]
-    return f"{value:.1f}" + ("" if low is None or high is None else f" [{low:.1f}, {high:.1f}]")
+    number = row.metrics[name]
+    within = number.low is not None and number.high is not None
+    return f"{number.value:.1f}" + (f" [{number.low:.1f}, {number.high:.1f}]" if within else "")
 
 
-def _protocol(measured: Measured) -> str:
+def _protocol(measured: Results) -> str:
     """The result card: how the numbers came about, a line a fact."""
-    protocol, data, bootstrap, versions = (
-        _mapping(measured.facts.get(key)) for key in ("protocol", "data", "bootstrap", "versions")
-    )
-    found: list[tuple[str, object]] = [("protocol", f"`{_line(measured.protocol)}`")]
+    protocol, data, bootstrap, versions = measured.protocol, measured.data, measured.bootstrap, measured.versions
+    found: list[tuple[str, object]] = [("protocol", f"`{_line(protocol['name'])}`")]
     found += [(str(key).replace("_", " "), text) for key, text in _mapping(protocol.get("rules")).items()]
     found += [(key, protocol.get(key)) for key in ("crops", "interval") if key not in _mapping(protocol.get("rules"))]
     if any(row.tau_from == "oracle" for row in measured.rows):
         found.append(("oracle", "the threshold was chosen on the very images of the row, which flatters it"))
     if data.get("partial"):
-        found.append(("partial", f"{measured.images:,} of {data.get('images_of_split')} images of the split"))
+        found.append(("partial", f"{data['images']:,} of {data.get('images_of_split')} images of the split"))
     found += [("boxes", data.get("boxes")), ("SHA-256 of names, labels and boxes", data.get("sha256"))]
     if bootstrap:
         found.append(("intervals", f"{bootstrap.get('resamples')} bootstrap resamples, level {bootstrap.get('level')}"))
-    found += [("made", measured.facts.get("created")), *sorted(versions.items())]
+    found += [("made", measured.created), *sorted(versions.items())]
     return "\n".join(f"- {_line(key)}: {_line(value)}" for key, value in found if value is not None)
 
 

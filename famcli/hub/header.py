@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from famcli.hub.measured import TITLES, Measured, Scores, count, fraction, percent
+from famcli.hub.measured import TITLES, Measured
 from famcli.hub.text import one_line
 
 MAX_HEADER = 64 * 2**10  # letters that are read; a header of fam push with a dozen evaluations has a tenth of them
 MAX_EVALUATIONS = 50
+MAX_IMAGES = 10**9
+SLACK = 1e-6  # what adding up many floats may exceed 100 by
 _HEADER = re.compile(r"\s{0,100}---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 
@@ -64,14 +66,21 @@ def _evaluations(index: object) -> Iterator[Measured]:
                 values[metric["type"]] = metric.get("value")
     for (name, split), (facts, values) in list(groups.items())[:MAX_EVALUATIONS]:
         try:
-            scores = {metric: (percent(value), None, None) for metric, value in values.items()}
-            images, tau = count(facts.get("images", 0)), fraction(facts.get("tau"))
+            scores = {metric: _percent(value) for metric, value in values.items()}
+            images, tau = _count(facts.get("images", 0)), _fraction(facts.get("tau"))
         except ValueError:  # a number that cannot be: then the others beside it say nothing either
             continue
         protocol, tau_from = (one_line(facts.get(key) or "") for key in ("protocol", "tau_from"))
         if scores:
-            row = Scores("FAM", tau, tau_from, scores)
-            yield Measured(data=name, split=split, images=images, protocol=protocol, rows=(row,))
+            yield Measured(
+                data=name,
+                split=split,
+                images=images,
+                protocol=protocol,
+                tau=tau,
+                tau_from=tau_from,
+                values=scores,
+            )
 
 
 def _list(value: object) -> list[Any]:
@@ -80,3 +89,26 @@ def _list(value: object) -> list[Any]:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _percent(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 100 + SLACK:
+        return float(value)
+    msg = "no percentage"
+    raise ValueError(msg)
+
+
+def _fraction(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    msg = "no threshold within 0 and 1"
+    raise ValueError(msg)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_IMAGES:
+        return value
+    msg = "no number of images"
+    raise ValueError(msg)

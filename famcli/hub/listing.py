@@ -10,10 +10,11 @@ from typing import Any
 
 from famcli.hub.catalog import CATALOG, ModelFacts
 from famcli.hub.header import read_header
-from famcli.hub.measured import RESULTS_FILE, Measured, read_measured
+from famcli.hub.measured import Measured
 from famcli.hub.names import ORG_VARIABLE, HubModel, look_up
 from famcli.hub.pull import CARD_FILE, FILES, cached, fetch_card
 from famcli.hub.text import LONG, names, one_line
+from famcli.results.file import JSON_NAME, read_all
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, packaged, read_config, resolve
 from famcli_models.errors import DataError, WeightsError
 from famcli_models.validation import check_checkpoint
@@ -185,7 +186,7 @@ def _of_catalogue(facts: ModelFacts) -> Listed:
 
 def _beside(folder: Path) -> tuple[Measured, ...]:
     try:
-        return read_measured(folder / RESULTS_FILE) if (folder / RESULTS_FILE).is_file() else ()
+        return tuple(map(Measured.of, read_all(folder / JSON_NAME))) if (folder / JSON_NAME).is_file() else ()
     except DataError:
         return ()
 

@@ -13,10 +13,12 @@ from typing import Any
 
 from famcli.hub.bars import progress_bars
 from famcli.hub.card import Subject, model_card
-from famcli.hub.measured import RESULTS_FILE, Measured, read_measured
+from famcli.hub.measured import Measured
 from famcli.hub.names import parse_repo
 from famcli.hub.pull import CARD_FILE, FILES, Say
-from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, packaged, read_config, resolve
+from famcli.results.card import Results
+from famcli.results.file import JSON_NAME, read_all
+from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config, resolve
 from famcli_models.errors import DataError, WeightsError
 from famcli_models.files import sha256_file
 from famcli_models.validation import check_checkpoint
@@ -79,7 +81,7 @@ def prepared(
         stored = read_config(copy)
         _refuse_tuned(stored["provenance"], f"'{source}'")
         digest = sha256_file(copy / WEIGHTS_FILE)
-        measured = _measured(folder, source, results, digest)
+        measured = _measured(folder, results, digest)
         _check_method(measured, str(stored["model"].get("method", "fam")))
         problems = verify(copy)
         if problems:
@@ -155,21 +157,19 @@ def upload(
     return str(done.pr_url if create_pr else done.commit_url)
 
 
-def _measured(folder: Path, source: str, given: Sequence[Path], digest: str) -> list[Measured]:
+def _measured(folder: Path, given: Sequence[Path], digest: str) -> list[Results]:
     """Numbers for the card, if they are measurements of exactly these weights."""
-    beside = folder / RESULTS_FILE
-    paths = list(given) or ([beside] if beside.is_file() else [])
-    found: list[Measured] = []
-    for path in paths:
-        for measured in read_measured(path):
-            # The list beside a packaged checkpoint was made with it, and is older than the hash in results.
-            if not (path == beside and source in packaged() and not measured.source):
-                _check_numbers(path, measured, digest)
-            found.append(measured)
+    beside = folder / JSON_NAME
+    found: list[Results] = []
+    for path in list(given) or ([beside] if beside.is_file() else []):
+        for results in read_all(path):
+            _check_numbers(path, results, digest)
+            found.append(results)
     return found
 
 
-def _check_numbers(path: Path, measured: Measured, digest: str) -> None:
+def _check_numbers(path: Path, measured: Results, digest: str) -> None:
+    Measured.of(measured)  # there are some
     _refuse_tuned(measured.source, f"the model of {path}")
     if measured.kind != "evaluation":
         msg = f"{path} is a {measured.kind}, whose numbers mean nothing; leave it out"
@@ -183,13 +183,12 @@ def _check_numbers(path: Path, measured: Measured, digest: str) -> None:
         raise DataError(msg)
 
 
-def _check_method(found: Sequence[Measured], method: str) -> None:
+def _check_method(found: Sequence[Results], method: str) -> None:
     for measured in found:
         of = str(measured.source.get("method") or method)
         if of.lower() != method:
-            msg = (
-                f"numbers of {of} on {measured.data} are not of this {method.upper()} model; evaluate it as what it is"
-            )
+            data = measured.data["name"]
+            msg = f"numbers of {of} on {data} are not of this {method.upper()} model; evaluate it as what it is"
             raise DataError(msg)
 
 

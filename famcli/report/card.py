@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from famcli.evaluation.results import Results
 from famcli.report.markup import text
+from famcli.results.card import Results
 
 SMOKE = "smoke check"
 SHOWN_DIGITS = 12  # of a hash at the top; the card has all of it

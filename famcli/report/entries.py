@@ -7,9 +7,9 @@ from typing import Any
 
 from famcli.evaluation.imagerecords import ImageRecord
 from famcli.evaluation.misses import KINDS
-from famcli.evaluation.results import Row
 from famcli.report.parts import Parts
 from famcli.report.pictures import Shot, Size, as_base64, map_bytes
+from famcli.results.card import Row
 
 
 def facts(record: ImageRecord, rows: Sequence[Row]) -> list[Any]:

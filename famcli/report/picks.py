@@ -10,7 +10,7 @@ import numpy as np
 
 from famcli.evaluation.imagerecords import ImageRecord
 from famcli.evaluation.outcomes import NOWHERE
-from famcli.evaluation.results import Results
+from famcli.results.card import Results
 from famcli_models.errors import DataError
 
 FEATURED = 12  # of the best, worst and random images: larger pictures and part maps

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from famcli.evaluation.resultcard import COCO
-from famcli.evaluation.results import METRICS, Number, Results
 from famcli.report.markup import table, text
+from famcli.results.card import METRICS, Number, Results
+from famcli.results.markdown import COCO
 
 
 def headline(results: Results) -> str:

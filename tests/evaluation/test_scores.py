@@ -13,7 +13,6 @@ from famcli.evaluation.boxrules import BoxRules
 from famcli.evaluation.evaluate import Evaluation
 from famcli.evaluation.intervals import Bootstrap
 from famcli.evaluation.outcomes import Outcomes
-from famcli.evaluation.results import Number
 from famcli.evaluation.scores import (
     _check,
     class_rows,
@@ -24,6 +23,7 @@ from famcli.evaluation.scores import (
     with_detections,
     with_kinds,
 )
+from famcli.results.card import Number
 
 N = 8
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from famcli.results.file import read_all
+from famcli_models import packaged as packaged_folders
+
 REPO = "birds/fam-tiny"
 PACKAGED = "fam-mobilenetv1-ilsvrc"
 Fam = Callable[..., Any]
@@ -53,7 +56,9 @@ def test_list(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
     assert len(rows) == 9
     packaged, cached, known = rows[PACKAGED], rows[REPO], rows["fam-resnet50-cub"]
     assert (packaged["where"], packaged["backbone"]) == ("packaged", "mobilenetv1")
-    assert packaged["measured"][0]["gt_known"] == 69.57
+    (first, *_) = read_all(packaged_folders()[PACKAGED] / "results.json")
+    assert packaged["measured"][0]["data"] == first.data["name"]
+    assert packaged["measured"][0]["gt_known"] == round(first.rows[0].metrics["gt_known"].value, 2)
     assert packaged["size"] > 8 * 10**6
     assert (cached["where"], cached["backbone"], cached["terms"]) == ("cache", "test_efficientnet", "cc-by-4.0")
     assert cached["revision"] == f"main {sha[:12]}"

@@ -222,17 +222,19 @@ def test_what_the_numbers_are_of(fam: Fam, run: Path) -> None:
     assert "The labels of these images are not classes of the model" in card
 
 
+ROW = {"method": "FAM", "title": "FAM", "metrics": {"gt_known": {"value": 71}}}
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("other weights", {"source": {"weights_sha256": "0" * 64}}, "not of these weights"),
-    ("the paper's", {"source": {"weights_sha256": None, "kind": "paper"}}, "numbers of paper, not of these weights"),
+    ("the paper's", {"source": {"weights_sha256": None, "kind": "paper"}}, "source.kind has to be one of 'model'"),
     ("maps", {"source": {"kind": "maps"}}, "not of these weights"),
     ("method", {"source": {"method": "CAM"}}, "numbers of CAM on cub are not of this FAM model"),
     ("smoke", {"kind": "smoke check"}, "whose numbers mean nothing"),
     ("tuned", {"source": {"tuned_on_test": True}}, "was tuned on test images"),
-    ("percent", {"rows": [{"title": "FAM", "metrics": {"gt_known": {"value": 171}}}]}, "is no percentage"),
-    ("tau", {"rows": [{"title": "FAM", "tau": "0.5", "metrics": {"gt_known": {"value": 71}}}]}, "is no threshold"),
-    ("format", {"format_version": 7}, "reads 'fam-results' 1"),
-    ("empty", {"rows": []}, "it has no scores"),
+    ("percent", {"rows": [{**ROW, "metrics": {"gt_known": {"value": 171}}}]}, "has to be a number from -1e-06 to 100"),
+    ("tau", {"rows": [{**ROW, "tau": "0.5"}]}, "rows[0].tau has to be a number, not '0.5'"),
+    ("format", {"format_version": 7}, "has format version 7; this version of fam reads 1"),
+    ("empty", {"rows": []}, "rows has to be a list of at least 1 values"),
+    ("no number", {"rows": [{**ROW, "metrics": {}}]}, "the result on 'cub' has no scores"),
 ]
 
 

@@ -125,7 +125,7 @@ def test_aliases(tmp_path: Path, license_: str) -> None:
 )
 def test_numbers_that_cannot_be(tmp_path: Path, changes: dict[str, str]) -> None:
     """A card's number that is no percentage, threshold or number of images is left out; the license stays."""
-    assert header(tmp_path, NUMBER.format(**GOOD))[1][0].rows[0].values["gt_known"][0] == 50
+    assert header(tmp_path, NUMBER.format(**GOOD))[1][0].values["gt_known"] == 50
     assert header(tmp_path, NUMBER.format(**{**GOOD, **changes})) == ("mit", ())
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from famcli.evaluation.imagerecords import FILE_NAME, Found, ImageRecord, write_records
 from famcli.evaluation.misses import KINDS
-from famcli.evaluation.resultfile import write_results
-from famcli.evaluation.results import ClassRow, Difference, Number, Results, Row
+from famcli.results.card import ClassRow, Difference, Number, Results, Row
+from famcli.results.file import write_results
 
 TAUS = tuple(round(0.05 * i, 2) for i in range(21))
 SMALL_HW = (30, 40)

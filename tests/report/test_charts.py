@@ -9,9 +9,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from famcli.evaluation.results import Results
 from famcli.report.axes import Axes, round_top, ticks
 from famcli.report.charts import charts, curves, histogram, kinds
+from famcli.results.card import Results
 
 NUMBER = re.compile(r'<text class="tick" x="\d+" y="\d+">(\d+)</text>')
 

@@ -18,8 +18,8 @@ import pytest
 
 from famcli.evaluation.imagerecords import FILE_NAME, ImageRecord, write_records
 from famcli.evaluation.misses import KINDS
-from famcli.evaluation.results import ClassRow, Results
 from famcli.report.page import BLOCK, Settings, write_report
+from famcli.results.card import ClassRow, Results
 from famcli_models.errors import DataError
 from famcli_models.files import sha256_file
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from famcli.evaluation.imagerecords import Found, ImageRecord
-from famcli.evaluation.results import Results
 from famcli.report.picks import FEATURED, pick
+from famcli.results.card import Results
 from famcli_models.errors import DataError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from famcli.evaluation.results import Difference, Number, Results
 from famcli.report import card, scores
+from famcli.results.card import Difference, Number, Results
 
 
 def test_headline(results: Results) -> None:

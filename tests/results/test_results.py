@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from famcli.evaluation.misses import KINDS
-from famcli.evaluation.resultcard import difference_rows, markdown, score_rows
-from famcli.evaluation.resultfile import MAX_BYTES, read_results, to_json, write_results
-from famcli.evaluation.results import METRICS, ClassRow, Difference, Number, Results, Row
+from famcli.results.card import METRICS, ClassRow, Difference, Number, Results, Row
+from famcli.results.file import MAX_BYTES, read_all, read_results, to_json, write_all, write_results
+from famcli.results.markdown import difference_rows, markdown, score_rows
 from famcli_models.errors import DataError
 
 RESULTS = Results(
@@ -446,3 +447,35 @@ def test_names_cannot_break_the_page() -> None:
     page = markdown(replace(RESULTS, rows=(row,), differences=()))
     assert r"| a\|b \<script\>\*x\* | 0.5" in page
     assert "<script" not in page.replace(r"\<script", "")
+
+
+def test_several_in_one_file(tmp_path: Path) -> None:
+    """A list of result cards comes back as it was, in its order, and a file of one card is a list of one."""
+    path = tmp_path / "results.json"
+    both = (RESULTS, replace(RESULTS, data={**RESULTS.data, "name": "fish"}))
+    write_all(path, both)
+    assert read_all(path) == both
+    with pytest.raises(DataError, match="is no result of fam"):
+        read_results(path)
+    write_results(tmp_path, RESULTS)
+    assert read_all(path) == (RESULTS,)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda cards: cards[1].update(format_version=2), "format version 2"),
+        (lambda cards: cards[1]["rows"][0].update(title=7), "rows"),
+        (lambda cards: cards.append([]), "is no result of fam"),
+    ],
+    ids=["version", "value", "list in list"],
+)
+def test_one_bad_card_among_several(tmp_path: Path, change: Callable[[Any], Any], message: str) -> None:
+    """Every card of a list is checked as one alone would be."""
+    path = tmp_path / "results.json"
+    write_all(path, (RESULTS, RESULTS))
+    cards = json.loads(path.read_text(encoding="utf-8"))
+    change(cards)
+    path.write_text(json.dumps(cards))
+    with pytest.raises(DataError, match=message):
+        read_all(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from famcli.data.bounds import MAX_CLASSES
-from famcli.evaluation.resultcard import markdown
-from famcli.evaluation.results import FORMAT, FORMAT_VERSION, ClassRow, Difference, Number, Results, Row
-from famcli.evaluation.schema import (
+from famcli.results.card import FORMAT, FORMAT_VERSION, ClassRow, Difference, Number, Results, Row
+from famcli.results.markdown import markdown
+from famcli.results.schema import (
     Check,
     MismatchError,
     anything,
@@ -64,12 +65,27 @@ def write_results(folder: Path, results: Results) -> None:
     Raises:
         DataError: A value is not what the schema says, NaN and Infinity included, or the files cannot be written.
     """
-    # A name with bytes that are no text becomes \udcXX, which is what JSON calls it.
-    written = json.dumps(to_json(results), ensure_ascii=False, indent=1) + "\n"
-    content = written.encode("utf-8", errors="backslashreplace")
     card = markdown(results).encode("utf-8", errors="backslashreplace")
-    for name, data in ((MARKDOWN_NAME, card), (JSON_NAME, content)):
+    for name, data in ((MARKDOWN_NAME, card), (JSON_NAME, _encoded(to_json(results)))):
         _put(folder / name, data)
+
+
+def write_all(path: Path, results: Sequence[Results]) -> None:
+    """Write several result cards into one file, as a list.
+
+    Args:
+        path: ``results.json``.
+        results: The cards.
+
+    Raises:
+        DataError: As of :func:`write_results`.
+    """
+    _put(path, _encoded([to_json(one) for one in results]))
+
+
+def _encoded(document: Any) -> bytes:
+    # A name with bytes that are no text becomes \udcXX, which is what JSON calls it.
+    return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode("utf-8", errors="backslashreplace")
 
 
 def _put(path: Path, content: bytes) -> None:
@@ -99,6 +115,20 @@ def read_results(path: Path) -> Results:
             schema says.
     """
     file = path / JSON_NAME if path.is_dir() else path
+    return _checked(_parsed(file), file)
+
+
+def read_all(path: Path) -> tuple[Results, ...]:
+    """Read a file of one result card, or of a list of several, such as a packaged checkpoint has.
+
+    Raises:
+        DataError: As of :func:`read_results`.
+    """
+    document = _parsed(path)
+    return tuple(_checked(card, path) for card in (document if isinstance(document, list) else [document]))
+
+
+def _parsed(file: Path) -> Any:
     if not file.is_file():
         msg = f"'{file}' does not exist; write it with fam eval --out {file.parent}"
         raise DataError(msg)
@@ -111,15 +141,14 @@ def read_results(path: Path) -> Results:
     if len(content) > MAX_BYTES:
         msg = f"'{file}' is larger than {MAX_BYTES >> 20} MiB, which no result needs; is it one of fam eval --out?"
         raise DataError(msg)
-    return _checked(content, file)
-
-
-def _checked(content: bytes, file: Path) -> Results:
     try:
-        document = parse(content)
+        return parse(content)
     except ValueError as error:
         msg = f"'{file}' is damaged: it is no JSON; write it again with fam eval --out {file.parent}"
         raise DataError(msg) from error
+
+
+def _checked(document: Any, file: Path) -> Results:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         msg = f"'{file}' is no result of fam: its 'format' is not '{FORMAT}'; fam eval --out writes one"
         raise DataError(msg)

@@ -1,0 +1,159 @@
+"""The card of a packaged checkpoint: which numbers it takes, and what it says of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from famcli.results.card import ClassRow, Difference, Number, Results, Row
+from famcli.results.file import read_all, write_results
+from famcli_models.errors import DataError
+from famcli_models.files import sha256_file
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "model_card.py"
+WORDS = "\n".join(f'{name} = "{name}."' for name in ("summary", "data", "terms", "command", "time", "limits"))
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """scripts/model_card.py as a module."""
+    spec = importlib.util.spec_from_file_location("fam_model_card", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(make_model: Callable[..., Any], tmp_path: Path) -> Path:
+    """A tiny checkpoint with what a packaged one has beside it."""
+    model = make_model()
+    model.provenance.update({"backbone_weights": "w", "backbone_sha256": "0", "seed": 0, "images": 4})
+    model.save_pretrained(tmp_path / "fam-tiny")
+    config = tmp_path / "fam-tiny" / "config.json"
+    stored = json.loads(config.read_text())
+    stored["provenance"]["golden"] = {"digest": "d"}
+    config.write_text(json.dumps(stored))
+    (tmp_path / "fam-tiny" / "card.toml").write_text(f'{WORDS}\n[notes]\nbirds = "Few birds."\n')
+    return tmp_path / "fam-tiny"
+
+
+@pytest.fixture
+def results(folder: Path) -> Results:
+    """What fam eval --out would write of these weights, large tables included."""
+    return Results(
+        kind="evaluation",
+        created="2026-11-23T01:00:00+00:00",
+        data={"name": "birds", "split": "test", "images": 240, "class_names": ("a", "b"), "sha256": "1"},
+        source={
+            "kind": "model",
+            "name": "/home/somebody/runs/best",
+            "class_names": ("a", "b"),
+            "weights_sha256": sha256_file(folder / "model.safetensors"),
+        },
+        protocol={"name": "fam", "rules": {"title": "FAM", "box": "half-open"}},
+        same_classes=False,
+        rows=(
+            Row(method="FAM", title="FAM", metrics={"gt_known": Number(71.25, 70, 72.5)}, tau=0.5, tau_from="fixed"),
+            Row(method="CAM", title="CAM, oracle τ", metrics={"gt_known": Number(60)}, tau=0.3, tau_from="oracle"),
+        ),
+        differences=(Difference("FAM", "CAM, oracle τ", "gt_known", Number(11.25, 8, 14)),),
+        classes=(ClassRow(0, "a", 120, 70, None, None, 60),),
+        versions={"famcli": "0.1.0", "torch": "2.9.0", "timm": "1"},
+    )
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def test_new_numbers(folder: Path, results: Results, tmp_path: Path) -> None:
+    """One command takes runs in, writes the card from them, and the check holds until something changes."""
+    write_results(tmp_path / "birds", results)
+    write_results(tmp_path / "fish", replace(results, data={**results.data, "name": "fish"}))
+    assert run(folder, "--results", tmp_path / "birds", tmp_path / "fish").returncode == 0
+    assert run(folder, "--check").returncode == 0
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert [r.data["name"] for r in read_all(folder / "results.json")] == ["birds", "fish"]
+    assert "| FAM | 0.5 (fixed) | 71.2 [70.0, 72.5] |" in text
+    assert "FAM minus CAM, oracle τ, paired, in points: GT-known +11.2 [+8.0, +14.0]." in text
+    assert text.count("Few birds.") == 1
+    assert "fam eval --model fam-tiny --data fish --split test --other-classes\n" in text
+    (folder / "README.md").write_text(text.replace("71.2", "81.2"), encoding="utf-8")
+    stale = run(folder, "--check")
+    assert stale.returncode == 1
+    assert "is stale" in stale.stderr
+
+
+def test_what_is_left_out(script: ModuleType, folder: Path, results: Results, tmp_path: Path) -> None:
+    """Tables by class, names of classes and the place of the model stay behind."""
+    write_results(tmp_path / "run", results)
+    (found,) = script.taken(folder, [tmp_path / "run"])
+    assert found.classes == ()
+    assert "class_names" not in {**found.data, **found.source}
+    assert found.source["name"] == "fam-tiny"
+    assert found.rows == results.rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source": {"weights_sha256": "0" * 64}}, "are not of .*model.safetensors"),
+        ({"source": {"kind": "maps"}}, "are not of .*model.safetensors"),
+        ({"source": {"tuned_on_test": True}}, "tuned on test images"),
+        ({"source": {"cam": "/home/somebody/cam"}}, "'/home/somebody/cam', a place on this machine"),
+        ({"data": {"name": "C:\\birds"}}, "a place on this machine"),
+        ({"kind": "smoke check"}, "are not of .*model.safetensors"),
+    ],
+    ids=["other weights", "maps", "tuned", "path", "Windows path", "smoke check"],
+)
+def test_refused(
+    script: ModuleType, folder: Path, results: Results, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    """Numbers of something else, and places on this machine, do not get into the package."""
+    merged = {
+        key: {**getattr(results, key), **value} if isinstance(value, dict) else value for key, value in changes.items()
+    }
+    write_results(tmp_path / "run", replace(results, **merged))
+    with pytest.raises(DataError, match=message):
+        script.taken(folder, [tmp_path / "run"])
+
+
+def test_the_same_data_twice(script: ModuleType, folder: Path, results: Results, tmp_path: Path) -> None:
+    """Two results of one data set, split and protocol are one too many."""
+    write_results(tmp_path / "run", results)
+    with pytest.raises(DataError, match="two results are of the same data"):
+        script.taken(folder, [tmp_path / "run"] * 2)
+
+
+def test_facts_that_are_missing(folder: Path, results: Results, tmp_path: Path) -> None:
+    """A checkpoint without a golden prediction is told how to get one."""
+    write_results(tmp_path / "run", results)
+    stored = json.loads((folder / "config.json").read_text())
+    del stored["provenance"]["golden"]
+    (folder / "config.json").write_text(json.dumps(stored))
+    done = run(folder, "--results", tmp_path / "run")
+    assert done.returncode == 1
+    assert "does not say its golden; 'fam verify --record' adds golden" in done.stderr
+
+
+def test_new_weights_need_new_numbers(folder: Path, results: Results, tmp_path: Path) -> None:
+    """The check fails where the weights were changed and the numbers were not."""
+    write_results(tmp_path / "run", results)
+    assert run(folder, "--results", tmp_path / "run").returncode == 0
+    stored = json.loads((folder / "results.json").read_text())
+    stored[0]["source"]["weights_sha256"] = "0" * 64
+    (folder / "results.json").write_text(json.dumps(stored))
+    done = run(folder, "--check")
+    assert done.returncode == 1
+    assert "measure it with fam eval --out" in done.stderr
