@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from famcli.loading import load_model as load_model
+    from famcli.parts import PartMaps as PartMaps
     from famcli.predict import ClassScore as ClassScore
     from famcli.predict import Failure as Failure
     from famcli.predict import Item as Item
@@ -21,13 +22,14 @@ _HOMES = {
     "ClassScore": "predict",
     "Failure": "predict",
     "Item": "predict",
+    "PartMaps": "parts",
     "Prediction": "predict",
     "Predictor": "predict",
     "Settings": "predict",
     "load_model": "loading",
 }
 
-__all__ = ["ClassScore", "Failure", "Item", "Prediction", "Predictor", "Settings", "load_model"]
+__all__ = ["ClassScore", "Failure", "Item", "PartMaps", "Prediction", "Predictor", "Settings", "load_model"]
 
 
 def __getattr__(name: str) -> Any:

@@ -88,9 +88,15 @@ def results_json(records: Records, ids: CocoIds) -> Iterator[str]:
 
 
 def dataset_json(records: Records, ids: CocoIds, info: Mapping[str, Any]) -> Iterator[str]:
-    """A full dataset: info, licenses, images, annotations with a ``score``, categories."""
+    """A full dataset: info, licenses, images with their ``parts`` if any, annotations with a ``score``, categories."""
     images = (
-        image_entry(ids.images[r["file_name"]], r["file_name"], (r["height"], r["width"])) for r in _good(records)
+        image_entry(
+            ids.images[r["file_name"]],
+            r["file_name"],
+            (r["height"], r["width"]),
+            {key: r[key] for key in ("parts",) if key in r},
+        )
+        for r in _good(records)
     )
     return document(info, images, _annotations(records, ids), ids.names.items())
 

@@ -14,11 +14,11 @@ import numpy as np
 from famcli import tables
 from famcli.coco import CocoIds, dataset_json, results_json
 from famcli.data.images import read_picture
-from famcli.data.listing import MASK_SUFFIX, OVERLAY_SUFFIX, Listing
+from famcli.data.listing import MASK_SUFFIX, OVERLAY_SUFFIX, PARTS_SUFFIX, Listing
 from famcli.hub import find_model
 from famcli.labels import read_labels
 from famcli.names import Format
-from famcli.overlays import draw
+from famcli.overlays import draw, draw_parts
 from famcli.predict import Failure, Item, Prediction, Predictor, Settings
 from famcli.records import Spool, to_record
 from famcli_models.checkpoint import WEIGHTS_FILE
@@ -26,7 +26,7 @@ from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import sha256_file, write_atomic
 from famcli_models.methods import load_model
 
-OVERLAY_SIDE = 1600  # overlays of larger photographs are shrunk to this, in pixels
+OVERLAY_SIDE, TILE_SIDE = 1600, 480  # overlays, and photographs beside their parts, are shrunk to this, in pixels
 PARTIAL = ".partial"
 MAPS = {"fam": "Foreground", "cam": "Class"}  # Activation Maps, both
 
@@ -36,8 +36,10 @@ class SideFiles:
     """Folders for one extra file an image, named after the image with a suffix added; ``None`` writes none.
 
     Attributes:
-        overlays: ``<name>.overlay.jpg``: heat map, boxes and label on the photograph.
-        maps: ``<name>.npy``: the map ``(H, W)`` float32 at feature resolution.
+        overlays: ``<name>.overlay.jpg``: heat map, boxes and label on the photograph; with parts also
+            ``<name>.parts.jpg``: the photograph and each of its parts beside it.
+        maps: ``<name>.npy``: the map ``(H, W)`` float32 at feature resolution; with parts also ``<name>.parts.npy``:
+            their maps ``(K, h, w)`` float32.
         masks: ``<name>.mask.png``: 255 on the pixels of the regions, in the original image's size.
     """
 
@@ -69,9 +71,11 @@ class SideFiles:
             OSError: A file cannot be written.
             DataError: The photograph cannot be read again.
         """
-        name = item.name.lstrip("/")
+        name, parts = item.name.lstrip("/"), prediction.parts
         if self.maps is not None:
             write_atomic(self.maps / f"{name}.npy", lambda path: _save_npy(path, prediction.M))
+            if parts is not None:
+                write_atomic(self.maps / f"{name}.parts.npy", lambda path: _save_npy(path, parts.A))
         if self.masks is not None and prediction.mask is not None:
             mask = prediction.mask.astype(np.uint8) * 255
             write_atomic(self.masks / (name + MASK_SUFFIX), lambda path: _encode(path, ".png", mask))
@@ -81,6 +85,12 @@ class SideFiles:
             picture = draw(np.asarray(photo), prediction)
             target = self.overlays / (name + OVERLAY_SUFFIX)
             write_atomic(target, lambda path: _encode(path, ".jpg", picture[..., ::-1]))
+            if parts is not None:
+                photo.thumbnail((TILE_SIDE, TILE_SIDE))
+                tiles = draw_parts(np.asarray(photo), prediction)
+                write_atomic(
+                    self.overlays / (name + PARTS_SUFFIX), lambda path: _encode(path, ".jpg", tiles[..., ::-1])
+                )
 
 
 def _save_npy(path: Path, array: np.ndarray) -> None:
@@ -178,6 +188,11 @@ class Job:
     def _item(self, name: str) -> Item:
         return Item(name, self.listing.path(name), self.labels[name] if self.labels is not None else None)
 
+    @property
+    def num_parts(self) -> int:
+        """Number of parts in each record; 0 if they were not asked for."""
+        return self.predictor.config.num_parts if self.predictor.settings.parts else 0
+
     def output(self, kind: Format) -> Iterator[str]:
         """The results file, piece by piece."""
         if kind is Format.coco:
@@ -185,7 +200,7 @@ class Job:
         if kind is Format.coco_results:
             return results_json(self.spool.records, self.ids)
         if kind is Format.csv:
-            return tables.csv_lines(self.spool.records())
+            return tables.csv_lines(self.spool.records(), self.num_parts)
         return tables.json_lines(self.spool.records())
 
     def write(self, path: Path, kind: Format = Format.coco) -> None:

@@ -1,15 +1,19 @@
-"""Pictures of predictions: the heat map, the boxes and the label drawn on the photograph."""
+"""Pictures of predictions: the heat map, the boxes and the label drawn on the photograph, and its parts beside it."""
 
 from __future__ import annotations
+
+import math
 
 import cv2
 import numpy as np
 
 from famcli.predict import Prediction
 from famcli_models.boxes import rescale_boxes
+from famcli_models.errors import ConfigError
 from famcli_models.localization import upsample
 
 HEAT = 0.45  # opacity of the heat map where M is 1
+PART_HEAT = 0.7  # and of a part's, which has the photograph beside it
 BOX_COLOUR = (255, 220, 0)  # RGB
 
 
@@ -24,11 +28,7 @@ def draw(image: np.ndarray, prediction: Prediction) -> np.ndarray:
         A new ``(h, w, 3)`` uint8 RGB array.
     """
     size_hw = image.shape[0], image.shape[1]
-    M = upsample(prediction.M, size_hw)
-    # Turbo is readable to the colour-blind and monotonic in lightness over its middle.
-    heat = cv2.applyColorMap((M * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-    opacity = (HEAT * M)[..., None]
-    canvas = np.ascontiguousarray((image * (1 - opacity) + heat * opacity).astype(np.uint8))
+    canvas = _heated(image, upsample(prediction.M, size_hw), HEAT)
     line = max(2, round(min(size_hw) / 160))
     boxes = rescale_boxes([r.xyxy for r in prediction.regions], prediction.size_hw, size_hw)
     for region, (x0, y0, x1, y1) in zip(prediction.regions, boxes.round().astype(int).tolist(), strict=True):
@@ -38,6 +38,44 @@ def draw(image: np.ndarray, prediction: Prediction) -> np.ndarray:
     if not prediction.regions:
         _label(canvas, "nothing found", (0, 0), line)
     return canvas
+
+
+def draw_parts(image: np.ndarray, prediction: Prediction, columns: int | None = None) -> np.ndarray:
+    """The photograph and each of its parts beside it, with the part's weight.
+
+    A part is shown as A_k × M, what eq. (7) sees of it: outside the foreground A_k is a constant that says nothing.
+
+    Args:
+        image: ``(h, w, 3)`` uint8 RGB of any size; each tile has this size.
+        prediction: The prediction for that image, with its parts.
+        columns: Tiles in a row; by default about as many as there are rows.
+
+    Returns:
+        A new uint8 RGB array of tiles, the photograph first, on white.
+    """
+    parts = prediction.parts
+    if parts is None:
+        msg = "the prediction is without its parts"
+        raise ConfigError(msg)
+    size_hw = image.shape[0], image.shape[1]
+    line = max(2, round(min(size_hw) / 160))
+    M = upsample(prediction.M, size_hw)
+    tiles = [image]
+    for k, (weight, A) in enumerate(zip(parts.weights, parts.A, strict=True), 1):
+        tile = _heated(image, upsample(A, size_hw) * M, PART_HEAT)
+        _label(tile, f"part {k}: {weight:.2f}", (0, 0), line)
+        tiles.append(tile)
+    wide = columns or math.ceil(math.sqrt(len(tiles)))
+    tiles += [np.full_like(image, 255)] * (-len(tiles) % wide)
+    return np.vstack([np.hstack(tiles[i : i + wide]) for i in range(0, len(tiles), wide)])
+
+
+def _heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:
+    """A picture below a map ``(h, w)`` in [0, 1], which has the opacity ``most`` where it is 1."""
+    # Turbo is readable to the colour-blind and monotonic in lightness over its middle.
+    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    opacity = (most * heat)[..., None]
+    return np.ascontiguousarray((image * (1 - opacity) + colours * opacity).astype(np.uint8))
 
 
 def _label(canvas: np.ndarray, text: str, corner: tuple[int, int], line: int) -> None:

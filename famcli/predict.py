@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from famcli.data.images import DECODE_MARGIN, Picture, read_picture, upright_picture
+from famcli.data.images import DECODE_MARGIN, Picture, array_picture, read_picture, upright_picture
 from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
 from famcli.device import pick_device
+from famcli.parts import PartMaps, mean_maps, mean_parts
 from famcli_models.cam import CAM, min_max
-from famcli_models.errors import ConfigError, DataError, FamError, ShapeError
+from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.fam import FAM
 from famcli_models.fusion import fold_norms
 from famcli_models.localization import Region, localize
@@ -52,6 +52,7 @@ class Prediction:
         M: ``(H, W)`` float32 map at feature resolution; of a CAM, that of the first of the classes.
         known: The class was given, so that scores do not include its probability.
         mask: ``(h, w)`` bool pixels of the regions, if asked for.
+        parts: The part maps and their weights, if asked for.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Prediction:
     M: np.ndarray = field(repr=False)
     known: bool = False
     mask: np.ndarray | None = field(default=None, repr=False)
+    parts: PartMaps | None = None
 
     def score(self, region: Region, chosen: ClassScore) -> float:
         """Confidence that ``region`` is an object of the class: mean M in the region times the probability.
@@ -118,6 +120,7 @@ class Settings:
         workers: Threads for decoding and box finding.
         amp: Run the network in bfloat16.
         masks: Keep the regions' pixels.
+        parts: Keep the part maps and their weights; a CAM has none.
     """
 
     tau: float | None = None
@@ -129,6 +132,7 @@ class Settings:
     workers: int = 2
     amp: bool = False
     masks: bool = False
+    parts: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -142,6 +146,10 @@ class Settings:
         if not self.scales or not all(0.25 <= s <= 4 for s in self.scales):
             msg = f"scales are {self.scales}; each must be in [0.25, 4]"
             raise ConfigError(msg)
+
+
+# Of one image: M (H, W), the probabilities (L,), and its parts if they are asked for.
+Seen = tuple[np.ndarray, np.ndarray, PartMaps | None]
 
 
 class Predictor:
@@ -159,6 +167,9 @@ class Predictor:
 
     def __init__(self, model: FAM | CAM, device: str = "auto", settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
+        if self.settings.parts and isinstance(model, CAM):
+            msg = "a CAM has no parts; leave out --parts, or predict with a FAM (--method fam)"
+            raise ConfigError(msg)
         self.device = pick_device(device)
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.backbone = fold_norms(model.backbone)
@@ -188,13 +199,13 @@ class Predictor:
                 raise DataError(msg) from error
         else:
             name = "image"
-            picture = upright_picture(_from_array(image) if isinstance(image, np.ndarray) else image)
+            picture = array_picture(image) if isinstance(image, np.ndarray) else upright_picture(image)
         if label is not None and not 0 <= label < self.config.num_classes:
             msg = f"label {label} is no class; the model's {self.config.num_classes} classes are numbered from 0"
             raise DataError(msg)
         views = self._views(picture)
-        maps, probabilities = self._forward([views], [label])
-        return self._finish(Item(name, Path(name), label), picture.size_hw, maps[0], probabilities[0])
+        (seen,) = self._forward([views], [label])
+        return self._finish(Item(name, Path(name), label), picture.size_hw, seen)
 
     def stream(
         self, items: Iterable[Item], then: Callable[[Item, Prediction], None] | None = None
@@ -247,18 +258,15 @@ class Predictor:
                 labels.append(item.label)
         if not views:
             return deque(s for s in slots if isinstance(s, Future))
-        maps, probabilities = self._forward(views, labels)
-        results = iter(zip(sizes, maps, probabilities, strict=True))
+        results = iter(zip(sizes, self._forward(views, labels), strict=True))
         out: deque[Future[Prediction | Failure]] = deque()
         for slot in slots:
             out.append(slot if isinstance(slot, Future) else pool.submit(self._guarded, slot, *next(results), then))
         return out
 
-    def _guarded(
-        self, item: Item, size_hw: tuple[int, int], M: np.ndarray, probability: np.ndarray, then: Any
-    ) -> Prediction | Failure:
+    def _guarded(self, item: Item, size_hw: tuple[int, int], seen: Seen, then: Any) -> Prediction | Failure:
         try:
-            prediction = self._finish(item, size_hw, M, probability)
+            prediction = self._finish(item, size_hw, seen)
             if then is not None:
                 then(item, prediction)
         except (FamError, OSError) as error:
@@ -276,25 +284,28 @@ class Predictor:
         return [squash(picture.image, side) for side in self._sizes]
 
     @torch.inference_mode()
-    def _forward(
-        self, views: Sequence[Sequence[np.ndarray]], labels: Sequence[int | None]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Views of B images, and their classes where known, to maps ``(B, H, W)`` and class probabilities ``(B, L)``.
+    def _forward(self, views: Sequence[Sequence[np.ndarray]], labels: Sequence[int | None]) -> list[Seen]:
+        """Views of images, and their classes where known, to what the network sees in each.
 
         A CAM's map is that of one class in all views: of the known one, or of the most probable in their mean.
         """
         maps: list[Tensor] = []
         probabilities: list[Tensor] = []
+        parts: list[tuple[Tensor, Tensor]] = []
         try:
             for side in range(len(self._sizes)):
                 batch = self._normalize([image[side] for image in views], self.device)
                 for mirrored in (False, True) if self.settings.flip else (False,):
                     with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
-                        X = self.backbone(batch.flip(3) if mirrored else batch)
-                        out = self.model.head(X)
-                    M = (X if isinstance(self.model, CAM) else out.M).float()  # a CAM's maps wait for the class
+                        features = self.backbone(batch.flip(3) if mirrored else batch)
+                        out = self.model.head(features)
+                    # A CAM's maps wait for the class.
+                    M = (features.X if isinstance(self.model, CAM) else out.M).float()
                     maps.append(M.flip(3) if mirrored else M)
                     probabilities.append(out.logits.float().softmax(dim=1))
+                    if self.settings.parts:
+                        A = out.A.float()
+                        parts.append((A.flip(3) if mirrored else A, out.t.float()))
         except torch.OutOfMemoryError as error:
             msg = f"out of memory on {self.device} with {len(views)} images a batch; lower --batch-size"
             raise ConfigError(msg) from error
@@ -303,14 +314,14 @@ class Predictor:
             best = probability.argmax(axis=1).tolist()
             chosen = [b if label is None else label for b, label in zip(best, labels, strict=True)]
             maps = [self.model.class_maps(X, torch.tensor(chosen, device=self.device))[:, None] for X in maps]
-        size = max((m.shape[-2:] for m in maps), key=lambda hw: hw[0])
-        same = [m if m.shape[-2:] == size else F.interpolate(m, size=size, mode="bilinear") for m in maps]
-        M = torch.stack(same).mean(dim=0)[:, 0]
+        M = mean_maps(maps)[:, 0]
         if isinstance(self.model, CAM) and len(maps) > 1:
             M = min_max(M)  # the mean of several maps need not reach 1
-        return M.cpu().numpy(), probability
+        found = mean_parts(parts) if parts else [None] * len(views)
+        return list(zip(M.cpu().numpy(), probability, found, strict=True))
 
-    def _finish(self, item: Item, size_hw: tuple[int, int], M: np.ndarray, probability: np.ndarray) -> Prediction:
+    def _finish(self, item: Item, size_hw: tuple[int, int], seen: Seen) -> Prediction:
+        M, probability, parts = seen
         found = localize(M, size_hw, self.tau, self.settings.max_boxes, with_mask=self.settings.masks)
         if item.label is None:
             k = min(self.settings.topk, len(probability))
@@ -318,14 +329,7 @@ class Predictor:
         else:
             best = [item.label]
         classes = tuple(ClassScore(i, self.class_names[i], float(probability[i])) for i in best)
-        return Prediction(item.name, size_hw, classes, found.regions, M, item.label is not None, found.mask)
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or array.size == 0:
-        msg = f"the image is {array.dtype} of shape {array.shape}; expected uint8 (h, w, 3), RGB"
-        raise ShapeError(msg)
-    return Image.fromarray(array)
+        return Prediction(item.name, size_hw, classes, found.regions, M, item.label is not None, found.mask, parts)
 
 
 def _side(pixels: float, stride: int) -> int:

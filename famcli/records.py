@@ -1,7 +1,7 @@
 """A prediction as one JSON line, and the file of such lines that makes a long run resumable.
 
-A record is ``{"file_name", "width", "height", "classes", "boxes"}``, or ``{"file_name", "error"}`` for an
-image that could not be read. Boxes are ``xyxy`` in the original image's pixels.
+A record is ``{"file_name", "width", "height", "classes", "boxes"}``, with ``"parts"`` if they were asked for, or
+``{"file_name", "error"}`` for an image that could not be read. Boxes are ``xyxy`` in the original image's pixels.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from famcli.parts import PartMaps
 from famcli.predict import Failure, Prediction
 from famcli_models.errors import DataError
 
@@ -37,7 +38,16 @@ def to_record(result: Prediction | Failure) -> Record:
             }
             for region in result.regions
         ],
+        **_parts(result.parts),
     }
+
+
+def _parts(parts: PartMaps | None) -> Record:
+    if parts is None:
+        return {}
+    cosine = parts.cosine()
+    weights = [round(weight, 6) for weight in parts.weights]
+    return {"parts": {"weights": weights, "mean_cosine": None if cosine is None else round(cosine, 6)}}
 
 
 class Spool:

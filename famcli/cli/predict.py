@@ -25,7 +25,7 @@ from famcli.cli.options import (
 from famcli.names import DEFAULT_MODEL, Format
 
 if TYPE_CHECKING:
-    from famcli.job import Summary
+    from famcli.job import Job, Summary
 
 SHOWN_FAILURES = 20
 
@@ -54,6 +54,9 @@ def predict(
     overlays: Annotated[Path | None, typer.Option(help="Folder for photographs with heat map, box and label.")] = None,
     maps: Annotated[Path | None, typer.Option(help="Folder for the maps (.npy, float32).")] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder for masks of the boxed regions (.png).")] = None,
+    parts: Annotated[
+        bool, typer.Option("--parts", help="Print how much each part counts; overlays and maps of the parts too.")
+    ] = False,
     scales: Annotated[str, typer.Option(help="Average over these multiples of the input size, e.g. 1,1.5.")] = "1",
     flip: Annotated[bool, typer.Option("--flip", help="Average over the mirrored image too.")] = False,
     resume: Annotated[
@@ -85,7 +88,7 @@ def predict(
     if out is not None:
         refuse_output(out, listing)
     settings = Settings(
-        threshold, max_boxes, topk, _numbers(scales), flip, batch_size, workers, amp, masks=masks is not None
+        threshold, max_boxes, topk, _numbers(scales), flip, batch_size, workers, amp, masks is not None, parts
     )
     folder = find_model(model, None if console.quiet else console.say)  # a first use says what it downloads
     started = time.monotonic()
@@ -102,6 +105,8 @@ def predict(
             if out:
                 console.say(f"finished images are kept in '{spool_path}'; the same command with --resume goes on")
             raise
+        if parts:
+            _say_parts(job)
         if out is None:
             console.pieces(job.output(format))
         else:
@@ -109,6 +114,21 @@ def predict(
     _report(summary, out, time.monotonic() - started, as_json)
     if summary.failures:
         raise typer.Exit(1)
+
+
+def _say_parts(job: Job) -> None:
+    """A table of the parts' weights, a line an image: names come last, so that no line waits for the longest."""
+    columns = [*(f"part {k}" for k in range(1, job.num_parts + 1)), "mean cosine"]
+    console.say(f"| {' | '.join(columns)} | image |")
+    console.say(f"| {' | '.join('-' * len(column) for column in columns)} | ----- |")
+    for record in job.spool.records():
+        if "parts" in record:
+            cosine = record["parts"]["mean_cosine"]
+            cells = [f"{weight:.3f}" for weight in record["parts"]["weights"]] + [
+                "" if cosine is None else f"{cosine:.3f}"
+            ]
+            aligned = " | ".join(cell.rjust(len(column)) for cell, column in zip(cells, columns, strict=True))
+            console.say(f"| {aligned} | {record['file_name']} |")
 
 
 def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from famcli_models.errors import DataError
+from famcli_models.errors import DataError, ShapeError
 
 # Naming the plugins loads them here, once: Pillow's own loading on first use is not safe between threads.
 # JPEG includes MPO, the multi-picture files of many phones.
@@ -128,6 +128,18 @@ def upright_picture(image: Image.Image) -> Picture:
     orientation = orientation_of(image)
     upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
     return Picture(_to_rgb(upright), (upright.height, upright.width))
+
+
+def array_picture(array: np.ndarray) -> Picture:
+    """An RGB array ``(h, w, 3)`` uint8 as a picture.
+
+    Raises:
+        ShapeError: It is something else.
+    """
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or array.size == 0:
+        msg = f"the image is {array.dtype} of shape {array.shape}; expected uint8 (h, w, 3), RGB"
+        raise ShapeError(msg)
+    return Picture(Image.fromarray(array), (array.shape[0], array.shape[1]))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -12,7 +12,7 @@ from famcli.data.images import EXTENSIONS
 from famcli_models.errors import DataError
 
 STDIN = "-"
-OVERLAY_SUFFIX, MASK_SUFFIX = ".overlay.jpg", ".mask.png"  # what a run writes for each image
+OVERLAY_SUFFIX, PARTS_SUFFIX, MASK_SUFFIX = ".overlay.jpg", ".parts.jpg", ".mask.png"  # what a run writes an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def list_images(
     """Expand files, folders, glob patterns and ``-`` (one path a line on stdin).
 
     Folders are searched recursively for the extensions of the supported formats; hidden files and folders and
-    the overlays and masks of earlier runs are left out. A file named by itself is taken whatever its extension,
+    the pictures and masks of earlier runs are left out. A file named by itself is taken whatever its extension,
     even if it does not exist: reading it will say so.
 
     Args:
@@ -89,7 +89,7 @@ def _walk(top: str, skipped: set[str], follow_links: bool) -> Iterable[str]:
         if follow_links:
             subfolders[:] = _without_loops(folder, subfolders, chains)
         for name in names:
-            ours = name.endswith((OVERLAY_SUFFIX, MASK_SUFFIX))
+            ours = name.endswith((OVERLAY_SUFFIX, PARTS_SUFFIX, MASK_SUFFIX))
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not ours and not name.startswith("."):
                 yield os.path.join(folder, name)
 

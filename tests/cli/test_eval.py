@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import Result
 
 from famcli.evaluation.imagerecords import read_records
-from famcli.evaluation.resultfile import read_results
+from famcli.results.file import read_results
 from famcli_models.cam import CAM
 from famcli_models.config import FAMConfig
 from famcli_models.files import sha256_file

@@ -11,8 +11,8 @@ from PIL import Image
 from typer.testing import Result
 
 from famcli.evaluation.imagerecords import FILE_NAME, Found, ImageRecord, write_records
-from famcli.evaluation.resultfile import write_results
-from famcli.evaluation.results import Number, Results, Row
+from famcli.results.card import Number, Results, Row
+from famcli.results.file import write_results
 
 Fam = Callable[..., Result]
 

@@ -1,0 +1,137 @@
+"""`fam predict --parts`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from typer.testing import Result
+
+from famcli.data.dataset import open_dataset
+
+Fam = Callable[..., Result]
+
+
+@pytest.fixture
+def predict(fam: Fam, checkpoint: Path) -> Fam:
+    """A function that runs `fam predict --parts` with the tiny model on the CPU."""
+
+    def run(*arguments: object) -> Result:
+        result = fam("predict", *arguments, "--parts", "--model", checkpoint, "--device", "cpu", "--threshold", 0.3)
+        assert result.exit_code == 0, result.stderr
+        return result
+
+    return run
+
+
+def table(stderr: str) -> dict[str, list[float]]:
+    """The weights and the mean cosine of each image, as printed."""
+    lines = [line.strip("| ").split(" | ") for line in stderr.splitlines() if line.startswith("|")]
+    assert [cell.strip() for cell in lines[0]] == [*(f"part {k}" for k in range(1, 6)), "mean cosine", "image"]
+    return {name: [float(cell) for cell in cells] for *cells, name in lines[2:]}
+
+
+def test_printed_weights_are_those_of_the_results(predict: Fam, image_dir: Path, names: list[str]) -> None:
+    """Every image has a line on stderr with K weights that sum to 1 and the mean cosine; its record has the same."""
+    result = predict(image_dir, "--format", "jsonl")
+    printed = table(result.stderr)
+    assert list(printed) == names
+    for record in map(json.loads, result.stdout.splitlines()):
+        weights, cosine = record["parts"]["weights"], record["parts"]["mean_cosine"]
+        assert sum(weights) == pytest.approx(1, abs=1e-4)
+        assert printed[record["file_name"]] == pytest.approx([*weights, cosine], abs=6e-4)
+
+
+def test_coco_with_parts(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
+    """An entry of COCO's images carries the parts; pycocotools and our own reader take the file as before."""
+    out = image_dir / "boxes.json"
+    assert predict(image_dir, "--out", out).stdout == ""
+    content = json.loads(out.read_text())
+    assert all(len(image["parts"]["weights"]) == 5 for image in content["images"])
+    assert len(COCO(out).getAnnIds()) == len(content["annotations"]) == 5
+    assert open_dataset(out).count(["test"]) == 5
+
+
+def test_csv_with_parts(predict: Fam, image_dir: Path) -> None:
+    """The parts have columns of their own, after the others."""
+    (row, *_) = csv.DictReader(predict(image_dir, "--format", "csv").stdout.splitlines())
+    assert list(row)[-6:] == ["mean_cosine", *(f"part_{k}" for k in range(1, 6))]
+    assert sum(float(row[f"part_{k}"]) for k in range(1, 6)) == pytest.approx(1, abs=1e-4)
+
+
+def test_results_for_cocoeval_stay_as_they_are(predict: Fam, fam: Fam, checkpoint: Path, image_dir: Path) -> None:
+    """A list of detections has no place for parts."""
+    arguments = (image_dir, "--format", "coco-results")
+    without = fam("predict", *arguments, "--model", checkpoint, "--device", "cpu", "--threshold", 0.3)
+    assert predict(*arguments).stdout == without.stdout
+
+
+def test_without_the_option(fam: Fam, checkpoint: Path, image_dir: Path) -> None:
+    """Nothing is said of parts that nobody asked for."""
+    result = fam("predict", image_dir, "--model", checkpoint, "--device", "cpu", "--format", "jsonl")
+    assert "part" not in result.stdout + result.stderr
+
+
+def test_pictures_and_maps(predict: Fam, image_dir: Path, names: list[str]) -> None:
+    """Overlays and maps of parts lie beside the others, and a second run does not take them for input."""
+    folders = ("--overlays", image_dir / "o", "--maps", image_dir / "m")
+    for _ in range(2):
+        images = json.loads(predict(image_dir, *folders).stdout)["images"]
+        assert [image["file_name"] for image in images] == names
+    for image in images:
+        name, size = image["file_name"], (image["width"], image["height"])
+        assert np.load(image_dir / "m" / f"{name}.parts.npy").shape[0] == 5
+        with Image.open(image_dir / "o" / f"{name}.parts.jpg") as picture:
+            assert picture.size == (3 * size[0], 2 * size[1])
+        assert (image_dir / "o" / f"{name}.overlay.jpg").is_file()
+
+
+def test_a_bad_image_has_no_line(fam: Fam, checkpoint: Path, image_dir: Path, names: list[str]) -> None:
+    """An image that cannot be read is reported as ever, and the others have their lines."""
+    (image_dir / "aa.png").touch()
+    result = fam("predict", image_dir, "--parts", "--model", checkpoint, "--device", "cpu")
+    assert result.exit_code == 1
+    assert list(table(result.stderr)) == names
+
+
+def test_one_part(fam: Fam, make_model: Callable[..., Any], image_dir: Path, tmp_path: Path) -> None:
+    """A single part weighs 1 and is like no other."""
+    make_model(num_parts=1).save_pretrained(tmp_path / "one")
+    result = fam("predict", image_dir, "--parts", "--model", tmp_path / "one", "--device", "cpu", "--format", "jsonl")
+    assert json.loads(result.stdout.splitlines()[0])["parts"] == {"weights": [1.0], "mean_cosine": None}
+    assert "|  1.000 |             | a.jpg |" in result.stderr
+
+
+def test_resume_needs_the_same_option(
+    fam: Fam, predict: Fam, checkpoint: Path, image_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records with parts are not gone on with by a run without."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    common = ("predict", image_dir, "--model", checkpoint, "--device", "cpu", "--out", tmp_path / "o.json")
+    with monkeypatch.context() as patch:
+        patch.setattr("famcli.job.Job.write", interrupted)
+        assert fam(*common, "--parts").exit_code == 130
+    result = fam(*common, "--resume")
+    assert result.exit_code == 1
+    assert "other options (parts)" in result.stderr
+    resumed = fam(*common, "--resume", "--parts")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert len(table(resumed.stderr)) == 5
+
+
+def test_a_cam_has_no_parts(fam: Fam, make_model: Callable[..., Any], image_dir: Path, tmp_path: Path) -> None:
+    """--parts with a CAM is one sentence, and nothing is written."""
+    make_model(method="cam").save_pretrained(tmp_path / "cam")
+    result = fam("predict", image_dir, "--parts", "--model", tmp_path / "cam", "--device", "cpu")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "fam: error: a CAM has no parts; leave out --parts, or predict with a FAM (--method fam)\n"

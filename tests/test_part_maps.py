@@ -1,0 +1,60 @@
+"""scripts/part_maps.py: when the numbers of the page are still those of the model."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "part_maps.py"
+ROW = "weights `0.5e1a`: | a cat | Egyptian cat | 0.95 | 0.05 | 0.57 |"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("fam_part_maps", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "alike"),
+    [
+        (ROW, ROW, True),
+        (ROW, ROW.replace("0.57", "0.58"), True),
+        (ROW, ROW.replace("0.57", "0.62"), False),
+        (ROW, ROW.replace("0.57", "nan"), False),
+        (ROW, ROW.replace("Egyptian", "tabby"), False),
+        (ROW, ROW.replace("5e1a", "5e1b"), False),
+        (ROW, "", False),
+    ],
+    ids=["same", "another machine", "another model", "no number", "class", "weights", "nothing written"],
+)
+def test_what_counts_as_current(script: ModuleType, old: str, new: str, alike: bool) -> None:
+    """Numbers may differ by rounding, words and weights may not."""
+    assert script.same(old, new) is alike
+
+
+def test_only_what_the_script_wrote_is_compared(script: ModuleType) -> None:
+    """The words around the generated part are free."""
+    assert script.written(f"# Title\n{script.BEGIN}\n\nnumbers\n\n{script.END}\nmore") == "numbers"
+
+
+def test_edges(script: ModuleType) -> None:
+    """A plain picture has no lines; a square has them at its border alone, dark on white."""
+    picture = np.full((60, 80, 3), 40, np.uint8)
+    assert (script.edges(picture) == 255).all()
+    picture[20:40, 20:60] = 220
+    lines = script.edges(picture)
+    assert lines.shape == picture.shape
+    dark = (lines[..., 0] < 255).nonzero()
+    assert dark[0].size
+    assert (lines[26:34, 26:54] == 255).all()
+    assert (lines[:14] == 255).all()
