@@ -50,7 +50,7 @@ class Plain(nn.Module):
         self.backbone, self.classifier = model.backbone, model.classifier
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.backbone(images).mean(dim=(2, 3)))
+        logits: Tensor = self.classifier(self.backbone(images).X.mean(dim=(2, 3)))
         return logits
 
 

@@ -27,11 +27,12 @@ class Batch(NamedTuple):
     """What one forward pass takes.
 
     Attributes:
-        inputs: Views ``(B, size, size, 3)`` uint8, or features X ``(B, C, H, W)``.
-        targets: Of M, ``(B, H, W)`` float32, through the same crop; zeros without targets.
+        inputs: Views ``(B, size, size, 3)`` uint8, or their features X ``(B, C, H, W)``.
+        targets: Of M, of its height and width, ``(B, h, w)`` float32, through the same crop; zeros without targets.
         labels: ``(B,)``.
         images: Numbers of the images.
         unreadable: Number and reason of images that were met and could not be read; the next one stands in.
+        earlier: With X, the maps of earlier layers that the model reads.
     """
 
     inputs: Tensor
@@ -39,6 +40,7 @@ class Batch(NamedTuple):
     labels: Tensor
     images: list[int]
     unreadable: dict[int, str]
+    earlier: tuple[Tensor, ...] = ()
 
 
 class Views(Dataset[Batch]):
@@ -131,36 +133,45 @@ class CachedFeatures:
     ) -> None:
         normalize = Normalize(model.config.mean, model.config.std)
         model.eval()
-        self.rounds: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.rounds: list[list[Tensor]] = []  # of each round the maps, targets and labels of all images
         self.unreadable: dict[int, str] = {}
         for number in range(1, rounds + 1):
             each = [(number, image) for image in range(len(views))]
             lists = [each[at : at + batch_size] for at in range(0, len(each), batch_size)]
-            parts = []
-            for batch in _load(views, lists, workers, pin=False):
+            columns: list[Tensor] = []
+            for numbers, batch in zip(lists, _load(views, lists, workers, pin=False), strict=True):
                 self.unreadable |= batch.unreadable
                 with torch.no_grad():
-                    X = model.features(normalize(batch.inputs, device)).half().cpu()
-                parts.append((X, batch.targets, batch.labels))
-            X, targets, labels = (torch.cat(column) for column in zip(*parts, strict=True))
-            self.rounds.append((X, targets, labels))
+                    found = model.features(normalize(batch.inputs, device)).to(torch.float16)
+                rows = [*found.maps, batch.targets, batch.labels]
+                columns = columns or [_room(len(views), row) for row in rows]
+                first = numbers[0][1]
+                for column, row in zip(columns, rows, strict=True):
+                    column[first : first + len(row)] = row
+            self.rounds.append(columns)
 
     def batches(self, order: Order, start: int) -> Generator[Batch, None, None]:
         """The features of the views in order, from a step on."""
         for views in order.batches(start):
             epoch, images = views[0][0], [image for _, image in views]
-            X, targets, labels = (column[images] for column in self.rounds[(epoch - 1) % len(self.rounds)])
-            yield Batch(X.float(), targets, labels, images, {})
+            X, *earlier, targets, labels = (column[images] for column in self.rounds[(epoch - 1) % len(self.rounds)])
+            yield Batch(X.float(), targets, labels, images, {}, tuple(m.float() for m in earlier))
+
+
+def _room(count: int, row: Tensor) -> Tensor:
+    """Memory for the rows of all images, laid out as the first ones are; filled, not joined, which would take twice."""
+    each = row[0]
+    return torch.empty_strided((count, *each.shape), (each.numel(), *each.stride()), dtype=row.dtype)
 
 
 def map_size(model: Localizer, device: torch.device) -> tuple[int, int]:
-    """``(H, W)`` of M for the model's input size; leaves the model as it is, batch-norm statistics included."""
+    """``(h, w)`` of M for the model's input size; leaves the model as it is, batch-norm statistics included."""
     size, training = model.config.size, model.training
     model.eval()
     with torch.no_grad():
-        X = model.features(torch.zeros(1, 3, size, size, device=device))
+        M: Tensor = model(torch.zeros(1, 3, size, size, device=device)).M
     model.train(training)
-    return X.shape[-2], X.shape[-1]
+    return M.shape[-2], M.shape[-1]
 
 
 def _load(views: Views, lists: Iterable[list[View]], workers: int, pin: bool) -> Generator[Batch, None, None]:

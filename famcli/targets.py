@@ -73,10 +73,10 @@ def make_targets(
     with ThreadPoolExecutor(max(1, workers)) as pool, _layer_below(model) as kept:
         for start in range(0, len(samples), BATCH):
             batch = samples[start : start + BATCH]
-            views = list(pool.map(lambda s: _view(s, size), batch))
+            views = list(pool.map(lambda s: whole_view(s, size), batch))
             labels = torch.tensor([s.label for s in batch], device=where)
             with torch.inference_mode():
-                X = model.features(normalize(views, where))
+                X = model.features(normalize(views, where)).X
                 below = F.adaptive_avg_pool2d(kept.pop(), (X.shape[-2], X.shape[-1]))  # on X's grid
                 fused = fuse(X, below, model.classifier.weight[labels]).cpu().numpy()
             targets += pool.map(sharpen, views, fused)
@@ -96,7 +96,7 @@ def refuse_cam(model: Localizer) -> None:
         raise ConfigError(msg)
 
 
-def _view(sample: Sample, size: int) -> np.ndarray:
+def whole_view(sample: Sample, size: int) -> np.ndarray:
     """The whole image; black if it cannot be read, for training replaces such an image and its target."""
     try:
         return squash(read_sample(sample, size).image, size)
@@ -152,9 +152,21 @@ def fuse(X: Tensor, below: Tensor, weights: Tensor) -> Tensor:
 
 def sharpen(view: np.ndarray, fused: np.ndarray) -> np.ndarray:
     """Cut a fused map ``(H, W)`` along the colour edges of its view ``(h, w, 3)``; ``(98, 98)`` float16."""
-    side = (GRABCUT_SIDE, GRABCUT_SIDE)
-    small = cv2.resize(view, side, interpolation=cv2.INTER_AREA)[..., ::-1].copy()  # OpenCV wants BGR
-    soft = 1 / (1 + np.exp(-SLOPE * (cv2.resize(fused, side, interpolation=cv2.INTER_LINEAR) - CUT)))
+    large = cv2.resize(fused, (GRABCUT_SIDE, GRABCUT_SIDE), interpolation=cv2.INTER_LINEAR)
+    return cut_along_edges(view, 1 / (1 + np.exp(-SLOPE * (large - CUT))))
+
+
+def cut_along_edges(view: np.ndarray, soft: np.ndarray) -> np.ndarray:
+    """GrabCut of a view that starts from how likely each pixel is foreground.
+
+    Args:
+        view: ``(h, w, 3)`` uint8 RGB.
+        soft: ``(98, 98)`` in [0, 1]; what is sure stays as it is.
+
+    Returns:
+        ``(98, 98)`` float16, 0 or 1.
+    """
+    small = cv2.resize(view, soft.shape[::-1], interpolation=cv2.INTER_AREA)[..., ::-1].copy()  # OpenCV wants BGR
     labels = np.where(soft > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[soft > 1 - SURE] = cv2.GC_FGD
     labels[soft < SURE] = cv2.GC_BGD

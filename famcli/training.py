@@ -26,20 +26,22 @@ from famcli_models.cam import CAM, CAMOutput
 from famcli_models.config import FAMConfig
 from famcli_models.errors import FamError, WeightsError
 from famcli_models.fam import FAM, FAMOutput
+from famcli_models.features import Features
 from famcli_models.losses import cam_loss, fam_loss
 
 
 class Trainee(nn.Module):
-    """What the processes train together: normalised images ``(B, 3, h, w)``, or X, to the model's output."""
+    """What the processes train together: normalised images ``(B, 3, h, w)``, or features, to the model's output."""
 
-    def __init__(self, model: FAM | CAM, from_features: bool) -> None:
+    def __init__(self, model: FAM | CAM) -> None:
         super().__init__()
         self.model = model
-        self.from_features = from_features
 
-    def forward(self, inputs: Tensor) -> FAMOutput | CAMOutput:
+    def forward(self, inputs: Tensor | Features) -> FAMOutput | CAMOutput:
         """The model, or its head alone."""
-        out: FAMOutput | CAMOutput = self.model.head(inputs) if self.from_features else self.model(inputs)
+        if isinstance(inputs, Features):
+            return self.model.head(inputs)
+        out: FAMOutput | CAMOutput = self.model(inputs)
         return out
 
 
@@ -55,7 +57,7 @@ class Training:
         accelerator: Processes, device and precision.
         class_weight: ``(L,)`` weights of equation (10), or ``None``.
         use_targets: Add the target term.
-        from_features: Batches hold X.
+        from_features: Batches hold features.
         step: The next one.
         meter: The epoch so far.
         history: The epochs so far.
@@ -88,7 +90,7 @@ class Training:
             self.average = AveragedModel(
                 self.model, multi_avg_fn=get_ema_multi_avg_fn(self.config.ema), use_buffers=False
             )
-        trainee = Trainee(self.model, self.from_features)
+        trainee = Trainee(self.model)
         self.trainee, self._prepared = self.accelerator.prepare(trainee, self.optimizer)
         if self.config.compile:
             self.trainee.compile()
@@ -217,7 +219,11 @@ class Training:
     def _forward(self, batch: Batch) -> tuple[list[str], Tensor, Tensor]:
         """Names and values of what is logged, and the loss."""
         device, labels = self.accelerator.device, batch.labels.to(self.accelerator.device)
-        inputs = batch.inputs.to(device) if self.from_features else self._normalize(batch.inputs, device)
+        inputs = (
+            Features(batch.inputs, batch.earlier).to(device)
+            if self.from_features
+            else self._normalize(batch.inputs, device)
+        )
         out: FAMOutput | CAMOutput = self.trainee(inputs)
         if isinstance(out, CAMOutput):
             losses = cam_loss(out, labels, self.class_weight)

@@ -1,4 +1,4 @@
-"""Backbones cut to one feature map.
+"""Backbones cut to one feature map X, and to maps of earlier layers where they are asked for.
 
 The networks are timm's; this file says where each is cut. Any other timm model works by its timm name:
 it is cut at its deepest feature map whose stride is not above the one asked for.
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from famcli_models.config import HALF, RGB
 from famcli_models.errors import ConfigError, UnknownNameError
+from famcli_models.features import Features
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -98,7 +99,7 @@ BACKBONES: Mapping[str, BackboneRow] = {
 
 
 class Backbone(nn.Module):
-    """A timm network cut to one map: images ``(B, 3, h, w)`` to X ``(B, C, H, W)``.
+    """A timm network cut to X ``(B, C, H, W)``: images ``(B, 3, h, w)`` to :class:`Features`.
 
     Args:
         name: A row of :data:`BACKBONES` or the name of a timm model.
@@ -108,15 +109,18 @@ class Backbone(nn.Module):
         same_padding: TensorFlow's padding (on stride 2 the extra pixel goes bottom and right), which
             weights converted from TensorFlow expect.
         frozen_norm: Batch-norm layers keep their statistics in training mode.
+        earlier: Give maps of earlier layers too.
 
     Attributes:
         channels: C.
+        earlier_channels: Those of ``Features.earlier``, in its order.
         reduction: The stride that the network gave.
         layer: timm's name of the layer X is read from.
 
     Raises:
         UnknownNameError: No such row and no such timm model.
-        ConfigError: The network gives no map at ``stride`` or a smaller one.
+        ConfigError: The network gives no map at ``stride`` or a smaller one, or ``earlier`` and none at half the
+            stride of X.
     """
 
     def __init__(
@@ -127,21 +131,24 @@ class Backbone(nn.Module):
         dilation: bool = True,
         same_padding: bool = False,
         frozen_norm: bool = True,
+        earlier: bool = False,
     ) -> None:
         super().__init__()
-        self.net = _create(name, stride, same_padding)
+        self.net = _create(name, stride, same_padding, earlier)
         info: Any = self.net.feature_info
         self.channels: int = info.channels()[-1]
+        self.earlier_channels: tuple[int, ...] = tuple(info.channels()[:-1])
         self.reduction: int = info.reduction()[-1]
         self.layer: str = info.module_name()[-1]
         self.frozen_norm = frozen_norm
         if not dilation:
             _undilate(self.net)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images ``(B, 3, h, w)`` to X ``(B, C, H, W)``."""
-        X: Tensor = self.net(images)[-1]
-        return X if X.shape[1] == self.channels else X.permute(0, 3, 1, 2)  # some timm models give NHWC
+    def forward(self, images: Tensor) -> Features:
+        """Feature maps of normalised images ``(B, 3, h, w)``."""
+        found = zip(self.net(images), (*self.earlier_channels, self.channels), strict=True)
+        *earlier, X = [m if m.shape[1] == C else m.permute(0, 3, 1, 2) for m, C in found]  # some timm models give NHWC
+        return Features(X, tuple(earlier))
 
     def train(self, mode: bool = True) -> Backbone:
         """Set training mode; frozen batch-norm layers stay in evaluation mode."""
@@ -153,8 +160,8 @@ class Backbone(nn.Module):
         return self
 
 
-def _create(name: str, stride: int, same_padding: bool) -> Any:
-    """Build the timm network with one output; see :class:`Backbone`."""
+def _create(name: str, stride: int, same_padding: bool, earlier: bool) -> Any:
+    """Build the timm network, its last output X; see :class:`Backbone`."""
     row = BACKBONES.get(name)
     timm_name = row.timm_name if row else name
     if row is None and not timm.is_model(timm_name):
@@ -165,13 +172,13 @@ def _create(name: str, stride: int, same_padding: bool) -> Any:
         kwargs["output_stride"] = stride
     try:
         if row and row.out_index is not None:
-            return _features(timm_name, row.out_index, kwargs)
+            return _cut(timm_name, row.out_index, kwargs, earlier)
         try:
-            whole = _features(timm_name, None, kwargs)
+            whole = _features(timm_name, kwargs)
         except (TypeError, AssertionError, NotImplementedError, RuntimeError):
             # timm networks that cannot be dilated refuse output_stride, each in its own way.
             kwargs.pop("output_stride", None)
-            whole = _features(timm_name, None, kwargs)
+            whole = _features(timm_name, kwargs)
     except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError) as error:
         msg = f"timm model '{timm_name}' gives no feature maps with {kwargs or 'its defaults'}: {error}"
         raise ConfigError(msg) from error
@@ -180,11 +187,27 @@ def _create(name: str, stride: int, same_padding: bool) -> Any:
     if not fitting:
         msg = f"backbone '{name}' has strides {reductions}; none is {stride} or less"
         raise ConfigError(msg)
-    return _features(timm_name, whole.feature_info.out_indices[fitting[-1]], kwargs)
+    return _cut(timm_name, whole.feature_info.out_indices[fitting[-1]], kwargs, earlier)
 
 
-def _features(timm_name: str, index: int | None, kwargs: Mapping[str, Any]) -> Any:
-    chosen: dict[str, Any] = {} if index is None else {"out_indices": (index,)}
+def _cut(timm_name: str, index: int, kwargs: Mapping[str, Any], earlier: bool) -> Any:
+    """The network with the output of one number, and with earlier ones if they are asked for."""
+    net = _features(timm_name, kwargs, (index,))
+    if not earlier:
+        return net
+    strides = [stage["reduction"] for stage in net.feature_info.info[: index + 1]]
+    finer, same = ([i for i in range(index) if factor * strides[i] == strides[index]] for factor in (2, 1))
+    if not finer:
+        msg = (
+            f"fine_channels needs a map at half the stride of X, and '{timm_name}' has strides {strides} up to X; "
+            "set fine_channels=0 or take another backbone"
+        )
+        raise ConfigError(msg)
+    return _features(timm_name, kwargs, (finer[-1], *same[-1:], index))
+
+
+def _features(timm_name: str, kwargs: Mapping[str, Any], indices: tuple[int, ...] | None = None) -> Any:
+    chosen: dict[str, Any] = {} if indices is None else {"out_indices": indices}
     return timm.create_model(timm_name, pretrained=False, features_only=True, **chosen, **kwargs)
 
 

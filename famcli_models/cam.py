@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from famcli_models.config import CAM_TAU, FAMConfig, Method
 from famcli_models.errors import ConfigError
+from famcli_models.features import Features
 from famcli_models.localizer import Localizer
 
 BACKBONE_TRAINING = "backbone_training"  # in the provenance: whether the backbone was trained; absent, it was not
@@ -97,8 +98,9 @@ class CAM(Localizer):
         """
         return class_activation_maps(X, self.classifier.weight[labels])
 
-    def head(self, X: Tensor) -> CAMOutput:
-        """Everything behind the backbone: X ``(B, C, H, W)`` to :class:`CAMOutput`."""
+    def head(self, features: Features) -> CAMOutput:
+        """Everything behind the backbone: X ``(B, C, H, W)`` to :class:`CAMOutput`; earlier maps are not read."""
+        X = features.X
         logits = self.classifier(X.mean(dim=(2, 3)))
         return CAMOutput(self.class_maps(X, logits.argmax(dim=1))[:, None], logits)
 

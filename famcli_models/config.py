@@ -35,6 +35,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "lambda_div": (0, 1e6),
     "tau": (0, 1),
     "object_scale": (1e-3, 1e3),
+    "fine_channels": (0, 4096),
+    "fine_layers": (1, 8),
 }
 
 
@@ -44,7 +46,7 @@ class FAMConfig:
 
     :meth:`paper` gives the paper's printed reading of equations (1) and (7) instead, and :meth:`cam` is CAM (Zhou et
     al., 2016), the paper's baseline. A CAM has no attention modules and one loss: it takes no notice of the fields from
-    ``num_templates`` to ``lambda_div``, of ``value_bias`` and of ``object_scale``.
+    ``num_templates`` to ``lambda_div`` and from ``value_bias`` to ``fine_layers``.
 
     Attributes:
         method: ``fam`` or ``cam``.
@@ -66,6 +68,9 @@ class FAMConfig:
         value_bias: Extension: a bias for each foreground classifier.
         object_scale: Extension: h is applied to this times o. A starts near 1/2, so 2 lets a pretrained
             classifier see features of the size it knows.
+        fine_channels: Extension: M has half the stride of X and comes from features of this many channels, fused of X
+            and of earlier layers, see :class:`famcli_models.fine.FineFeatures`; 0 makes M from X, as the paper does.
+        fine_layers: Depthwise convolutions in them; of no consequence without ``fine_channels``.
         stride: Pixels of the input per pixel of X.
         dilation: See :class:`famcli_models.backbones.Backbone`.
         same_padding: Likewise.
@@ -95,6 +100,8 @@ class FAMConfig:
     classifier: Classifier = "trained"
     value_bias: bool = False
     object_scale: float = 1.0
+    fine_channels: int = 0
+    fine_layers: int = 1
     stride: int = 16
     dilation: bool = True
     same_padding: bool = False

@@ -6,12 +6,14 @@ import copy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from famcli_models.features import Features
+
 PROBE_SIDE = 64  # pixels of the random images that the folded network is checked on
-TOLERANCE = 1e-3  # of the largest feature
+TOLERANCE = 1e-3  # of the largest feature of each map
 
 
 def fold_norms(network: nn.Module) -> nn.Module:
@@ -22,7 +24,7 @@ def fold_norms(network: nn.Module) -> nn.Module:
     original is given back if they disagree.
 
     Args:
-        network: Maps images ``(B, 3, h, w)`` to one tensor; it is not changed.
+        network: Maps images ``(B, 3, h, w)`` to :class:`famcli_models.features.Features`; it is not changed.
     """
     folded = copy.deepcopy(network).eval()
     if not _fold(folded):
@@ -33,13 +35,19 @@ def fold_norms(network: nn.Module) -> nn.Module:
     was_training = network.training
     try:
         with torch.inference_mode():
-            want, got = network.eval()(probe), folded(probe)
+            want: Features = network.eval()(probe)
+            got: Features = folded(probe)
     except (RuntimeError, AssertionError, ValueError):  # a network of fixed input size cannot be probed
         return network
     finally:
         network.train(was_training)
-    agree = bool(torch.isfinite(got).all()) and float((want - got).abs().max()) <= TOLERANCE * float(want.abs().max())
+    agree = all(map(_alike, want.maps, got.maps))
     return folded if agree else network
+
+
+def _alike(want: Tensor, got: Tensor) -> bool:
+    close = float((want - got).abs().max()) <= TOLERANCE * float(want.abs().max())
+    return close and bool(torch.isfinite(got).all())
 
 
 def _fold(module: nn.Module) -> int:

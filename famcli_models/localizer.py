@@ -15,6 +15,7 @@ from famcli_models.backbones import Backbone
 from famcli_models.checkpoint import GOLDEN, Checkpoint, read_checkpoint, resolve, write_checkpoint
 from famcli_models.config import FAMConfig, Method
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
+from famcli_models.features import Features
 from famcli_models.pretrained import BackboneWeights, load_trunk, read_backbone_weights
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ class Localizer(nn.Module):
         config: Every choice.
         class_names: One name a class; by default the class numbers.
         provenance: What the weights came from, kept in the checkpoint.
-        backbone: A module with an attribute ``channels`` that maps images to X, instead of
-            ``config.backbone``; such a model cannot be loaded back by name.
+        backbone: A module that maps images to :class:`Features`, with an attribute ``channels`` (and
+            ``earlier_channels``, if the features have earlier maps), instead of ``config.backbone``; such a model
+            cannot be loaded back by name.
 
     Attributes:
         method: ``config.method`` of such a model.
@@ -67,16 +69,22 @@ class Localizer(nn.Module):
             dilation=config.dilation,
             same_padding=config.same_padding,
             frozen_norm=config.frozen_norm,
+            earlier=self.method == "fam" and config.fine_channels > 0,
         )
         self.channels = int(self.backbone.channels)  # type: ignore[arg-type]  # nn.Module types it as Tensor | Module
 
-    def features(self, images: Tensor) -> Tensor:
-        """Backbone features: normalised images ``(B, 3, h, w)`` to X ``(B, C, H, W)``."""
-        X: Tensor = self.backbone(images)
-        return X
+    @property
+    def earlier_channels(self) -> tuple[int, ...]:
+        """Channels of the earlier maps that the backbone gives beside X."""
+        return tuple(self.backbone.earlier_channels)  # type: ignore[arg-type]  # likewise
 
-    def head(self, X: Tensor) -> Any:
-        """Everything behind the backbone: X ``(B, C, H, W)`` to the method's output."""
+    def features(self, images: Tensor) -> Features:
+        """Backbone features: normalised images ``(B, 3, h, w)`` to X ``(B, C, H, W)`` and what goes with it."""
+        found: Features = self.backbone(images)
+        return found
+
+    def head(self, features: Features) -> Any:
+        """Everything behind the backbone: its features to the method's output."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Any:

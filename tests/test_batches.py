@@ -137,7 +137,7 @@ def test_cached_features_are_those_of_fresh_views(make_model: Callable[..., FAM]
     for got, step in zip(cached.batches(order, 1), list(order.batches(1)), strict=True):
         again = [((epoch - 1) % 2 + 1, image) for epoch, image in step]  # epoch 3 has the views of epoch 1
         fresh = [views[view] for view in again]
-        X = model.features(normalize(torch.stack([view.inputs for view in fresh]), CPU))
+        X = model.features(normalize(torch.stack([view.inputs for view in fresh]), CPU)).X
         torch.testing.assert_close(got.inputs, X, rtol=1e-3, atol=1e-4)
         assert got.inputs.dtype == torch.float32
         assert got.labels.tolist() == [int(view.labels) for view in fresh]

@@ -27,7 +27,7 @@ def built(name: str, **options: Any) -> Backbone:
 
 
 def shape(backbone: Backbone, height: int = 224, width: int = 224) -> tuple[int, ...]:
-    return tuple(backbone(torch.empty(2, 3, height, width, device="meta")).shape)
+    return tuple(backbone(torch.empty(2, 3, height, width, device="meta")).X.shape)
 
 
 def test_every_row_is_tested() -> None:
@@ -79,7 +79,7 @@ def test_other_timm_models(name: str) -> None:
     """Any timm model that can give feature maps works by its timm name, with a stride of 16 or less."""
     backbone = Backbone(name).eval()
     size = timm.get_pretrained_cfg(name).input_size[-1]
-    X = backbone(torch.rand(1, 3, size, size))
+    X = backbone(torch.rand(1, 3, size, size)).X
     assert X.shape[1] == backbone.channels
     assert backbone.reduction <= 16
     assert X.shape[2] == X.shape[3] == -(-size // backbone.reduction)

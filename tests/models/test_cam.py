@@ -16,6 +16,7 @@ from famcli_models import CAM, FAM, CAMOutput, FAMConfig
 from famcli_models.cam import min_max
 from famcli_models.checkpoint import CONFIG_FILE
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
+from famcli_models.features import Features
 from famcli_models.fusion import fold_norms
 from famcli_models.losses import cam_loss
 
@@ -27,8 +28,8 @@ class Pixels(nn.Module):
 
     channels = 3
 
-    def forward(self, images: Tensor) -> Tensor:
-        return images
+    def forward(self, images: Tensor) -> Features:
+        return Features(images)
 
 
 def by_hand() -> tuple[CAM, Tensor]:
@@ -76,7 +77,7 @@ def test_logits_are_the_classifier_of_the_mean(make_model: Make) -> None:
     cam = make_model(method="cam").eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        X, out = cam.features(images), cam(images)
+        X, out = cam.features(images).X, cam(images)
         torch.testing.assert_close(out.logits, cam.classifier(X.flatten(2).mean(dim=2)))
     assert out.M.shape == (2, 1, 4, 4)
     assert (out.M.amin((1, 2, 3)).tolist(), out.M.amax((1, 2, 3)).tolist()) == ([0, 0], [1, 1])
@@ -86,9 +87,10 @@ def test_the_mean_of_the_unscaled_map_is_the_logit(make_model: Make) -> None:
     """Why a class's map says where the class is: its mean, with the bias, is the class's score (Zhou, equation 2)."""
     cam = make_model(method="cam").eval()
     with torch.no_grad():
-        X = cam.features(torch.randn(1, 3, 64, 64))
+        features = cam.features(torch.randn(1, 3, 64, 64))
+        X = features.X
         raw = all_maps(X, cam.classifier.weight)
-        torch.testing.assert_close(raw.mean(dim=(2, 3)) + cam.classifier.bias, cam.head(X).logits)
+        torch.testing.assert_close(raw.mean(dim=(2, 3)) + cam.classifier.bias, cam.head(features).logits)
         scaled = (raw - raw.amin((2, 3), keepdim=True)) / (raw.amax((2, 3)) - raw.amin((2, 3)))[..., None, None]
         for label in range(5):
             torch.testing.assert_close(cam.class_maps(X, torch.tensor([label])), scaled[:, label])
@@ -156,7 +158,7 @@ def test_of_a_fam(kept: FAM) -> None:
     assert (cam.class_names, cam.provenance, cam.training) == (kept.class_names, kept.provenance, False)
     images, labels = torch.randn(2, 3, 64, 64), torch.tensor([3, 1])
     with torch.no_grad():
-        X = kept.features(images)
+        X = kept.features(images).X
         found = cam.class_maps(X, labels).numpy()
         for i, label in enumerate(labels.tolist()):
             raw = np.einsum("chw,c->hw", X[i].numpy(), kept.classifier.weight[label].numpy())

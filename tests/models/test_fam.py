@@ -17,6 +17,7 @@ from torch import nn
 
 from famcli_models import FAM, FAMConfig, FAMOutput
 from famcli_models.errors import ConfigError, ShapeError, UnknownNameError
+from famcli_models.features import Features
 from famcli_models.losses import fam_loss
 
 Make = Callable[..., FAM]
@@ -62,6 +63,7 @@ def test_config_is_frozen() -> None:
         FAMConfig.paper(backbone="vgg16", mean=(0.1, 0.2, 0.3), std=(1, 2, 3)),
         FAMConfig.cam(num_classes=3),
         FAMConfig(memory=False, tau=0, object_scale=2, value_bias=True, classifier="slow", stride=32),
+        FAMConfig(fine_channels=128, fine_layers=2),
     ],
 )
 def test_json_round_trip(config: FAMConfig) -> None:
@@ -109,6 +111,12 @@ BAD = [
     ("value_bias", 2),
     ("object_scale", 0),
     ("object_scale", math.inf),
+    ("fine_channels", -1),
+    ("fine_channels", 4097),
+    ("fine_channels", 16.0),
+    ("fine_channels", True),
+    ("fine_layers", 0),
+    ("fine_layers", 9),
     ("stride", 4),
     ("stride", 16.0),
     ("dilation", "no"),
@@ -178,6 +186,9 @@ VARIANTS = [
     {"num_templates": 1},
     {"frozen_norm": False},
     {"object_scale": 2.0},
+    {"fine_channels": 16},
+    {"fine_channels": 32, "fine_layers": 2},
+    {"fine_channels": 64, "memory": False},
     {"stride": 32},
     {"stride": 8},
     {"dilation": False},
@@ -300,8 +311,8 @@ def test_own_backbone() -> None:
             super().__init__()
             self.conv = nn.Conv2d(3, 32, 3, stride=16)
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.conv(images)
+        def forward(self, images: torch.Tensor) -> Features:
+            return Features(self.conv(images))
 
     out = FAM(FAMConfig(num_classes=3), backbone=Own())(torch.randn(2, 3, 64, 64))
     assert out.M.shape == (2, 1, 4, 4)
@@ -364,7 +375,7 @@ def test_torch_compile(model: FAM, backend: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("variant", [{}, {"importance": False, "similarity": "ratio"}], ids=str)
+@pytest.mark.parametrize("variant", [{}, {"importance": False, "similarity": "ratio"}, {"fine_channels": 16}], ids=str)
 def test_onnx(make_model: Make, tmp_path: Path, variant: dict[str, Any]) -> None:
     """An ONNX file gives the same numbers in onnxruntime, on another batch size."""
     pytest.importorskip("onnx")

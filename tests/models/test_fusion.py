@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from famcli_models.backbones import Backbone
+from famcli_models.features import Features
 from famcli_models.fusion import fold_norms
 
 
@@ -52,8 +53,8 @@ def test_a_wrong_guess_gives_the_original_back() -> None:
             self.conv = nn.Conv2d(3, 3, 1)
             self.norm = nn.BatchNorm2d(3)
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.conv(self.norm(x))
+        def forward(self, x: torch.Tensor) -> Features:
+            return Features(self.conv(self.norm(x)))
 
     network = Crossed().eval()
     network.norm.running_mean += 1

@@ -98,7 +98,7 @@ def test_folded_file_computes_the_literal_network(folded_model: Callable[..., FA
     for size in ((64, 64), (75, 97)):
         x = torch.rand(2, 3, *size) * 2 - 1
         with torch.no_grad():
-            expected, X = literal_mobilenet(folded_tensors(), x), model.features(x)
+            expected, X = literal_mobilenet(folded_tensors(), x), model.features(x).X
         assert expected.std() > 0.1  # the made-up network is alive
         torch.testing.assert_close(X, expected, rtol=1e-4, atol=1e-4)
 
@@ -118,7 +118,7 @@ def test_dilated_map_holds_the_coarse_map(folded_model: Callable[..., FAM], opti
     """Every second pixel of the dilated stride-16 map is a pixel of the stride-32 map, exactly where its kernel is."""
     x = torch.rand(1, 3, 128, 128) * 2 - 1
     with torch.no_grad():
-        fine, coarse = folded_model(**options).features(x), folded_model(stride=32).features(x)
+        fine, coarse = folded_model(**options).features(x).X, folded_model(stride=32).features(x).X
     assert fine.shape[2:] == (8, 8)
     torch.testing.assert_close(fine[:, :, 1::2, 1::2], coarse, rtol=1e-4, atol=1e-4)
 
@@ -142,7 +142,7 @@ def test_timm_weights_round_trip(tmp_path: Path) -> None:
     model = FAM.from_backbone(FAMConfig(backbone="test_resnet", num_classes=5, stride=32), str(path)).eval()
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(model.features(x), whole.forward_features(x))
+        torch.testing.assert_close(model.features(x).X, whole.forward_features(x))
         torch.testing.assert_close(model.classifier.weight, whole.get_classifier().weight)
     assert not model.config.same_padding
     assert model.provenance["backbone_weights"] == "w.safetensors"

@@ -1,0 +1,120 @@
+"""A model with a finer M on its way through the toolkit, where map and features differ in size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from famcli import Predictor, Settings
+from famcli.batches import CachedFeatures, Views, map_size
+from famcli.data.sample import Sample
+from famcli.data.transforms import Normalize
+from famcli.evaluation.look import Look, Networks
+from famcli.export import SUFFIXES, export
+from famcli.golden import answers, compare, record
+from famcli.names import ExportFormat
+from famcli.order import Order
+from famcli.recipe import load_recipe
+from famcli.targets import make_targets
+from famcli.train import fit
+from famcli.trainconfig import TrainConfig
+from famcli.verify import inspect
+from famcli_models import CAM, FAM
+
+CPU = torch.device("cpu")
+Make = Callable[..., FAM]
+
+
+@pytest.fixture
+def fine(make_model: Make) -> FAM:
+    """A tiny model with maps of 8 x 8 on features of 4 x 4."""
+    model = make_model(fine_channels=16, fine_layers=2, classifier="frozen").eval()
+    model.provenance["classifier"] = "pretrained"
+    return model
+
+
+def test_cached_maps(fine: FAM, labelled: list[Sample]) -> None:
+    """Features that are kept are those of the views, X and the earlier ones, laid out in memory as the network does."""
+    views = Views(labelled, 64, map_size(fine, CPU), 0)
+    assert views.map_hw == (8, 8)
+    cached = CachedFeatures(fine, views, 3, CPU, 0, rounds=2)
+    fresh = [views[2, image].inputs for image in (5, 0, 6)]
+    with torch.no_grad():
+        want = fine.features(Normalize(fine.config.mean, fine.config.std)(torch.stack(fresh), CPU))
+    *maps, targets, labels = cached.rounds[1]
+    assert targets.shape == (8, 8, 8)
+    assert labels.tolist() == [sample.label for sample in labelled]
+    assert len(want.maps) == 3
+    for kept, expected in zip(maps, want.maps, strict=True):
+        assert kept.dtype == torch.float16
+        assert kept.stride()[1:] == expected.stride()[1:]
+        torch.testing.assert_close(kept[[5, 0, 6]].float(), expected, rtol=1e-3, atol=1e-4)
+    batch = next(cached.batches(Order(images=8, batch_size=3, epochs=1, seed=0), 0))
+    assert [m.dtype for m in (batch.inputs, *batch.earlier)] == [torch.float32] * 3
+    assert torch.equal(batch.earlier[0], cached.rounds[0][1][batch.images].float())
+
+
+@pytest.mark.parametrize("cached_views", [0, 2])
+def test_training(fine: FAM, labelled: list[Sample], cached_views: int) -> None:
+    """Targets for a fine M are made and fitted; every part of it learns, from views and from kept features alike."""
+    targets = make_targets(fine, labelled, "cpu")
+    before = {name: parameter.detach().clone() for name, parameter in fine.named_parameters()}
+    config = TrainConfig(epochs=2, batch_size=4, lr=1e-2, lambda_target=1.0, cached_views=cached_views)
+    training = fit(fine, labelled, config, workers=0, targets=targets)
+    assert training.history[-1].terms["target"] < training.history[0].terms["target"]
+    still = {name for name, parameter in fine.named_parameters() if torch.equal(parameter, before[name])}
+    assert {name.split(".")[0] for name in still} == {"backbone", "classifier"}
+
+
+def test_settings_of_a_recipe() -> None:
+    """A run asks for a fine M as for every other field of the model."""
+    recipe = load_recipe(None, ["fine_channels=128", "model.fine_layers=2"])
+    assert (recipe.model.fine_channels, recipe.model.fine_layers) == (128, 2)
+
+
+def test_predictions(fine: FAM, picture: Callable[..., np.ndarray]) -> None:
+    """Predictions have the fine M; views of several sizes are averaged on the largest, and a CAM has that of X."""
+    image = picture(80, 120)
+    assert Predictor(fine, "cpu")(image).M.shape == (8, 8)
+    several = Predictor(fine, "cpu", Settings(scales=(1.0, 1.5), flip=True))(image)
+    assert several.M.shape == (12, 12)
+    assert Predictor(CAM.of(fine), "cpu")(image).M.shape == (4, 4)
+
+
+def test_a_shared_look(fine: FAM, labelled: list[Sample]) -> None:
+    """FAM and the CAM of its features look at an image once; each has the map of its own size."""
+    seen = next(Look(device="cpu").at(Networks(fine, CAM.of(fine)), labelled[:3]))
+    assert [seen[0].maps[name].shape for name in ("FAM", "CAM")] == [(8, 8), (4, 4)]
+    alone = next(Look(device="cpu").at(Networks(None, CAM.of(fine)), labelled[:3]))
+    np.testing.assert_array_equal(alone[0].maps["CAM"], seen[0].maps["CAM"])
+
+
+@pytest.mark.filterwarnings("ignore")  # what is tested is the file, not torch's opinion of its own older parts
+@pytest.mark.parametrize(("form", "tau"), [(ExportFormat.torchscript, 0.5), (ExportFormat.torch_export, None)])
+def test_exports(fine: FAM, tmp_path: Path, form: ExportFormat, tau: float | None) -> None:
+    """Exported files give the fine maps, and their boxes, for any number of pictures."""
+    found = export(fine, tmp_path / f"fine{SUFFIXES[form]}", form, tau=tau)
+    assert found.good
+    assert found.maps < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_onnx(fine: FAM, tmp_path: Path) -> None:
+    """So does an ONNX file."""
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(name)
+    assert export(fine, tmp_path / "fine.onnx", ExportFormat.onnx).good
+
+
+def test_golden(fine: FAM, tmp_path: Path, make_model: Make) -> None:
+    """The golden prediction is of the fine maps, and verification finds them again, and a change too."""
+    fine.save_pretrained(tmp_path)
+    kept = record(tmp_path)
+    assert {len(cells) for cells in kept.maps} == {64}
+    assert inspect(tmp_path).problems == []
+    other = make_model(seed=1, fine_channels=16, fine_layers=2)
+    assert any("M differs by" in problem for problem in compare(kept, answers(other)).problems)
