@@ -24,11 +24,13 @@ class Material:
     Attributes:
         names: Of the datasets.
         samples: To train on, without boxes.
+        unlabelled: To train on under classes that are guessed; their own labels mean nothing here.
         class_names: By label; may be empty.
         judged: Images with boxes that the best epoch is chosen by; none if it is chosen by the loss.
         select: The split they are from, or ``loss``.
         on_test: The test split is trained on or selected by.
         remarks: What was left out or decided while reading.
+        unlabelled_names: Of the datasets that ``unlabelled`` is from.
     """
 
     names: tuple[str, ...]
@@ -38,6 +40,8 @@ class Material:
     select: str
     on_test: bool
     remarks: tuple[str, ...] = ()
+    unlabelled: Sequence[Sample] = field(default=(), repr=False)
+    unlabelled_names: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -49,6 +53,8 @@ class Material:
         digest = hashlib.sha256()
         for sample in self.samples:
             digest.update(f"{sample.name}\n{sample.label}\n".encode("utf-8", "surrogateescape"))
+        for sample in self.unlabelled:
+            digest.update(f"{sample.name}\n?\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 
@@ -62,6 +68,8 @@ def anchored(config: RunConfig) -> RunConfig:
     return replace(
         config,
         data=tuple(absolute(name) for name in config.data),
+        unlabelled=tuple(absolute(name) for name in config.unlabelled),
+        teacher=absolute(config.teacher) if config.teacher else "",
         backbone_weights=weights if weights in ("imagenet", "none") else absolute(weights),
         class_names=str(Path(config.class_names).absolute()) if config.class_names else "",
     )
@@ -86,6 +94,7 @@ def gather(config: RunConfig) -> Material:
         )
         raise ConfigError(msg)
     datasets = [open_dataset(name) for name in config.data]
+    unlabelled = [open_dataset(name) for name in config.unlabelled]
     samples = [sample for dataset in datasets for sample in dataset.samples(train)]
     judged: list[Sample] = []
     remarks = [remark for dataset in datasets for remark in dataset.remarks]
@@ -107,6 +116,8 @@ def gather(config: RunConfig) -> Material:
         select=select,
         on_test=on_test,
         remarks=tuple(remarks),
+        unlabelled=[sample for dataset in unlabelled for sample in dataset.samples(train)],
+        unlabelled_names=tuple(dataset.name for dataset in unlabelled),
     )
 
 

@@ -33,6 +33,11 @@ class RunConfig:
             have it and the loss if not.
         backbone_weights: ``imagenet``, ``none`` or a safetensors file.
         class_names: File with a class name on each line, instead of the names of the data.
+        unlabelled: Extension: further datasets whose images join the training under the class that the pretrained
+            classifier gives them; what they are labelled with themselves is not looked at.
+        unlabelled_confidence: Least probability of that class; images below it are left out.
+        teacher: Extension: a model by name, a checkpoint or the folder of a run, of these or other classes; with
+            ``lambda_target`` its M takes part in the targets, see :mod:`famcli.teacher`.
         half: Store checkpoints in float16.
         i_know_this_is_test: Let the test split be trained on or selected by; the run is marked for good.
 
@@ -45,21 +50,29 @@ class RunConfig:
     select: str = "auto"
     backbone_weights: str = "imagenet"
     class_names: str = ""
+    unlabelled: tuple[str, ...] = ()
+    unlabelled_confidence: float = 0.6
+    teacher: str = ""
     half: bool = False
     i_know_this_is_test: bool = False
 
     def __post_init__(self) -> None:
         """Check every field's type."""
-        data: Any = self.data  # TOML gives a list, --set perhaps a bare word
-        names = [data] if isinstance(data, str) else data
-        good = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
-        require(good, "data", data, "a list of names")
-        object.__setattr__(self, "data", tuple(names))
-        for name in (*names, self.backbone_weights, self.class_names):
+        for name in ("data", "unlabelled"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
+        for name in (*self.data, *self.unlabelled, self.backbone_weights, self.class_names, self.teacher):
             if not str(name).isprintable() and any("\ud800" <= c <= "\udfff" for c in str(name)):
                 msg = f"{name!r} is a path that is not Unicode, which a recipe cannot hold; rename it"
                 raise ConfigError(msg)
-        check_fields(self, {}, {})
+        check_fields(self, {}, {"unlabelled_confidence": (0.0, 1.0)})
+
+
+def _names(field: str, given: Any) -> tuple[str, ...]:
+    """TOML gives a list, ``--set`` perhaps a bare word."""
+    names = [given] if isinstance(given, str) else given
+    good = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    require(good, field, given, "a list of names")
+    return tuple(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,7 @@ class Recipe:
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """The fields by table, JSON-able."""
-        run = {**asdict(self.run), "data": list(self.run.data)}
+        run = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.run).items()}
         return {"run": run, "model": self.model.to_dict(), "train": asdict(self.train)}
 
     def with_classes(self, number: int, named: bool) -> Recipe:

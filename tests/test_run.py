@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import json
 import math
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -473,3 +475,61 @@ def test_a_finished_run_can_be_verified(runner: Runner, make_splits: Make) -> No
         assert report.problems == []
         assert report.map_difference is not None
         assert report.map_difference < 1e-4  # what rounding to four decimals leaves
+
+
+def test_unlabelled_images_join_under_the_classes_they_look_like(
+    runner: Runner, make_splits: Make, tmp_path: Path
+) -> None:
+    """Guessed images are trained on like the others, the checkpoint counts them, and a resumed run guesses the same."""
+    weights = tmp_path / "backbone.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=2).state_dict(), weights)
+    root = make_splits(train_weaksup=[0, 1, 2, 3])
+    strange = shutil.copytree(root, tmp_path / "more" / root.name)
+    settings = ("epochs=2", "model.backbone=test_resnet", f"backbone_weights={weights}", f"unlabelled={strange}")
+    recipe = recipe_for(root, *settings, "unlabelled_confidence=0.0")
+    whole = runner(recipe, "whole")
+    assert runner.images == 2 * 8
+    provenance = FAM.from_pretrained(whole.folder.path).provenance
+    assert (provenance["images"], provenance["unlabelled"], provenance["pseudo_labelled"]) == (4, [root.name], 4)
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe, "broken", stop_at=5)
+    resumed = runner(None, "broken")
+    first, second = ((run.folder.path / "model.safetensors").read_bytes() for run in (whole, resumed))
+    assert first == second
+
+
+def test_a_teacher_takes_part_in_the_targets(runner: Runner, make_splits: Make, tmp_path: Path) -> None:
+    """A second run with the first as its teacher ends elsewhere, remembers whom it learnt from, and sticks to it."""
+    weights = tmp_path / "backbone.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=2).state_dict(), weights)
+    root = make_splits(train_weaksup=[0, 1, 2, 3])
+    settings = ("epochs=2", "model.backbone=test_resnet", f"backbone_weights={weights}", "lambda_target=1")
+    first = runner(recipe_for(root, *settings), "first")
+    recipe = recipe_for(root, *settings, f"teacher={first.folder.path}")
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe, "second", stop_at=1)
+    digest = hashlib.sha256((first.folder.path / "model.safetensors").read_bytes()).hexdigest()
+    second = runner(None, "second")
+    assert FAM.from_pretrained(second.folder.path).provenance["teacher_sha256"] == digest
+    taught, alone = ((run.folder.path / "model.safetensors").read_bytes() for run in (second, first))
+    assert taught != alone
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe, "third", stop_at=1)
+    FAM(dataclasses.replace(FAM.from_pretrained(first.folder.path).config)).save_pretrained(first.folder.path)
+    with pytest.raises(ConfigError, match="is not the teacher the run began with"):
+        runner(None, "third")
+
+
+def test_a_teacher_of_other_classes(runner: Runner, make_splits: Make, checkpoint: Path) -> None:
+    """A model with a new classifier has no targets of its own, and learns M from a teacher of five other classes."""
+    root = make_splits(train_weaksup=[0, 1, 2, 3])
+    run = runner(recipe_for(root, "epochs=2", "lambda_target=1", f"teacher={checkpoint}"))
+    assert "target" in rows(run.folder)[0]
+    assert not any("from the image labels" in line for line in runner.said)
+    assert len(FAM.from_pretrained(run.folder.path).class_names) == 2
+
+
+def test_a_teacher_needs_targets(runner: Runner, make_splits: Make, checkpoint: Path) -> None:
+    """Without the target term nobody would listen to a teacher."""
+    with pytest.raises(ConfigError, match="set lambda_target, or leave it out"):
+        runner(recipe_for(make_splits(train_weaksup=[0, 1]), f"teacher={checkpoint}"))

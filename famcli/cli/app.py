@@ -22,7 +22,8 @@ class FamGroup(TyperGroup):
     """One exit for errors: a ``FamError`` or the disk's is one line on stderr and exit 1, Ctrl-C is exit 130."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command, as if it were the first of the process."""
+        console.quiet = console.as_json = False
         try:
             return super().invoke(ctx)
         except FamError as error:

@@ -1,0 +1,58 @@
+"""A trained model takes part in the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+
+from famcli.data.sample import Sample, read_sample
+from famcli.data.squash import squash
+from famcli.data.transforms import Normalize
+from famcli.targets import cut_along_edges
+from famcli.teacher import taught
+from famcli_models.fam import FAM
+
+
+def test_the_target_is_the_mean_of_three_maps(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
+    """Of the target from the label, the teacher's M, and that M cut along colour edges; the same ones each time."""
+    teacher = make_model().eval()
+    rng = np.random.default_rng(0)
+    targets = [(rng.random((98, 98)) > 0.5).astype(np.float16) for _ in labelled]
+    seen: list[int] = []
+    found = taught(teacher, labelled, targets, "cpu", 2, lambda: seen.append(1))
+    assert len(found) == len(seen) == len(labelled)
+    normalize = Normalize(teacher.config.mean, teacher.config.std)
+    for sample, target, joined in zip(labelled, targets, found, strict=True):
+        view = squash(read_sample(sample, 64).image, 64)
+        with torch.inference_mode():
+            M = cv2.resize(teacher(normalize([view])).M[0, 0].numpy(), (98, 98), interpolation=cv2.INTER_LINEAR)
+        expected = (target.astype(np.float64) + M + cut_along_edges(view, M)) / 3
+        assert joined.dtype == np.float16
+        np.testing.assert_allclose(joined, expected, atol=2e-3)
+    again = taught(teacher, labelled, targets, "cpu", 1)
+    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+def test_a_teacher_alone(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
+    """Without targets from labels the mean is of the teacher's two maps."""
+    teacher = make_model().eval()
+    nothing = [np.zeros((98, 98), np.float16) for _ in labelled]
+    of_three, of_two = (taught(teacher, labelled, targets, "cpu", 1) for targets in (nothing, None))
+    for three, two in zip(of_three, of_two, strict=True):
+        np.testing.assert_allclose(three.astype(np.float64) * 3 / 2, two, atol=2e-3)
+    assert of_two[0].std() > 0
+
+
+def test_a_cut_keeps_what_is_sure() -> None:
+    """Pixels near 0 and 1 stay as they are, whatever their colour."""
+    view = np.zeros((98, 98, 3), np.uint8)
+    view[:, 49:] = 255
+    soft = np.full((98, 98), 0.4)
+    soft[:, 49:] = 0.6
+    soft[:10, :10], soft[-10:, -10:] = 0.9, 0.1
+    cut = cut_along_edges(view, soft)
+    assert (cut[:10, :10] == 1).all()
+    assert (cut[-10:, -10:] == 0).all()
