@@ -37,7 +37,7 @@ class SideFiles:
 
     Attributes:
         overlays: ``<name>.overlay.jpg``: heat map, boxes and label on the photograph; with parts also
-            ``<name>.parts.jpg``: the photograph and each of its parts beside it.
+            ``<name>.parts.overlay.jpg``: the photograph and each of its parts beside it.
         maps: ``<name>.npy``: the map ``(H, W)`` float32 at feature resolution; with parts also ``<name>.parts.npy``:
             their maps ``(K, h, w)`` float32.
         masks: ``<name>.mask.png``: 255 on the pixels of the regions, in the original image's size.

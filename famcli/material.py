@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from famcli.data.dataset import Dataset, Sample, is_prepared, open_dataset
+from famcli.data.dataset import Dataset, is_dataset, is_prepared, open_dataset
+from famcli.data.listing import list_images
 from famcli.data.metadata import read_class_names
+from famcli.data.sample import NO_BOXES, Sample
 from famcli.data.splits import FULLSUP, TEST, split_name
 from famcli.recipe import RunConfig
+from famcli_models.checkpoint import packaged
 from famcli_models.errors import ConfigError, DataError
 
 BY_LOSS = "loss"
@@ -49,7 +52,7 @@ class Material:
         return len(self.class_names) or 1 + max(sample.label for sample in self.samples)
 
     def digest(self) -> str:
-        """SHA-256 of the images' names and labels, in order."""
+        """SHA-256 of the images' names and labels, in order, and of the names of the unlabelled ones."""
         digest = hashlib.sha256()
         for sample in self.samples:
             digest.update(f"{sample.name}\n{sample.label}\n".encode("utf-8", "surrogateescape"))
@@ -64,15 +67,20 @@ def anchored(config: RunConfig) -> RunConfig:
     def absolute(name: str) -> str:
         return name if is_prepared(name) or not Path(name).exists() else str(Path(name).absolute())
 
-    weights = config.backbone_weights
+    weights, teacher = config.backbone_weights, config.teacher
     return replace(
         config,
         data=tuple(absolute(name) for name in config.data),
         unlabelled=tuple(absolute(name) for name in config.unlabelled),
-        teacher=absolute(config.teacher) if config.teacher else "",
+        teacher=str(Path(teacher).absolute()) if _is_folder(teacher) else teacher,
         backbone_weights=weights if weights in ("imagenet", "none") else absolute(weights),
         class_names=str(Path(config.class_names).absolute()) if config.class_names else "",
     )
+
+
+def _is_folder(teacher: str) -> bool:
+    """Whether a model's name is a path; a packaged name comes first."""
+    return bool(teacher) and teacher not in packaged() and Path(teacher).exists()
 
 
 def gather(config: RunConfig) -> Material:
@@ -94,7 +102,6 @@ def gather(config: RunConfig) -> Material:
         )
         raise ConfigError(msg)
     datasets = [open_dataset(name) for name in config.data]
-    unlabelled = [open_dataset(name) for name in config.unlabelled]
     samples = [sample for dataset in datasets for sample in dataset.samples(train)]
     judged: list[Sample] = []
     remarks = [remark for dataset in datasets for remark in dataset.remarks]
@@ -108,6 +115,8 @@ def gather(config: RunConfig) -> Material:
     elif select != BY_LOSS:
         judged = _judged(datasets, select)
     names = tuple(read_class_names(Path(config.class_names))) if config.class_names else _class_names(datasets)
+    unlabelled = [_without_labels(name, train) for name in config.unlabelled]
+    known = {sample.path.resolve() for sample in [*samples, *judged]} if unlabelled else set()
     return Material(
         names=tuple(dataset.name for dataset in datasets),
         samples=samples,
@@ -116,9 +125,19 @@ def gather(config: RunConfig) -> Material:
         select=select,
         on_test=on_test,
         remarks=tuple(remarks),
-        unlabelled=[sample for dataset in unlabelled for sample in dataset.samples(train)],
-        unlabelled_names=tuple(dataset.name for dataset in unlabelled),
+        unlabelled=[sample for _, found in unlabelled for sample in found if sample.path.resolve() not in known],
+        unlabelled_names=tuple(name for name, _ in unlabelled),
     )
+
+
+def _without_labels(name: str, split: str) -> tuple[str, Sequence[Sample]]:
+    """Name and images of a dataset, or of a folder that is none: all the images in it."""
+    folder = Path(name)
+    if is_prepared(name) or not folder.is_dir() or is_dataset(folder):
+        dataset = open_dataset(name)
+        return dataset.name, dataset.samples(split)
+    listing = list_images([name])
+    return folder.absolute().name, [Sample(n, listing.path(n), 0, NO_BOXES) for n in listing.names]
 
 
 def _judged(datasets: Sequence[Dataset], split: str) -> list[Sample]:

@@ -69,7 +69,7 @@ class RunConfig:
 
 def _names(field: str, given: Any) -> tuple[str, ...]:
     """TOML gives a list, ``--set`` perhaps a bare word."""
-    names = [given] if isinstance(given, str) else given
+    names = given if not isinstance(given, str) else [given] if given else []
     good = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     require(good, field, given, "a list of names")
     return tuple(names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,23 +18,19 @@ from famcli.environment import environment, versions
 from famcli.epoch import Epoch
 from famcli.evaluation.evaluate import count_right
 from famcli.golden import record
-from famcli.hub import find_model
 from famcli.interrupt import Interrupt
+from famcli.lessons import make_lessons, needs_pretrained
 from famcli.machine import leave
 from famcli.material import BY_LOSS, Material
-from famcli.pseudolabels import pseudo_label
-from famcli.recipe import TABLES, Recipe
+from famcli.recipe import Recipe, load_recipe
 from famcli.runfolder import RunFolder
 from famcli.state import State, read_state, write_state
-from famcli.targets import make_targets, refuse_cam
-from famcli.teacher import taught
 from famcli.train import fit
 from famcli.training import Training
 from famcli_models.cam import BACKBONE_TRAINING, CAM
-from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from famcli_models.checkpoint import CONFIG_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.fam import FAM
-from famcli_models.files import sha256_file
 from famcli_models.losses import term_weights
 from famcli_models.methods import METHODS
 
@@ -87,7 +83,8 @@ class Run:
         self._readable = self._open_judged()
         state = self._restore() if resume else None
         model = self._model(state)
-        samples, targets = self._lessons(model, state, workers)
+        source = self._pretrained(model, state) if needs_pretrained(self.recipe) else model
+        lessons = make_lessons(source, self.recipe, self.material, self.accelerator, self.provenance, workers, self.say)
         training: Training | None = None
         self._begun = resume
         if self.main and resume:
@@ -109,11 +106,11 @@ class Run:
             try:
                 training = fit(
                     model,
-                    samples,
+                    lessons.samples,
                     self.recipe.train,
                     self.accelerator,
                     workers,
-                    targets,
+                    lessons.targets,
                     state,
                     after_step,
                     self._after_epoch,
@@ -159,11 +156,12 @@ class Run:
             msg = "the images or labels have changed since the run began, so it cannot go on; start a new one"
             raise DataError(msg)
         before, now = facts["recipe"], self.recipe.tables()
-        changed = [  # a field that is newer than the run had its default
+        defaults = load_recipe(None).tables()  # which a field that is newer than the run had
+        changed = [
             f"{t}.{name}"
             for t in now
             for name in now[t]
-            if now[t][name] != before.get(t, {}).get(name, getattr(TABLES[t], name))
+            if now[t][name] != before.get(t, {}).get(name, defaults[t][name])
         ]
         if changed:
             msg = (
@@ -201,33 +199,6 @@ class Run:
         self.provenance = dict(model.provenance)
         return model
 
-    def _lessons(self, model: FAM | CAM, state: State | None, workers: int) -> tuple[Sequence[Sample], Any]:
-        """The images with their classes, guessed ones too, and the targets of M."""
-        run, device = self.recipe.run, str(self.accelerator.device)
-        samples: Sequence[Sample] = self.material.samples
-        targeted = self.recipe.train.lambda_target > 0
-        if run.teacher and not targeted:
-            msg = "a teacher takes part in the targets of M, and there are none; set lambda_target, or leave it out"
-            raise ConfigError(msg)
-        if targeted:
-            refuse_cam(model)
-        source = self._pretrained(model, state) if targeted or self.material.unlabelled else model
-        if self.material.unlabelled:
-            guessed = pseudo_label(source, self.material.unlabelled, run.unlabelled_confidence, device, workers)
-            self.provenance |= {"unlabelled": list(self.material.unlabelled_names), "pseudo_labelled": len(guessed)}
-            self.say(f"{len(guessed)} of {len(self.material.unlabelled)} unlabelled images have a class that is sure")
-            samples = [*samples, *guessed]
-        if not targeted:
-            return samples, None
-        targets = None
-        if not run.teacher or source.provenance.get("classifier") == "pretrained":
-            self.say("making targets for M from the image labels")
-            targets = make_targets(source, samples, device, workers)
-        if run.teacher:
-            self.say(f"asking the teacher, {run.teacher}")
-            targets = taught(self._teacher(), samples, targets, device, workers)
-        return samples, targets
-
     def _pretrained(self, model: FAM | CAM, state: State | None) -> FAM | CAM:
         """The model as it was when the run began."""
         if state is None:
@@ -237,20 +208,6 @@ class Run:
             msg = f"'{self.recipe.run.backbone_weights}' are not the backbone weights the run began with"
             raise ConfigError(msg)
         return source
-
-    def _teacher(self) -> FAM:
-        """The teacher, which a resumed run must find as it was.
-
-        Raises:
-            ConfigError: It is a CAM, or another one than the run began with.
-            FamError: See :func:`famcli.hub.find_model`.
-        """
-        folder = find_model(self.recipe.run.teacher)
-        digest = sha256_file(folder / WEIGHTS_FILE)
-        if self.provenance.setdefault("teacher_sha256", digest) != digest:
-            msg = f"'{self.recipe.run.teacher}' is not the teacher the run began with"
-            raise ConfigError(msg)
-        return FAM.from_pretrained(folder)
 
     def _after_epoch(self, training: Training, epoch: Epoch) -> Epoch:
         epoch = replace(epoch, gt_known=self._judge(training.weights))

@@ -64,7 +64,10 @@ def make_targets(
     """
     refuse_cam(model)
     if model.provenance.get("classifier") != "pretrained":
-        msg = "targets need class activation maps: start from backbone weights with a classifier of these classes"
+        msg = (
+            "targets need class activation maps: start from backbone weights with a classifier of these classes, or "
+            "take the targets from a trained model (teacher=fam-mobilenetv1-ilsvrc)"
+        )
         raise ConfigError(msg)
     where = pick_device(device)
     model = model.to(where).eval()

@@ -1,9 +1,9 @@
 """Extension: targets for M in which a trained model takes part, for a second round of training.
 
-The target of an image becomes the mean of three maps: the target made from its label alone (:mod:`famcli.targets`), the
-M of a trained model, the teacher, and that M cut along colour edges. The first knows the class, the second has learnt
-from all the images what objects are like, the third follows outlines. No box takes part. M does not depend on classes,
-so a teacher may know others than its pupil; where the pupil's classifier is new, there is no first map.
+The target of an image becomes (2 M + T) / 3, with the M of a trained model, the teacher, and the target T made from the
+image's label alone (:mod:`famcli.targets`). T knows the class; M has learnt from all the images what objects are like,
+and the errors that single targets make average out in it. No box takes part. M does not depend on classes, so a teacher
+may know others than its pupil; where the pupil's classifier is new, T is M cut along colour edges.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def taught(
 
 
 def _joined(view: np.ndarray, M: np.ndarray, target: np.ndarray | None) -> np.ndarray:
-    """The mean of M ``(h, w)``, of M cut along the edges of its view, and of a target ``(98, 98)`` if there is one."""
+    """The target ``(98, 98)`` joined of M ``(h, w)`` and of another target, or of M cut along its view's edges."""
     large = cv2.resize(M, (GRABCUT_SIDE, GRABCUT_SIDE), interpolation=cv2.INTER_LINEAR)
-    maps = [large, cut_along_edges(view, large), *([target] if target is not None else [])]
-    return np.asarray(np.mean(maps, axis=0), np.float16)
+    T = cut_along_edges(view, large) if target is None else target
+    return np.asarray((2 * large + T) / 3, np.float16)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -133,6 +133,14 @@ def rules(found: Sequence[Results]) -> list[str]:
     return [*parts, "```sh\n" + "\n".join(commands) + "\n```", f"Measured {found[0].created[:10]} with {versions}."]
 
 
+def _more(provenance: Mapping[str, Any]) -> str:
+    """Images under guessed classes and the teacher, if there were any."""
+    guessed, teacher = provenance.get("pseudo_labelled"), provenance.get("teacher_sha256")
+    return (f", and {guessed} under guessed classes" if guessed else "") + (
+        f"; teacher of the map: weights with SHA-256 `{teacher}`" if teacher else ""
+    )
+
+
 def card(folder: Path) -> str:
     """The card's text.
 
@@ -156,7 +164,7 @@ def card(folder: Path) -> str:
         "Labels: image labels only; no box or mask was read in training.",
         f"Backbone weights: {provenance['backbone_weights']} (SHA-256 `{provenance['backbone_sha256']}`).",
         f"```sh\n{words['command'].strip()}\n```",
-        f"{words['time']} Seed {provenance['seed']}; {provenance['images']} images.",
+        f"{words['time']} Seed {provenance['seed']}; {provenance['images']} images{_more(provenance)}.",
         "## Measured",
         (
             "Percent; in brackets 95 % bootstrap intervals over images, which do not cover another training seed. "

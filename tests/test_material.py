@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from famcli.data.dataset import open_dataset
+from famcli.data.sample import Sample
 from famcli.data.splits import FULLSUP, TEST
 from famcli.material import BY_LOSS, anchored, gather
 from famcli.recipe import RunConfig
@@ -133,3 +135,24 @@ def test_paths_are_anchored(make_splits: Make, tmp_path: Path, monkeypatch: pyte
     config = anchored(RunConfig(data=(root.name, "cub"), class_names="names.txt"))
     assert config.data == (str(root), "cub")
     assert (config.backbone_weights, config.class_names) == ("imagenet", str(root.parent / "names.txt"))
+
+
+def test_images_without_labels(make_splits: Make, labelled: list[Sample], tmp_path: Path) -> None:
+    """Any folder of images will do, a dataset gives its training split, and no image is there twice."""
+    root = make_splits(**ALL)
+    photos = tmp_path / "photos"
+    shutil.copytree(labelled[0].path.parent, photos)
+    material = gather(RunConfig(data=(str(root),), unlabelled=(str(photos),)))
+    assert [sample.name for sample in material.unlabelled] == [sample.name for sample in labelled]
+    assert material.unlabelled_names == ("photos",)
+    assert material.digest() != gather(RunConfig(data=(str(root),))).digest()
+    assert gather(RunConfig(data=(str(root),), unlabelled=(str(root),))).unlabelled == []
+
+
+def test_names_of_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packaged name comes first, as everywhere; a folder becomes absolute, so that a run resumes from anywhere."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("fam-mobilenetv1-ilsvrc", "run"):
+        (tmp_path / name).mkdir()
+    teachers = [anchored(RunConfig(teacher=name)).teacher for name in ("fam-mobilenetv1-ilsvrc", "run", "org/name", "")]
+    assert teachers == ["fam-mobilenetv1-ilsvrc", str(tmp_path / "run"), "org/name", ""]

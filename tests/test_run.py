@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from famcli import lessons
 from famcli import run as run_module
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
@@ -478,24 +479,54 @@ def test_a_finished_run_can_be_verified(runner: Runner, make_splits: Make) -> No
 
 
 def test_unlabelled_images_join_under_the_classes_they_look_like(
-    runner: Runner, make_splits: Make, tmp_path: Path
+    runner: Runner, make_splits: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guessed images are trained on like the others, the checkpoint counts them, and a resumed run guesses the same."""
+    """Images that are sure are trained on under guessed classes; a resumed run must guess the same."""
     weights = tmp_path / "backbone.safetensors"
     save_file(timm.create_model("test_resnet", num_classes=2).state_dict(), weights)
     root = make_splits(train_weaksup=[0, 1, 2, 3])
-    strange = shutil.copytree(root, tmp_path / "more" / root.name)
-    settings = ("epochs=2", "model.backbone=test_resnet", f"backbone_weights={weights}", f"unlabelled={strange}")
-    recipe = recipe_for(root, *settings, "unlabelled_confidence=0.0")
+    settings = ("epochs=2", "model.backbone=test_resnet", f"backbone_weights={weights}")
+    strange = tmp_path / "more"
+    shutil.copytree(tmp_path / "labelled", strange)
+    recipe = recipe_for(root, *settings, f"unlabelled={strange}", "unlabelled_confidence=0.5")
+    guesses = {"0.png": 1, "2.png": 0, "5.png": 1}
+    seen: list[tuple[str, int]] = []
+
+    def guess(_model: FAM, samples: Sequence[Sample], least: float, *_: Any) -> list[Sample]:
+        assert least == 0.5
+        named = [dataclasses.replace(s, label=guesses[s.path.name]) for s in samples if s.path.name in guesses]
+        seen[:] = [(s.path.name, s.label) for s in named]
+        return named
+
+    monkeypatch.setattr(lessons, "pseudo_label", guess)
     whole = runner(recipe, "whole")
-    assert runner.images == 2 * 8
+    assert seen == [("0.png", 1), ("2.png", 0), ("5.png", 1)]
+    assert runner.images == 2 * 6  # batches of two
     provenance = FAM.from_pretrained(whole.folder.path).provenance
-    assert (provenance["images"], provenance["unlabelled"], provenance["pseudo_labelled"]) == (4, [root.name], 4)
+    kept = ("images", "unlabelled", "pseudo_labelled", "unlabelled_confidence")
+    assert [provenance[name] for name in kept] == [4, ["more"], 3, 0.5]
     with pytest.raises(KeyboardInterrupt):
-        runner(recipe, "broken", stop_at=5)
+        runner(recipe, "broken", stop_at=4)
     resumed = runner(None, "broken")
     first, second = ((run.folder.path / "model.safetensors").read_bytes() for run in (whole, resumed))
     assert first == second
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe, "third", stop_at=1)
+    guesses["2.png"] = 1
+    with pytest.raises(DataError, match="are not those the run began with"):
+        runner(None, "third")
+
+
+def test_a_run_of_an_older_version_goes_on(runner: Runner, make_splits: Make) -> None:
+    """A field that is newer than the run counts as its default."""
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe_for(make_splits(train_weaksup=[0, 1, 2, 3]), "epochs=2"), "old", stop_at=1)
+    path = runner.home / "old/last.safetensors"
+    state = read_state(path)
+    for field in ("unlabelled", "unlabelled_confidence", "teacher"):
+        del state.facts["run"]["recipe"]["run"][field]
+    write_state(path, state)
+    assert runner(None, "old").folder.metrics.is_file()
 
 
 def test_a_teacher_takes_part_in_the_targets(runner: Runner, make_splits: Make, tmp_path: Path) -> None:
@@ -509,14 +540,19 @@ def test_a_teacher_takes_part_in_the_targets(runner: Runner, make_splits: Make, 
     with pytest.raises(KeyboardInterrupt):
         runner(recipe, "second", stop_at=1)
     digest = hashlib.sha256((first.folder.path / "model.safetensors").read_bytes()).hexdigest()
-    second = runner(None, "second")
-    assert FAM.from_pretrained(second.folder.path).provenance["teacher_sha256"] == digest
+    second, whole = runner(None, "second"), runner(recipe, "whole")
+    provenance = FAM.from_pretrained(second.folder.path).provenance
+    assert (provenance["teacher_sha256"], provenance["teacher_data"]) == (digest, [root.name])
+    assert "tuned_on_test" not in provenance
+    assert (whole.folder.path / "model.safetensors").read_bytes() == (
+        second.folder.path / "model.safetensors"
+    ).read_bytes()
     taught, alone = ((run.folder.path / "model.safetensors").read_bytes() for run in (second, first))
     assert taught != alone
     with pytest.raises(KeyboardInterrupt):
         runner(recipe, "third", stop_at=1)
     FAM(dataclasses.replace(FAM.from_pretrained(first.folder.path).config)).save_pretrained(first.folder.path)
-    with pytest.raises(ConfigError, match="is not the teacher the run began with"):
+    with pytest.raises(ConfigError, match="has other weights than when the run began"):
         runner(None, "third")
 
 
@@ -527,6 +563,24 @@ def test_a_teacher_of_other_classes(runner: Runner, make_splits: Make, checkpoin
     assert "target" in rows(run.folder)[0]
     assert not any("from the image labels" in line for line in runner.said)
     assert len(FAM.from_pretrained(run.folder.path).class_names) == 2
+
+
+def test_what_a_teacher_saw_marks_its_pupil(runner: Runner, make_splits: Make, make_model: Callable[..., FAM]) -> None:
+    """A pupil of a model that was tuned on a test split was tuned on it too."""
+    teacher = make_model()
+    teacher.provenance["tuned_on_test"] = True
+    teacher.save_pretrained(runner.home / "marked")
+    recipe = recipe_for(make_splits(train_weaksup=[0, 1]), "epochs=1", "lambda_target=1")
+    run = runner(dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, teacher=str(runner.home / "marked"))))
+    assert FAM.from_pretrained(run.folder.path).provenance["tuned_on_test"] is True
+
+
+def test_a_cam_teaches_nothing(runner: Runner, make_splits: Make, make_model: Callable[..., CAM]) -> None:
+    """The map of a CAM depends on the class."""
+    make_model(method="cam").save_pretrained(runner.home / "cam")
+    recipe = recipe_for(make_splits(train_weaksup=[0, 1]), "lambda_target=1", f"teacher={runner.home / 'cam'}")
+    with pytest.raises(ConfigError, match="is a CAM, whose map depends on the class"):
+        runner(recipe)
 
 
 def test_a_teacher_needs_targets(runner: Runner, make_splits: Make, checkpoint: Path) -> None:

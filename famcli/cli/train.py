@@ -90,7 +90,8 @@ def train(
     console.say(f"{count} images from {', '.join(material.names)} into {folder.path}; recipe: {chosen.name}")
     console.say("\n".join([*material.remarks, chosen.to_toml()]))
     run = Run(folder, chosen, material, accelerator, console.say)
-    with console.progress("images", count * chosen.train.epochs) as step:
+    total = None if material.unlabelled else count * chosen.train.epochs  # how many of them join is not known yet
+    with console.progress("images", total) as step:
         run.train(workers, resume is not None, step)
     if accelerator.is_main_process:
         if run.best_epoch:

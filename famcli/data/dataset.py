@@ -160,6 +160,11 @@ def is_prepared(name: str) -> bool:
     return Path(name).name == name and name not in ("", ".", "..") and os.path.isfile(data_home() / name / DATASET_FILE)
 
 
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder holds ``dataset.json`` or a split in ``metadata/``."""
+    return (folder / DATASET_FILE).is_file() or bool(metadata.splits_of(folder / METADATA))
+
+
 def open_dataset(name_or_path: str | os.PathLike[str], images: Path | None = None) -> Dataset:
     """A dataset by the name it was prepared under, or by its path.
 
@@ -185,7 +190,7 @@ def open_dataset(name_or_path: str | os.PathLike[str], images: Path | None = Non
     if not there or not name:
         prepared = [p.parent.name for p in data_home().glob(f"*/{DATASET_FILE}")]
         raise UnknownNameError("dataset", name, prepared, f"or give a file or folder; {_get(name)}")
-    if (path / DATASET_FILE).is_file() or (images is None and metadata.splits_of(path / METADATA)):
+    if (path / DATASET_FILE).is_file() or (images is None and is_dataset(path)):
         return _open_folder(path)
     own = read_own(path, images=images)
     name = path.absolute().stem if path.is_file() else path.absolute().name

@@ -12,7 +12,7 @@ from famcli.data.images import EXTENSIONS
 from famcli_models.errors import DataError
 
 STDIN = "-"
-OVERLAY_SUFFIX, PARTS_SUFFIX, MASK_SUFFIX = ".overlay.jpg", ".parts.jpg", ".mask.png"  # what a run writes an image
+OVERLAY_SUFFIX, PARTS_SUFFIX, MASK_SUFFIX = ".overlay.jpg", ".parts.overlay.jpg", ".mask.png"  # what a run writes an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _walk(top: str, skipped: set[str], follow_links: bool) -> Iterable[str]:
         if follow_links:
             subfolders[:] = _without_loops(folder, subfolders, chains)
         for name in names:
-            ours = name.endswith((OVERLAY_SUFFIX, PARTS_SUFFIX, MASK_SUFFIX))
+            ours = name.endswith((OVERLAY_SUFFIX, MASK_SUFFIX))
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not ours and not name.startswith("."):
                 yield os.path.join(folder, name)
 

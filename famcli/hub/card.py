@@ -71,6 +71,12 @@ class Subject:
         """Names of the datasets it was trained on."""
         return [_line(name) for name in names(self.provenance.get("data"))]
 
+    @property
+    def all_data(self) -> list[str]:
+        """The same, with those whose classes were guessed and those its teacher learnt from; each once."""
+        found = (name for key in ("data", "unlabelled", "teacher_data") for name in names(self.provenance.get(key)))
+        return list(dict.fromkeys(map(_line, found)))
+
 
 def model_card(subject: Subject) -> str:
     """The text of ``README.md``: a YAML header for the Hub, and sections for people."""
@@ -81,7 +87,7 @@ def model_card(subject: Subject) -> str:
         library_name=LIBRARY,
         pipeline_tag="object-detection",
         license=subject.license or "other",
-        datasets=[name for name in subject.data if _DATASET.fullmatch(name)] or None,
+        datasets=[name for name in subject.all_data if _DATASET.fullmatch(name)] or None,
         base_model=hub["repo"] if hub else None,
         tags=[*TAGS, _line(subject.config["backbone"])],
         model_name=subject.repo.split("/")[1],
@@ -159,6 +165,7 @@ def _how(subject: Subject) -> str:
     known = subject.provenance
     images = f", {known['images']:,} images" if isinstance(known.get("images"), int) else ""
     lines = [f"Data: {', '.join(subject.data)}{images}." if subject.data else "Data: not recorded in the checkpoint."]
+    lines += _taught(known)
     for key, title in (
         ("labels", "Supervision"),
         ("backbone_weights", "Backbone weights"),
@@ -175,6 +182,19 @@ def _how(subject: Subject) -> str:
         )
         lines.append(f"Versions: {versions}.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _taught(known: Mapping[str, Any]) -> list[str]:
+    """What took part in the training beside labelled images."""
+    lines = []
+    if "unlabelled" in known:
+        sets = ", ".join(_line(name) for name in names(known["unlabelled"]))
+        count, least = (_line(known.get(key, "?")) for key in ("pseudo_labelled", "unlabelled_confidence"))
+        lines.append(f"Under guessed classes: {count} images of {sets}, of a probability of at least {least}.")
+    if "teacher_sha256" in known:
+        sets = ", ".join(_line(name) for name in names(known.get("teacher_data"))) or "unknown data"
+        lines.append(f"Teacher of the map: weights {_line(known['teacher_sha256'])}, trained on {sets}.")
+    return lines
 
 
 def _numbers(subject: Subject) -> str:
@@ -252,7 +272,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _terms(subject: Subject) -> str:
     parts = [f"License of the weights: {_line(subject.license)}." if subject.license else ""]
-    for name in subject.data:
+    for name in subject.all_data:
         if name in DATASETS:
             facts = DATASETS[name]
             parts.append(f"{facts.title}: {facts.terms} See <{facts.terms_page}>.")

@@ -88,7 +88,7 @@ def test_pictures_and_maps(predict: Fam, image_dir: Path, names: list[str]) -> N
     for image in images:
         name, size = image["file_name"], (image["width"], image["height"])
         assert np.load(image_dir / "m" / f"{name}.parts.npy").shape[0] == 5
-        with Image.open(image_dir / "o" / f"{name}.parts.jpg") as picture:
+        with Image.open(image_dir / "o" / f"{name}.parts.overlay.jpg") as picture:
             assert picture.size == (3 * size[0], 2 * size[1])
         assert (image_dir / "o" / f"{name}.overlay.jpg").is_file()
 
