@@ -1,5 +1,6 @@
 """Write the recipes of the paper's Tables 2 and 3 and of its figure 7, each a copy of vgg16-cub with one thing changed.
 
+The rows of Tables 2 and 3 are written a second time as ``ablation-mini-...``, for a small set and a frozen backbone.
 With ``--check`` nothing is written; the exit code is 1 if a recipe is missing or out of date.
 
 The files are flat: nothing is looked up when a run starts. The paper prints no numbers on the axes of figure 7,
@@ -11,11 +12,16 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from ablation_results import Result, mean, read
+from ablation_rows import FROZEN, Row
 
 RECIPES = Path(__file__).parent.parent / "famcli" / "recipes"
 BASE = "vgg16-cub"
+WEIGHTS = "backbone_weights=mobilenet_v1.safetensors"
+PAGE = "docs/concepts/ablations.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +33,16 @@ class Variant:
         title: What it is, in one line.
         changes: Fields of ``[model]`` that differ from the base.
         note: More about it.
+        twin: The recipe with the same settings, if there is one: one run serves both.
+        base: The recipe it is a copy of.
     """
 
     name: str
     title: str
     changes: dict[str, bool | int | float]
     note: str = ""
+    twin: str = ""
+    base: str = BASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +82,15 @@ ABLATIONS = (
         "ablation-table2-sparsity-memory",
         "Table 2, row 3: sparsity loss and foreground memory.",
         {"diversity": False, "importance": False},
-        f"The same settings as ablation-table3-none: one run serves both. {EQUAL}",
+        EQUAL,
+        "ablation-table3-none",
     ),
     Variant(
         "ablation-table3-none",
         "Table 3, row 1: no diversity loss, no importance prediction.",
         {"diversity": False, "importance": False},
-        f"The same settings as ablation-table2-sparsity-memory: one run serves both. {EQUAL}",
+        EQUAL,
+        "ablation-table2-sparsity-memory",
     ),
     Variant(
         "ablation-table3-diversity",
@@ -95,7 +107,7 @@ ABLATIONS = (
         "ablation-table3-diversity-importance",
         "Table 3, row 3: diversity loss and importance prediction.",
         {},
-        f"The same settings as {BASE}: one run serves both.",
+        twin=BASE,
     ),
 )
 SWEEPS = (
@@ -108,25 +120,62 @@ SWEEPS = (
 
 def variants() -> list[Variant]:
     """Every recipe this script writes."""
-    found = list(ABLATIONS)
+    found = [*ABLATIONS, *(small(variant) for variant in ABLATIONS)]
     for sweep in SWEEPS:
         grid = ", ".join(f"{value:g}" for value in sweep.values)
         for value in sweep.values:
             note = f"The grid is ours ({grid}): the paper prints no numbers on this axis and takes {sweep.best:g}."
-            if value == sweep.best:
-                note = f"The same settings as {BASE}: one run serves both. {note}"
             title = f"Figure 7, {sweep.symbol} = {value:g}."
             changes = {sweep.field: value} if value != sweep.best else {}
-            found.append(Variant(f"sweep-{sweep.name}-{value:g}", title, changes, note))
+            twin = BASE if value == sweep.best else ""
+            found.append(Variant(f"sweep-{sweep.name}-{value:g}", title, changes, note, twin))
     return found
 
 
-def recipe(variant: Variant, base: str) -> str:
+def small(variant: Variant) -> Variant:
+    """The same row for cub-mini on the features of a frozen MobileNetV1."""
+    twin = FROZEN if variant.twin == BASE else variant.twin.replace("ablation-", "ablation-mini-")
+    name = variant.name.replace("ablation-", "ablation-mini-")
+    return replace(variant, name=name, twin=twin, base=FROZEN)
+
+
+def score(variant: Variant, results: list[Result]) -> str:
+    """What was measured with a recipe, as its header says it; a twin's run serves it."""
+    scores = {"gt_known": "GT-known Loc", "top1_loc": "Top-1 Loc", "top1_cls": "Top-1 Cls"}
+    runs = runs_of(variant, results)
+    if not runs:
+        return "not run"
+    found = {word: mean(runs, Row("", runs[0].recipe), key) for key, word in scores.items()}
+    said = ", ".join(f"{value} {word}" for word, value in found.items())
+    return f"{said} on the test images, τ = 0.5: mean ± sd of {len(runs)} seeds; see {PAGE}"
+
+
+def facts(variant: Variant, header: str, results: list[Result]) -> list[str]:
+    """Hardware and time, as the header says them: the base's, or those of the runs."""
+    runs = runs_of(variant, results)
+    if not runs:
+        return [line for line in header.splitlines() if line.startswith(("# hardware", "# time"))]
+    seconds = sum(run.seconds for run in runs) / len(runs)
+    return [
+        "# hardware  1 CPU core, no GPU",
+        f"# time      {seconds:.0f} s and what the features take (mean of {len(runs)} runs, shared machine)",
+    ]
+
+
+def runs_of(variant: Variant, results: list[Result]) -> list[Result]:
+    """The runs of a recipe for cub-mini; those of its twin serve it."""
+    names = (variant.name, variant.twin) if variant.base == FROZEN else ()
+    found = ([run for run in results if run.of(Row("", name)) and not run.failed] for name in names)
+    return next((runs for runs in found if runs), [])
+
+
+def recipe(variant: Variant, base: str, results: list[Result]) -> str:
     """The text of a recipe.
 
     Args:
         variant: What it changes.
         base: Text of the recipe it is a variant of.
+        results: Runs that scores are taken from.
 
     Raises:
         ValueError: The base does not state a field that the variant changes.
@@ -135,19 +184,22 @@ def recipe(variant: Variant, base: str) -> str:
     for field, value in variant.changes.items():
         body, found = re.subn(rf"(?m)^{field} = .*$", f"{field} = {json.dumps(value)}", body)
         if found != 1:
-            msg = f"{BASE} states {field} {found} times"
+            msg = f"{variant.base} states {field} {found} times"
             raise ValueError(msg)
-    facts = [line for line in header.splitlines() if line.startswith(("# hardware", "# time"))]
     what = ", ".join(f"{field} = {json.dumps(value)}" for field, value in variant.changes.items()) or "nothing"
+    notes = [f"The same settings as {variant.twin}: one run serves both."] if variant.twin else []
+    notes += [variant.note] if variant.note else []
+    whole = variant.base == BASE
+    title = "VGG16 on CUB-200-2011" if whole else "Frozen MobileNetV1 on 463 photographs of CUB-200-2011"
     lines = [
-        f"# VGG16 on CUB-200-2011. {variant.title}",
+        f"# {title}. {variant.title}",
         "#",
-        f"# command   fam train --recipe {variant.name}",
-        *facts,
-        "# score     not run",
+        f"# command   fam train --recipe {variant.name}{'' if whole else f' --set {WEIGHTS}'}",
+        *facts(variant, header, results),
+        f"# score     {score(variant, results)}",
         "#",
-        *([f"# {sentence}" for sentence in wrapped(variant.note)] if variant.note else []),
-        *(f"# {sentence}" for sentence in wrapped(f"Changed from {BASE}: {what}; see there for all else.")),
+        *([f"# {sentence}" for sentence in wrapped(" ".join(notes))] if notes else []),
+        *(f"# {sentence}" for sentence in wrapped(f"Changed from {variant.base}: {what}; see there for all else.")),
         "# Written by scripts/sweep_recipes.py; change that, not this file.",
     ]
     return "\n".join(lines) + "\n\n" + body
@@ -165,8 +217,9 @@ def wrapped(text: str, width: int = 116) -> list[str]:
 
 def main() -> int:
     """Write or compare."""
-    base = (RECIPES / f"{BASE}.toml").read_text(encoding="utf-8")
-    wanted = {RECIPES / f"{variant.name}.toml": recipe(variant, base) for variant in variants()}
+    bases = {name: (RECIPES / f"{name}.toml").read_text(encoding="utf-8") for name in (BASE, FROZEN)}
+    results = read()
+    wanted = {RECIPES / f"{v.name}.toml": recipe(v, bases[v.base], results) for v in variants()}
     stray = sorted({path for kind in ("ablation", "sweep") for path in RECIPES.glob(f"{kind}-*.toml")} - set(wanted))
     if "--check" not in sys.argv[1:]:
         for path, text in wanted.items():

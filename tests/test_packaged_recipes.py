@@ -46,10 +46,14 @@ def test_headers_say_their_own_command(name: str) -> None:
         ("table3-diversity-importance", SWITCHES),
     ],
 )
-def test_ablations_switch_what_the_tables_switch(name: str, on: tuple[str, ...]) -> None:
-    """A row of Tables 2 and 3 is vgg16-cub with some of the four designs off, and nothing else changed."""
-    recipe, base = load_recipe(f"ablation-{name}"), load_recipe("vgg16-cub")
+@pytest.mark.parametrize(
+    ("prefix", "copied"), [("ablation", "vgg16-cub"), ("ablation-mini", "mobilenetv1-cub-mini-frozen")]
+)
+def test_ablations_switch_what_the_tables_switch(name: str, on: tuple[str, ...], prefix: str, copied: str) -> None:
+    """A row of Tables 2 and 3 is its base with some of the four designs off, and nothing else changed."""
+    recipe, base = load_recipe(f"{prefix}-{name}"), load_recipe(copied)
     assert [switch for switch in SWITCHES if getattr(recipe.model, switch)] == [s for s in SWITCHES if s in on]
+    assert recipe.model.to_dict() == {**base.model.to_dict(), **{switch: switch in on for switch in SWITCHES}}
     assert (recipe.run, recipe.train) == (base.run, base.train)
 
 

@@ -1,0 +1,222 @@
+"""The scripts behind docs/concepts/ablations.md: rows, results, and that the page says what the results say."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from famcli.data.sample import Sample
+from famcli.machine import make_accelerator
+from famcli.recipe import Recipe, load_recipe
+from famcli.train import fit
+from famcli.trainconfig import TrainConfig
+from famcli_models.fam import FAM
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+
+
+@pytest.fixture
+def rows() -> ModuleType:
+    return importlib.import_module("ablation_rows")
+
+
+@pytest.fixture
+def results() -> ModuleType:
+    return importlib.import_module("ablation_results")
+
+
+@pytest.fixture
+def page() -> ModuleType:
+    return importlib.import_module("ablation_page")
+
+
+@pytest.fixture
+def ran(results: ModuleType) -> Callable[..., list[Any]]:
+    """A function that makes runs of a row, one for each value of a score."""
+
+    def make(row: Any, *values: float, score: str = "gt_known", **others: float) -> list[Any]:
+        scores = {"gt_known": 0.0, "top1_cls": 0.0, "empty": 0.0, "foreground": 30.0, "mean_m": 0.3, **others}
+        measured = ({**scores, "part_similarity": 0.5, score: value} for value in values)
+        return [
+            results.Result(row.recipe, row.changes, seed, found, data=row.data, test=row.test)
+            for seed, found in enumerate(measured)
+        ]
+
+    return make
+
+
+def settings(recipe: Recipe) -> Any:
+    return recipe.run, recipe.model, recipe.train
+
+
+def test_the_committed_page_is_what_the_script_writes(page: ModuleType, results: ModuleType) -> None:
+    """Page and plot are those of the committed results."""
+    assert page.write(results.RESULTS, check=True) == 0
+
+
+@pytest.mark.parametrize("part", ["PAGE", "PLOT"])
+def test_a_wrong_number_is_noticed(
+    page: ModuleType, results: ModuleType, tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A digit that is changed by hand makes the check fail, and the message names the file and the command."""
+    for file in (page.PAGE, page.PLOT):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    assert page.write(results.RESULTS, check=True, root=tmp_path) == 0
+    file = tmp_path / getattr(page, part)
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("1", "2", 1), encoding="utf-8")
+    assert page.write(results.RESULTS, check=True, root=tmp_path) == 1
+    said = capsys.readouterr().err
+    assert file.name in said
+    assert "python scripts/ablations.py write" in said
+
+
+def test_rows_are_recipes_that_can_be_run(rows: ModuleType) -> None:
+    """Every row names a packaged recipe for its data, and its changes are settings that the recipe takes."""
+    for group in rows.GROUPS.values():
+        for row in group:
+            recipe = load_recipe(row.recipe, row.overrides)
+            assert row.data in recipe.run.data
+            tables = recipe.tables()
+            assert {**tables["model"], **tables["train"]}.items() >= row.changes.items()
+
+
+def test_rows_that_share_a_run_have_the_same_settings(rows: ModuleType) -> None:
+    """A run serves two rows only where the settings are the same."""
+    assert settings(load_recipe("ablation-mini-table2-sparsity-memory")) == settings(
+        load_recipe("ablation-mini-table3-none")
+    )
+    assert settings(load_recipe("ablation-mini-table3-diversity-importance")) == settings(load_recipe(rows.FROZEN))
+    base = load_recipe(rows.FROZEN)
+    for axis in rows.AXES:
+        assert getattr(base.model, axis.name) == axis.base
+        assert axis.base in axis.values
+    # Without a diversity loss and with a weight of 0 for it the total is the same.
+    assert load_recipe("ablation-mini-table3-importance").model.diversity is False
+
+
+def test_results_are_read_back(results: ModuleType, rows: ModuleType, tmp_path: Path) -> None:
+    """A run that was added is found again as a run of its row, and of no other."""
+    file = tmp_path / "new" / "runs.jsonl"
+    assert results.read(file) == []
+    run = results.Result(rows.FROZEN, {"num_parts": 2}, 1, {"gt_known": 50.0}, 20.0, 3.0)
+    results.append(file, run)
+    results.append(file, results.Result(rows.FROZEN, {}, 2, failed="loss is nan"))
+    first, second = results.read(file)
+    assert first == run
+    assert second.failed == "loss is nan"
+    assert first.of(rows.Row("2", rows.FROZEN, {"num_parts": 2}))
+    assert not first.of(rows.Row("", rows.FROZEN))
+
+
+def test_means_are_over_the_seeds(results: ModuleType, rows: ModuleType, ran: Callable[..., Any]) -> None:
+    """The mean of 60, 62 and 67 is 63, with a sample standard deviation of the root of 13."""
+    row = rows.TABLE_2[0]
+    value = results.mean(ran(row, 60.0, 62.0, 67.0), row, "gt_known")
+    assert (value.mean, value.n) == (63.0, 3)
+    assert value.sd == pytest.approx(13**0.5)
+    assert str(value) == "63.0 ± 3.6"
+    assert str(results.mean([], row, "gt_known")) == "not run"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "paper", "said"),
+    [
+        ((50.0, 52.0), (60.0, 62.0), 3.0, "same direction"),
+        ((50.0, 52.0), (60.0, 62.0), -3.0, "**the other direction**"),
+        ((50.0, 60.0), (56.0, 66.0), 3.0, "smaller than the spread"),
+        ((), (60.0, 62.0), 3.0, "not run"),
+    ],
+)
+def test_a_step_is_judged_by_the_spread_of_its_seeds(
+    page: ModuleType, results: ModuleType, rows: ModuleType, ran: Any, before: Any, after: Any, paper: float, said: str
+) -> None:
+    """A step has the paper's direction, the other one, or is no larger than what seeds do to it."""
+    row = rows.TABLE_2[0]
+    a, b = (results.mean(ran(row, *values), row, "gt_known") for values in (before, after))
+    assert page.verdict(a, b, paper) == said
+
+
+@pytest.mark.parametrize(("order", "said"), [((10.0, 20.0, 30.0), "yes"), ((20.0, 10.0, 30.0), "**no**")])
+def test_the_order_of_a_table_is_computed(
+    page: ModuleType, rows: ModuleType, ran: Any, order: tuple[float, ...], said: str
+) -> None:
+    """Rows whose means rise as the paper's do have its order, and others do not."""
+    runs = [run for row, value in zip(rows.TABLE_2, order, strict=True) for run in ran(row, value, value + 0.1)]
+    assert page.ordered(rows.TABLE_2, runs, "gt_known") == said
+    assert "missing" in page.ordered(rows.TABLE_2, runs[:4], "gt_known")
+
+
+def test_the_best_value_of_an_axis_is_named_with_its_equals(page: ModuleType, rows: ModuleType, ran: Any) -> None:
+    """The value with the highest mean is the best, and those within the spread of it are named."""
+    axis = next(axis for axis in rows.AXES if axis.symbol == "N")
+    runs = [run for row, mean in zip(axis.rows(), (50, 60, 61, 55), strict=False) for run in ran(row, mean, mean + 2.0)]
+    said = page.best(axis, runs, "gt_known")
+    assert said == "GT-known Loc is best at 3, as in the paper (62.0 ± 1.4); its lead over 2 is smaller than the spread"
+    assert page.best(axis, [], "gt_known") == "not run"
+
+
+def test_readings_that_do_not_work_are_named(rows: ModuleType, ran: Any) -> None:
+    """A reading that is empty, full, or wrong far more often than the best one does not work, and is not the best."""
+    readings = importlib.import_module("ablation_readings")
+    good, empty, full, wrong = rows.READINGS[:4]
+    runs = [*ran(good, 60.0, 61.0), *ran(empty, 61.0, 61.0, empty=80.0), *ran(full, 61.0, 61.0, foreground=99.0)]
+    said = "\n".join(readings.which(rows.READINGS, [*runs, *ran(wrong, 29.0, 30.0)]))
+    assert f"These work: *{good.label}*." in said
+    assert f"or collapsed): *{empty.label}*; *{full.label}*; *{wrong.label}*." in said
+    assert f"GT-known Loc is highest with *{good.label}*, 60.5 ± 0.7." in said
+    assert "decides" not in said
+
+
+def test_the_pooling_decides_only_if_it_does(rows: ModuleType, ran: Any) -> None:
+    """Where each reading with one pooling works and none with the other does, the page says so."""
+    readings = importlib.import_module("ablation_readings")
+    runs = [run for row in rows.READINGS for run in ran(row, 60.0 if row.changes["pooling"] == "foreground" else 1.0)]
+    assert any("every similarity works with `foreground`" in line for line in readings.which(rows.READINGS, runs))
+
+
+def test_shared_features_train_the_same_model(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
+    """The loop on features that runs share gives the weights of ``famcli.train.fit``, up to rounding."""
+    bench = importlib.import_module("ablation_bench")
+    config = TrainConfig(epochs=2, batch_size=4, cached_views=1, part_std=1.0, sparsity_warmup=0.5, seed=3)
+    one, other = make_model(), make_model()
+    fit(one, labelled, config, make_accelerator("cpu"), workers=0)
+    training = bench.fit_cached(other, labelled, config, bench.cache(other, labelled, config))
+    assert len(training.history) == 2
+    for name, tensor in one.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_finished_runs_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, rows: ModuleType, results: ModuleType, tmp_path: Path, ran: Any
+) -> None:
+    """``run`` trains what the file does not have, and adds a line for each."""
+    script, bench = importlib.import_module("ablations"), importlib.import_module("ablation_bench")
+    trained = []
+
+    def result(_self: Any, row: Any, seed: int) -> Any:
+        trained.append((row.label, seed))
+        return results.Result(row.recipe, row.changes, seed, {"gt_known": 1.0}, data=row.data, test=row.test)
+
+    monkeypatch.setattr(bench.Bench, "result", result)
+    file = tmp_path / "runs.jsonl"
+    results.append(file, ran(rows.TABLE_2[1], 50.0)[0])
+    command = ["ablations.py", "--results", str(file), "run", "--weights", "w", "--only", "table2", "--seeds", "0"]
+    monkeypatch.setattr(sys, "argv", command)
+    assert script.main() == 0
+    assert trained == [("none", 0), ("sparsity, memory", 0)]
+    assert len(results.read(file)) == 3
