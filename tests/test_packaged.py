@@ -11,8 +11,10 @@ from famcli.demo import PHOTOS, photo_folder
 from famcli.names import DEFAULT_MODEL
 from famcli.predict import Predictor
 from famcli.recipe import load_recipe
+from famcli.results.file import read_all
 from famcli_models import FAM, packaged
 from famcli_models.boxes import box_iou
+from famcli_models.files import sha256_file
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / f"{DEFAULT_MODEL}.json").read_text(encoding="utf-8"))
 FOLDER = packaged()[DEFAULT_MODEL]
@@ -43,20 +45,21 @@ def test_size() -> None:
 def test_recipe_is_the_models() -> None:
     """The recipe of the same name gives the config of the checkpoint, up to what the backbone weights decide."""
     config = FAM.from_pretrained(DEFAULT_MODEL).config.to_dict()
-    recipe = load_recipe("mobilenetv1-ilsvrc-frozen").model.to_dict()
+    recipe = load_recipe("mobilenetv1-ilsvrc-fine").model.to_dict()
     assert {key for key in config if config[key] != recipe[key]} == {"same_padding"}
 
 
 def test_card_reports_what_was_measured() -> None:
-    """The rows of the card are the rows of results.json; a centre box is beaten by a margin."""
+    """The rows of the card are those of results.json, of exactly these weights; a centre box is beaten by a margin."""
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
-    results = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
-    for result in results:
-        assert f"### {result['data']}, {result['split']}, {result['images']} images" in card
-        for row in result["rows"]:
-            assert f"| {row['gt_known']:.1f} |" in card
-    rows = {row["method"]: row for row in results[0]["rows"]}
-    assert rows["FAM"]["gt_known"] > rows["centre box, 70% of each side"]["gt_known"] + 5
+    found = read_all(FOLDER / "results.json")
+    for results in found:
+        assert results.source["weights_sha256"] == sha256_file(FOLDER / "model.safetensors")
+        assert f"### {results.data['name']}, {results.data['split']}, {results.data['images']} images" in card
+        for row in results.rows:
+            assert f"| {row.metrics['gt_known'].value:.1f} [" in card
+    rows = {row.method: row for row in found[0].rows}
+    assert rows["FAM"].metrics["gt_known"].value > rows["centre"].metrics["gt_known"].value + 5
 
 
 def test_no_private_paths() -> None:

@@ -12,7 +12,11 @@ from famcli.data.images import EXTENSIONS
 from famcli_models.errors import DataError
 
 STDIN = "-"
-OVERLAY_SUFFIX, PARTS_SUFFIX, MASK_SUFFIX = ".overlay.jpg", ".parts.overlay.jpg", ".mask.png"  # what a run writes an image
+OVERLAY_SUFFIX, PARTS_SUFFIX, MASK_SUFFIX = (
+    ".overlay.jpg",
+    ".parts.overlay.jpg",
+    ".mask.png",
+)  # what a run writes an image
 
 
 @dataclass(frozen=True, slots=True)
