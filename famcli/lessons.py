@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +12,7 @@ from accelerate.utils import broadcast_object_list
 
 from famcli.data.sample import Sample
 from famcli.hub import find_model
-from famcli.material import Material
+from famcli.material import Material, digest_of
 from famcli.pseudolabels import pseudo_label
 from famcli.recipe import Recipe
 from famcli.targets import make_targets, refuse_cam
@@ -113,10 +112,8 @@ def _guess(
 
 
 def _compare(guessed: Sequence[Sample], provenance: MutableMapping[str, Any]) -> None:
-    digest = hashlib.sha256()
-    for sample in guessed:
-        digest.update(f"{sample.name}\n{sample.label}\n".encode("utf-8", "surrogateescape"))
-    if provenance.setdefault(GUESSED, digest.hexdigest()) != digest.hexdigest():
+    digest = digest_of((sample.name, sample.label) for sample in guessed)
+    if provenance.setdefault(GUESSED, digest) != digest:
         msg = (
             "the classes guessed for the unlabelled images are not those the run began with: the images, the device "
             "or the versions have changed; start a new run"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from famcli.data.dataset import Dataset, is_dataset, is_prepared, open_dataset
@@ -53,12 +54,16 @@ class Material:
 
     def digest(self) -> str:
         """SHA-256 of the images' names and labels, in order, and of the names of the unlabelled ones."""
-        digest = hashlib.sha256()
-        for sample in self.samples:
-            digest.update(f"{sample.name}\n{sample.label}\n".encode("utf-8", "surrogateescape"))
-        for sample in self.unlabelled:
-            digest.update(f"{sample.name}\n?\n".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+        labelled = ((sample.name, sample.label) for sample in self.samples)
+        return digest_of(chain(labelled, ((sample.name, "?") for sample in self.unlabelled)))
+
+
+def digest_of(labels: Iterable[tuple[str, object]]) -> str:
+    """SHA-256 of images' names and labels, in order."""
+    digest = hashlib.sha256()
+    for name, label in labels:
+        digest.update(f"{name}\n{label}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def anchored(config: RunConfig) -> RunConfig:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from famcli_models.losses import diversity_loss
+
 
 @dataclass(frozen=True, slots=True)
 class PartMaps:
@@ -29,12 +31,9 @@ class PartMaps:
 
     def cosine(self) -> float | None:
         """Mean cosine over all pairs of part maps, 1 if they are alike; ``None`` of a single part."""
-        K = len(self.weights)
-        if K < 2:
+        if len(self.weights) < 2:
             return None
-        flat = self.A.reshape(K, -1).astype(np.float64)
-        unit = flat / np.linalg.norm(flat, axis=1, keepdims=True).clip(min=np.finfo(np.float64).tiny)
-        return float(((unit @ unit.T).sum() - (unit * unit).sum()) / (K * (K - 1)))
+        return float(diversity_loss(torch.from_numpy(self.A).double().flatten(1)[None]))  # of maps here, not features
 
 
 def mean_maps(views: Sequence[Tensor]) -> Tensor:
