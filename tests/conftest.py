@@ -194,15 +194,26 @@ def pictures() -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture(scope="session")
-def wsoleval_rules() -> ModuleType:
-    """The literal transcription of wsolevaluation's rules."""
-    spec = importlib.util.spec_from_file_location("wsoleval_rules", Path(__file__).parent / "wsoleval_rules.py")
+def _module(path: Path) -> ModuleType:
+    """A file that belongs to no package, as a module."""
+    spec = importlib.util.spec_from_file_location(f"fam_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def wsoleval_rules() -> ModuleType:
+    """The literal transcription of wsolevaluation's rules."""
+    return _module(Path(__file__).parent / "wsoleval_rules.py")
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    """A function that gives a file of ``scripts/`` as a module."""
+    return lambda name: _module(Path(__file__).parent.parent / "scripts" / name)
 
 
 @pytest.fixture(autouse=True)

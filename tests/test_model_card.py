@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -24,14 +23,9 @@ WORDS = "\n".join(f'{name} = "{name}."' for name in ("summary", "data", "terms",
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
     """scripts/model_card.py as a module."""
-    spec = importlib.util.spec_from_file_location("fam_model_card", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("model_card.py")
 
 
 @pytest.fixture
