@@ -18,7 +18,7 @@ from famcli.data.sample import Sample
 from famcli.data.transforms import Normalize, RandomCrop
 from famcli.order import Order, View
 from famcli_models.errors import DataError
-from famcli_models.localizer import Localizer
+from famcli_models.methods.method import Localizer
 
 MAX_UNREADABLE = 100  # in a row; then it is not the images that are wrong
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from famcli_models.cam import CAMOutput
-from famcli_models.fam import FAMOutput
 from famcli_models.losses import diversity_loss
+from famcli_models.methods.cam import CAMOutput
+from famcli_models.methods.fam import FAMOutput
 
 FLAT = 0.02  # a map whose standard deviation stays below this separates nothing
 FEW, MANY = 0.01, 0.95  # shares of foreground below and above which M says nothing

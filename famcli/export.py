@@ -25,7 +25,7 @@ from famcli_models.boxes import rescale_boxes
 from famcli_models.errors import ConfigError, FamError
 from famcli_models.files import check_target, write_atomic
 from famcli_models.localization import localize
-from famcli_models.localizer import Localizer
+from famcli_models.methods.method import Localizer
 
 SUFFIXES = {ExportFormat.onnx: ".onnx", ExportFormat.torchscript: ".pt", ExportFormat.torch_export: ".pt2"}
 NEEDS = ("onnx", "onnxruntime", "onnxscript")  # of the format onnx alone

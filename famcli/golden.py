@@ -25,8 +25,8 @@ from famcli.device import pick_device
 from famcli_models.checkpoint import CONFIG_FILE, GOLDEN, WEIGHTS_FILE, read_config
 from famcli_models.errors import WeightsError, short
 from famcli_models.files import sha256_file, write_atomic
-from famcli_models.localizer import Localizer
 from famcli_models.methods import load_model
+from famcli_models.methods.method import Localizer
 
 VERSION = 1  # of the drawings and of the rounding
 GRID = 16  # cells a side at most: finer maps are averaged

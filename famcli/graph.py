@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famcli_models.fusion import fold_norms
-from famcli_models.localizer import Localizer
+from famcli_models.methods.method import Localizer
 
 ROUNDS = 20  # measured: 9 for maps of random numbers, 14 for the worst mazes of 224 x 224, 18 for those of 1000 x 1000
 INPUT = "images"

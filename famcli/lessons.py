@@ -19,10 +19,10 @@ from famcli.targets import make_targets, refuse_cam
 from famcli.teacher import taught
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
-from famcli_models.fam import FAM
 from famcli_models.files import sha256_file
-from famcli_models.localizer import Localizer
 from famcli_models.methods import load_model
+from famcli_models.methods.fam import FAM
+from famcli_models.methods.method import Localizer
 
 GUESSED = "pseudo_labels_sha256"  # in the provenance, as all keys here
 TEACHER = "teacher_sha256"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from famcli.hub import find_model
-from famcli_models.cam import CAM
-from famcli_models.fam import FAM
 from famcli_models.methods import load_model as load
+from famcli_models.methods.cam import CAM
+from famcli_models.methods.fam import FAM
 
 
 def load_model(name: str, method: str | None = None) -> FAM | CAM:

@@ -10,7 +10,7 @@ from torch import nn
 
 from famcli.trainconfig import TrainConfig
 from famcli_models.errors import ConfigError
-from famcli_models.localizer import Localizer
+from famcli_models.methods.method import Localizer
 
 SLOW = 0.1  # share of the learning rate for a "slow" classifier
 

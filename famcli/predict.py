@@ -24,11 +24,11 @@ from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
 from famcli.device import pick_device
 from famcli.parts import PartMaps, mean_maps, mean_parts
-from famcli_models.cam import CAM, min_max
 from famcli_models.errors import ConfigError, DataError, FamError
-from famcli_models.fam import FAM
 from famcli_models.fusion import fold_norms
 from famcli_models.localization import Region, localize
+from famcli_models.methods.cam import CAM, min_max
+from famcli_models.methods.fam import FAM
 
 
 @dataclass(frozen=True, slots=True)

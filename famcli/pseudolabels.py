@@ -18,7 +18,7 @@ from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
 from famcli.device import pick_device
 from famcli_models.errors import ConfigError, DataError
-from famcli_models.localizer import Localizer
+from famcli_models.methods.method import Localizer
 
 BATCH = 32
 

@@ -27,12 +27,12 @@ from famcli.runfolder import RunFolder
 from famcli.state import State, read_state, write_state
 from famcli.train import fit
 from famcli.training import Training
-from famcli_models.cam import BACKBONE_TRAINING, CAM
 from famcli_models.checkpoint import CONFIG_FILE
 from famcli_models.errors import ConfigError, DataError
-from famcli_models.fam import FAM
 from famcli_models.losses import term_weights
 from famcli_models.methods import METHODS
+from famcli_models.methods.cam import BACKBONE_TRAINING, CAM
+from famcli_models.methods.fam import FAM
 
 JUDGE_THREADS = 8  # they decode, which needs no Python
 BY_WORDS = {

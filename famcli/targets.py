@@ -23,9 +23,9 @@ from famcli.data.sample import Sample, read_sample
 from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
 from famcli.device import pick_device
-from famcli_models.cam import class_activation_maps, min_max
 from famcli_models.errors import ConfigError, DataError
-from famcli_models.localizer import Localizer
+from famcli_models.methods.cam import class_activation_maps, min_max
+from famcli_models.methods.method import Localizer
 
 BATCH = 32
 WALK_STEPS = 2  # steps along the affinities

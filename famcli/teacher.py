@@ -19,7 +19,7 @@ from famcli.data.sample import Sample
 from famcli.data.transforms import Normalize
 from famcli.device import pick_device
 from famcli.targets import BATCH, GRABCUT_SIDE, cut_along_edges, whole_view
-from famcli_models.fam import FAM
+from famcli_models.methods.fam import FAM
 
 
 def taught(

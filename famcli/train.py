@@ -22,10 +22,10 @@ from famcli.order import Order
 from famcli.state import State
 from famcli.trainconfig import TrainConfig
 from famcli.training import Training
-from famcli_models.cam import CAM
 from famcli_models.errors import ConfigError, DataError, FamError
-from famcli_models.fam import FAM
 from famcli_models.losses import balanced_class_weight
+from famcli_models.methods.cam import CAM
+from famcli_models.methods.fam import FAM
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # what torch's devices say
 

@@ -22,12 +22,12 @@ from famcli.optimizer import make_optimizer, rate_at
 from famcli.order import Order
 from famcli.state import State
 from famcli.trainconfig import TrainConfig
-from famcli_models.cam import CAM, CAMOutput
 from famcli_models.config import FAMConfig
 from famcli_models.errors import FamError, WeightsError
-from famcli_models.fam import FAM, FAMOutput
 from famcli_models.features import Features
 from famcli_models.losses import cam_loss, fam_loss
+from famcli_models.methods.cam import CAM, CAMOutput
+from famcli_models.methods.fam import FAM, FAMOutput
 
 
 class Trainee(nn.Module):

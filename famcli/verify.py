@@ -12,8 +12,8 @@ from famcli.golden import MAP_TOLERANCE, Golden, answers, compare, digest_of_con
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config
 from famcli_models.errors import FamError, WeightsError, short
 from famcli_models.files import sha256_file
-from famcli_models.localizer import Localizer
 from famcli_models.methods import load_model
+from famcli_models.methods.method import Localizer
 from famcli_models.validation import check_checkpoint
 
 CARD_FILE = "README.md"

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from famcli_models.backbones import BACKBONES as BACKBONES
-    from famcli_models.cam import CAM as CAM
-    from famcli_models.cam import CAMOutput as CAMOutput
     from famcli_models.checkpoint import packaged as packaged
     from famcli_models.config import FAMConfig as FAMConfig
     from famcli_models.errors import FamError as FamError
-    from famcli_models.fam import FAM as FAM
-    from famcli_models.fam import FAMOutput as FAMOutput
     from famcli_models.localization import localize as localize
     from famcli_models.losses import cam_loss as cam_loss
     from famcli_models.losses import fam_loss as fam_loss
     from famcli_models.methods import load_model as load_model
+    from famcli_models.methods.cam import CAM as CAM
+    from famcli_models.methods.cam import CAMOutput as CAMOutput
+    from famcli_models.methods.fam import FAM as FAM
+    from famcli_models.methods.fam import FAMOutput as FAMOutput
 
 _HOMES = {
     "BACKBONES": "backbones",
-    "CAM": "cam",
-    "CAMOutput": "cam",
-    "FAM": "fam",
+    "CAM": "methods.cam",
+    "CAMOutput": "methods.cam",
+    "FAM": "methods.fam",
     "FAMConfig": "config",
-    "FAMOutput": "fam",
+    "FAMOutput": "methods.fam",
     "FamError": "errors",
     "cam_loss": "losses",
     "fam_loss": "losses",

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from famcli_models.cam import CAMOutput
 from famcli_models.config import FAMConfig
 from famcli_models.errors import ShapeError
-from famcli_models.fam import FAMOutput
+from famcli_models.methods.cam import CAMOutput
+from famcli_models.methods.fam import FAMOutput
 
 NORM_EPS = 1e-8  # a part whose feature is zero everywhere has no direction; its similarity counts as 0
 

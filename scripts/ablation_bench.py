@@ -30,10 +30,10 @@ from famcli.trainconfig import TrainConfig
 from famcli.training import Training
 from famcli_models.boxes import box_iou
 from famcli_models.errors import FamError
-from famcli_models.fam import FAM
 from famcli_models.features import Features
 from famcli_models.localization import localize
 from famcli_models.losses import diversity_loss
+from famcli_models.methods.fam import FAM
 
 CPU = torch.device("cpu")
 LOOK_AT = 48  # test images a forward pass

@@ -18,7 +18,7 @@ from famcli.machine import make_accelerator
 from famcli.recipe import Recipe, load_recipe
 from famcli.train import fit
 from famcli.trainconfig import TrainConfig
-from famcli_models.fam import FAM
+from famcli_models.methods.fam import FAM
 
 ROOT = Path(__file__).parent.parent
 

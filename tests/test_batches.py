@@ -19,7 +19,7 @@ from famcli.order import Order
 from famcli.train import fit
 from famcli.trainconfig import TrainConfig
 from famcli_models.errors import DataError
-from famcli_models.fam import FAM
+from famcli_models.methods.fam import FAM
 
 CPU = torch.device("cpu")
 HW = (4, 4)

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from famcli.epoch import MEASURES, Epoch, Meter, measure, stack
-from famcli_models.cam import CAMOutput
-from famcli_models.fam import FAM, FAMOutput
+from famcli_models.methods.cam import CAMOutput
+from famcli_models.methods.fam import FAM, FAMOutput
 
 GOOD = Epoch(
     number=3,

@@ -10,7 +10,7 @@ import pytest
 from famcli.optimizer import make_optimizer, parameter_groups, rate_at
 from famcli.trainconfig import TrainConfig
 from famcli_models.errors import ConfigError
-from famcli_models.fam import FAM
+from famcli_models.methods.fam import FAM
 
 
 def test_parameter_groups(make_model: Callable[..., FAM]) -> None:

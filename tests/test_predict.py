@@ -14,10 +14,10 @@ from PIL import Image
 
 from famcli.device import pick_device
 from famcli.predict import Failure, Item, Prediction, Predictor, Settings
-from famcli_models.cam import CAM
 from famcli_models.errors import ConfigError, DataError, ShapeError
-from famcli_models.fam import FAM
 from famcli_models.localization import localize
+from famcli_models.methods.cam import CAM
+from famcli_models.methods.fam import FAM
 
 Make = Callable[..., FAM]
 

@@ -13,7 +13,7 @@ from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
 from famcli.pseudolabels import pseudo_label
 from famcli_models.errors import ConfigError
-from famcli_models.fam import FAM
+from famcli_models.methods.fam import FAM
 
 
 @pytest.fixture

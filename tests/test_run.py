@@ -34,10 +34,10 @@ from famcli.runfolder import RunFolder
 from famcli.state import read_state, write_state
 from famcli.training import Training
 from famcli.verify import inspect
-from famcli_models.cam import CAM
 from famcli_models.errors import ConfigError, DataError, FamError, WeightsError
-from famcli_models.fam import FAM
 from famcli_models.methods import load_model
+from famcli_models.methods.cam import CAM
+from famcli_models.methods.fam import FAM
 
 Make = Callable[..., Path]
 WITH_BOXES = {"train_weaksup": [0, 1, 2, 3, 4, 5], "train_fullsup": [6, 7]}

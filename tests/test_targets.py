@@ -13,7 +13,7 @@ from PIL import Image
 from famcli.data.sample import Sample
 from famcli.targets import fuse, make_targets, sharpen
 from famcli_models.errors import ConfigError
-from famcli_models.fam import FAM
+from famcli_models.methods.fam import FAM
 
 
 def test_fuse_finds_what_the_label_looks_like() -> None:

@@ -13,7 +13,7 @@ from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
 from famcli.targets import cut_along_edges
 from famcli.teacher import taught
-from famcli_models.fam import FAM
+from famcli_models.methods.fam import FAM
 
 
 def test_two_thirds_are_the_teachers(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:

@@ -18,9 +18,9 @@ from famcli.machine import make_accelerator
 from famcli.train import fit
 from famcli.trainconfig import TrainConfig
 from famcli.training import Training
-from famcli_models.cam import CAM
 from famcli_models.errors import ConfigError, DataError, FamError
-from famcli_models.fam import FAM
+from famcli_models.methods.cam import CAM
+from famcli_models.methods.fam import FAM
 
 Make = Callable[..., FAM]
 

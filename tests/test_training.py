@@ -24,8 +24,8 @@ from famcli.train import fit
 from famcli.trainconfig import TrainConfig
 from famcli.training import Training, target_loss
 from famcli_models.errors import FamError, WeightsError
-from famcli_models.fam import FAM
 from famcli_models.losses import Losses, fam_loss
+from famcli_models.methods.fam import FAM
 
 Make = Callable[..., FAM]
 TRAINED: Mapping[str, Any] = {"backbone": "trained", "backbone_lr": 0.1}

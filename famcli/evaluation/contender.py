@@ -9,13 +9,13 @@ from typing import Any
 
 from famcli.evaluation.look import Networks
 from famcli.hub import find_model
-from famcli_models.cam import CAM
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError
-from famcli_models.fam import FAM
 from famcli_models.files import sha256_file
 from famcli_models.fusion import fold_norms
 from famcli_models.methods import load_model
+from famcli_models.methods.cam import CAM
+from famcli_models.methods.fam import FAM
 
 NO_CAM = (
     "no CAM beside it: {reason}. Train one with 'fam train --method cam' on the same data and give its run as --cam RUN"

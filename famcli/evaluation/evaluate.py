@@ -22,9 +22,9 @@ from famcli.evaluation.misses import RIGHT_IOU
 from famcli.evaluation.outcomes import NOWHERE, Outcomes
 from famcli.evaluation.predictions import Found
 from famcli_models.boxes import FloatArray, box_iou
-from famcli_models.cam import CAM
-from famcli_models.fam import FAM
 from famcli_models.localization import localize, localize_at
+from famcli_models.methods.cam import CAM
+from famcli_models.methods.fam import FAM
 
 CENTRE_SIDE = 0.7  # the centre box takes this share of each side
 RIVALS = {"centre": f"centre box, {CENTRE_SIDE:.0%} of each side", "whole": "whole image"}  # titles by method

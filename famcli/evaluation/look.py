@@ -15,9 +15,9 @@ from famcli.data.sample import Sample, read_sample
 from famcli.data.transforms import Normalize
 from famcli.device import pick_device
 from famcli.evaluation.boxrules import BoxRules, ten_crops
-from famcli_models.cam import CAM
 from famcli_models.errors import DataError, WeightsError
-from famcli_models.fam import FAM
+from famcli_models.methods.cam import CAM
+from famcli_models.methods.fam import FAM
 
 SHOWN_CLASSES = 5
 

@@ -94,7 +94,7 @@ def part_maps(folder: Path, photos: Sequence[tuple[int, Path]], device: str = "a
     from famcli.data.squash import squash
     from famcli.data.transforms import Normalize
     from famcli.device import pick_device
-    from famcli_models.fam import FAM
+    from famcli_models.methods.fam import FAM
 
     where = pick_device(device)
     model = FAM.from_pretrained(folder).to(where)

@@ -16,9 +16,9 @@ from typer.testing import Result
 
 from famcli.evaluation.imagerecords import read_records
 from famcli.results.file import read_results
-from famcli_models.cam import CAM
 from famcli_models.config import FAMConfig
 from famcli_models.files import sha256_file
+from famcli_models.methods.cam import CAM
 
 Fam = Callable[..., Result]
 

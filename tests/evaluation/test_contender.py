@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from famcli.evaluation.contender import Contender
-from famcli_models.cam import CAM
 from famcli_models.errors import ConfigError
 from famcli_models.files import sha256_file
+from famcli_models.methods.cam import CAM
 
 
 def test_a_fam_of_a_trained_classifier(checkpoint: Path) -> None:

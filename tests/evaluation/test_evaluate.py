@@ -19,10 +19,10 @@ from famcli.evaluation.look import Look, Networks
 from famcli.evaluation.predictions import Found
 from famcli.evaluation.scores import entry, kinds
 from famcli_models.boxes import box_iou
-from famcli_models.cam import CAM
 from famcli_models.errors import DataError
-from famcli_models.fam import FAM
 from famcli_models.localization import localize
+from famcli_models.methods.cam import CAM
+from famcli_models.methods.fam import FAM
 
 # Inclusive boxes on images of 100 x 100 pixels. The centre box is (15, 15, 85, 85), 4,900 pixels.
 ROWS = [

@@ -14,7 +14,7 @@ from famcli.hub import find_model
 from famcli.names import DEFAULT_MODEL
 from famcli.predict import Predictor
 from famcli_models.boxes import box_iou
-from famcli_models.fam import FAM
+from famcli_models.methods.fam import FAM
 
 
 def test_samples(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from famcli_models.config import CAM_TAU, FAMConfig, Method
 from famcli_models.errors import ConfigError
 from famcli_models.features import Features
-from famcli_models.localizer import Localizer
+from famcli_models.methods.method import Localizer
 
 BACKBONE_TRAINING = "backbone_training"  # in the provenance: whether the backbone was trained; absent, it was not
 FLAT = 1e-6  # a map whose values differ by less is 0 everywhere rather than its rounding errors

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from famcli_models.cam import CAM
 from famcli_models.checkpoint import read_config, resolve
 from famcli_models.errors import ConfigError, UnknownNameError
-from famcli_models.fam import FAM
+from famcli_models.methods.cam import CAM
+from famcli_models.methods.fam import FAM
 
 METHODS: Mapping[str, type[FAM | CAM]] = {"fam": FAM, "cam": CAM}
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from famcli_models import CAM, FAM, CAMOutput, FAMConfig
-from famcli_models.cam import min_max
 from famcli_models.checkpoint import CONFIG_FILE
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
 from famcli_models.features import Features
 from famcli_models.fusion import fold_norms
 from famcli_models.losses import cam_loss
+from famcli_models.methods.cam import min_max
 
 Make = Callable[..., Any]
 

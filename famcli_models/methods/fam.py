@@ -16,7 +16,7 @@ from famcli_models.attention import ConvolutionAttention, ObjectAwareAttention, 
 from famcli_models.config import FAMConfig, Method
 from famcli_models.features import Features
 from famcli_models.fine import FineFeatures
-from famcli_models.localizer import Localizer
+from famcli_models.methods.method import Localizer
 
 
 class FAMOutput(NamedTuple):

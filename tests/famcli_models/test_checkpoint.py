@@ -25,8 +25,8 @@ from famcli_models.checkpoint import (
     resolve,
 )
 from famcli_models.errors import ConfigError, FamError, UnknownNameError, WeightsError
-from famcli_models.fam import FAM
 from famcli_models.files import sha256_file, write_atomic
+from famcli_models.methods.fam import FAM
 
 
 @pytest.fixture
