@@ -25,8 +25,8 @@ from pathlib import Path
 import torch
 from photos import make_photos
 
+from famcli.inference.predictor import Item, Predictor, Settings
 from famcli.names import DEFAULT_MODEL
-from famcli.predict import Item, Predictor, Settings
 from famcli_models import FAM
 
 CROP_SHARE = (0.6, 1.0)

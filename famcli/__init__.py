@@ -9,23 +9,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from famcli.inference.parts import PartMaps as PartMaps
+    from famcli.inference.predictor import ClassScore as ClassScore
+    from famcli.inference.predictor import Failure as Failure
+    from famcli.inference.predictor import Item as Item
+    from famcli.inference.predictor import Prediction as Prediction
+    from famcli.inference.predictor import Predictor as Predictor
+    from famcli.inference.predictor import Settings as Settings
     from famcli.loading import load_model as load_model
-    from famcli.parts import PartMaps as PartMaps
-    from famcli.predict import ClassScore as ClassScore
-    from famcli.predict import Failure as Failure
-    from famcli.predict import Item as Item
-    from famcli.predict import Prediction as Prediction
-    from famcli.predict import Predictor as Predictor
-    from famcli.predict import Settings as Settings
 
 _HOMES = {
-    "ClassScore": "predict",
-    "Failure": "predict",
-    "Item": "predict",
-    "PartMaps": "parts",
-    "Prediction": "predict",
-    "Predictor": "predict",
-    "Settings": "predict",
+    "ClassScore": "inference.predictor",
+    "Failure": "inference.predictor",
+    "Item": "inference.predictor",
+    "PartMaps": "inference.parts",
+    "Prediction": "inference.predictor",
+    "Predictor": "inference.predictor",
+    "Settings": "inference.predictor",
     "load_model": "loading",
 }
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from famcli.data.transforms import Normalize
-from famcli.device import pick_device
+from famcli.inference.device import pick_device
 from famcli_models.checkpoint import CONFIG_FILE, GOLDEN, WEIGHTS_FILE, read_config
 from famcli_models.errors import WeightsError, short
 from famcli_models.files import sha256_file, write_atomic
@@ -193,7 +193,7 @@ def answers(model: Localizer, device: str = "cpu") -> list[Answer]:
 
     Args:
         model: Moved to the device and set to evaluation mode.
-        device: See :func:`famcli.device.pick_device`.
+        device: See :func:`famcli.inference.device.pick_device`.
 
     Raises:
         WeightsError: A number is not finite.
@@ -261,7 +261,7 @@ def record(folder: Path, device: str = "cpu") -> Golden:
 
     Args:
         folder: Folder of a checkpoint.
-        device: See :func:`famcli.device.pick_device`.
+        device: See :func:`famcli.inference.device.pick_device`.
 
     Raises:
         FamError: The checkpoint cannot be loaded, or its answer is not finite.

@@ -16,7 +16,7 @@ import torch
 from famcli.data.sample import Sample, read_sample
 from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
-from famcli.device import pick_device
+from famcli.inference.device import pick_device
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.methods.method import Localizer
 
@@ -32,7 +32,7 @@ def pseudo_label(
         model: A model whose backbone and classifier are as they were pretrained: the classifier reads the mean of X.
         samples: Images; their labels are not looked at.
         least: Probability below which an image is left out.
-        device: See :func:`famcli.device.pick_device`.
+        device: See :func:`famcli.inference.device.pick_device`.
         workers: Threads for decoding.
 
     Returns:

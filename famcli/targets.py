@@ -22,7 +22,7 @@ from torch import Tensor
 from famcli.data.sample import Sample, read_sample
 from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
-from famcli.device import pick_device
+from famcli.inference.device import pick_device
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.methods.cam import class_activation_maps, min_max
 from famcli_models.methods.method import Localizer
@@ -51,7 +51,7 @@ def make_targets(
     Args:
         model: A model whose backbone and classifier are pretrained on the samples' classes.
         samples: Images with labels.
-        device: See :func:`famcli.device.pick_device`.
+        device: See :func:`famcli.inference.device.pick_device`.
         workers: Threads for decoding and GrabCut.
         on_image: Called after each image.
 

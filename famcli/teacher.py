@@ -17,7 +17,7 @@ import torch
 
 from famcli.data.sample import Sample
 from famcli.data.transforms import Normalize
-from famcli.device import pick_device
+from famcli.inference.device import pick_device
 from famcli.targets import BATCH, GRABCUT_SIDE, cut_along_edges, whole_view
 from famcli_models.methods.fam import FAM
 
@@ -36,7 +36,7 @@ def taught(
         teacher: A trained model.
         samples: Images.
         targets: For each sample a map ``(98, 98)``, see :func:`famcli.targets.make_targets`; or none.
-        device: See :func:`famcli.device.pick_device`.
+        device: See :func:`famcli.inference.device.pick_device`.
         workers: Threads for decoding and GrabCut.
         on_image: Called after each image.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from famcli.inference.predictor import ClassScore, Prediction
 from famcli.overlays import BOX_COLOUR, draw
-from famcli.predict import ClassScore, Prediction
 from famcli_models.localization import Region
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from famcli.demo import PHOTOS, photo_folder
+from famcli.inference.predictor import Predictor
 from famcli.names import DEFAULT_MODEL
-from famcli.predict import Predictor
 from famcli.recipe import load_recipe
 from famcli.results.file import read_all
 from famcli_models import FAM, packaged

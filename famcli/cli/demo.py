@@ -21,7 +21,7 @@ def demo(
     """
     from famcli.data.listing import OVERLAY_SUFFIX, list_images
     from famcli.demo import PHOTOS, contact_sheet, photo_folder
-    from famcli.job import PARTIAL, SideFiles, prepare
+    from famcli.inference.job import PARTIAL, SideFiles, prepare
     from famcli_models.errors import DataError
 
     folder = photo_folder()

@@ -25,7 +25,7 @@ from famcli.cli.options import (
 from famcli.names import DEFAULT_MODEL, Format
 
 if TYPE_CHECKING:
-    from famcli.job import Job, Summary
+    from famcli.inference.job import Job, Summary
 
 SHOWN_FAILURES = 20
 
@@ -80,8 +80,8 @@ def predict(
         raise typer.BadParameter("--resume and --json need --out")  # noqa: EM101, TRY003
     from famcli.data.listing import STDIN, list_images
     from famcli.hub import find_model
-    from famcli.job import PARTIAL, SideFiles, prepare, refuse_output
-    from famcli.predict import Settings
+    from famcli.inference.job import PARTIAL, SideFiles, prepare, refuse_output
+    from famcli.inference.predictor import Settings
 
     side = SideFiles(overlays, maps, masks)
     listing = list_images(inputs, sys.stdin if STDIN in inputs else (), side.folders())

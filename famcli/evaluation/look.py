@@ -13,8 +13,8 @@ from torch import Tensor
 
 from famcli.data.sample import Sample, read_sample
 from famcli.data.transforms import Normalize
-from famcli.device import pick_device
 from famcli.evaluation.boxrules import BoxRules, ten_crops
+from famcli.inference.device import pick_device
 from famcli_models.errors import DataError, WeightsError
 from famcli_models.methods.cam import CAM
 from famcli_models.methods.fam import FAM
@@ -83,7 +83,7 @@ class Look:
         rules: Give the view of an image.
         ten_crops: Class scores are the mean softmax of ten crops, and not those of the view that the map is of.
         same_classes: The labels are classes of the networks.
-        device: See :func:`famcli.device.pick_device`.
+        device: See :func:`famcli.inference.device.pick_device`.
         batch_size: Images per forward pass.
         workers: Threads that decode.
         on_unreadable: Told the name and the reason of an image that cannot be read, which is then left out; if not

@@ -83,7 +83,7 @@ def part_maps(folder: Path, photos: Sequence[tuple[int, Path]], device: str = "a
     Args:
         folder: A checkpoint.
         photos: Number and file of each.
-        device: See :func:`famcli.device.pick_device`.
+        device: See :func:`famcli.inference.device.pick_device`.
 
     Raises:
         FamError: The model cannot be loaded.
@@ -93,7 +93,7 @@ def part_maps(folder: Path, photos: Sequence[tuple[int, Path]], device: str = "a
     from famcli.data.images import DECODE_MARGIN, read_picture
     from famcli.data.squash import squash
     from famcli.data.transforms import Normalize
-    from famcli.device import pick_device
+    from famcli.inference.device import pick_device
     from famcli_models.methods.fam import FAM
 
     where = pick_device(device)

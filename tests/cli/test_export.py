@@ -18,7 +18,7 @@ from typer.testing import Result
 
 from famcli.demo import photo_folder
 from famcli.export import NEEDS, Parity
-from famcli.predict import Predictor
+from famcli.inference.predictor import Predictor
 from famcli_models import FAM
 from famcli_models.boxes import box_iou
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from typer.testing import Result
 
+from famcli.inference.predictor import Predictor
 from famcli.names import DEFAULT_MODEL
-from famcli.predict import Predictor
 
 Fam = Callable[..., Result]
 
@@ -367,7 +367,7 @@ def test_resume_needs_the_same_folder(
 
     out = tmp_path / "boxes.json"
     with monkeypatch.context() as patch:
-        patch.setattr("famcli.job.Job.write", interrupted)
+        patch.setattr("famcli.inference.job.Job.write", interrupted)
         assert predict(image_dir, "--out", out).exit_code == 130
     image_dir.rename(tmp_path / "moved")
     result = predict(tmp_path / "moved", "--out", out, "--resume")

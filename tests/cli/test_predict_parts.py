@@ -119,7 +119,7 @@ def test_resume_needs_the_same_option(
 
     common = ("predict", image_dir, "--model", checkpoint, "--device", "cpu", "--out", tmp_path / "o.json")
     with monkeypatch.context() as patch:
-        patch.setattr("famcli.job.Job.write", interrupted)
+        patch.setattr("famcli.inference.job.Job.write", interrupted)
         assert fam(*common, "--parts").exit_code == 130
     result = fam(*common, "--resume")
     assert result.exit_code == 1

@@ -22,8 +22,8 @@ from torch import Tensor
 from famcli.data.images import DECODE_MARGIN, Picture, array_picture, read_picture, upright_picture
 from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
-from famcli.device import pick_device
-from famcli.parts import PartMaps, mean_maps, mean_parts
+from famcli.inference.device import pick_device
+from famcli.inference.parts import PartMaps, mean_maps, mean_parts
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.fusion import fold_norms
 from famcli_models.localization import Region, localize
@@ -157,7 +157,7 @@ class Predictor:
 
     Args:
         model: A FAM or a CAM; it is moved to the device and set to evaluation mode.
-        device: See :func:`famcli.device.pick_device`.
+        device: See :func:`famcli.inference.device.pick_device`.
         settings: See :class:`Settings`.
 
     Example:

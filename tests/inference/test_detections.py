@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import famcli
-from famcli.predict import ClassScore, Prediction
+from famcli.inference.predictor import ClassScore, Prediction
 from famcli_models import FAM
 from famcli_models.localization import Region
 

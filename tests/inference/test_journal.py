@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from famcli.predict import ClassScore, Failure, Prediction
-from famcli.records import Spool, to_record
+from famcli.inference.journal import Spool, to_record
+from famcli.inference.predictor import ClassScore, Failure, Prediction
 from famcli_models.errors import DataError
 from famcli_models.localization import Region
 

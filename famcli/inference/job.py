@@ -16,11 +16,11 @@ from famcli.coco import CocoIds, dataset_json, results_json
 from famcli.data.images import read_picture
 from famcli.data.listing import MASK_SUFFIX, OVERLAY_SUFFIX, PARTS_SUFFIX, Listing
 from famcli.hub import find_model
-from famcli.labels import read_labels
+from famcli.inference.journal import Spool, to_record
+from famcli.inference.labels import read_labels
+from famcli.inference.predictor import Failure, Item, Prediction, Predictor, Settings
 from famcli.names import Format
 from famcli.overlays import draw, draw_parts
-from famcli.predict import Failure, Item, Prediction, Predictor, Settings
-from famcli.records import Spool, to_record
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import sha256_file, write_atomic
@@ -254,10 +254,10 @@ def prepare(
         listing: The images.
         spool: File for finished images.
         model: See :func:`famcli.hub.find_model`.
-        device: See :func:`famcli.device.pick_device`.
+        device: See :func:`famcli.inference.device.pick_device`.
         settings: How maps become boxes.
         side: Extra files.
-        labels: See :func:`famcli.labels.read_labels`.
+        labels: See :func:`famcli.inference.labels.read_labels`.
         coco_images: A COCO file to take ids from.
         method: See :func:`famcli_models.load_model`.
         folder: Where the model is, if it was found before.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from famcli.labels import find_class, read_labels
+from famcli.inference.labels import find_class, read_labels
 from famcli_models.errors import DataError, FamError, UnknownNameError
 
 CLASSES = ("tabby", "Egyptian cat", "cup")

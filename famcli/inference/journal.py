@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from famcli.parts import PartMaps
-from famcli.predict import Failure, Prediction
+from famcli.inference.parts import PartMaps
+from famcli.inference.predictor import Failure, Prediction
 from famcli_models.errors import DataError
 
 Record = dict[str, Any]

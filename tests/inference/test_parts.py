@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from famcli.data.images import array_picture
+from famcli.inference.parts import PartMaps, mean_maps, mean_parts
+from famcli.inference.predictor import Prediction, Predictor, Settings
 from famcli.overlays import draw_parts
-from famcli.parts import PartMaps, mean_maps, mean_parts
-from famcli.predict import Prediction, Predictor, Settings
 from famcli_models.errors import ConfigError
 
 

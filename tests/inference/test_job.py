@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from famcli.data.listing import list_images
-from famcli.job import Job, SideFiles, Summary, prepare
+from famcli.inference.job import Job, SideFiles, Summary, prepare
+from famcli.inference.predictor import Settings
 from famcli.names import Format
-from famcli.predict import Settings
 from famcli_models.errors import DataError, UnknownNameError
 
 Run = Callable[..., Job]
