@@ -11,8 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from famcli import tables
-from famcli.coco import CocoIds, dataset_json, results_json
 from famcli.data.images import read_picture
 from famcli.data.listing import MASK_SUFFIX, OVERLAY_SUFFIX, PARTS_SUFFIX, Listing
 from famcli.hub import find_model
@@ -20,7 +18,9 @@ from famcli.inference.journal import Spool, to_record
 from famcli.inference.labels import read_labels
 from famcli.inference.predictor import Failure, Item, Prediction, Predictor, Settings
 from famcli.names import Format
-from famcli.overlays import draw, draw_parts
+from famcli.outputs import tables
+from famcli.outputs.coco import CocoIds, dataset_json, results_json
+from famcli.outputs.overlays import draw, draw_parts
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import sha256_file, write_atomic

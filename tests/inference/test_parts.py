@@ -12,7 +12,7 @@ import torch
 from famcli.data.images import array_picture
 from famcli.inference.parts import PartMaps, mean_maps, mean_parts
 from famcli.inference.predictor import Prediction, Predictor, Settings
-from famcli.overlays import draw_parts
+from famcli.outputs.overlays import draw_parts
 from famcli_models.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ import csv
 import json
 from typing import Any
 
-from famcli.tables import COLUMNS, csv_lines, json_lines
+from famcli.outputs.tables import COLUMNS, csv_lines, json_lines
 
 CHOSEN = [{"index": 0, "name": "cat, tabby", "probability": 0.5}, {"index": 1, "name": "dog", "probability": 0.25}]
 BOX = {"xyxy": [1.0, 2.0, 3.0, 4.0], "area": 4, "foreground": 0.8, "scores": [0.4, 0.2]}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from famcli.coco import CocoIds, dataset_json, results_json
+from famcli.outputs.coco import CocoIds, dataset_json, results_json
 from famcli_models.errors import DataError
 
 CLASSES = ("cat", "dog", "cup")

@@ -1,0 +1,1 @@
+"""Write predictions: one file a format, and one table of formats."""
