@@ -13,11 +13,11 @@ import torch
 from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 
+from famcli.checkpoints.reference import record
 from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.environment import environment, versions
 from famcli.epoch import Epoch
 from famcli.evaluation.evaluate import count_right
-from famcli.golden import record
 from famcli.interrupt import Interrupt
 from famcli.lessons import make_lessons, needs_pretrained
 from famcli.machine import leave

@@ -23,7 +23,7 @@ from famcli_models.header import read_header
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-GOLDEN = "golden"  # in the provenance: what these very weights say of some drawings, see famcli.golden
+GOLDEN = "golden"  # in the provenance: what these very weights say of some drawings, see famcli.checkpoints.reference
 FORMAT = "fam-checkpoint"
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 16 * 2**20  # a config with 100,000 long class names is still below this

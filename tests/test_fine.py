@@ -11,18 +11,18 @@ import torch
 
 from famcli import Predictor, Settings
 from famcli.batches import CachedFeatures, Views, map_size
+from famcli.checkpoints.export import SUFFIXES, export
+from famcli.checkpoints.reference import answers, compare, record
+from famcli.checkpoints.verify import inspect
 from famcli.data.sample import Sample
 from famcli.data.transforms import Normalize
 from famcli.evaluation.look import Look, Networks
-from famcli.export import SUFFIXES, export
-from famcli.golden import answers, compare, record
 from famcli.names import ExportFormat
 from famcli.order import Order
 from famcli.recipe import load_recipe
 from famcli.targets import make_targets
 from famcli.train import fit
 from famcli.trainconfig import TrainConfig
-from famcli.verify import inspect
 from famcli_models import CAM, FAM
 
 CPU = torch.device("cpu")

@@ -22,6 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from famcli import lessons
 from famcli import run as run_module
+from famcli.checkpoints.verify import inspect
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
 from famcli.epoch import Epoch
@@ -33,7 +34,6 @@ from famcli.run import Run
 from famcli.runfolder import RunFolder
 from famcli.state import read_state, write_state
 from famcli.training import Training
-from famcli.verify import inspect
 from famcli_models.errors import ConfigError, DataError, FamError, WeightsError
 from famcli_models.methods import load_model
 from famcli_models.methods.cam import CAM

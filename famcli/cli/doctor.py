@@ -22,7 +22,7 @@ def doctor(
 
     Example: fam doctor
     """
-    from famcli.doctor import examine
+    from famcli.checkpoints.doctor import examine
 
     findings = list(examine(offline=offline))
     broken = [finding for finding in findings if finding.state == "broken"]

@@ -39,7 +39,7 @@ def export(
         raise typer.BadParameter("--threshold is that of --with-boxes")  # noqa: EM101, TRY003
     if opset is not None and format is not ExportFormat.onnx:
         raise typer.BadParameter("--opset is ONNX's; use it with --format onnx")  # noqa: EM101, TRY003
-    from famcli import export as exporting
+    from famcli.checkpoints import export as exporting
     from famcli.hub import find_model
     from famcli_models.errors import ConfigError
     from famcli_models.files import check_target

@@ -58,8 +58,8 @@ def push(
 
 def _verify(folder: Path) -> list[str]:
     """Give a checkpoint its golden prediction if it has none, and verify it."""
-    from famcli.golden import record, stored
-    from famcli.verify import verify_checkpoint
+    from famcli.checkpoints.reference import record, stored
+    from famcli.checkpoints.verify import verify_checkpoint
     from famcli_models.checkpoint import read_config
 
     if stored(read_config(folder)["provenance"]) is None:

@@ -32,9 +32,9 @@ def verify(
 
     Example: fam verify fam-mobilenetv1-ilsvrc
     """
-    from famcli import golden
+    from famcli.checkpoints import reference as golden
+    from famcli.checkpoints.verify import inspect
     from famcli.hub import find_model
-    from famcli.verify import inspect
     from famcli_models.checkpoint import packaged
     from famcli_models.errors import ConfigError
 

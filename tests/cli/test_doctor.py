@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from typer.testing import Result
 
-from famcli.doctor import Finding
+from famcli.checkpoints.doctor import Finding
 
 Fam = Callable[..., Result]
 
@@ -39,7 +39,7 @@ def test_exit_codes(fam: Fam, monkeypatch: pytest.MonkeyPatch, state: str, code:
         yield Finding("devices", "cpu", "2 cores")
         yield Finding("hub", "thing", "odd", state, "" if state == "ok" else "mend it")  # type: ignore[arg-type]
 
-    monkeypatch.setattr("famcli.doctor.examine", examine)
+    monkeypatch.setattr("famcli.checkpoints.doctor.examine", examine)
     result = fam("doctor", "--offline")
     assert result.exit_code == code
     assert f"| thing | odd     | {state}" in result.stdout

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from famcli.checkpoints.export import NEEDS, Parity
 from famcli.demo import photo_folder
-from famcli.export import NEEDS, Parity
 from famcli.inference.predictor import Predictor
 from famcli_models import FAM
 from famcli_models.boxes import box_iou
@@ -60,13 +60,15 @@ def test_default_names(
     (tmp_path / "tiny").symlink_to(checkpoint)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("famcli.hub.find_model", lambda name, say: checkpoint)
-    monkeypatch.setattr("famcli.export.export", lambda fam, out, *_, **__: out.touch() or Parity(0, 0, None))
+    monkeypatch.setattr(
+        "famcli.checkpoints.export.export", lambda fam, out, *_, **__: out.touch() or Parity(0, 0, None)
+    )
     assert fam("export", model, "--format", "torch-export").stdout == f"{name}\n"
 
 
 def test_beyond_tolerance(fam: Fam, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Differences beyond the tolerance are exit code 1, one line, and no file."""
-    monkeypatch.setattr("famcli.export.TOLERANCE", -1.0)
+    monkeypatch.setattr("famcli.checkpoints.export.TOLERANCE", -1.0)
     result = fam("export", checkpoint, "--format", "torch-export", "--out", tmp_path / "fam.pt2")
     assert result.exit_code == 1
     assert "not the model's" in result.stderr
@@ -101,7 +103,7 @@ def test_wrong_usage(fam: Fam, checkpoint: Path, arguments: tuple[str, ...]) -> 
 
 def test_without_the_extra(fam: Fam, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without ONNX's packages the command says how to install them before it looks for the model."""
-    monkeypatch.setattr("famcli.export.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("famcli.checkpoints.export.importlib.util.find_spec", lambda name: None)
     result = fam("export", "no-such-model")
     assert result.exit_code == 1
     assert "pip install 'famcli[export]'" in result.stderr

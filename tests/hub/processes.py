@@ -34,8 +34,8 @@ def serve() -> None:
     """Fork for each request."""
     import torch
 
+    import famcli.checkpoints.verify  # noqa: F401  (loaded for the commands)
     import famcli.inference.job
-    import famcli.verify  # noqa: F401  (loaded for the commands)
 
     torch.set_num_threads(1)  # no thread pool before a fork
     gc.freeze()

@@ -275,7 +275,7 @@ def test_tuned_on_test(fam: Fam, run: Path) -> None:
 
 def test_failed_verification(fam: Fam, run: Path) -> None:
     """A checkpoint whose golden prediction is another model's is refused, as is one that is damaged."""
-    from famcli.golden import record
+    from famcli.checkpoints.reference import record
 
     record(run)
     config = json.loads((run / "config.json").read_text())

@@ -185,8 +185,8 @@ def hub(*, offline: bool) -> Iterator[Finding]:
 
 def packaged_models() -> Iterator[Finding]:
     """Each packaged checkpoint as ``fam verify`` sees it, on the CPU."""
+    from famcli.checkpoints.verify import inspect
     from famcli.names import DEFAULT_MODEL
-    from famcli.verify import inspect
     from famcli_models.checkpoint import packaged
 
     fix = _pip("install --force-reinstall --no-deps famcli")

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from famcli import golden
+from famcli.checkpoints import reference as golden
+from famcli.checkpoints.verify import inspect, verify_checkpoint
 from famcli.names import DEFAULT_MODEL
-from famcli.verify import inspect, verify_checkpoint
 from famcli_models import FAM, packaged
 
 

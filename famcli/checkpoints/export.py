@@ -1,7 +1,7 @@
 """A model as one file that other runtimes read, compared with the model before it is given a name.
 
 The file takes pictures ``(B, size, size, 3)`` uint8 RGB, any number of them, and gives the outputs of
-:class:`famcli.graph.Graph`.
+:class:`famcli.checkpoints.graph.Graph`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from famcli.checkpoints.graph import INPUT, Graph
+from famcli.checkpoints.reference import draw
 from famcli.data.transforms import Normalize
-from famcli.golden import draw
-from famcli.graph import INPUT, Graph
 from famcli.names import ExportFormat
 from famcli_models.boxes import rescale_boxes
 from famcli_models.errors import ConfigError, FamError

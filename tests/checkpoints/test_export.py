@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from famcli import export as module
-from famcli.export import OPSETS, Parity, export, parity
-from famcli.golden import draw
-from famcli.graph import Graph
+from famcli.checkpoints import export as module
+from famcli.checkpoints.export import OPSETS, Parity, export, parity
+from famcli.checkpoints.graph import Graph
+from famcli.checkpoints.reference import draw
 from famcli.names import ExportFormat
 from famcli_models import FAM
 from famcli_models.errors import ConfigError, FamError

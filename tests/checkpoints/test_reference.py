@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from famcli.golden import (
+from famcli.checkpoints.reference import (
     MAP_TOLERANCE,
     STEPS,
     Golden,

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from famcli import doctor
-from famcli.doctor import Finding, examine
+from famcli.checkpoints import doctor
+from famcli.checkpoints.doctor import Finding, examine
 from famcli.names import DEFAULT_MODEL
 
 

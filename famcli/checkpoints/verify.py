@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from famcli.golden import MAP_TOLERANCE, Golden, answers, compare, digest_of_config, digest_of_pictures, stored
+from famcli.checkpoints.reference import (
+    MAP_TOLERANCE,
+    Golden,
+    answers,
+    compare,
+    digest_of_config,
+    digest_of_pictures,
+    stored,
+)
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config
 from famcli_models.errors import FamError, WeightsError, short
 from famcli_models.files import sha256_file
@@ -92,7 +100,7 @@ def inspect(folder: Path, device: str = "cpu") -> Report:
 def verify_checkpoint(folder: Path, device: str = "cpu") -> list[str]:
     """What is wrong with a checkpoint, one sentence each; an empty list is a good checkpoint.
 
-    That no golden prediction is stored is not counted as wrong; :func:`famcli.golden.record` stores one.
+    That no golden prediction is stored is not counted as wrong; :func:`famcli.checkpoints.reference.record` stores one.
 
     Args:
         folder: Folder of a checkpoint.

@@ -1,0 +1,1 @@
+"""Check and convert checkpoints: verification, reference outputs, export, and a check of the installation."""
