@@ -25,16 +25,16 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from famcli.batches import Batch
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import NO_BOXES, Sample
 from famcli.data.transforms import Normalize
 from famcli.demo import PHOTOS, photo_folder
-from famcli.machine import make_accelerator
-from famcli.order import Order
-from famcli.train import fit
-from famcli.trainconfig import TrainConfig
-from famcli.training import Training
+from famcli.training.accelerator import make_accelerator
+from famcli.training.config import TrainConfig
+from famcli.training.loading import Batch
+from famcli.training.loop import fit
+from famcli.training.sampler import Order
+from famcli.training.step import Training
 from famcli_models import FAM, FAMConfig
 
 STEPS_A_TURN = 3

@@ -14,20 +14,20 @@ from ablation_results import Result
 from ablation_rows import Row
 from torch import nn
 
-from famcli.batches import CachedFeatures, Views, map_size
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample, read_sample
 from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
 from famcli.evaluation.look import rank
 from famcli.evaluation.misses import RIGHT_IOU
-from famcli.machine import make_accelerator
-from famcli.material import gather
-from famcli.order import Order
-from famcli.recipe import load_recipe
-from famcli.train import fit
-from famcli.trainconfig import TrainConfig
-from famcli.training import Training
+from famcli.training.accelerator import make_accelerator
+from famcli.training.config import TrainConfig
+from famcli.training.data import gather
+from famcli.training.loading import CachedFeatures, Views, map_size
+from famcli.training.loop import fit
+from famcli.training.recipe import load_recipe
+from famcli.training.sampler import Order
+from famcli.training.step import Training
 from famcli_models.boxes import box_iou
 from famcli_models.errors import FamError
 from famcli_models.features import Features
@@ -95,7 +95,7 @@ def cache(model: FAM, samples: Sequence[Sample], config: TrainConfig) -> CachedF
 
 
 def fit_cached(model: FAM, samples: Sequence[Sample], config: TrainConfig, cached: CachedFeatures) -> Training:
-    """The loop of :func:`famcli.train.fit` on features that other runs have used too."""
+    """The loop of :func:`famcli.training.loop.fit` on features that other runs have used too."""
     torch.manual_seed(config.seed)
     nn.init.normal_(model.part_attention.discovery.weight, std=config.part_std)
     order = Order(images=len(samples), batch_size=config.batch_size, epochs=config.epochs, seed=config.seed)

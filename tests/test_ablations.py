@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from famcli.data.sample import Sample
-from famcli.machine import make_accelerator
-from famcli.recipe import Recipe, load_recipe
-from famcli.train import fit
-from famcli.trainconfig import TrainConfig
+from famcli.training.accelerator import make_accelerator
+from famcli.training.config import TrainConfig
+from famcli.training.loop import fit
+from famcli.training.recipe import Recipe, load_recipe
 from famcli_models.methods.fam import FAM
 
 ROOT = Path(__file__).parent.parent
@@ -190,7 +190,7 @@ def test_the_pooling_decides_only_if_it_does(rows: ModuleType, ran: Any) -> None
 
 
 def test_shared_features_train_the_same_model(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
-    """The loop on features that runs share gives the weights of ``famcli.train.fit``, up to rounding."""
+    """The loop on features that runs share gives the weights of ``famcli.training.loop.fit``, up to rounding."""
     bench = importlib.import_module("ablation_bench")
     config = TrainConfig(epochs=2, batch_size=4, cached_views=1, part_std=1.0, sparsity_warmup=0.5, seed=3)
     one, other = make_model(), make_model()

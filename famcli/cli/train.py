@@ -14,7 +14,7 @@ from famcli.cli.options import DeviceOption, QuietOption
 from famcli.names import Method
 
 if TYPE_CHECKING:
-    from famcli.recipe import Recipe
+    from famcli.training.recipe import Recipe
 
 
 def train(
@@ -55,11 +55,11 @@ def train(
 
     Example: fam train --backbone inceptionv3 --data ilsvrc
     """
-    from famcli.machine import leave, make_accelerator
-    from famcli.material import anchored, gather
-    from famcli.recipe import load_recipe, recipes
-    from famcli.run import Run
-    from famcli.runfolder import RunFolder
+    from famcli.training.accelerator import leave, make_accelerator
+    from famcli.training.data import anchored, gather
+    from famcli.training.recipe import load_recipe, recipes
+    from famcli.training.run import Run
+    from famcli.training.runfolder import RunFolder
     from famcli_models.errors import ConfigError
 
     if resume is not None:

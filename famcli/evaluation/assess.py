@@ -14,7 +14,6 @@ from famcli.data.dataset import Dataset
 from famcli.data.masks import covered as covered_masks
 from famcli.data.sample import Sample, check_labels
 from famcli.data.splits import FULLSUP, split_name
-from famcli.environment import versions
 from famcli.evaluation.boxaccuracy import INTERVAL, SIDE, thresholds
 from famcli.evaluation.boxrules import BOX_RULES
 from famcli.evaluation.cocoap import average_precision
@@ -33,6 +32,7 @@ from famcli.evaluation.scores import Entry, class_rows, differences, entry, with
 from famcli.evaluation.sweep import Raw, Sweep, mask_metrics
 from famcli.evaluation.truth import Truth
 from famcli.results.card import Results
+from famcli.training.environment import versions
 from famcli_models.errors import ConfigError
 
 VERSIONS = {"wsoleval-v1": 1, "wsoleval-v2": 2}  # protocols over maps

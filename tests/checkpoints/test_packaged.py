@@ -10,8 +10,8 @@ import pytest
 from famcli.demo import PHOTOS, photo_folder
 from famcli.inference.predictor import Predictor
 from famcli.names import DEFAULT_MODEL
-from famcli.recipe import load_recipe
 from famcli.results.file import read_all
+from famcli.training.recipe import load_recipe
 from famcli_models import FAM, packaged
 from famcli_models.boxes import box_iou
 from famcli_models.files import sha256_file

@@ -125,7 +125,7 @@ def test_the_recipe_for_backbone_and_data(
 ) -> None:
     """A packaged recipe named for both is taken by itself; one that is named by hand comes first."""
     monkeypatch.setenv("FAM_DATA", str(data.parent))
-    monkeypatch.setattr("famcli.recipe.RECIPES_DIR", tmp_path / "recipes")
+    monkeypatch.setattr("famcli.training.recipe.RECIPES_DIR", tmp_path / "recipes")
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/test_efficientnet-tiny.toml").write_text("[model]\nnum_parts = 2\n")
     (tmp_path / "recipes/mine.toml").write_text("[model]\nnum_parts = 3\n")

@@ -10,7 +10,7 @@ import pytest
 from famcli.hub import catalog, find_model
 from famcli.hub.catalog import CATALOG, ModelFacts, Published
 from famcli.hub.names import HubModel, look_up, parse_repo
-from famcli.recipe import load_recipe
+from famcli.training.recipe import load_recipe
 from famcli_models.backbones import BACKBONES
 from famcli_models.checkpoint import packaged
 from famcli_models.errors import ConfigError, UnknownNameError, WeightsError

@@ -1,7 +1,7 @@
 """Extension: targets for M in which a trained model takes part, for a second round of training.
 
 The target of an image becomes (2 M + T) / 3, with the M of a trained model, the teacher, and the target T made from the
-image's label alone (:mod:`famcli.targets`). T knows the class; M has learnt from all the images what objects are like,
+image's label alone (:mod:`famcli.training.targets`). T knows the class; M has learnt from all the images what objects are like,
 and the errors that single targets make average out in it. No box takes part. M does not depend on classes, so a teacher
 may know others than its pupil; where the pupil's classifier is new, T is M cut along colour edges.
 """
@@ -18,7 +18,7 @@ import torch
 from famcli.data.sample import Sample
 from famcli.data.transforms import Normalize
 from famcli.inference.device import pick_device
-from famcli.targets import BATCH, GRABCUT_SIDE, cut_along_edges, whole_view
+from famcli.training.targets import BATCH, GRABCUT_SIDE, cut_along_edges, whole_view
 from famcli_models.methods.fam import FAM
 
 
@@ -35,7 +35,7 @@ def taught(
     Args:
         teacher: A trained model.
         samples: Images.
-        targets: For each sample a map ``(98, 98)``, see :func:`famcli.targets.make_targets`; or none.
+        targets: For each sample a map ``(98, 98)``, see :func:`famcli.training.targets.make_targets`; or none.
         device: See :func:`famcli.inference.device.pick_device`.
         workers: Threads for decoding and GrabCut.
         on_image: Called after each image.

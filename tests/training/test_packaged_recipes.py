@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from famcli.recipe import load_recipe, recipes
+from famcli.training.recipe import load_recipe, recipes
 from famcli_models import BACKBONES, FAMConfig
 
 CELLS = [f"{backbone}-{data}" for backbone in BACKBONES for data in ("cub", "ilsvrc")]

@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from famcli.batches import MAX_UNREADABLE, Batch, CachedFeatures, Views, fresh_batches, map_size
 from famcli.data.sample import Sample
 from famcli.data.transforms import Normalize, RandomCrop
-from famcli.order import Order
-from famcli.train import fit
-from famcli.trainconfig import TrainConfig
+from famcli.training.config import TrainConfig
+from famcli.training.loading import MAX_UNREADABLE, Batch, CachedFeatures, Views, fresh_batches, map_size
+from famcli.training.loop import fit
+from famcli.training.sampler import Order
 from famcli_models.errors import DataError
 from famcli_models.methods.fam import FAM
 
@@ -188,7 +188,7 @@ def test_a_process_killed_during_a_step_is_the_same_sentence(
         msg = "DataLoader worker (pid 1) is killed by signal: Killed."
         raise RuntimeError(msg)
 
-    monkeypatch.setattr("famcli.training.Training._forward", lambda _, batch: report(batch))
+    monkeypatch.setattr("famcli.training.step.Training._forward", lambda _, batch: report(batch))
     with pytest.raises(DataError, match="a process that decodes images died"):
         fit(make_model(), labelled, TrainConfig(epochs=1, batch_size=4), workers=0)
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from famcli.data.images import DECODE_MARGIN, read_picture
 from famcli.data.sample import Sample
 from famcli.data.transforms import Normalize, RandomCrop
-from famcli.order import Order, View
+from famcli.training.sampler import Order, View
 from famcli_models.errors import DataError
 from famcli_models.methods.method import Localizer
 

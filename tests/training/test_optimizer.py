@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from famcli.optimizer import make_optimizer, parameter_groups, rate_at
-from famcli.trainconfig import TrainConfig
+from famcli.training.config import TrainConfig
+from famcli.training.optimizer import make_optimizer, parameter_groups, rate_at
 from famcli_models.errors import ConfigError
 from famcli_models.methods.fam import FAM
 

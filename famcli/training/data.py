@@ -13,7 +13,7 @@ from famcli.data.listing import list_images
 from famcli.data.metadata import read_class_names
 from famcli.data.sample import NO_BOXES, Sample
 from famcli.data.splits import FULLSUP, TEST, split_name
-from famcli.recipe import RunConfig
+from famcli.training.recipe import RunConfig
 from famcli_models.checkpoint import packaged
 from famcli_models.errors import ConfigError, DataError
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from famcli.recipe import Recipe, RunConfig, load_recipe, recipes
-from famcli.trainconfig import TrainConfig
+from famcli.training.config import TrainConfig
+from famcli.training.recipe import Recipe, RunConfig, load_recipe, recipes
 from famcli_models import FAMConfig
 from famcli_models.errors import ConfigError, FamError, UnknownNameError
 

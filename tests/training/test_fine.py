@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from famcli import Predictor, Settings
-from famcli.batches import CachedFeatures, Views, map_size
 from famcli.checkpoints.export import SUFFIXES, export
 from famcli.checkpoints.reference import answers, compare, record
 from famcli.checkpoints.verify import inspect
@@ -18,11 +17,12 @@ from famcli.data.sample import Sample
 from famcli.data.transforms import Normalize
 from famcli.evaluation.look import Look, Networks
 from famcli.names import ExportFormat
-from famcli.order import Order
-from famcli.recipe import load_recipe
-from famcli.targets import make_targets
-from famcli.train import fit
-from famcli.trainconfig import TrainConfig
+from famcli.training.config import TrainConfig
+from famcli.training.loading import CachedFeatures, Views, map_size
+from famcli.training.loop import fit
+from famcli.training.recipe import load_recipe
+from famcli.training.sampler import Order
+from famcli.training.targets import make_targets
 from famcli_models import CAM, FAM
 
 CPU = torch.device("cpu")

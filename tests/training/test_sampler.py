@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from famcli.order import Order, View
+from famcli.training.sampler import Order, View
 from famcli_models.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from famcli.machine import make_accelerator
+from famcli.training.accelerator import make_accelerator
 from famcli_models.errors import ConfigError, FamError
 
 

@@ -11,8 +11,8 @@ import torch
 from famcli.data.sample import Sample, read_sample
 from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
-from famcli.targets import cut_along_edges
-from famcli.teacher import taught
+from famcli.training.targets import cut_along_edges
+from famcli.training.teacher import taught
 from famcli_models.methods.fam import FAM
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from famcli.trainconfig import TrainConfig
+from famcli.training.config import TrainConfig
 from famcli_models.errors import ConfigError
 
 

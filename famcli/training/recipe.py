@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from famcli.trainconfig import TrainConfig
+from famcli.training.config import TrainConfig
 from famcli_models.config import FAMConfig, check_fields, require
 from famcli_models.errors import ConfigError, UnknownNameError
 
@@ -37,7 +37,7 @@ class RunConfig:
             classifier gives them; what they are labelled with themselves is not looked at.
         unlabelled_confidence: Least probability of that class; images below it are left out.
         teacher: Extension: a model by name, a checkpoint or the folder of a run, of these or other classes; with
-            ``lambda_target`` its M takes part in the targets, see :mod:`famcli.teacher`.
+            ``lambda_target`` its M takes part in the targets, see :mod:`famcli.training.teacher`.
         half: Store checkpoints in float16.
         i_know_this_is_test: Let the test split be trained on or selected by; the run is marked for good.
 

@@ -11,8 +11,8 @@ import pytest
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
 from famcli.data.splits import FULLSUP, TEST
-from famcli.material import BY_LOSS, anchored, gather
-from famcli.recipe import RunConfig
+from famcli.training.data import BY_LOSS, anchored, gather
+from famcli.training.recipe import RunConfig
 from famcli_models.errors import ConfigError, DataError, UnknownNameError
 
 Make = Callable[..., Path]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from famcli.data.sample import Sample
-from famcli.targets import fuse, make_targets, sharpen
+from famcli.training.targets import fuse, make_targets, sharpen
 from famcli_models.errors import ConfigError
 from famcli_models.methods.fam import FAM
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from famcli.epoch import Epoch
-from famcli.recipe import Recipe, load_recipe
+from famcli.training.monitor import Epoch
+from famcli.training.recipe import Recipe, load_recipe
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import write_atomic

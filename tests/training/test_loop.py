@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from famcli.batches import Batch
 from famcli.data.sample import Sample
-from famcli.epoch import Epoch
-from famcli.machine import make_accelerator
-from famcli.train import fit
-from famcli.trainconfig import TrainConfig
-from famcli.training import Training
+from famcli.training.accelerator import make_accelerator
+from famcli.training.config import TrainConfig
+from famcli.training.loading import Batch
+from famcli.training.loop import fit
+from famcli.training.monitor import Epoch
+from famcli.training.step import Training
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.methods.cam import CAM
 from famcli_models.methods.fam import FAM

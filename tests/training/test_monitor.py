@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from famcli.epoch import MEASURES, Epoch, Meter, measure, stack
+from famcli.training.monitor import MEASURES, Epoch, Meter, measure, stack
 from famcli_models.methods.cam import CAMOutput
 from famcli_models.methods.fam import FAM, FAMOutput
 

@@ -15,18 +15,18 @@ from torch.utils.tensorboard import SummaryWriter
 
 from famcli.checkpoints.reference import record
 from famcli.data.sample import Sample, check_labels, read_sample
-from famcli.environment import environment, versions
-from famcli.epoch import Epoch
 from famcli.evaluation.evaluate import count_right
-from famcli.interrupt import Interrupt
-from famcli.lessons import make_lessons, needs_pretrained
-from famcli.machine import leave
-from famcli.material import BY_LOSS, Material
-from famcli.recipe import Recipe, load_recipe
-from famcli.runfolder import RunFolder
-from famcli.state import State, read_state, write_state
-from famcli.train import fit
-from famcli.training import Training
+from famcli.training.accelerator import leave
+from famcli.training.data import BY_LOSS, Material
+from famcli.training.environment import environment, versions
+from famcli.training.interrupt import Interrupt
+from famcli.training.loop import fit
+from famcli.training.monitor import Epoch
+from famcli.training.recipe import Recipe, load_recipe
+from famcli.training.resume import State, read_state, write_state
+from famcli.training.runfolder import RunFolder
+from famcli.training.step import Training
+from famcli.training.supervision import make_lessons, needs_pretrained
 from famcli_models.checkpoint import CONFIG_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.losses import term_weights
@@ -76,7 +76,7 @@ class Run:
 
         Raises:
             DataError: An image to judge by has a label that is no class of the model.
-            FamError: See :func:`famcli.train.fit`.
+            FamError: See :func:`famcli.training.loop.fit`.
             KeyboardInterrupt: After a signal.
         """
         check_labels(self.material.judged, self.recipe.model.num_classes)  # now, and not after an hour

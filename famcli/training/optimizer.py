@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from famcli.trainconfig import TrainConfig
+from famcli.training.config import TrainConfig
 from famcli_models.errors import ConfigError
 from famcli_models.methods.method import Localizer
 

@@ -20,20 +20,20 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from famcli import lessons
-from famcli import run as run_module
 from famcli.checkpoints.verify import inspect
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
-from famcli.epoch import Epoch
 from famcli.evaluation.evaluate import count_right
-from famcli.machine import make_accelerator
-from famcli.material import gather
-from famcli.recipe import Recipe, load_recipe
-from famcli.run import Run
-from famcli.runfolder import RunFolder
-from famcli.state import read_state, write_state
-from famcli.training import Training
+from famcli.training.accelerator import make_accelerator
+from famcli.training.data import gather
+from famcli.training.monitor import Epoch
+from famcli.training.recipe import Recipe, load_recipe
+from famcli.training.resume import read_state, write_state
+from famcli.training.run import Run
+from famcli.training.runfolder import RunFolder
+from famcli.training.step import Training
+from famcli.training.step import run as run_module
+from famcli.training.step import supervision as lessons
 from famcli_models.errors import ConfigError, DataError, FamError, WeightsError
 from famcli_models.methods import load_model
 from famcli_models.methods.cam import CAM
@@ -249,7 +249,7 @@ def test_a_second_signal_does_not_save_half_a_step(
     root = make_splits(**WITH_BOXES)
     recipe = recipe_for(root, "epochs=2", "save_minutes=0")
     real = torch.optim.AdamW.step
-    monkeypatch.setattr("famcli.interrupt.SAME", -1.0)
+    monkeypatch.setattr("famcli.training.interrupt.SAME", -1.0)
     steps: list[int] = []
 
     def step(self: torch.optim.AdamW, *arguments: Any) -> Any:

@@ -14,14 +14,14 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from famcli.batches import Batch, CachedFeatures, Views, fresh_batches, map_size
 from famcli.data.sample import Sample, check_labels
-from famcli.epoch import Epoch
-from famcli.machine import make_accelerator
-from famcli.order import Order
-from famcli.state import State
-from famcli.trainconfig import TrainConfig
-from famcli.training import Training
+from famcli.training.accelerator import make_accelerator
+from famcli.training.config import TrainConfig
+from famcli.training.loading import Batch, CachedFeatures, Views, fresh_batches, map_size
+from famcli.training.monitor import Epoch
+from famcli.training.resume import State
+from famcli.training.sampler import Order
+from famcli.training.step import Training
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.losses import balanced_class_weight
 from famcli_models.methods.cam import CAM
@@ -50,10 +50,10 @@ def fit(
         model: A model on a backbone, see :meth:`FAM.from_backbone`.
         samples: Images with labels; their boxes, if any, are not looked at.
         config: How to train.
-        accelerator: Processes and device, see :func:`famcli.machine.make_accelerator`, which is also the default.
+        accelerator: Processes and device, see :func:`famcli.training.accelerator.make_accelerator`, which is also the default.
         workers: Processes that decode.
         targets: For each sample a map ``(h, w)`` in [0, 1] of the whole image that M is drawn to with
-            weight ``config.lambda_target``, see :mod:`famcli.targets`.
+            weight ``config.lambda_target``, see :mod:`famcli.training.targets`.
         start: Go on from here.
         on_step: Called after each step.
         on_epoch: Called after each epoch; gives the epoch back, perhaps with more known of it.

@@ -11,7 +11,7 @@ import torch
 from famcli.data.sample import Sample, read_sample
 from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
-from famcli.pseudolabels import pseudo_label
+from famcli.training.pseudolabels import pseudo_label
 from famcli_models.errors import ConfigError
 from famcli_models.methods.fam import FAM
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from famcli.epoch import Epoch
-from famcli.recipe import load_recipe
-from famcli.runfolder import RunFolder
+from famcli.training.monitor import Epoch
+from famcli.training.recipe import load_recipe
+from famcli.training.runfolder import RunFolder
 from famcli_models.errors import ConfigError, DataError
 
 OURS = (

@@ -15,13 +15,13 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from famcli.batches import Batch
 from famcli.data.transforms import Normalize
-from famcli.epoch import Epoch, Meter, measure, stack
-from famcli.optimizer import make_optimizer, rate_at
-from famcli.order import Order
-from famcli.state import State
-from famcli.trainconfig import TrainConfig
+from famcli.training.config import TrainConfig
+from famcli.training.loading import Batch
+from famcli.training.monitor import Epoch, Meter, measure, stack
+from famcli.training.optimizer import make_optimizer, rate_at
+from famcli.training.resume import State
+from famcli.training.sampler import Order
 from famcli_models.config import FAMConfig
 from famcli_models.errors import FamError, WeightsError
 from famcli_models.features import Features

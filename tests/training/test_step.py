@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._inductor import config as inductor
 
-from famcli import training as training_module
 from famcli.data.sample import Sample
-from famcli.epoch import Epoch
-from famcli.machine import make_accelerator
-from famcli.order import Order
-from famcli.state import State, read_state, write_state
-from famcli.train import fit
-from famcli.trainconfig import TrainConfig
-from famcli.training import Training, target_loss
+from famcli.training.accelerator import make_accelerator
+from famcli.training.config import TrainConfig
+from famcli.training.loop import fit
+from famcli.training.monitor import Epoch
+from famcli.training.resume import State, read_state, write_state
+from famcli.training.sampler import Order
+from famcli.training.step import Training, target_loss
+from famcli.training.step import step as training_module
 from famcli_models.errors import FamError, WeightsError
 from famcli_models.losses import Losses, fam_loss
 from famcli_models.methods.fam import FAM

@@ -12,11 +12,11 @@ from accelerate.utils import broadcast_object_list
 
 from famcli.data.sample import Sample
 from famcli.hub import find_model
-from famcli.material import Material, digest_of
-from famcli.pseudolabels import pseudo_label
-from famcli.recipe import Recipe
-from famcli.targets import make_targets, refuse_cam
-from famcli.teacher import taught
+from famcli.training.data import Material, digest_of
+from famcli.training.pseudolabels import pseudo_label
+from famcli.training.recipe import Recipe
+from famcli.training.targets import make_targets, refuse_cam
+from famcli.training.teacher import taught
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import sha256_file
@@ -30,7 +30,7 @@ TEACHER = "teacher_sha256"
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """What :func:`famcli.train.fit` is given.
+    """What :func:`famcli.training.loop.fit` is given.
 
     Attributes:
         samples: Labelled images, then those whose class was guessed.
