@@ -29,8 +29,8 @@ from types import ModuleType
 import cv2
 import numpy as np
 
-from famcli.evaluation.boxaccuracy import DELTAS, BoxCounts, inclusive_iou, score_map, thresholds, truth_boxes
-from famcli.evaluation.mapscores import Scored, Wanted, count
+from famcli.evaluation.counting import Scored, Wanted, count
+from famcli.evaluation.metrics.box import DELTAS, BoxCounts, inclusive_iou, score_map, thresholds, truth_boxes
 
 RULES = Path(__file__).parent.parent / "tests" / "wsoleval_rules.py"
 PHOTO_HW = (375, 500)

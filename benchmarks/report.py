@@ -22,8 +22,8 @@ import numpy as np
 from photos import SIZE, make_photos
 
 from famcli.data.listing import list_images
+from famcli.evaluation.errortypes import KINDS
 from famcli.evaluation.imagerecords import FILE_NAME, Found, ImageRecord, write_records
-from famcli.evaluation.misses import KINDS
 from famcli.results.card import ClassRow, Number, Results, Row
 from famcli.results.file import write_results
 

@@ -15,7 +15,7 @@ from famcli.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from famcli.data.dataset import Dataset
-    from famcli.evaluation.assess import Assessment
+    from famcli.evaluation.run import Assessment
 
 OVER_MAPS = "wsoleval-v1 or wsoleval-v2"
 SMOKE = "smoke check: small drawings of our own. These numbers say that the program works, and nothing about a method"
@@ -90,9 +90,9 @@ def evaluate(
 
     Example: fam eval --data cub --split test --out results/
     """
-    from famcli.evaluation.assess import VERSIONS, Request, assess
-    from famcli.evaluation.contender import Contender
+    from famcli.evaluation.models import Contender
     from famcli.evaluation.protocols import find_protocol
+    from famcli.evaluation.run import VERSIONS, Request, assess
 
     find_protocol(protocol)
     _check(context, maps, predictions, masks, protocol in VERSIONS, data, crops)

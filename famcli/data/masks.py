@@ -126,7 +126,7 @@ def read_truth(source: MaskSource, size_hw: tuple[int, int]) -> tuple[list[Pixel
 
     Returns:
         The pixels ``(h, w)`` of each object, and of the region to ignore if there is one, for
-        :func:`famcli.evaluation.maskaccuracy.truth_mask`. Masks of wsolevaluation's lists have sizes of their own.
+        :func:`famcli.evaluation.metrics.mask.truth_mask`. Masks of wsolevaluation's lists have sizes of their own.
 
     Raises:
         DataError: A mask is missing or cannot be read, or is of another size; the message names it.

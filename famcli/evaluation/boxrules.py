@@ -1,7 +1,7 @@
 """The protocols that compare one box of each image with its truth, as numbers: frame, boxes and what is right.
 
 Their words are in :mod:`famcli.evaluation.protocols`; those over many thresholds are in
-:mod:`famcli.evaluation.boxaccuracy`.
+:mod:`famcli.evaluation.metrics.box`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from famcli.data.bounds import MAX_CLASSES, MAX_PIXEL
-from famcli.evaluation.misses import KINDS
+from famcli.evaluation.errortypes import KINDS
 from famcli.results.schema import (
     Check,
     MismatchError,
@@ -74,7 +74,7 @@ class Found:
         box: Half-open xyxy in original pixels; ``None`` without a box.
         iou: Best IoU with a truth box, in [0, 1]; ``None`` without a box.
         score: Score of the box as a detection; ``None`` if it has none.
-        kind: A name of :data:`famcli.evaluation.misses.KINDS`.
+        kind: A name of :data:`famcli.evaluation.errortypes.KINDS`.
     """
 
     box: Box | None

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from famcli.evaluation.boxaccuracy import SIDE
-from famcli.evaluation.evaluate import Evaluation
+from famcli.evaluation.errortypes import kind
 from famcli.evaluation.imagerecords import Box, Found, ImageRecord, byte_map
-from famcli.evaluation.misses import kind
-from famcli.evaluation.scores import Entry, detection_scores, kinds
-from famcli.evaluation.sweep import Raw, Sweep
+from famcli.evaluation.metrics.box import SIDE
+from famcli.evaluation.onebox import Evaluation
+from famcli.evaluation.rows import Entry, detection_scores, kinds
+from famcli.evaluation.thresholds import Raw, Sweep
 from famcli_models.boxes import FloatArray, box_iou, rescale_boxes
 
 

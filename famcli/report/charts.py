@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from famcli.evaluation.misses import KINDS
+from famcli.evaluation.errortypes import KINDS
 from famcli.report.axes import BOTTOM, HEIGHT, WIDTH, Axes, round_top, svg
 from famcli.report.markup import numbers_of, text
 from famcli.results.card import Results, Row

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from famcli.evaluation.errortypes import KINDS
 from famcli.evaluation.imagerecords import ImageRecord
-from famcli.evaluation.misses import KINDS
 from famcli.report.parts import Parts
 from famcli.report.pictures import Shot, Size, as_base64, map_bytes
 from famcli.results.card import Row

@@ -20,10 +20,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from famcli.evaluation.boxaccuracy import SIDE
 from famcli.evaluation.boxrules import BOX_RULES
+from famcli.evaluation.errortypes import KINDS
 from famcli.evaluation.imagerecords import FILE_NAME, ImageRecord, read_records
-from famcli.evaluation.misses import KINDS
+from famcli.evaluation.metrics.box import SIDE
 from famcli.report import card, charts, entries, scores
 from famcli.report.markup import json_block, lines_block, text
 from famcli.report.parts import Parts, find, part_maps

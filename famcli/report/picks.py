@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from famcli.evaluation.imagerecords import ImageRecord
-from famcli.evaluation.outcomes import NOWHERE
+from famcli.evaluation.perimage import NOWHERE
 from famcli.results.card import Results
 from famcli_models.errors import DataError
 

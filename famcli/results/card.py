@@ -56,7 +56,7 @@ class Row:
         iou_histogram: Numbers of images by best IoU, in ten bins from 0 to 1; without a box in the first.
         coco: COCO's average precisions by name (``AP``, ``AP50``, ``AP75``), in percent.
         curve: GT-known, or accuracy at δ = 0.5, at each of the result's ``taus``, percent; without intervals.
-        kinds: Number of images by kind, see :mod:`famcli.evaluation.misses`.
+        kinds: Number of images by kind, see :mod:`famcli.evaluation.errortypes`.
     """
 
     method: str

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from famcli.checkpoints.reference import record
 from famcli.data.sample import Sample, check_labels, read_sample
-from famcli.evaluation.evaluate import count_right
+from famcli.evaluation.onebox import count_right
 from famcli.training.accelerator import leave
 from famcli.training.data import BY_LOSS, Material
 from famcli.training.environment import environment, versions

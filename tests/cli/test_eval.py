@@ -451,7 +451,7 @@ def test_what_cannot_be_is_said_first(
     """A bad interval or folder ends the command before any image is looked at."""
     (tmp_path / "FILE").write_text("")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("famcli.evaluation.look.Look.at", lambda *_: pytest.fail("an image was looked at"))
+    monkeypatch.setattr("famcli.evaluation.inference.Look.at", lambda *_: pytest.fail("an image was looked at"))
     result = fam("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", *arguments)
     assert result.exit_code == 1
     assert "interval" in result.stderr or "choose another --out" in result.stderr

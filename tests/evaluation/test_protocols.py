@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from famcli.evaluation.boxaccuracy import DELTAS, INTERVAL, SIDE, V1_DELTA
 from famcli.evaluation.boxrules import BOX_RULES
-from famcli.evaluation.misses import RIGHT_IOU
+from famcli.evaluation.errortypes import RIGHT_IOU
+from famcli.evaluation.metrics.box import DELTAS, INTERVAL, SIDE, V1_DELTA
 from famcli.evaluation.protocols import PROTOCOLS, find_protocol
 from famcli_models.errors import UnknownNameError
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from famcli.evaluation.errortypes import KINDS
 from famcli.evaluation.imagerecords import FILE_NAME, Found, ImageRecord, write_records
-from famcli.evaluation.misses import KINDS
 from famcli.results.card import ClassRow, Difference, Number, Results, Row
 from famcli.results.file import write_results
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from famcli.evaluation.errortypes import KINDS
 from famcli.evaluation.imagerecords import FILE_NAME, ImageRecord, write_records
-from famcli.evaluation.misses import KINDS
 from famcli.report.page import BLOCK, Settings, write_report
 from famcli.results.card import ClassRow, Results
 from famcli_models.errors import DataError

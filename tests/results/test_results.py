@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from famcli.evaluation.misses import KINDS
+from famcli.evaluation.errortypes import KINDS
 from famcli.results.card import METRICS, ClassRow, Difference, Number, Results, Row
 from famcli.results.file import MAX_BYTES, read_all, read_results, to_json, write_all, write_results
 from famcli.results.markdown import difference_rows, markdown, score_rows

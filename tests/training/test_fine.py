@@ -15,7 +15,7 @@ from famcli.checkpoints.reference import answers, compare, record
 from famcli.checkpoints.verify import inspect
 from famcli.data.sample import Sample
 from famcli.data.transforms import Normalize
-from famcli.evaluation.look import Look, Networks
+from famcli.evaluation.inference import Look, Networks
 from famcli.names import ExportFormat
 from famcli.training.config import TrainConfig
 from famcli.training.loading import CachedFeatures, Views, map_size

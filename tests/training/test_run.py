@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from famcli.checkpoints.verify import inspect
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
-from famcli.evaluation.evaluate import count_right
+from famcli.evaluation.onebox import count_right
 from famcli.training.accelerator import make_accelerator
 from famcli.training.data import gather
 from famcli.training.monitor import Epoch

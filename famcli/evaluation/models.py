@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from famcli.evaluation.look import Networks
+from famcli.evaluation.inference import Networks
 from famcli.hub import find_model
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from famcli.data.sample import Sample
+from famcli.evaluation.bootstrap import Bootstrap
 from famcli.evaluation.boxrules import BoxRules
-from famcli.evaluation.evaluate import Evaluation
-from famcli.evaluation.intervals import Bootstrap
-from famcli.evaluation.outcomes import Outcomes
-from famcli.evaluation.scores import (
+from famcli.evaluation.onebox import Evaluation
+from famcli.evaluation.perimage import Outcomes
+from famcli.evaluation.rows import (
     _check,
     class_rows,
     detection_scores,

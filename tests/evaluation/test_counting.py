@@ -14,10 +14,10 @@ from PIL import Image
 
 from famcli.data.masks import MaskFiles
 from famcli.data.sample import NO_BOXES, Sample
-from famcli.evaluation.boxaccuracy import score_map, thresholds
+from famcli.evaluation.counting import Counts, Scored, Wanted, count, count_chunk, finished, stated_size
 from famcli.evaluation.maps import find_maps
-from famcli.evaluation.mapscores import Counts, Scored, Wanted, count, count_chunk, finished, stated_size
-from famcli.evaluation.maskaccuracy import MaskCounts, truth_mask
+from famcli.evaluation.metrics.box import score_map, thresholds
+from famcli.evaluation.metrics.mask import MaskCounts, truth_mask
 from famcli_models.errors import DataError
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from famcli.data.masks import MaskSource
 from famcli.data.sample import Sample
-from famcli.evaluation.boxaccuracy import (
+from famcli.evaluation.bootstrap import Bootstrap
+from famcli.evaluation.counting import Counts, Scored, Wanted, count, read_scores
+from famcli.evaluation.metrics.box import (
     DELTAS,
     SIDE,
     V1_DELTA,
@@ -20,11 +22,9 @@ from famcli.evaluation.boxaccuracy import (
     inclusive_iou,
     truth_boxes,
 )
-from famcli.evaluation.evaluate import CENTRE_SIDE, RIVALS
-from famcli.evaluation.intervals import Bootstrap
-from famcli.evaluation.mapscores import Counts, Scored, Wanted, count, read_scores
-from famcli.evaluation.maskaccuracy import MaskCounts
-from famcli.evaluation.scores import Entry, number
+from famcli.evaluation.metrics.mask import MaskCounts
+from famcli.evaluation.onebox import CENTRE_SIDE, RIVALS
+from famcli.evaluation.rows import Entry, number
 from famcli.results.card import Number, Row
 from famcli_models.boxes import FloatArray
 
@@ -58,7 +58,7 @@ class Sweep:
         """Count all maps, one for each image: an array, or the file it is in.
 
         Raises:
-            DataError: See :func:`famcli.evaluation.mapscores.count`.
+            DataError: See :func:`famcli.evaluation.counting.count`.
         """
         wanted = Wanted(self.interval, self.version is not None, self.version)
         return count(self._images(maps), wanted, self.processes, self.on_image)

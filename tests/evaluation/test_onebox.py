@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from famcli.data.metadata import read_samples
+from famcli.evaluation.bootstrap import Bootstrap
 from famcli.evaluation.boxrules import BOX_RULES
-from famcli.evaluation.evaluate import UNNAMED, Evaluation, best_tau, count_right, evaluate, evaluate_found
-from famcli.evaluation.intervals import Bootstrap
-from famcli.evaluation.look import Look, Networks
-from famcli.evaluation.predictions import Found
-from famcli.evaluation.scores import entry, kinds
+from famcli.evaluation.external import Found
+from famcli.evaluation.inference import Look, Networks
+from famcli.evaluation.onebox import UNNAMED, Evaluation, best_tau, count_right, evaluate, evaluate_found
+from famcli.evaluation.rows import entry, kinds
 from famcli_models.boxes import box_iou
 from famcli_models.errors import DataError
 from famcli_models.localization import localize

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from famcli.evaluation.boxaccuracy import (
+from famcli.evaluation.metrics.box import (
     DELTAS,
     NO_BOX,
     BoxCounts,

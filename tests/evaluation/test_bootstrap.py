@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from famcli.evaluation.intervals import Bootstrap
+from famcli.evaluation.bootstrap import Bootstrap
 from famcli_models.errors import ConfigError, ShapeError
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from famcli.data.metadata import read_samples
-from famcli.evaluation.look import Look, Networks, rank
+from famcli.evaluation.inference import Look, Networks, rank
 from famcli_models.errors import WeightsError
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from famcli.evaluation.misses import KINDS, kind
+from famcli.evaluation.errortypes import KINDS, kind
 from famcli_models.errors import ShapeError
 
 OBJECT = (0.0, 0.0, 100.0, 100.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from famcli.evaluation.outcomes import NOWHERE, Outcomes
+from famcli.evaluation.perimage import NOWHERE, Outcomes
 
 
 @pytest.fixture

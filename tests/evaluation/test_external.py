@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from famcli.data.dataset import Dataset, open_dataset
 from famcli.data.sample import NO_BOXES, Sample
-from famcli.evaluation.predictions import Found, missing, read_predictions
+from famcli.evaluation.external import Found, missing, read_predictions
 from famcli_models.errors import DataError
 
 NAMES = ["test/a/1.jpg", "test/a/2.jpg", "test/b/1.jpg"]
@@ -110,7 +110,7 @@ def test_a_part_of_the_folder(tmp_path: Path) -> None:
 )
 def test_names_as_they_are_come_first(names: list[str]) -> None:
     """Whatever the folders are called, names that are all here stay what they are."""
-    from famcli.evaluation.shift import match_names
+    from famcli.evaluation.filenames import match_names
 
     assert match_names(Path("boxes.json"), names, names) == {name: name for name in names}
 
@@ -239,7 +239,7 @@ def test_no_predictions(tmp_path: Path, text: str, words: str) -> None:
 
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file beyond the limit is not parsed."""
-    monkeypatch.setattr("famcli.evaluation.predictions.MAX_BYTES", 10)
+    monkeypatch.setattr("famcli.evaluation.external.MAX_BYTES", 10)
     with pytest.raises(DataError, match="larger than"):
         read(tmp_path, full([]))
 

@@ -14,23 +14,23 @@ from famcli.data.dataset import Dataset
 from famcli.data.masks import covered as covered_masks
 from famcli.data.sample import Sample, check_labels
 from famcli.data.splits import FULLSUP, split_name
-from famcli.evaluation.boxaccuracy import INTERVAL, SIDE, thresholds
+from famcli.evaluation.bootstrap import LEVEL, RESAMPLES, SEED, Bootstrap
 from famcli.evaluation.boxrules import BOX_RULES
-from famcli.evaluation.cocoap import average_precision
-from famcli.evaluation.contender import Contender
+from famcli.evaluation.counting import stated_size
 from famcli.evaluation.coverage import Coverage
-from famcli.evaluation.evaluate import RIVALS, Evaluation, best_tau, evaluate, evaluate_found
+from famcli.evaluation.external import Found, missing, read_predictions
+from famcli.evaluation.groundtruth import Truth
 from famcli.evaluation.imagerecords import ImageRecord
 from famcli.evaluation.imagerows import of_evaluation, of_sweep
-from famcli.evaluation.intervals import LEVEL, RESAMPLES, SEED, Bootstrap
-from famcli.evaluation.look import Look
+from famcli.evaluation.inference import Look
 from famcli.evaluation.maps import find_maps
-from famcli.evaluation.mapscores import stated_size
-from famcli.evaluation.predictions import Found, missing, read_predictions
+from famcli.evaluation.metrics.box import INTERVAL, SIDE, thresholds
+from famcli.evaluation.metrics.coco import average_precision
+from famcli.evaluation.models import Contender
+from famcli.evaluation.onebox import RIVALS, Evaluation, best_tau, evaluate, evaluate_found
 from famcli.evaluation.protocols import PROTOCOLS
-from famcli.evaluation.scores import Entry, class_rows, differences, entry, with_detections, with_kinds
-from famcli.evaluation.sweep import Raw, Sweep, mask_metrics
-from famcli.evaluation.truth import Truth
+from famcli.evaluation.rows import Entry, class_rows, differences, entry, with_detections, with_kinds
+from famcli.evaluation.thresholds import Raw, Sweep, mask_metrics
 from famcli.results.card import Results
 from famcli.training.environment import versions
 from famcli_models.errors import ConfigError

@@ -1,7 +1,7 @@
 """Networks and labelled images to outcomes: what FAM, CAM and two rivals without a network did on each image.
 
 The protocols here are those of one box an image (:mod:`famcli.evaluation.boxrules`); maps at many thresholds, as
-wsolevaluation scores them, are counted in :mod:`famcli.evaluation.mapscores`.
+wsolevaluation scores them, are counted in :mod:`famcli.evaluation.counting`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy.typing as npt
 from famcli.data.bounds import MAX_CLASSES
 from famcli.data.sample import Sample, check_labels
 from famcli.evaluation.boxrules import BoxRules
-from famcli.evaluation.look import SHOWN_CLASSES, Look, Networks, Seen
-from famcli.evaluation.misses import RIGHT_IOU
-from famcli.evaluation.outcomes import NOWHERE, Outcomes
-from famcli.evaluation.predictions import Found
+from famcli.evaluation.errortypes import RIGHT_IOU
+from famcli.evaluation.external import Found
+from famcli.evaluation.inference import SHOWN_CLASSES, Look, Networks, Seen
+from famcli.evaluation.perimage import NOWHERE, Outcomes
 from famcli_models.boxes import FloatArray, box_iou
 from famcli_models.localization import localize, localize_at
 from famcli_models.methods.cam import CAM

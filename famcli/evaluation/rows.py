@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from famcli.evaluation.cocoap import average_precision
-from famcli.evaluation.evaluate import Evaluation
-from famcli.evaluation.intervals import Bootstrap
-from famcli.evaluation.misses import kind
-from famcli.evaluation.outcomes import Outcomes
+from famcli.evaluation.bootstrap import Bootstrap
+from famcli.evaluation.errortypes import kind
+from famcli.evaluation.metrics.coco import average_precision
+from famcli.evaluation.onebox import Evaluation
+from famcli.evaluation.perimage import Outcomes
 from famcli.results.card import ClassRow, Difference, Number, Row
 from famcli_models.boxes import FloatArray
 
@@ -161,7 +161,7 @@ def with_kinds(found: Entry, evaluation: Evaluation) -> Entry:
 
 
 def kinds(found: Entry, evaluation: Evaluation) -> list[str]:
-    """The kind of each image, see :mod:`famcli.evaluation.misses`."""
+    """The kind of each image, see :mod:`famcli.evaluation.errortypes`."""
     outcomes = found.outcomes
     if outcomes is None:
         return []

@@ -24,7 +24,7 @@ from famcli.data.dataset import Dataset
 from famcli.data.formats.coco import CocoFile, dataset_files
 from famcli.data.sample import Sample
 from famcli.data.sizes import Header, read_headers
-from famcli.evaluation.shift import match_names
+from famcli.evaluation.filenames import match_names
 from famcli_models.boxes import FloatArray, as_boxes, xywh_to_xyxy
 from famcli_models.errors import DataError
 

@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from famcli.evaluation.boxaccuracy import thresholds
-from famcli.evaluation.maskaccuracy import IGNORED, MaskAccuracy, MaskCounts, truth_mask
+from famcli.evaluation.metrics.box import thresholds
+from famcli.evaluation.metrics.mask import IGNORED, MaskAccuracy, MaskCounts, truth_mask
 from famcli_models.errors import DataError, ShapeError
 
 

@@ -22,7 +22,8 @@ import numpy.typing as npt
 from famcli.data.masks import MaskSource, read_truth
 from famcli.data.sample import Sample
 from famcli.data.sizes import read_size
-from famcli.evaluation.boxaccuracy import (
+from famcli.evaluation.maps import read_map
+from famcli.evaluation.metrics.box import (
     DELTAS,
     INTERVAL,
     SIDE,
@@ -32,8 +33,7 @@ from famcli.evaluation.boxaccuracy import (
     thresholds,
     truth_boxes,
 )
-from famcli.evaluation.maps import read_map
-from famcli.evaluation.maskaccuracy import MaskCounts, truth_mask
+from famcli.evaluation.metrics.mask import MaskCounts, truth_mask
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
 

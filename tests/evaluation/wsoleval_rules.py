@@ -1,4 +1,4 @@
-"""The rules of wsolevaluation, transcribed one by one and slowly, as the reference for famcli.evaluation.boxaccuracy.
+"""The rules of wsolevaluation, transcribed one by one and slowly, as the reference for famcli.evaluation.metrics.box.
 
 Written from the description of its behaviour, threshold by threshold and box by box; nothing is shared with famcli.
 """

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from famcli.evaluation.contender import Contender
+from famcli.evaluation.models import Contender
 from famcli_models.errors import ConfigError
 from famcli_models.files import sha256_file
 from famcli_models.methods.cam import CAM

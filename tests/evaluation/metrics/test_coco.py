@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from famcli.evaluation.cocoap import average_precision
+from famcli.evaluation.metrics.coco import average_precision
 from famcli_models.boxes import xyxy_to_xywh
 from famcli_models.errors import DataError, ShapeError
 

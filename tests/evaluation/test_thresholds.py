@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from famcli.data.sample import Sample
-from famcli.evaluation.boxaccuracy import BoxCounts, score_map, thresholds, truth_boxes
-from famcli.evaluation.intervals import Bootstrap
-from famcli.evaluation.sweep import Sweep
+from famcli.evaluation.bootstrap import Bootstrap
+from famcli.evaluation.metrics.box import BoxCounts, score_map, thresholds, truth_boxes
+from famcli.evaluation.thresholds import Sweep
 from famcli_models.boxes import box_iou
 
 SIZES = [(40, 50), (100, 60), (224, 224), (33, 47)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from famcli.evaluation.misses import RIGHT_IOU
+from famcli.evaluation.errortypes import RIGHT_IOU
 from famcli_models.boxes import FloatArray
 
 NOWHERE = -1.0  # the IoU of an image without a box

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from famcli.data.dataset import Dataset, open_dataset
-from famcli.evaluation.truth import Truth
+from famcli.evaluation.groundtruth import Truth
 from famcli_models.errors import DataError
 
 

@@ -1,0 +1,1 @@
+"""The metrics, over arrays: boxes, masks, and COCO average precision."""
