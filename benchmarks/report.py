@@ -23,9 +23,9 @@ from photos import SIZE, make_photos
 
 from famcli.data.listing import list_images
 from famcli.evaluation.errortypes import KINDS
-from famcli.evaluation.imagerecords import FILE_NAME, Found, ImageRecord, write_records
-from famcli.results.card import ClassRow, Number, Results, Row
-from famcli.results.file import write_results
+from famcli.results.images import FILE_NAME, Found, ImageRecord, write_records
+from famcli.results.io import write_results
+from famcli.results.results import ClassRow, Number, Results, Row
 
 CROP_SHARE = (0.3, 1.0)
 CLASSES = 1000

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from famcli.results.card import ClassRow, Difference, Number, Results, Row
-from famcli.results.file import read_all, write_results
+from famcli.results.io import read_all, write_results
+from famcli.results.results import ClassRow, Difference, Number, Results, Row
 from famcli_models.errors import DataError
 from famcli_models.files import sha256_file
 

@@ -192,8 +192,8 @@ def _dataset(data: str | None, split: str, out: Path | None, stack: ExitStack) -
 
 
 def _report(found: Assessment, out: Path | None, as_json: bool) -> None:
-    from famcli.evaluation.imagerecords import FILE_NAME, write_records
-    from famcli.results.file import JSON_NAME, to_json, write_results
+    from famcli.results.images import FILE_NAME, write_records
+    from famcli.results.io import JSON_NAME, to_json, write_results
     from famcli.results.markdown import delta_rows, difference_rows, score_rows
 
     results = found.results

@@ -56,7 +56,7 @@ def report(
     Example: fam report results/
     """
     from famcli.report.page import Settings, write_report
-    from famcli.results.file import read_results
+    from famcli.results.io import read_results
 
     if no_parts and model is not None:
         msg = "--model is for the parts, which --no-parts leaves out: give one of them"
@@ -80,8 +80,8 @@ def report(
 
 def _check(file: Path, folder: Path) -> None:
     """Refuse a target that is none, or that the report is made of, before any work is done."""
-    from famcli.evaluation.imagerecords import FILE_NAME
-    from famcli.results.file import JSON_NAME, MARKDOWN_NAME
+    from famcli.results.images import FILE_NAME
+    from famcli.results.io import JSON_NAME, MARKDOWN_NAME
     from famcli_models.errors import DataError
 
     if file.exists() and not file.is_file():

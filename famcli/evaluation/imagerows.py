@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from famcli.evaluation.errortypes import kind
-from famcli.evaluation.imagerecords import Box, Found, ImageRecord, byte_map
 from famcli.evaluation.metrics.box import SIDE
 from famcli.evaluation.onebox import Evaluation
 from famcli.evaluation.rows import Entry, detection_scores, kinds
 from famcli.evaluation.thresholds import Raw, Sweep
+from famcli.results.images import Box, Found, ImageRecord, byte_map
 from famcli_models.boxes import FloatArray, box_iou, rescale_boxes
 
 

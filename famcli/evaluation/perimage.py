@@ -52,7 +52,7 @@ class Outcomes:
     def scores(self, at: int) -> dict[str, FloatArray]:
         """Per-image scores at one threshold, each ``(n,)`` in [0, 1]; their means are the metrics.
 
-        The names are those of :data:`famcli.results.card.METRICS`.
+        The names are those of :data:`famcli.results.results.METRICS`.
 
         Args:
             at: Index into ``taus``.

@@ -14,7 +14,7 @@ from famcli.evaluation.errortypes import kind
 from famcli.evaluation.metrics.coco import average_precision
 from famcli.evaluation.onebox import Evaluation
 from famcli.evaluation.perimage import Outcomes
-from famcli.results.card import ClassRow, Difference, Number, Row
+from famcli.results.results import ClassRow, Difference, Number, Row
 from famcli_models.boxes import FloatArray
 
 COMPARED = ("gt_known", "top1_loc", "top1_cls", "mean_iou", "max_box_acc", "max_box_acc_v2")

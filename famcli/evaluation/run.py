@@ -20,7 +20,6 @@ from famcli.evaluation.counting import stated_size
 from famcli.evaluation.coverage import Coverage
 from famcli.evaluation.external import Found, missing, read_predictions
 from famcli.evaluation.groundtruth import Truth
-from famcli.evaluation.imagerecords import ImageRecord
 from famcli.evaluation.imagerows import of_evaluation, of_sweep
 from famcli.evaluation.inference import Look
 from famcli.evaluation.maps import find_maps
@@ -31,7 +30,8 @@ from famcli.evaluation.onebox import RIVALS, Evaluation, best_tau, evaluate, eva
 from famcli.evaluation.protocols import PROTOCOLS
 from famcli.evaluation.rows import Entry, class_rows, differences, entry, with_detections, with_kinds
 from famcli.evaluation.thresholds import Raw, Sweep, mask_metrics
-from famcli.results.card import Results
+from famcli.results.images import ImageRecord
+from famcli.results.results import Results
 from famcli.training.environment import versions
 from famcli_models.errors import ConfigError
 

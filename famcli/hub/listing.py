@@ -14,7 +14,7 @@ from famcli.hub.measured import Measured
 from famcli.hub.names import ORG_VARIABLE, HubModel, look_up
 from famcli.hub.pull import CARD_FILE, FILES, cached, fetch_card
 from famcli.hub.text import LONG, names, one_line
-from famcli.results.file import JSON_NAME, read_all
+from famcli.results.io import JSON_NAME, read_all
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, packaged, read_config, resolve
 from famcli_models.errors import DataError, WeightsError
 from famcli_models.validation import check_checkpoint

@@ -16,8 +16,8 @@ from famcli.hub.card import Subject, model_card
 from famcli.hub.measured import Measured
 from famcli.hub.names import parse_repo
 from famcli.hub.pull import CARD_FILE, FILES, Say
-from famcli.results.card import Results
-from famcli.results.file import JSON_NAME, read_all
+from famcli.results.io import JSON_NAME, read_all
+from famcli.results.results import Results
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config, resolve
 from famcli_models.errors import DataError, WeightsError
 from famcli_models.files import sha256_file

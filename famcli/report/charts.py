@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from famcli.evaluation.errortypes import KINDS
 from famcli.report.axes import BOTTOM, HEIGHT, WIDTH, Axes, round_top, svg
 from famcli.report.markup import numbers_of, text
-from famcli.results.card import Results, Row
+from famcli.results.results import Results, Row
 
 LABELS = 114  # width of the names of kinds
 SERIES = 3  # more than this in one chart are not told apart

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from famcli.evaluation.errortypes import KINDS
-from famcli.evaluation.imagerecords import ImageRecord
 from famcli.report.parts import Parts
 from famcli.report.pictures import Shot, Size, as_base64, map_bytes
-from famcli.results.card import Row
+from famcli.results.images import ImageRecord
+from famcli.results.results import Row
 
 
 def facts(record: ImageRecord, rows: Sequence[Row]) -> list[Any]:

@@ -22,14 +22,14 @@ import numpy as np
 
 from famcli.evaluation.boxrules import BOX_RULES
 from famcli.evaluation.errortypes import KINDS
-from famcli.evaluation.imagerecords import FILE_NAME, ImageRecord, read_records
 from famcli.evaluation.metrics.box import SIDE
 from famcli.report import card, charts, entries, scores
 from famcli.report.markup import json_block, lines_block, text
 from famcli.report.parts import Parts, find, part_maps
 from famcli.report.picks import Picks, pick
 from famcli.report.pictures import Shot, as_base64, in_threads, photo_of, shoot, size_for
-from famcli.results.card import Results
+from famcli.results.images import FILE_NAME, ImageRecord, read_records
+from famcli.results.results import Results
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic
 

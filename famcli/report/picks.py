@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from famcli.evaluation.imagerecords import ImageRecord
 from famcli.evaluation.perimage import NOWHERE
-from famcli.results.card import Results
+from famcli.results.images import ImageRecord
+from famcli.results.results import Results
 from famcli_models.errors import DataError
 
 FEATURED = 12  # of the best, worst and random images: larger pictures and part maps

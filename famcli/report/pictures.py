@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from famcli.data.images import DECODE_MARGIN, read_picture
-from famcli.evaluation.imagerecords import ImageRecord
+from famcli.results.images import ImageRecord
 from famcli_models.errors import DataError
 
 QUEUED = 4  # pictures waiting for each thread: enough to keep it busy, few enough to keep memory flat

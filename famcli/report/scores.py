@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from famcli.report.markup import table, text
-from famcli.results.card import METRICS, Number, Results
 from famcli.results.markdown import COCO
+from famcli.results.results import METRICS, Number, Results
 
 
 def headline(results: Results) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from famcli.data.splits import TEST, split_name
-from famcli.results.card import METRICS, Number, Results, Row
-from famcli.results.table1 import IMAGES, PaperRow, find
+from famcli.results.paper import IMAGES, PaperRow, find
+from famcli.results.results import METRICS, Number, Results, Row
 
 SMOKE = "smoke check"
 COCO = ("AP", "AP50", "AP75")

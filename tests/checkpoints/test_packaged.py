@@ -10,7 +10,7 @@ import pytest
 from famcli.demo import PHOTOS, photo_folder
 from famcli.inference.predictor import Predictor
 from famcli.names import DEFAULT_MODEL
-from famcli.results.file import read_all
+from famcli.results.io import read_all
 from famcli.training.recipe import load_recipe
 from famcli_models import FAM, packaged
 from famcli_models.boxes import box_iou

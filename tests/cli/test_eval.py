@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from famcli.evaluation.imagerecords import read_records
-from famcli.results.file import read_results
+from famcli.results.images import read_records
+from famcli.results.io import read_results
 from famcli_models.config import FAMConfig
 from famcli_models.files import sha256_file
 from famcli_models.methods.cam import CAM

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from famcli.evaluation.imagerecords import FILE_NAME, Found, ImageRecord, write_records
-from famcli.results.card import Number, Results, Row
-from famcli.results.file import write_results
+from famcli.results.images import FILE_NAME, Found, ImageRecord, write_records
+from famcli.results.io import write_results
+from famcli.results.results import Number, Results, Row
 
 Fam = Callable[..., Result]
 

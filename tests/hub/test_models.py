@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from famcli.results.file import read_all
+from famcli.results.io import read_all
 from famcli_models import packaged as packaged_folders
 
 REPO = "birds/fam-tiny"

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from famcli.evaluation.errortypes import KINDS
-from famcli.evaluation.imagerecords import FILE_NAME, Found, ImageRecord, write_records
-from famcli.results.card import ClassRow, Difference, Number, Results, Row
-from famcli.results.file import write_results
+from famcli.results.images import FILE_NAME, Found, ImageRecord, write_records
+from famcli.results.io import write_results
+from famcli.results.results import ClassRow, Difference, Number, Results, Row
 
 TAUS = tuple(round(0.05 * i, 2) for i in range(21))
 SMALL_HW = (30, 40)

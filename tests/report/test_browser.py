@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from famcli.evaluation.imagerecords import FILE_NAME, ImageRecord, write_records
 from famcli.report.page import Settings, write_report
-from famcli.results.card import Results
+from famcli.results.images import FILE_NAME, ImageRecord, write_records
+from famcli.results.results import Results
 from famcli_models.files import sha256_file
 
 IMAGES = 60  # more than a page of the gallery

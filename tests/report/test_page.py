@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from famcli.evaluation.errortypes import KINDS
-from famcli.evaluation.imagerecords import FILE_NAME, ImageRecord, write_records
 from famcli.report.page import BLOCK, Settings, write_report
-from famcli.results.card import ClassRow, Results
+from famcli.results.images import FILE_NAME, ImageRecord, write_records
+from famcli.results.results import ClassRow, Results
 from famcli_models.errors import DataError
 from famcli_models.files import sha256_file
 

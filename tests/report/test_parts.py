@@ -15,7 +15,7 @@ from famcli.data.images import read_picture
 from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
 from famcli.report.parts import find, part_maps
-from famcli.results.card import Results
+from famcli.results.results import Results
 from famcli_models import FAM
 from famcli_models.errors import DataError, UnknownNameError
 from famcli_models.files import sha256_file

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from famcli.evaluation.imagerecords import Found, ImageRecord
 from famcli.report.picks import FEATURED, pick
-from famcli.results.card import Results
+from famcli.results.images import Found, ImageRecord
+from famcli.results.results import Results
 from famcli_models.errors import DataError
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from famcli.evaluation.imagerecords import ImageRecord
 from famcli.report.pictures import LARGE, QUEUED, SIZES, in_threads, map_bytes, photo_of, shoot, size_for
+from famcli.results.images import ImageRecord
 
 
 def test_thumbnail_keeps_the_shape(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from famcli.evaluation.errortypes import KINDS
-from famcli.results.card import METRICS, ClassRow, Difference, Number, Results, Row
-from famcli.results.file import MAX_BYTES, read_all, read_results, to_json, write_all, write_results
+from famcli.results.io import MAX_BYTES, read_all, read_results, to_json, write_all, write_results
 from famcli.results.markdown import difference_rows, markdown, score_rows
+from famcli.results.results import METRICS, ClassRow, Difference, Number, Results, Row
 from famcli_models.errors import DataError
 
 RESULTS = Results(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from famcli.results.table1 import IMAGES, TABLE1, find
+from famcli.results.paper import IMAGES, TABLE1, find
 from famcli_models.backbones import BACKBONES
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from famcli.evaluation.errortypes import KINDS
-from famcli.evaluation.imagerecords import MAX_LINE, Found, ImageRecord, byte_map, read_records, write_records
+from famcli.results.images import MAX_LINE, Found, ImageRecord, byte_map, read_records, write_records
 from famcli_models.errors import DataError, ShapeError
 
 BYTES = np.array([[0, 128, 255]], np.uint8)
