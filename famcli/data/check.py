@@ -12,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 
 from famcli.data.bounds import MAX_CLASSES
-from famcli.data.catalog import CATALOG
 from famcli.data.dataset import DATASET_FILE, Dataset
 from famcli.data.images import read_picture
 from famcli.data.masks import MaskSource, find_masks, read_truth
+from famcli.data.public.catalog import CATALOG
 from famcli.data.sample import Sample
 from famcli.data.sizes import read_size
 from famcli.data.splits import FULLSUP, TEST, TRAIN, in_order, split_name

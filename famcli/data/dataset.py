@@ -2,7 +2,7 @@
 
 On disk ("prepared") it is a folder with ``dataset.json`` and ``metadata/<split>/`` in wsolevaluation's layout.
 The image files may lie elsewhere, so that nobody's photographs are copied. A folder with ``metadata/`` alone is
-a dataset too, and other forms (see :mod:`famcli.data.formats`) are opened in memory.
+a dataset too, and other forms (see :mod:`famcli.data.readers`) are opened in memory.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from famcli.data import metadata
-from famcli.data.catalog import CATALOG
-from famcli.data.formats import read_own
 from famcli.data.metadata import METADATA
+from famcli.data.public.catalog import CATALOG
+from famcli.data.readers import read_own
 from famcli.data.sample import NO_BOXES, Sample
 from famcli.data.splits import BENCHMARK_NAMES, FULLSUP, SPLITS, in_order, split_name
 from famcli_models.errors import DataError, UnknownNameError
@@ -172,7 +172,7 @@ def open_dataset(name_or_path: str | os.PathLike[str], images: Path | None = Non
 
     Args:
         name_or_path: A name in the data home, a folder with ``dataset.json`` or ``metadata/``, or data in any form
-            that :func:`famcli.data.formats.read_own` knows.
+            that :func:`famcli.data.readers.read_own` knows.
         images: The folder that the image names of own data are relative to, if that cannot be told.
 
     Raises:

@@ -24,11 +24,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from famcli.data.dataset import Dataset
-from famcli.data.formats.coco import CocoFile, dataset_files, image_folder
-from famcli.data.formats.own import find_images
 from famcli.data.images import MAX_PIXELS
 from famcli.data.listing import MASK_SUFFIX
 from famcli.data.metadata import BOXES, METADATA, names_masks, read_mask_lines
+from famcli.data.readers.coco import CocoFile, dataset_files, image_folder
+from famcli.data.readers.own import find_images
 from famcli.data.sample import Sample
 from famcli.data.segmentation import decode
 from famcli_models.errors import DataError

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from famcli.data.bounds import MAX_PIXEL, short
 from famcli.data.dataset import Dataset
-from famcli.data.formats.coco import CocoFile, dataset_files
+from famcli.data.readers.coco import CocoFile, dataset_files
 from famcli.data.sample import Sample
 from famcli.data.sizes import Header, read_headers
 from famcli.evaluation.filenames import match_names

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from famcli.data.catalog import CATALOG as DATASETS
+from famcli.data.public.catalog import CATALOG as DATASETS
 from famcli.hub.measured import TITLES
 from famcli.hub.text import LONG, names, one_line
 from famcli.results.results import Results, Row

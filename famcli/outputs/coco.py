@@ -1,4 +1,4 @@
-"""Predictions as COCO's JSON. What the keys of a dataset file mean is in :mod:`famcli.data.formats.coco`.
+"""Predictions as COCO's JSON. What the keys of a dataset file mean is in :mod:`famcli.data.readers.coco`.
 
 Boxes are ``[x, y, width, height]`` in 0-based float pixels, exclusive of the far edge. Annotation and
 category ids start at 1, because pycocotools takes an annotation with id 0 for unmatched. Everything is
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from famcli.data.formats.coco import CocoFile, annotation_entry, document, image_entry, joined
+from famcli.data.readers.coco import CocoFile, annotation_entry, document, image_entry, joined
 from famcli.inference.journal import Record
 from famcli_models.boxes import clip_boxes, xyxy_to_xywh
 from famcli_models.errors import DataError

@@ -12,8 +12,8 @@ from famcli.cli.console import console
 from famcli.cli.options import JsonOption, QuietOption
 
 if TYPE_CHECKING:
-    from famcli.data.catalog import DatasetFacts
-    from famcli.data.plan import Item
+    from famcli.data.public.catalog import DatasetFacts
+    from famcli.data.public.plan import Item
 
 COLUMNS = ("file", "holds", "bytes", "to do", "checked by", "from", "to")
 
@@ -44,9 +44,9 @@ def download(
 
     Example: fam data download cub --accept-terms
     """
-    from famcli.data.catalog import find_facts
     from famcli.data.dataset import DATASET_FILE, data_home
-    from famcli.data.plan import DOWNLOADS, plan_download
+    from famcli.data.public.catalog import find_facts
+    from famcli.data.public.plan import DOWNLOADS, plan_download
 
     facts = find_facts(name)
     folder = to or data_home() / name / DOWNLOADS
@@ -87,8 +87,8 @@ def download(
 def _get(
     facts: DatasetFacts, items: list[Item], folder: Path, root: Path, accepted: bool, prepares: bool
 ) -> list[dict[str, Any]]:
-    from famcli.data.disk import Need, check_room, human
-    from famcli.data.download import Watcher, fetch
+    from famcli.data.public.disk import Need, check_room, human
+    from famcli.data.public.download import Watcher, fetch
     from famcli_models.errors import DataError
 
     coming = [item for item in items if item.todo in {"resume", "download"}]
@@ -133,7 +133,7 @@ def _name_missing(facts: DatasetFacts, items: list[Item], folder: Path, again: s
 
 
 def _print_plan(facts: DatasetFacts, items: list[Item], folder: Path, as_json: bool) -> None:
-    from famcli.data.disk import free_bytes, human
+    from famcli.data.public.disk import free_bytes, human
 
     left, free = sum(item.left for item in items), free_bytes(folder)
     unpacked = sum(item.archive.unpacked for item in items)

@@ -23,10 +23,10 @@ def list_datasets(
 
     Example: fam data list
     """
-    from famcli.data.catalog import CATALOG
     from famcli.data.dataset import data_home
-    from famcli.data.disk import human
-    from famcli.data.plan import prepared_names
+    from famcli.data.public.catalog import CATALOG
+    from famcli.data.public.disk import human
+    from famcli.data.public.plan import prepared_names
 
     home = data_home()
     found = [
@@ -74,7 +74,7 @@ def list_datasets(
 
 
 def _state(name: str, home: Path) -> str:
-    from famcli.data.plan import state_of
+    from famcli.data.public.plan import state_of
 
     state = state_of(name, home)
     return DAMAGED if state == "prepared" and _opened(home / name) is None else state

@@ -12,8 +12,8 @@ from famcli.cli.console import console
 from famcli.cli.options import JsonOption, QuietOption
 
 if TYPE_CHECKING:
-    from famcli.data.catalog import DatasetFacts
-    from famcli.data.prepare.run import Outcome
+    from famcli.data.public.catalog import DatasetFacts
+    from famcli.data.public.prepare import Outcome
 
 
 def prepare(
@@ -48,9 +48,9 @@ def prepare(
 
     Example: fam data prepare ilsvrc --from ~/imagenet
     """
-    from famcli.data.catalog import CATALOG
     from famcli.data.dataset import data_home
-    from famcli.data.plan import DOWNLOADS
+    from famcli.data.public.catalog import CATALOG
+    from famcli.data.public.plan import DOWNLOADS
     from famcli_models.errors import UnknownNameError
 
     root = out or data_home() / name
@@ -66,7 +66,7 @@ def prepare(
     elif source is None:
         raise UnknownNameError("dataset", name, CATALOG, "for your own data add --from and its folder or file")
     else:
-        from famcli.data.prepare.run import prepare_own
+        from famcli.data.public.prepare import prepare_own
 
         result = _report(name, prepare_own(name, source, format, root, images, split))
     if as_json:
@@ -77,9 +77,9 @@ def prepare(
 
 def prepare_known(facts: DatasetFacts, folder: Path, root: Path, *, without_train: bool, again: str) -> dict[str, Any]:
     """Prepare a dataset of the catalogue and say how it went; ``again`` is the command that goes on."""
-    from famcli.data.plan import DOWNLOADS, state_of
-    from famcli.data.prepare.run import prepare as run
-    from famcli.data.prepare.source import Talk
+    from famcli.data.public.plan import DOWNLOADS, state_of
+    from famcli.data.public.prepare import prepare as run
+    from famcli.data.public.source import Talk
     from famcli_models.errors import DataError
 
     if not folder.is_dir() and folder == root / DOWNLOADS:

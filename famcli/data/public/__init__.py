@@ -1,0 +1,1 @@
+"""Public datasets: what they hold, how they are downloaded, extracted and prepared."""

@@ -1,0 +1,247 @@
+"""The public datasets of the paper as a literal table: what they hold, where they come from, on what terms.
+
+Every row is facts alone; :mod:`famcli.data.public.download` and :mod:`famcli.data.prepare` read them. A size or a hash
+that no public source states is ``None``, and the tools then say "not pinned" and print what they saw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from famcli_models.errors import UnknownNameError
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """One file of a publisher.
+
+    Attributes:
+        name: File name in the download folder.
+        holds: What is in it, in a few words.
+        url: Where it can be fetched; ``None`` where that takes a login or a browser.
+        page: The page that leads to it, for people.
+        size: Bytes, if the publisher's file is known to have a fixed size.
+        sha256: In hexadecimal, if known.
+        md5: In hexadecimal, if known; the publishers of older data give no other.
+        unpacked: Bytes after extraction, roughly; for the check of free disk.
+        required: Needed to prepare the dataset.
+        topic: What ``--only`` calls an optional file; empty for a required one.
+    """
+
+    name: str
+    holds: str
+    url: str | None
+    page: str
+    size: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    unpacked: int = 0
+    required: bool = True
+    topic: str = ""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether its content can be checked."""
+        return self.sha256 is not None or self.md5 is not None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """One dataset.
+
+    Attributes:
+        name: What commands call it.
+        title: Its own name.
+        paper: What the FAM paper calls it.
+        classes: How many.
+        counts: Images of each split, by the paper's names of the splits.
+        terms: The terms of use in one sentence of ours, which does not replace theirs.
+        terms_page: Where the publisher states them.
+        must_accept: The publisher sets terms, so that a download needs ``--accept-terms``.
+        archives: The files it is made from.
+        fullsup: The dataset that is its train-fullsup split.
+    """
+
+    name: str
+    title: str
+    paper: str
+    classes: int
+    counts: dict[str, int]
+    terms: str
+    terms_page: str
+    must_accept: bool
+    archives: tuple[Archive, ...] = field(repr=False)
+    fullsup: str | None = None
+
+
+_CALTECH = "https://www.vision.caltech.edu/datasets/cub_200_2011/"
+_IMAGENET = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php"
+_WSOL_PAGE = "https://github.com/clovaai/wsolevaluation"
+# The commit that renamed the boxes of ImageNetV2 after the images' present file names.
+_WSOL_FILES = "https://raw.githubusercontent.com/clovaai/wsolevaluation/879728cf8d30c557684754c66be859414caad749"
+_IMAGENET_V2 = "https://huggingface.co/datasets/vaishaal/ImageNetV2"
+
+# Sizes and hashes: tfds `url_checksums` (CUB), torchvision `datasets/imagenet.py` and the download page (ILSVRC),
+# the Git LFS pointer of the pinned revision (ImageNetV2). Counts: wsolevaluation's metadata.
+CATALOG: dict[str, DatasetFacts] = {
+    "cub": DatasetFacts(
+        name="cub",
+        title="CUB-200-2011",
+        paper="CUB-200-2011",
+        classes=200,
+        counts={"train-weaksup": 5_994, "test": 5_794},
+        terms="For non-commercial research; the photographs belong to their Flickr authors and may not be passed on.",
+        terms_page=_CALTECH,
+        must_accept=True,
+        archives=(
+            Archive(
+                name="CUB_200_2011.tgz",
+                holds="images, labels, official split, boxes",
+                url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
+                page=_CALTECH,
+                size=1_150_585_339,
+                sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+                md5="97eceeb196236b17998738112f37df78",
+                unpacked=1_200_000_000,
+            ),
+            Archive(
+                name="segmentations.tgz",
+                holds="a mask for every image",
+                url="https://data.caltech.edu/records/w9d68-gec53/files/segmentations.tgz?download=1",
+                page=_CALTECH,
+                size=39_272_883,
+                sha256="dc77f6cffea0cbe2e41d4201115c8f29a6320ecb04fffd2444f51b8066e4b84f",
+                md5="4d47ba1228eae64f2fa547c47bc65255",
+                unpacked=60_000_000,
+                required=False,
+                topic="segmentations",
+            ),
+        ),
+        fullsup="cubv2",
+    ),
+    "cubv2": DatasetFacts(
+        name="cubv2",
+        title="CUBV2",
+        paper="CUB-200-2011, train-fullsup",
+        classes=200,
+        counts={"train-fullsup": 1_000},
+        terms="Labels and boxes are CC BY 2.0 (NAVER); every photograph has its own Flickr licence, listed by NAVER.",
+        terms_page=_WSOL_PAGE,
+        must_accept=False,
+        archives=(
+            Archive(
+                name="CUBV2.tar",
+                holds="images by class",
+                url=None,  # Google Drive asks a person to confirm large files
+                page="https://drive.google.com/open?id=1U6cwKHS65wayT9FFvoLIA8cn1k0Ot2M1",
+            ),
+            Archive(
+                name="metadata/CUB/val/localization.txt",
+                holds="boxes",
+                url=f"{_WSOL_FILES}/metadata/CUB/val/localization.txt",
+                page=_WSOL_PAGE,
+            ),
+        ),
+    ),
+    "ilsvrc": DatasetFacts(
+        name="ilsvrc",
+        title="ILSVRC 2012 CLS-LOC",
+        paper="ILSVRC 2016",
+        classes=1_000,
+        counts={"train-weaksup": 1_281_167, "test": 50_000},
+        terms="For non-commercial research and education, after registration; an employer is bound too.",
+        terms_page="https://image-net.org/download.php",
+        must_accept=True,
+        archives=(
+            Archive(
+                name="ILSVRC2012_img_train.tar",
+                holds="training images, a tar for every class",
+                url=None,
+                page=_IMAGENET,
+                size=147_897_477_120,
+                md5="1d675b47d978889d74fa0da5fadfb00e",
+                unpacked=147_000_000_000,
+            ),
+            Archive(
+                name="ILSVRC2012_img_val.tar",
+                holds="validation images, which are the test split",
+                url=None,
+                page=_IMAGENET,
+                size=6_744_924_160,
+                md5="29b22e2961454d5413ddabcf34fc5622",
+                unpacked=6_700_000_000,
+            ),
+            Archive(
+                name="ILSVRC2012_devkit_t12.tar.gz",
+                holds="class names, labels of the validation images",
+                url=None,
+                page=_IMAGENET,
+                md5="fa75699e90414af021442c21a62c3abf",
+                unpacked=10_000_000,
+            ),
+            Archive(
+                name="ILSVRC2012_bbox_val_v3.tgz",
+                holds="boxes of the validation images",
+                url=None,
+                page=_IMAGENET,
+                md5="f4cd18b5ea29fe6bbea62ec9c20d80f0",
+                unpacked=210_000_000,
+            ),
+            Archive(
+                name="metadata/ILSVRC/test/localization.txt",
+                holds="the same boxes from wsolevaluation, without a login",
+                url=f"{_WSOL_FILES}/metadata/ILSVRC/test/localization.txt",
+                page=_WSOL_PAGE,
+                required=False,
+                topic="boxes",
+            ),
+            Archive(
+                name="metadata/ILSVRC/test/class_labels.txt",
+                holds="labels of the validation images from wsolevaluation, without a login",
+                url=f"{_WSOL_FILES}/metadata/ILSVRC/test/class_labels.txt",
+                page=_WSOL_PAGE,
+                required=False,
+                topic="labels",
+            ),
+        ),
+        fullsup="imagenetv2",
+    ),
+    "imagenetv2": DatasetFacts(
+        name="imagenetv2",
+        title="ImageNetV2 threshold-0.7",
+        paper="ILSVRC 2016, train-fullsup",
+        classes=1_000,
+        counts={"train-fullsup": 10_000},
+        terms="The collection is under the MIT licence and its boxes are CC BY 2.0 (NAVER); photographs are Flickr's.",
+        terms_page=_IMAGENET_V2,
+        must_accept=False,
+        archives=(
+            Archive(
+                name="imagenetv2-threshold0.7.tar.gz",
+                holds="images by class index",
+                url=f"{_IMAGENET_V2}/resolve/d626240be2538720e83103a0e1178d24aca8b12c/imagenetv2-threshold0.7.tar.gz",
+                page=_IMAGENET_V2,
+                size=1_249_906_176,
+                sha256="32142bfe998f9cfa4141be691f6a80eeb1e27b24bd532a668eb08c26d98897a2",
+                unpacked=1_300_000_000,
+            ),
+            Archive(
+                name="metadata/ILSVRC/val/localization.txt",
+                holds="boxes",
+                url=f"{_WSOL_FILES}/metadata/ILSVRC/val/localization.txt",
+                page=_WSOL_PAGE,
+            ),
+        ),
+    ),
+}
+
+
+def find_facts(name: str) -> DatasetFacts:
+    """The row of a dataset.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
+    if name not in CATALOG:
+        raise UnknownNameError("dataset", name, CATALOG, "'fam data list' shows them all")
+    return CATALOG[name]

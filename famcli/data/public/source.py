@@ -1,0 +1,201 @@
+"""What a preparation is given: a folder with archives, or with what somebody extracted from them before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import tee
+from pathlib import Path
+
+import numpy as np
+
+from famcli.data.dataset import Sample
+from famcli.data.public.catalog import Archive, DatasetFacts
+from famcli.data.public.digests import verify
+from famcli.data.public.disk import Need, check_room
+from famcli.data.public.extract import Limits, Place, extract, extract_nested
+from famcli.data.sizes import Header, read_headers
+from famcli_models.boxes import FloatArray
+from famcli_models.errors import DataError
+
+Progress = Callable[..., AbstractContextManager[Callable[..., object]]]
+ENOUGH = 2  # the bytes of an archive's row times this are more than it may unpack to
+NAMED = 5  # bad images, one by one
+
+
+def read_lines(path: Path, errors: str = "strict") -> list[str]:
+    """Lines of a text file of a publisher.
+
+    Raises:
+        DataError: It cannot be read, or is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8", errors=errors).splitlines()
+    except OSError as error:
+        msg = f"cannot read '{path}': {error.strerror}"
+        raise DataError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"'{path}' is not UTF-8 text (byte {error.start}): get it again, or save it as UTF-8"
+        raise DataError(msg) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """Who is told how it goes: progress bars, remarks and warnings."""
+
+    progress: Progress = field(default=lambda *_, **__: nullcontext(lambda *_: None))
+    say: Callable[[str], object] = field(default=lambda _: None)
+    warn: Callable[[str], object] = field(default=lambda _: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a preparation found, ready to be written.
+
+    Attributes:
+        images: The folder that image names are relative to.
+        class_names: Names by label; may be empty.
+        splits: Samples by split; each may be taken once.
+        watched: Files and folders of which a change means that the dataset should be prepared anew.
+    """
+
+    images: Path
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Iterable[Sample]]
+    watched: Iterable[Path]
+
+
+@dataclass(slots=True)
+class Source:
+    """The folder of ``--from``, and where to extract to.
+
+    Attributes:
+        facts: The dataset's row.
+        folder: Where archives or extracted trees are looked for; never written to, unless it is ``out`` too.
+        out: The folder of the prepared dataset.
+        talk: Progress and remarks.
+        hashes: Hashes of the archives used, by name; filled on the way.
+        unreadable: Images that could not be read; counted on the way.
+    """
+
+    facts: DatasetFacts
+    folder: Path
+    out: Path
+    talk: Talk
+    hashes: dict[str, str] = field(default_factory=dict)
+    unreadable: int = 0
+
+    def row(self, name: str) -> Archive:
+        """The row of an archive of this dataset."""
+        return next(archive for archive in self.facts.archives if archive.name == name)
+
+    def archive(self, name: str) -> Path | None:
+        """An archive, verified; ``None`` if it is not there.
+
+        Raises:
+            DataError: It is there and is not the publisher's.
+        """
+        path, row = self.folder / name, self.row(name)
+        if not path.is_file():
+            return None
+        if path.name not in self.hashes:
+            with self.talk.progress(f"checking {name}", path.stat().st_size, in_bytes=True) as step:
+                self.hashes[path.name] = verify(path, row, self.out, step)
+            if not row.pinned:
+                self.talk.say(f"{name} is not pinned: its {self.hashes[path.name]} was taken as it is")
+        return path
+
+    def first(self, *places: str, holding: str = "") -> Path | None:
+        """The first of some places below the folder that exists and, if asked for, holds a file matching a pattern."""
+        paths = (self.folder / place for place in places)
+        return next((p for p in paths if p.exists() and (not holding or any(p.glob(holding)))), None)
+
+    def extract(self, name: str, place: Place, into: str, total: int, nested: bool = False) -> None:
+        """Extract an archive of this dataset to ``out``.
+
+        Args:
+            name: Name of the archive; :meth:`archive` has verified it.
+            place: See :func:`famcli.data.public.extract.extract`.
+            into: The folder below ``out`` that all of it goes to.
+            total: Files to expect, for the progress.
+            nested: It is a tar of tars.
+
+        Raises:
+            DataError: It does not fit, or may not be extracted.
+        """
+        row = self.row(name)
+        if not (self.out / into).exists():  # a second start must not ask for the whole room again
+            check_room([Need(self.out, row.unpacked, f"extract {name}")])
+        limits = Limits(size=max(ENOUGH * row.unpacked, 4 * 10**9))
+        with self.talk.progress(f"extracting {name}", total) as step:
+            run = extract_nested if nested else extract
+            run(self.folder / name, self.out, place, limits, step)
+
+    def missing(self, *parts: str) -> DataError:
+        """The error that names what is missing and where to get it."""
+        pages = dict.fromkeys(archive.page for archive in self.facts.archives if archive.required)
+        login = " (a login is needed)" if self.facts.name == "ilsvrc" else ""
+        msg = (
+            f"'{self.folder}' has not all of {self.facts.title}; missing: {'; '.join(parts)}. "
+            f"Get it at {' and '.join(pages)}{login}, or name another folder with --from"
+        )
+        return DataError(msg)
+
+    def sized(self, samples: Iterable[Sample], what: str, total: int) -> Iterator[Sample]:
+        """Samples with their sizes from the images' headers, and boxes cut to the image.
+
+        An image that cannot be read is warned about and counted; it stays listed, so that counts and evaluation
+        stay those of the benchmark.
+
+        Raises:
+            DataError: An image is not there at all.
+        """
+        with self.talk.progress(what, total) as step:
+            for_paths, for_samples = tee(samples)  # read_headers is a few hundred ahead, and no more
+            for sample, header in zip(for_samples, read_headers((s.path for s in for_paths), step=step), strict=True):
+                if isinstance(header, DataError):
+                    if not os.path.isfile(sample.path):
+                        msg = f"'{sample.path}' is listed but not there: extract the images again"
+                        raise DataError(msg) from header
+                    self.unreadable += 1
+                    if self.unreadable <= NAMED:
+                        self.talk.warn(f"{sample.path}: {header}")
+                    yield sample
+                else:
+                    yield replace(sample, size_hw=header.size_hw, boxes=inside(sample, header))
+
+
+def inside(sample: Sample, header: Header) -> FloatArray:
+    """Boxes turned with the image's EXIF orientation, which publishers ignore, and cut to the image.
+
+    Raises:
+        DataError: Nothing is left of a box.
+    """
+    if not len(sample.boxes):
+        return sample.boxes
+    height, width = header.size_hw
+    boxes = turned(sample.boxes, header)
+    boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
+    boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
+    if (boxes[:, 2:] <= boxes[:, :2]).any():
+        msg = f"'{sample.name}' has a box outside of the image, which is {width}x{height}: {sample.boxes.tolist()}"
+        raise DataError(msg)
+    return boxes
+
+
+def turned(boxes: FloatArray, header: Header) -> FloatArray:
+    """Boxes of the stored pixels in the frame of the upright picture; ``(N, 4)`` half-open xyxy, both.
+
+    The orientations are EXIF's: 5 to 8 swap width and height, and each is that plus mirrored axes.
+    """
+    height, width = header.size_hw
+    x0, y0, x1, y1 = boxes.T
+    if header.orientation >= 5:  # transposed first; what is left is a mirroring of the upright frame
+        x0, y0, x1, y1 = y0, x0, y1, x1
+    if header.orientation in {2, 3, 6, 7}:
+        x0, x1 = width - x1, width - x0
+    if header.orientation in {3, 4, 7, 8}:
+        y0, y1 = height - y1, height - y0
+    return np.stack([x0, y0, x1, y1], axis=1)

@@ -1,0 +1,185 @@
+"""A CSV file: a row for each image, or for each box of an image."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from famcli.data.bounds import bounded, short
+from famcli.data.readers.own import OwnData, boxes_of, default_split, find_images, main_class, sorted_classes
+from famcli.data.sample import NO_BOXES, Sample
+from famcli.data.splits import SPLITS, find_split, in_order
+from famcli_models.errors import DataError
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "image": ("image", "file", "path", "filename", "file_name"),
+    "label": ("label", "class", "category"),
+    "split": ("split", "subset"),
+    "x0": ("x0", "xmin"),
+    "y0": ("y0", "ymin"),
+    "x1": ("x1", "xmax"),
+    "y1": ("y1", "ymax"),
+}
+CORNERS = ("x0", "y0", "x1", "y1")
+DELIMITERS = (",", ";", "\t")
+SUFFIXES = (".csv", ".tsv")
+MAX_HEADER = 4096  # characters
+
+
+@dataclass(slots=True)
+class _Image:
+    """Rows of one image so far."""
+
+    line: int
+    split: str | None
+    classes: list[str] = field(default_factory=list)
+    boxes: list[list[float]] = field(default_factory=list)
+
+
+def detect(source: Path) -> bool:
+    """A CSV file whose header has an image and a label, or a folder with just one such file."""
+    return _file(source) is not None
+
+
+def _file(source: Path) -> Path | None:
+    if source.is_dir():
+        found = [p for p in sorted(source.iterdir()) if p.suffix.lower() in SUFFIXES and _file(p)]
+        return found[0] if len(found) == 1 else None
+    if source.suffix.lower() not in SUFFIXES:
+        return None
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            columns = _columns(file.readline(MAX_HEADER))[1]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return None
+    return source if {"image", "label"} <= set(columns) else None
+
+
+def _columns(header: str) -> tuple[str, dict[str, int]]:
+    """The delimiter of a header line that gives most known columns, and their places."""
+    best: tuple[str, dict[str, int]] = (",", {})
+    for delimiter in DELIMITERS:
+        names = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
+        places = {
+            column: names.index(alias)
+            for column, aliases in COLUMNS.items()
+            for alias in aliases[::-1]
+            if alias in names
+        }
+        if len(places) > len(best[1]):
+            best = delimiter, places
+    return best
+
+
+def read(source: Path, images: Path | None, split: str | None) -> OwnData:
+    """Read a CSV file with a header: image, label, and perhaps x0, y0, x1, y1 (half-open pixels) and split.
+
+    Several rows of an image are several boxes. Its label is the class whose boxes cover the largest area, and
+    boxes of other classes are left out.
+
+    Args:
+        source: The file, or a folder with just one.
+        images: The folder that image names are relative to; the file's own, or ``images`` in it, if not given.
+        split: Split of images of which the file tells none.
+
+    Raises:
+        DataError: A line cannot be used; the message names it.
+    """
+    path = _file(source) or source
+    rows: dict[str, _Image] = {}
+    for line, name, row in _rows(path):
+        _add(rows, path, line, name, row)
+    if not rows:
+        msg = f"{path}: no line after the header"
+        raise DataError(msg)
+    root, names = _names(path, list(rows), images)
+    classes = sorted_classes(c for row in rows.values() for c in row.classes)
+    labels = {name: i for i, name in enumerate(classes)}
+    others = 0
+    found: list[tuple[str | None, Sample]] = []
+    for name, image in zip(names, rows.values(), strict=True):
+        main = main_class(image.classes, boxes_of(image.boxes)) if image.boxes else image.classes[0]
+        kept = [box for box, c in zip(image.boxes, image.classes, strict=False) if c == main]
+        others += len(image.boxes) - len(kept)
+        found.append((image.split, Sample(name, root / name, labels[main], boxes_of(kept) if kept else NO_BOXES)))
+    default = split or default_split([s for _, s in found])
+    splits: dict[str, list[Sample]] = {name: [] for name in in_order(where or default for where, _ in found)}
+    for where, sample in found:
+        splits[where or default].append(sample)
+    remarks = [f"{path}: {others} boxes of other classes than the image's main one were left out"] if others else []
+    return OwnData(classes, splits, root, "csv", tuple(remarks))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """Line number, image and the known columns of each line."""
+    line = 1
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            delimiter, places = _columns(file.readline(MAX_HEADER))
+            missing = [c for c in ("image", "label") if c not in places]
+            corners = [c for c in CORNERS if c in places]
+            if missing or 0 < len(corners) < 4:
+                need = f"a column {missing[0]} ({', '.join(COLUMNS[missing[0]])})" if missing else f"all of {CORNERS}"
+                msg = f"{path}, line 1: the header needs {need}"
+                raise DataError(msg)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            for cells in reader:
+                if not any(cell.strip() for cell in cells):
+                    continue
+                line = reader.line_num + 1
+                if len(cells) <= max(places.values()):
+                    msg = f"{path}, line {line}: {len(cells)} fields, but the header has more"
+                    raise DataError(msg)
+                row = {column: cells[place].strip() for column, place in places.items()}
+                if not row["image"] or not row["label"]:
+                    msg = f"{path}, line {line}: no {'image' if not row['image'] else 'label'}"
+                    raise DataError(msg)
+                yield line, row["image"], row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        msg = f"cannot read {path}, after line {line}: {error}"
+        raise DataError(msg) from error
+
+
+def _add(images: dict[str, _Image], path: Path, line: int, name: str, row: dict[str, str]) -> None:
+    """Take one line into the rows of its image."""
+    where = find_split(row.get("split", ""))
+    if row.get("split") and where is None:
+        msg = f"{path}, line {line}: unknown split '{row['split']}' (known: {', '.join(SPLITS)}; train, val, test)"
+        raise DataError(msg)
+    image = images.setdefault(name, _Image(line, where))
+    if image.split != where:
+        msg = f"{path}, line {line}: '{name}' has another split than on line {image.line}"
+        raise DataError(msg)
+    texts = [row.get(corner, "") for corner in CORNERS]
+    if any(texts):
+        try:
+            box = [bounded(text) for text in texts]
+        except ValueError as error:
+            msg = f"{path}, line {line}: the box is {short(','.join(texts))}, not four numbers x0,y0,x1,y1: {error}"
+            raise DataError(msg) from error
+        if len(image.boxes) < len(image.classes):
+            msg = f"{path}, line {line}: '{name}' has a box here and none on line {image.line}"
+            raise DataError(msg)
+        image.boxes.append(box)
+    elif image.boxes:
+        msg = f"{path}, line {line}: '{name}' has no box here and one on line {image.line}"
+        raise DataError(msg)
+    elif image.classes:
+        same = image.classes[0] == row["label"]
+        msg = f"{path}, line {line}: '{name}' was on line {image.line} already{'' if same else ', with another label'}"
+        raise DataError(msg)
+    image.classes.append(row["label"])
+
+
+def _names(path: Path, written: Sequence[str], images: Path | None) -> tuple[Path, list[str]]:
+    """The folder of the images, and their names relative to it."""
+    names = [name.replace("\\", "/") if "/" not in name else name for name in written]  # as Windows writes them
+    if any(os.path.isabs(name) for name in names):
+        full = [os.path.abspath(path.parent / name) for name in names]
+        root = images.absolute() if images else Path(os.path.commonpath([os.path.dirname(f) for f in full]))
+        return root, [Path(os.path.relpath(f, root)).as_posix() for f in full]
+    folders = [path.parent, path.parent / "images", path.parent.parent]
+    return images or find_images(names, folders) or path.parent, names

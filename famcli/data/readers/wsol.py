@@ -1,0 +1,66 @@
+"""Metadata of the wsolevaluation benchmark, which may lie apart from the images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from famcli.data.metadata import IDS, METADATA, class_names_in, read_split, split_folder, splits_of
+from famcli.data.readers.own import OwnData, default_split, find_images
+from famcli.data.sample import Sample
+from famcli.data.splits import find_split
+from famcli_models.errors import DataError
+
+
+def detect(source: Path) -> bool:
+    """A folder with ``image_ids.txt``, or with splits that have it, itself or in its ``metadata``."""
+    return source.is_dir() and bool((source / IDS).is_file() or _home(source))
+
+
+def _home(source: Path) -> Path | None:
+    """The folder whose folders are splits."""
+    return next((folder for folder in (source, source / METADATA) if splits_of(folder)), None)
+
+
+def read(source: Path, images: Path | None, split: str | None) -> OwnData:
+    """Read splits with the boxes that they have.
+
+    Args:
+        source: A dataset folder, its ``metadata`` folder, a folder of splits as in the benchmark's own repository
+            (``metadata/CUB``), or one split.
+        images: The folder that image names are relative to; looked for around the source if not given.
+        split: Split of a single folder whose name does not tell it.
+
+    Raises:
+        DataError: A file is missing or a line cannot be read.
+    """
+    home = _home(source)
+    if home is None and not (source / IDS).is_file():
+        deeper = sorted(p.parent.parent for p in source.glob(f"*/*/{IDS}"))
+        hint = f": give {deeper[0]}" if deeper else ""
+        msg = f"'{source}' has no folder of a split with {IDS}{hint}"
+        raise DataError(msg)
+    folders = [source] if home is None else [f for s in splits_of(home) if (f := split_folder(home, s))]
+    remarks: list[str] = []
+    root = images
+    splits: dict[str, list[Sample]] = {}
+    for folder in folders:
+        samples = read_split(folder, root or source, with_boxes=True, boxes_optional=True)
+        if root is None:
+            root = find_images([s.name for s in samples], _places(folder))
+            if root is None:
+                root = source
+                remarks.append(f"no image of {folder} was found near it: give their folder with --images")
+            if root != source:
+                samples = read_split(folder, root, with_boxes=True, boxes_optional=True)
+        name = folder.name if home is not None else (split or default_split(samples))
+        splits[find_split(folder.name) or name] = samples
+    root = root or source
+    places = (source, root, *((home, home.parent) if home else ()))
+    names = next((found for place in places if (found := class_names_in(place))), ())
+    return OwnData(names, splits, root, "wsol", tuple(remarks))
+
+
+def _places(folder: Path) -> list[Path]:
+    """Folders that the images of a split may be in: around it, or in ``dataset`` as the benchmark keeps them."""
+    above = [folder.parent, folder.parent.parent, folder.parent.parent.parent]
+    return [*above, *(a / "images" for a in above), *(a / "dataset" / folder.parent.name for a in above)]

@@ -1,0 +1,64 @@
+"""Telling the forms of own data apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from famcli.data.readers import FORMATS, read_own
+from famcli_models.errors import DataError, UnknownNameError
+
+COCO = '{"images": [{"id": 1, "file_name": "cat/1.png", "fam_category_id": 1}], "categories": [{"id": 1, "name": "c"}]}'
+CORNERS = "<xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax>"
+XML = f"<annotation><object><name>cat</name><bndbox>{CORNERS}</bndbox></object></annotation>"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "format"),
+    [
+        ("a.json", COCO, "coco"),
+        ("annotations/instances_train.json", COCO, "coco"),
+        ("cat/1.xml", XML, "voc"),
+        ("Annotations/1.xml", XML, "voc"),
+        ("list.csv", "image,label\ncat/1.png,cat\n", "csv"),
+        ("list.tsv", "path\tclass\ncat/1.png\tcat\n", "csv"),
+        ("prices.csv", "item,price\n1,2\n", "folder"),
+        ("other.json", '{"images": 3}', "folder"),
+        ("empty.json", "", "folder"),
+    ],
+)
+def test_auto(tmp_path: Path, pictures: Callable[..., Path], file: str, text: str, format: str) -> None:  # noqa: A002
+    """A folder is looked through for forms that have files of their own; failing these it is a folder of classes."""
+    pictures(tmp_path, "cat/1.png")
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    assert read_own(tmp_path).format == format
+    assert read_own(tmp_path, format).format == format
+
+
+def test_the_form_may_be_said(tmp_path: Path, pictures: Callable[..., Path]) -> None:
+    """A folder that looks like several forms is read as the one that was said."""
+    pictures(tmp_path, "cat/1.png")
+    (tmp_path / "list.csv").write_text("image,label\ncat/1.png,kitten\n")
+    assert read_own(tmp_path).class_names == ("kitten",)
+    assert read_own(tmp_path, "folder").class_names == ("cat",)
+
+
+def test_unknown_form(tmp_path: Path) -> None:
+    """A form that is not there is answered with those that are."""
+    with pytest.raises(UnknownNameError, match="unknown format 'yolo' .*coco"):
+        read_own(tmp_path, "yolo")
+    assert all(form.what for form in FORMATS.values())
+
+
+def test_what_is_no_data(tmp_path: Path) -> None:
+    """A file of no known form, a path that is not there, and a folder of images that is none, are refused."""
+    (tmp_path / "a.txt").write_text("hello")
+    with pytest.raises(DataError, match="in no form that fam knows"):
+        read_own(tmp_path / "a.txt")
+    with pytest.raises(DataError, match="does not exist"):
+        read_own(tmp_path / "nothing")
+    with pytest.raises(DataError, match="--images .* is no folder"):
+        read_own(tmp_path, images=tmp_path / "nothing")
