@@ -1,1 +1,0 @@
-"""From a publisher's files to a prepared dataset, one file a dataset."""
