@@ -207,7 +207,7 @@ def _module(path: Path) -> ModuleType:
 @pytest.fixture(scope="session")
 def wsoleval_rules() -> ModuleType:
     """The literal transcription of wsolevaluation's rules."""
-    return _module(Path(__file__).parent / "wsoleval_rules.py")
+    return _module(Path(__file__).parent / "evaluation" / "wsoleval_rules.py")
 
 
 @pytest.fixture(scope="session")

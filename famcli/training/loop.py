@@ -50,7 +50,7 @@ def fit(
         model: A model on a backbone, see :meth:`FAM.from_backbone`.
         samples: Images with labels; their boxes, if any, are not looked at.
         config: How to train.
-        accelerator: Processes and device, see :func:`famcli.training.accelerator.make_accelerator`, which is also the default.
+        accelerator: Processes and device; by default :func:`famcli.training.accelerator.make_accelerator` makes it.
         workers: Processes that decode.
         targets: For each sample a map ``(h, w)`` in [0, 1] of the whole image that M is drawn to with
             weight ``config.lambda_target``, see :mod:`famcli.training.targets`.

@@ -1,8 +1,8 @@
 """Extension: targets for M in which a trained model takes part, for a second round of training.
 
 The target of an image becomes (2 M + T) / 3, with the M of a trained model, the teacher, and the target T made from the
-image's label alone (:mod:`famcli.training.targets`). T knows the class; M has learnt from all the images what objects are like,
-and the errors that single targets make average out in it. No box takes part. M does not depend on classes, so a teacher
+image's label alone (:mod:`famcli.training.targets`). T knows the class; M has learnt from all the images what objects
+are like, and the errors that single targets make average out in it. No box takes part. M does not depend on classes, so a teacher
 may know others than its pupil; where the pupil's classifier is new, T is M cut along colour edges.
 """
 

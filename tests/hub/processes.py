@@ -34,9 +34,6 @@ def serve() -> None:
     """Fork for each request."""
     import torch
 
-    import famcli.checkpoints.verify  # noqa: F401  (loaded for the commands)
-    import famcli.inference.job
-
     torch.set_num_threads(1)  # no thread pool before a fork
     gc.freeze()
     for line in sys.stdin:

@@ -17,7 +17,7 @@ from famcli.inference.predictor import ClassScore, Prediction
 from famcli_models import FAM
 from famcli_models.localization import Region
 
-PAGE = Path(__file__).parent.parent / "docs" / "reference" / "api.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "api.md"
 CLASSES = (ClassScore(3, "cat", 0.5), ClassScore(1, "dog", 0.25))
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from famcli.training import environment as environment_module
 from famcli.training.accelerator import make_accelerator
 from famcli.training.environment import PACKAGES, commit, environment
-from famcli.training.step import environment as environment_module
 
 
 def test_the_facts_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from famcli.training import interrupt
 from famcli.training.interrupt import SAME, SIGNALS, Interrupt
-from famcli.training.step import interrupt
 
 
 @pytest.fixture

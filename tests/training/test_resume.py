@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from famcli.training import resume as state_module
 from famcli.training.resume import State, read_state, write_state
-from famcli.training.step import resume as state_module
 from famcli_models.errors import WeightsError
 
 

@@ -24,6 +24,8 @@ from famcli.checkpoints.verify import inspect
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
 from famcli.evaluation.onebox import count_right
+from famcli.training import run as run_module
+from famcli.training import supervision as lessons
 from famcli.training.accelerator import make_accelerator
 from famcli.training.data import gather
 from famcli.training.monitor import Epoch
@@ -32,8 +34,6 @@ from famcli.training.resume import read_state, write_state
 from famcli.training.run import Run
 from famcli.training.runfolder import RunFolder
 from famcli.training.step import Training
-from famcli.training.step import run as run_module
-from famcli.training.step import supervision as lessons
 from famcli_models.errors import ConfigError, DataError, FamError, WeightsError
 from famcli_models.methods import load_model
 from famcli_models.methods.cam import CAM

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._inductor import config as inductor
 
 from famcli.data.sample import Sample
+from famcli.training import step as training_module
 from famcli.training.accelerator import make_accelerator
 from famcli.training.config import TrainConfig
 from famcli.training.loop import fit
@@ -22,7 +23,6 @@ from famcli.training.monitor import Epoch
 from famcli.training.resume import State, read_state, write_state
 from famcli.training.sampler import Order
 from famcli.training.step import Training, target_loss
-from famcli.training.step import step as training_module
 from famcli_models.errors import FamError, WeightsError
 from famcli_models.losses import Losses, fam_loss
 from famcli_models.methods.fam import FAM

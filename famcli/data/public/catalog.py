@@ -1,6 +1,6 @@
 """The public datasets of the paper as a literal table: what they hold, where they come from, on what terms.
 
-Every row is facts alone; :mod:`famcli.data.public.download` and :mod:`famcli.data.prepare` read them. A size or a hash
+Every row is facts alone; :mod:`famcli.data.public.download` and :mod:`famcli.data.public` read them. A size or a hash
 that no public source states is ``None``, and the tools then say "not pinned" and print what they saw.
 """
 
