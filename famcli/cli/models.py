@@ -39,7 +39,7 @@ def models(
         console.result_json([model.to_dict() for model in found])
         return
 
-    from famcli.data.public.disk import human
+    from famcli.data.public.catalog import human
 
     rows = [
         (

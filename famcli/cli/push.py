@@ -42,7 +42,7 @@ def push(
 
     Example: fam push runs/birds --repo ORG/fam-birds --license cc-by-nc-4.0
     """
-    from famcli.data.public.disk import human
+    from famcli.data.public.catalog import human
     from famcli.hub.push import prepared, upload
 
     with prepared(source, repo, _verify, results or (), license, terms) as ready:

@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from famcli.data.bounds import MAX_CLASSES
 from famcli.data.dataset import DATASET_FILE, Dataset
 from famcli.data.images import read_picture
 from famcli.data.masks import MaskSource, find_masks, read_truth
 from famcli.data.public.catalog import CATALOG
-from famcli.data.sample import Sample
+from famcli.data.sample import FULLSUP, MAX_CLASSES, TEST, TRAIN, Sample, in_order, split_name
 from famcli.data.sizes import read_size
-from famcli.data.splits import FULLSUP, TEST, TRAIN, in_order, split_name
 from famcli_models.errors import DataError
 
 EXAMPLES = 3  # shown of each problem

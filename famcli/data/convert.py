@@ -10,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from famcli.data.bounds import MAX_CLASSES
 from famcli.data.dataset import DATASET_FILE, Dataset, write_dataset
 from famcli.data.metadata import METADATA, split_folder, splits_of
 from famcli.data.readers import coco
-from famcli.data.sample import Sample
-from famcli.data.splits import BENCHMARK_NAMES, FULLSUP, split_name
+from famcli.data.sample import BENCHMARK_NAMES, FULLSUP, MAX_CLASSES, Sample, split_name
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic

@@ -20,8 +20,7 @@ from famcli.data import metadata
 from famcli.data.metadata import METADATA
 from famcli.data.public.catalog import CATALOG
 from famcli.data.readers import read_own
-from famcli.data.sample import NO_BOXES, Sample
-from famcli.data.splits import BENCHMARK_NAMES, FULLSUP, SPLITS, in_order, split_name
+from famcli.data.sample import BENCHMARK_NAMES, FULLSUP, NO_BOXES, SPLITS, Sample, in_order, split_name
 from famcli_models.errors import DataError, UnknownNameError
 from famcli_models.files import write_atomic
 

@@ -17,9 +17,7 @@ from typing import TextIO
 
 import numpy as np
 
-from famcli.data.bounds import MAX_CLASSES, MAX_PIXEL
-from famcli.data.sample import NO_BOXES, Sample
-from famcli.data.splits import BENCHMARK_NAMES, in_order, split_name
+from famcli.data.sample import BENCHMARK_NAMES, MAX_CLASSES, MAX_PIXEL, NO_BOXES, Sample, in_order, split_name
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic

@@ -1,16 +1,32 @@
-"""One labelled image of a dataset."""
+"""One labelled image of a dataset, the names of splits, and how large a number in a file of labels or boxes may be."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
 from famcli.data.images import DECODE_MARGIN, Picture, read_picture
 from famcli_models.boxes import FloatArray
-from famcli_models.errors import DataError
+from famcli_models.errors import DataError, shown
+
+TRAIN: Final = "train-weaksup"
+FULLSUP: Final = "train-fullsup"
+TEST: Final = "test"
+SPLITS: Final = (TRAIN, FULLSUP, TEST)
+BENCHMARK_NAMES: Final = {TRAIN: "train", FULLSUP: "val", TEST: "test"}  # wsolevaluation's folders
+_ALIASES: Final = {
+    TRAIN: ("train", "training"),
+    FULLSUP: ("val", "valid", "validation", "dev"),
+    TEST: ("testing",),
+}
+_KNOWN: Final = {alias: split for split, aliases in _ALIASES.items() for alias in (split, *aliases)}
+
+MAX_CLASSES = 100_000  # the most that a model can have
+MAX_PIXEL = 10**9  # no coordinate of an image that can be read comes near
 
 NO_BOXES: FloatArray = np.zeros((0, 4))  # one for all: a million samples share it
 NO_BOXES.setflags(write=False)
@@ -62,3 +78,31 @@ def check_labels(samples: Sequence[Sample], num_classes: int) -> None:
                 "was it made for other classes?"
             )
             raise DataError(msg)
+
+
+def find_split(name: str) -> str | None:
+    """The paper's name of a split, whatever the case; ``None`` if it is no known name."""
+    return _KNOWN.get(name.lower())
+
+
+def split_name(name: str) -> str:
+    """The paper's name of a split; a name that is not known stays as it is."""
+    return find_split(name) or name
+
+
+def in_order(splits: Iterable[str]) -> list[str]:
+    """Each split once: the paper's three in its order, then others by name."""
+    found = set(splits)
+    return [s for s in SPLITS if s in found] + sorted(found.difference(SPLITS))
+
+
+def bounded(value: Any, top: float = MAX_PIXEL) -> float:
+    """A number of a file, at most ``top`` of either sign; a ``ValueError`` says in short what it is instead."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    if not abs(number) <= top:  # also what is not a number
+        msg = f"{shown(value)} is not a number up to {top:,.0f}"
+        raise ValueError(msg)
+    return number

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from famcli.data.bounds import short
-from famcli_models.errors import DataError
+from famcli_models.errors import DataError, shown
 
 REACH = 1.0  # a polygon may leave the image by this many times its longer side: farther out it is not of this image
 FIRST, LAST = 48, 48 + 63  # characters of packed run lengths: six bits each
@@ -35,7 +34,7 @@ def decode(segmentation: Any, size_hw: tuple[int, int]) -> npt.NDArray[np.bool_]
         return _from_runs(segmentation, size_hw)
     if isinstance(segmentation, list) and segmentation:
         return _from_polygons(segmentation, size_hw)
-    msg = f"the segmentation is {short(segmentation)}; polygons or run lengths are needed"
+    msg = f"the segmentation is {shown(segmentation)}; polygons or run lengths are needed"
     raise DataError(msg)
 
 
@@ -49,7 +48,7 @@ def _from_polygons(polygons: Sequence[Any], size_hw: tuple[int, int]) -> npt.NDA
             isinstance(v, (int, float)) and not isinstance(v, bool) for v in polygon
         )
         if not numbers or len(polygon) < 6 or len(polygon) % 2 or not all(abs(v) <= far for v in polygon):
-            msg = f"the polygon {short(polygon)} is not a list x, y, x, y, ... of three points or more in the image"
+            msg = f"the polygon {shown(polygon)} is not a list x, y, x, y, ... of three points or more in the image"
             raise DataError(msg)
     # An outline of four numbers would be taken for a box by pycocotools; there are six or more.
     runs = mask.merge(mask.frPyObjects([[float(v) for v in polygon] for polygon in polygons], h, w))
@@ -59,7 +58,7 @@ def _from_polygons(polygons: Sequence[Any], size_hw: tuple[int, int]) -> npt.NDA
 def _from_runs(segmentation: dict[str, Any], size_hw: tuple[int, int]) -> npt.NDArray[np.bool_]:
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != list(size_hw):
-        msg = f"the run lengths are of size {short(size)} (height, width), the image's is {list(size_hw)}"
+        msg = f"the run lengths are of size {shown(size)} (height, width), the image's is {list(size_hw)}"
         raise DataError(msg)
     runs = _unpacked(counts) if isinstance(counts, str) else counts
     h, w = size_hw
@@ -68,7 +67,7 @@ def _from_runs(segmentation: dict[str, Any], size_hw: tuple[int, int]) -> npt.ND
         or not all(isinstance(run, int) and 0 <= run <= h * w for run in runs)
         or sum(runs) != h * w
     ):
-        msg = f"the run lengths {short(counts)} do not add up to the {h * w:,} pixels of the image"
+        msg = f"the run lengths {shown(counts)} do not add up to the {h * w:,} pixels of the image"
         raise DataError(msg)
     inside = np.arange(len(runs)) % 2 == 1  # background comes first
     return np.repeat(inside, runs).reshape(w, h).T

@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from famcli.data.bounds import MAX_PIXEL, short
 from famcli.data.dataset import Dataset
 from famcli.data.readers.coco import CocoFile, dataset_files
-from famcli.data.sample import Sample
+from famcli.data.sample import MAX_PIXEL, Sample
 from famcli.data.sizes import Header, read_headers
 from famcli.evaluation.filenames import match_names
 from famcli_models.boxes import FloatArray, as_boxes, xywh_to_xyxy
-from famcli_models.errors import DataError
+from famcli_models.errors import DataError, shown
 
 MAX_BYTES = 2**29  # of text; parsed, it takes about ten times as much memory
 NO_LABEL = -1  # where classes do not apply; this and what is below are classes that the dataset does not have
@@ -157,22 +156,22 @@ class _Table:
             if self.listed and "id" in entry:
                 own = entry["id"]
                 if not _whole(own) or own in seen:
-                    offences.add("such ids", f"{where} has the id {short(own)}, which is no number of its own")
+                    offences.add("such ids", f"{where} has the id {shown(own)}, which is no number of its own")
                     continue
                 seen.add(own)
             image, category = entry["image_id"], entry.get("category_id")
             if same_classes and (not _whole(category) or category not in self.labels):
-                offences.add("such categories", f"{where} has the category_id {short(category)}, which is not known")
+                offences.add("such categories", f"{where} has the category_id {shown(category)}, which is not known")
                 continue
             images[image] = None
             if image not in self.names and self.listed:
-                offences.add("such entries", f"{where} belongs to image {short(image)}, which the file does not list")
+                offences.add("such entries", f"{where} belongs to image {shown(image)}, which the file does not list")
             name = self.names.get(image)
             if name is not None:
                 label = self.labels.get(category, NO_LABEL) if same_classes else NO_LABEL
                 rows.setdefault(name, []).append((float(entry["score"]), entry["bbox"], label))
         offences.check()
-        unknown = [f"image_id {short(image)}" for image in images if image not in self.names]
+        unknown = [f"image_id {shown(image)}" for image in images if image not in self.names]
         _refuse_unknown(self.path, unknown, len(images))
         made = {name: _found(of_image) for name, of_image in rows.items()}
         return [made.get(sample.name) for sample in samples]
@@ -202,14 +201,14 @@ def _fault(entry: Any) -> tuple[str, str] | None:
         return "such entries", "has no image_id, a whole number"
     box = entry.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(_number(v) and abs(v) <= MAX_PIXEL for v in box):
-        return "such boxes", f"has the bbox {short(box)}; four finite numbers [x, y, width, height] are needed"
+        return "such boxes", f"has the bbox {shown(box)}; four finite numbers [x, y, width, height] are needed"
     if box[2] < 0 or box[3] < 0:
-        return "such boxes", f"has the bbox {short(box)}, whose width or height is negative"
+        return "such boxes", f"has the bbox {shown(box)}, whose width or height is negative"
     if "score" not in entry:
         return "such entries", "has no score; truth has none, predictions need one"
     score = entry["score"]
     if not _number(score) or abs(score) > 1e300:
-        return "such scores", f"has the score {short(score)}; a finite number is needed"
+        return "such scores", f"has the score {shown(score)}; a finite number is needed"
     return None
 
 
@@ -286,7 +285,7 @@ def _of_dataset(
         if _whole(size[0]) and _whole(size[1]):
             sizes[image["id"]] = size[0], size[1]
         elif size != (None, None):
-            offences.add("such sizes", f"{where} has the width {short(size[1])} and the height {short(size[0])}")
+            offences.add("such sizes", f"{where} has the width {shown(size[1])} and the height {shown(size[0])}")
     offences.check()
     matched = match_names(path, list(files), by_name)
     source = _coco_source(dataset)

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from famcli.data.bounds import MAX_CLASSES
-from famcli.data.sample import Sample, check_labels
+from famcli.data.sample import MAX_CLASSES, Sample, check_labels
 from famcli.evaluation.boxrules import BoxRules
 from famcli.evaluation.errortypes import RIGHT_IOU
 from famcli.evaluation.external import Found

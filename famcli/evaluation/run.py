@@ -12,8 +12,7 @@ import numpy as np
 
 from famcli.data.dataset import Dataset
 from famcli.data.masks import covered as covered_masks
-from famcli.data.sample import Sample, check_labels
-from famcli.data.splits import FULLSUP, split_name
+from famcli.data.sample import FULLSUP, Sample, check_labels, split_name
 from famcli.evaluation.bootstrap import LEVEL, RESAMPLES, SEED, Bootstrap
 from famcli.evaluation.boxrules import BOX_RULES
 from famcli.evaluation.counting import stated_size

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from famcli.data.public.disk import human
+from famcli.data.public.catalog import human
 from famcli.hub.bars import progress_bars
 from famcli.hub.names import HubModel
 from famcli_models.checkpoint import CONFIG_FILE, MAX_CONFIG_BYTES, WEIGHTS_FILE

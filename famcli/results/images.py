@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from famcli.data.bounds import MAX_CLASSES, MAX_PIXEL
+from famcli.data.sample import MAX_CLASSES, MAX_PIXEL
 from famcli.evaluation.errortypes import KINDS
 from famcli.results.schema import (
     Check,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from famcli.data.bounds import MAX_CLASSES
+from famcli.data.sample import MAX_CLASSES
 from famcli.results.markdown import markdown
 from famcli.results.results import FORMAT, FORMAT_VERSION, ClassRow, Difference, Number, Results, Row
 from famcli.results.schema import (

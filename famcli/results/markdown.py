@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from famcli.data.splits import TEST, split_name
+from famcli.data.sample import TEST, split_name
 from famcli.results.paper import IMAGES, PaperRow, find
 from famcli.results.results import METRICS, Number, Results, Row
 

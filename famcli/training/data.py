@@ -11,8 +11,7 @@ from pathlib import Path
 from famcli.data.dataset import Dataset, is_dataset, is_prepared, open_dataset
 from famcli.data.listing import list_images
 from famcli.data.metadata import read_class_names
-from famcli.data.sample import NO_BOXES, Sample
-from famcli.data.splits import FULLSUP, TEST, split_name
+from famcli.data.sample import FULLSUP, NO_BOXES, TEST, Sample, split_name
 from famcli.training.recipe import RunConfig
 from famcli_models.checkpoint import packaged
 from famcli_models.errors import ConfigError, DataError

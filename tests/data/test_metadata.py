@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from famcli.data.bounds import MAX_CLASSES
 from famcli.data.metadata import count_images, read_class_names, read_samples, read_split, splits_of, write_split
-from famcli.data.sample import NO_BOXES, Sample
+from famcli.data.sample import MAX_CLASSES, NO_BOXES, Sample
 from famcli_models.config import _RANGES
 from famcli_models.errors import DataError
 

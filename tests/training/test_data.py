@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from famcli.data.dataset import open_dataset
-from famcli.data.sample import Sample
-from famcli.data.splits import FULLSUP, TEST
+from famcli.data.sample import FULLSUP, TEST, Sample
 from famcli.training.data import BY_LOSS, anchored, gather
 from famcli.training.recipe import RunConfig
 from famcli_models.errors import ConfigError, DataError, UnknownNameError

@@ -87,7 +87,8 @@ def download(
 def _get(
     facts: DatasetFacts, items: list[Item], folder: Path, root: Path, accepted: bool, prepares: bool
 ) -> list[dict[str, Any]]:
-    from famcli.data.public.disk import Need, check_room, human
+    from famcli.data.public.catalog import human
+    from famcli.data.public.disk import Need, check_room
     from famcli.data.public.download import Watcher, fetch
     from famcli_models.errors import DataError
 
@@ -133,7 +134,8 @@ def _name_missing(facts: DatasetFacts, items: list[Item], folder: Path, again: s
 
 
 def _print_plan(facts: DatasetFacts, items: list[Item], folder: Path, as_json: bool) -> None:
-    from famcli.data.public.disk import free_bytes, human
+    from famcli.data.public.catalog import human
+    from famcli.data.public.disk import free_bytes
 
     left, free = sum(item.left for item in items), free_bytes(folder)
     unpacked = sum(item.archive.unpacked for item in items)

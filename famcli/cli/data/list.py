@@ -24,8 +24,7 @@ def list_datasets(
     Example: fam data list
     """
     from famcli.data.dataset import data_home
-    from famcli.data.public.catalog import CATALOG
-    from famcli.data.public.disk import human
+    from famcli.data.public.catalog import CATALOG, human
     from famcli.data.public.plan import prepared_names
 
     home = data_home()

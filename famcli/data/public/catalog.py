@@ -245,3 +245,12 @@ def find_facts(name: str) -> DatasetFacts:
     if name not in CATALOG:
         raise UnknownNameError("dataset", name, CATALOG, "'fam data list' shows them all")
     return CATALOG[name]
+
+
+def human(size: float) -> str:
+    """Bytes for people: ``1.15 GB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

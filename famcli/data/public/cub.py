@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from famcli.data.bounds import bounded, short
 from famcli.data.dataset import Sample
 from famcli.data.public.source import Contents, Source, read_lines
-from famcli.data.sample import NO_BOXES
-from famcli_models.errors import DataError
+from famcli.data.sample import NO_BOXES, bounded
+from famcli_models.errors import DataError, shown
 
 ARCHIVE, MASKS = "CUB_200_2011.tgz", "segmentations.tgz"
 TOP, MASK_FOLDER = "CUB_200_2011", "segmentations"
@@ -110,7 +109,7 @@ def _table(path: Path, values: int) -> dict[str, list[str]]:
         except ValueError:
             good = False
         if not good:
-            msg = f"'{path}', line {number}: expected a number and {values} more, got {short(line)}"
+            msg = f"'{path}', line {number}: expected a number and {values} more, got {shown(line)}"
             raise DataError(msg)
         rows[key] = rest
     return rows

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from famcli.data.public.catalog import human
 from famcli_models.errors import DataError
 
 MARGIN = 64 << 20  # metadata, file system blocks
@@ -19,15 +20,6 @@ class Need:
     folder: Path
     size: int
     what: str
-
-
-def human(size: float) -> str:
-    """Bytes for people: ``1.15 GB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
 
 
 def free_bytes(folder: Path) -> int:

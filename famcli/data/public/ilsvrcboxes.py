@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from famcli.data.bounds import bounded
 from famcli.data.public.extract import Limits, read_members
+from famcli.data.sample import bounded
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from famcli.data.readers import coco, folder, table, voc, wsol
 from famcli.data.readers.own import OwnData
-from famcli.data.splits import split_name
+from famcli.data.sample import split_name
 from famcli_models.errors import DataError, UnknownNameError
 
 __all__ = ["FORMATS", "Form", "OwnData", "read_own"]

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from famcli.data.bounds import bounded, short
 from famcli.data.readers.own import OwnData, boxes_of, common_root, default_split, find_images, main_class
-from famcli.data.sample import NO_BOXES, Sample
-from famcli.data.splits import BENCHMARK_NAMES, SPLITS, find_split, in_order, split_name
+from famcli.data.sample import BENCHMARK_NAMES, NO_BOXES, SPLITS, Sample, bounded, find_split, in_order, split_name
 from famcli_models.boxes import FloatArray, xywh_to_xyxy, xyxy_to_xywh
-from famcli_models.errors import DataError
+from famcli_models.errors import DataError, shown
 
 Pieces = Iterator[str]
 LABEL_KEY = "fam_category_id"
@@ -213,7 +211,7 @@ def _boxes(file: CocoFile) -> tuple[dict[int, list[tuple[int, list[float]]]], in
             )
             raise DataError(msg) from error
         if len(values) != 4:
-            msg = f"{where}: bbox is {short(xywh)}, not four numbers [x, y, width, height]"
+            msg = f"{where}: bbox is {shown(xywh)}, not four numbers [x, y, width, height]"
             raise DataError(msg)
         if category not in file.categories:
             msg = f"{where}: category_id {category} is not in categories"

@@ -7,8 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from famcli.data.listing import list_images
 from famcli.data.readers.own import OwnData, sorted_classes
-from famcli.data.sample import NO_BOXES, Sample
-from famcli.data.splits import TRAIN, find_split, in_order
+from famcli.data.sample import NO_BOXES, TRAIN, Sample, find_split, in_order
 from famcli_models.errors import DataError
 
 

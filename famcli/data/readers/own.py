@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from famcli.data.sample import Sample
-from famcli.data.splits import TEST, TRAIN
+from famcli.data.sample import TEST, TRAIN, Sample
 from famcli_models.boxes import FloatArray, box_area
 
 LOOKED_FOR = 20  # image files, to tell which folder they are in

@@ -8,11 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from famcli.data.bounds import bounded, short
 from famcli.data.readers.own import OwnData, boxes_of, default_split, find_images, main_class, sorted_classes
-from famcli.data.sample import NO_BOXES, Sample
-from famcli.data.splits import SPLITS, find_split, in_order
-from famcli_models.errors import DataError
+from famcli.data.sample import NO_BOXES, SPLITS, Sample, bounded, find_split, in_order
+from famcli_models.errors import DataError, shown
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "file", "path", "filename", "file_name"),
@@ -158,7 +156,7 @@ def _add(images: dict[str, _Image], path: Path, line: int, name: str, row: dict[
         try:
             box = [bounded(text) for text in texts]
         except ValueError as error:
-            msg = f"{path}, line {line}: the box is {short(','.join(texts))}, not four numbers x0,y0,x1,y1: {error}"
+            msg = f"{path}, line {line}: the box is {shown(','.join(texts))}, not four numbers x0,y0,x1,y1: {error}"
             raise DataError(msg) from error
         if len(image.boxes) < len(image.classes):
             msg = f"{path}, line {line}: '{name}' has a box here and none on line {image.line}"

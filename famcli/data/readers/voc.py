@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from famcli.data.bounds import bounded, short
 from famcli.data.images import EXTENSIONS
 from famcli.data.readers.own import OwnData, boxes_of, default_split, main_class, sorted_classes
-from famcli.data.sample import NO_BOXES, Sample
-from famcli.data.splits import find_split, in_order
+from famcli.data.sample import NO_BOXES, Sample, bounded, find_split, in_order
 from famcli_models.boxes import FloatArray
-from famcli_models.errors import DataError
+from famcli_models.errors import DataError, shown
 
 ANNOTATIONS, IMAGES, LISTS = "Annotations", "JPEGImages", "ImageSets/Main"
 MAX_XML_BYTES = 16 * 2**20  # thousands of objects fit into one
@@ -159,7 +157,7 @@ def _number(item: ET.Element, key: str, path: Path, number: int) -> float:
     except ValueError as error:
         msg = f"{path}, object {number}: {key}: {error}"
         raise DataError(msg) from error
-    msg = f"{path}, object {number}: {key} is '{short(text)[1:-1]}', not a number"
+    msg = f"{path}, object {number}: {key} is '{shown(text)[1:-1]}', not a number"
     raise DataError(msg)
 
 

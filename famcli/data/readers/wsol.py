@@ -6,8 +6,7 @@ from pathlib import Path
 
 from famcli.data.metadata import IDS, METADATA, class_names_in, read_split, split_folder, splits_of
 from famcli.data.readers.own import OwnData, default_split, find_images
-from famcli.data.sample import Sample
-from famcli.data.splits import find_split
+from famcli.data.sample import Sample, find_split
 from famcli_models.errors import DataError
 
 

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import Result
 
 from famcli.cli.data.app import app
-from famcli.data.public.catalog import CATALOG, find_facts
-from famcli.data.public.disk import Need, check_room, human
+from famcli.data.public.catalog import CATALOG, find_facts, human
+from famcli.data.public.disk import Need, check_room
 from famcli_models.errors import DataError, UnknownNameError
 
 COMMANDS = [command.name for command in app.registered_commands]

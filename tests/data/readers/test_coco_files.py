@@ -171,7 +171,7 @@ def test_bad_images(tmp_path: Path, images: Any, message: str) -> None:
         ({"image_id": 10}, "1e999", r"annotations\[0\]: .*OverflowError"),
         ({"category_id": 3}, "Infinity", r"annotations\[0\]: .*OverflowError"),
         ({"bbox": [0, 0, 2, 2]}, "[0, 0, 1e999, 2]", r"annotations\[0\]: .*inf is not a number"),
-        ({"bbox": [0, 0, 2, 2]}, f"[0, 0, {'9' * 400}, 2]", r"annotations\[0\]: .*9\.\.\. is not a number"),
+        ({"bbox": [0, 0, 2, 2]}, f"[0, 0, {'9' * 400}, 2]", r"annotations\[0\]: .*9\.\.\.9+'? is not a number"),
         ({"width": 30}, "Infinity", r"images\[0\]: width and height .*inf is not a number"),
     ],
 )

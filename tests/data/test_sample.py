@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from famcli.data.splits import SPLITS, find_split, in_order, split_name
+from famcli.data.sample import SPLITS, find_split, in_order, split_name
 
 
 @pytest.mark.parametrize("split", SPLITS)
