@@ -9,21 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from famcli.inference.parts import PartMaps as PartMaps
-    from famcli.inference.predictor import ClassScore as ClassScore
-    from famcli.inference.predictor import Failure as Failure
-    from famcli.inference.predictor import Item as Item
-    from famcli.inference.predictor import Prediction as Prediction
     from famcli.inference.predictor import Predictor as Predictor
     from famcli.inference.predictor import Settings as Settings
     from famcli.loading import load_model as load_model
+    from famcli.outputs.prediction import ClassScore as ClassScore
+    from famcli.outputs.prediction import Failure as Failure
+    from famcli.outputs.prediction import Item as Item
+    from famcli.outputs.prediction import PartMaps as PartMaps
+    from famcli.outputs.prediction import Prediction as Prediction
 
 _HOMES = {
-    "ClassScore": "inference.predictor",
-    "Failure": "inference.predictor",
-    "Item": "inference.predictor",
-    "PartMaps": "inference.parts",
-    "Prediction": "inference.predictor",
+    "ClassScore": "outputs.prediction",
+    "Failure": "outputs.prediction",
+    "Item": "outputs.prediction",
+    "PartMaps": "outputs.prediction",
+    "Prediction": "outputs.prediction",
     "Predictor": "inference.predictor",
     "Settings": "inference.predictor",
     "load_model": "loading",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from famcli.hub import find_model
-from famcli_models.methods import load_model as load
-from famcli_models.methods.cam import CAM
-from famcli_models.methods.fam import FAM
+from famcli_models.loading import load_model as load
+from famcli_models.methods.method import Method
 
 
-def load_model(name: str, method: str | None = None) -> FAM | CAM:
+def load_model(name: str, method: str | None = None) -> Method:
     """A trained model in evaluation mode, on the CPU, in float32.
 
     ``FAM.from_pretrained`` takes packaged names and folders and never touches a network. This takes names of the Hub

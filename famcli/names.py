@@ -7,13 +7,6 @@ from enum import Enum
 DEFAULT_MODEL = "fam-mobilenetv1-ilsvrc"
 
 
-class Method(str, Enum):
-    """What finds the object: FAM, or CAM (Zhou et al., 2016)."""
-
-    fam = "fam"
-    cam = "cam"
-
-
 class Format(str, Enum):
     """Forms of the results of ``fam predict``."""
 

@@ -1,4 +1,4 @@
-"""Foreground Activation Maps: the model, its losses and its checkpoints; and CAM, which it is measured against.
+"""Models for weakly supervised object localization: FAM, the methods beside it, their losses and their checkpoints.
 
 Names are resolved on first use, so that importing the package costs nothing.
 """
@@ -11,46 +11,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from famcli_models.backbones import BACKBONES as BACKBONES
     from famcli_models.checkpoint import packaged as packaged
-    from famcli_models.config import FAMConfig as FAMConfig
+    from famcli_models.config import MethodConfig as MethodConfig
     from famcli_models.errors import FamError as FamError
+    from famcli_models.loading import load_model as load_model
     from famcli_models.localization import localize as localize
-    from famcli_models.losses import cam_loss as cam_loss
-    from famcli_models.losses import fam_loss as fam_loss
-    from famcli_models.methods import load_model as load_model
+    from famcli_models.methods import METHODS as METHODS
     from famcli_models.methods.cam import CAM as CAM
+    from famcli_models.methods.cam import CAMConfig as CAMConfig
     from famcli_models.methods.cam import CAMOutput as CAMOutput
     from famcli_models.methods.fam import FAM as FAM
+    from famcli_models.methods.fam import FAMConfig as FAMConfig
     from famcli_models.methods.fam import FAMOutput as FAMOutput
+    from famcli_models.methods.method import Method as Method
 
 _HOMES = {
     "BACKBONES": "backbones",
     "CAM": "methods.cam",
+    "CAMConfig": "methods.cam",
     "CAMOutput": "methods.cam",
     "FAM": "methods.fam",
-    "FAMConfig": "config",
+    "FAMConfig": "methods.fam",
     "FAMOutput": "methods.fam",
     "FamError": "errors",
-    "cam_loss": "losses",
-    "fam_loss": "losses",
-    "load_model": "methods",
+    "METHODS": "methods",
+    "Method": "methods.method",
+    "MethodConfig": "config",
+    "load_model": "loading",
     "localize": "localization",
     "packaged": "checkpoint",
 }
 
-__all__ = [
-    "BACKBONES",
-    "CAM",
-    "FAM",
-    "CAMOutput",
-    "FAMConfig",
-    "FAMOutput",
-    "FamError",
-    "cam_loss",
-    "fam_loss",
-    "load_model",
-    "localize",
-    "packaged",
-]
+__all__ = sorted(_HOMES)  # noqa: PLE0605  (a list of strings; the table is the one list of names)
 
 
 def __getattr__(name: str) -> Any:

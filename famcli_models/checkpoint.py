@@ -1,6 +1,6 @@
 """A checkpoint on disk: a folder with ``config.json`` and ``model.safetensors``.
 
-This file knows folders, JSON and tensors, and nothing about the network; :class:`famcli_models.FAM`
+This file knows folders, JSON and tensors, and nothing about networks; a :class:`famcli_models.methods.method.Method`
 turns a :class:`Checkpoint` into a model. No pickle is ever read or written.
 """
 
@@ -23,7 +23,7 @@ from famcli_models.header import read_header
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-GOLDEN = "golden"  # in the provenance: what these very weights say of some drawings, see famcli.checkpoints.reference
+REFERENCE = "golden"  # in the provenance: the reference outputs of these very weights, famcli.checkpoints.reference
 FORMAT = "fam-checkpoint"
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 16 * 2**20  # a config with 100,000 long class names is still below this
@@ -40,7 +40,7 @@ class Checkpoint:
     """What a checkpoint folder holds.
 
     Attributes:
-        config: The fields of ``FAMConfig``.
+        config: The fields of the method's config.
         class_names: One name a class, in the order of the logits.
         provenance: What the weights came from: data, command, versions, measured numbers.
         tensors: The state of the model by name; floating point tensors are float16 or float32.
@@ -50,6 +50,16 @@ class Checkpoint:
     class_names: tuple[str, ...]
     provenance: Mapping[str, Any]
     tensors: Mapping[str, Tensor] = field(repr=False)
+
+    @property
+    def method(self) -> str:
+        """Name of the method; a config without one is of the time when there was one method."""
+        return method_of(self.config)
+
+
+def method_of(config: Mapping[str, Any]) -> str:
+    """Name of the method that the ``model`` part of a ``config.json`` is of."""
+    return str(config.get("method", "fam"))
 
 
 def packaged() -> dict[str, Path]:

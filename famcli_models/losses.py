@@ -1,4 +1,4 @@
-"""The losses of FAM, one function for each term, summed by a table of weights (equation 11); and that of CAM.
+"""The terms of the losses, one function each: equations (4), (8) and (10). Their sums are in the methods.
 
 Every function gives a scalar and accepts any floating type.
 """
@@ -12,21 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from famcli_models.config import FAMConfig
 from famcli_models.errors import ShapeError
-from famcli_models.methods.cam import CAMOutput
-from famcli_models.methods.fam import FAMOutput
 
 NORM_EPS = 1e-8  # a part whose feature is zero everywhere has no direction; its similarity counts as 0
 
 
 class Losses(NamedTuple):
-    """The total of equation (11), to be minimised, and the terms it is made of, unweighted.
+    """The total, to be minimised, and the terms it is made of, unweighted.
 
     Attributes:
-        total: Scalar.
-        terms: ``cla``, ``spa`` and ``div``; a term that is switched off is still reported, for the log. A CAM has
-            ``cla`` alone.
+        total: Scalar; for FAM that of equation (11).
+        terms: By name, ``cla`` and a method's own; a term that is switched off is still reported, for the log.
     """
 
     total: Tensor
@@ -74,45 +70,3 @@ def balanced_class_weight(counts: Tensor) -> Tensor:
         raise ShapeError(msg)
     present = counts > 0
     return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0)
-
-
-def term_weights(config: FAMConfig) -> dict[str, float]:
-    """Equation (11): the weight of each term; 0 for one that is switched off. A CAM has equation (10) alone."""
-    if config.method == "cam":
-        return {"cla": 1.0}
-    return {
-        "cla": 1.0,
-        "spa": config.lambda_spa if config.sparsity else 0.0,
-        "div": config.lambda_div if config.diversity else 0.0,
-    }
-
-
-def fam_loss(output: FAMOutput, y: Tensor, config: FAMConfig, class_weight: Tensor | None = None) -> Losses:
-    """Equation (11): L_cla + λ_spa L_spa + λ_div L_div.
-
-    Args:
-        output: A forward pass.
-        y: ``(B,)`` class indices.
-        config: Gives λ_spa and λ_div, and which terms are on.
-        class_weight: ``(L,)``, see :func:`classification_loss`.
-    """
-    terms = {
-        "cla": classification_loss(output.logits, y, class_weight),
-        "spa": sparsity_loss(output.M),
-        "div": diversity_loss(output.P),
-    }
-    weights = term_weights(config)
-    total = torch.stack([weights[name] * term for name, term in terms.items() if weights[name]]).sum()
-    return Losses(total, terms)
-
-
-def cam_loss(output: CAMOutput, y: Tensor, class_weight: Tensor | None = None) -> Losses:
-    """Equation (10) alone: a CAM is a classifier, and nothing else is asked of its map.
-
-    Args:
-        output: A forward pass.
-        y: ``(B,)`` class indices.
-        class_weight: ``(L,)``, see :func:`classification_loss`.
-    """
-    cla = classification_loss(output.logits, y, class_weight)
-    return Losses(cla, {"cla": cla})

@@ -18,8 +18,8 @@ INTRO = """<!-- Written by scripts/recipes_reference.py from the recipes' header
 # Recipes
 
 `fam train --recipe NAME` takes one of these. Each is a flat TOML file in `famcli/training/recipes/`, and its header
-says more than this page. *Score* is what this project measured with the recipe, or "not run"; *time* and *hardware* of a recipe
-that was not run are estimates, and say so. No number here is the paper's.
+says more than this page. *Score* is what this project measured with the recipe, or "not run"; *time*
+and *hardware* of a recipe that was not run are estimates, and say so. No number here is the paper's.
 """
 GROUPS = (
     ("The cells of the paper's Table 1", r"(vgg16|resnet50|inceptionv3|mobilenetv1)-(cub|ilsvrc)"),

@@ -28,6 +28,9 @@ TIMEOUT = 5.0  # seconds for the Hub to answer
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
+PACKAGES = ("famcli", "torch", "torchvision", "timm", "accelerate", "numpy", "opencv-python-headless", "pillow")
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One line of the report.
@@ -93,6 +96,11 @@ def versions() -> Iterator[Finding]:
             yield Finding("versions", name, found)
         else:
             yield Finding("versions", name, f"{found}; famcli needs {bound}", "broken", fix)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers may depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def opencv() -> Iterator[Finding]:

@@ -19,13 +19,13 @@ import torch
 
 from famcli.checkpoints.graph import INPUT, Graph
 from famcli.checkpoints.reference import draw
-from famcli.data.transforms import Normalize
+from famcli.inference.torch_engine import TorchEngine
 from famcli.names import ExportFormat
 from famcli_models.boxes import rescale_boxes
 from famcli_models.errors import ConfigError, FamError
 from famcli_models.files import check_target, write_atomic
 from famcli_models.localization import localize
-from famcli_models.methods.method import Localizer
+from famcli_models.methods.method import Method
 
 SUFFIXES = {ExportFormat.onnx: ".onnx", ExportFormat.torchscript: ".pt", ExportFormat.torch_export: ".pt2"}
 NEEDS = ("onnx", "onnxruntime", "onnxscript")  # of the format onnx alone
@@ -67,7 +67,7 @@ class Parity:
 
 
 def export(
-    model: Localizer, path: Path, form: ExportFormat, *, tau: float | None = None, opset: int = OPSETS[0]
+    model: Method, path: Path, form: ExportFormat, *, tau: float | None = None, opset: int = OPSETS[0]
 ) -> Parity:
     """Write a model as one file, unless the file gives other results than the model.
 
@@ -132,22 +132,21 @@ def check_onnx(opset: int) -> None:
         raise ConfigError(msg)
 
 
-@torch.inference_mode()
-def parity(model: Localizer, run: Runner, tau: float | None) -> Parity:
+def parity(model: Method, run: Runner, tau: float | None) -> Parity:
     """Compare a loaded file with the model itself and with :func:`famcli_models.localize` on drawn pictures."""
     pictures = draw(model.config.size)
-    normalize = Normalize(model.config.mean, model.config.std)
+    engine = TorchEngine(model, "cpu", fold=False)
     frame = (model.config.size, model.config.size)
     gaps: list[tuple[float, float, float]] = []
     for batch in (pictures[:1], pictures[1:]):
-        want = model(normalize(list(batch)))
+        maps_wanted, wanted, _ = engine.infer([batch])
         got = run(batch)
         corners = np.zeros((len(batch), 4))
         if tau is not None:
-            for i, M in enumerate(want.M[:, 0].numpy()):
+            for i, M in enumerate(maps_wanted):
                 corners[i] = next((region.xyxy for region in localize(M, frame, tau).regions), (0.0,) * 4)
         box_gap = 0.0 if tau is None else _gap(rescale_boxes(got[2], (1, 1), frame), corners)
-        gaps.append((_gap(got[0], want.M.numpy()), _gap(got[1], want.logits.softmax(dim=1).numpy()), box_gap))
+        gaps.append((_gap(got[0][:, 0], maps_wanted), _gap(got[1], wanted), box_gap))
     maps, probabilities, boxes = (float(np.max(column)) for column in zip(*gaps, strict=True))
     return Parity(maps, probabilities, None if tau is None else boxes)
 
@@ -156,11 +155,11 @@ def _gap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).max()) if a.shape == b.shape else float("inf")
 
 
-def _facts(model: Localizer, tau: float | None) -> dict[str, str]:
+def _facts(model: Method, tau: float | None) -> dict[str, str]:
     """What a program that has only the file may want to know."""
     return {
         "class_names": json.dumps(model.class_names, ensure_ascii=False),
-        "input": f"RGB, uint8, (batch, {model.config.size}, {model.config.size}, 3); squash the whole picture to this",
+        "input": f"RGB, uint8, (batch, {model.config.size}, {model.config.size}, 3); resize the whole image to this",
         "threshold": f"{model.config.tau if tau is None else tau:g}",
         "backbone": model.config.backbone,
     }

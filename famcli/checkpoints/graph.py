@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famcli_models.fusion import fold_norms
-from famcli_models.methods.method import Localizer
+from famcli_models.methods.method import Method
+from famcli_models.preprocess import normalize
 
 ROUNDS = 20  # measured: 9 for maps of random numbers, 14 for the worst mazes of 224 x 224, 18 for those of 1000 x 1000
 INPUT = "images"
@@ -94,18 +95,12 @@ class Graph(nn.Module):
         tau: Find boxes inside with this threshold; ``None`` leaves that to the caller.
     """
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, model: Localizer, tau: float | None = None) -> None:
+    def __init__(self, model: Method, tau: float | None = None) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).eval()
         self.model.backbone = fold_norms(self.model.backbone)
         self.side = model.config.size
         self.tau = tau
-        # Exactly what famcli.data.transforms.Normalize does, so that the numbers are the same.
-        self.register_buffer("mean", torch.tensor(model.config.mean).view(1, 3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(model.config.std).view(1, 3, 1, 1) * 255)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -114,7 +109,8 @@ class Graph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Pictures ``(B, side, side, 3)`` uint8 RGB to the outputs, in the order of their names."""
-        pixels = (images.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
+        pixels = normalize(images, self.model.config.mean, self.model.config.std)
         out = self.model.head(self.model.backbone(pixels))
-        results = (out.M, out.logits.softmax(dim=1))
-        return results if self.tau is None else (*results, *largest_box(out.M, self.side, self.tau))
+        M = self.model.maps(out)[:, None]
+        results = (M, out.logits.softmax(dim=1))
+        return results if self.tau is None else (*results, *largest_box(M, self.side, self.tau))

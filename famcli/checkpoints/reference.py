@@ -20,13 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from famcli.data.transforms import Normalize
-from famcli.inference.device import pick_device
-from famcli_models.checkpoint import CONFIG_FILE, GOLDEN, WEIGHTS_FILE, read_config
+from famcli.inference.torch_engine import TorchEngine
+from famcli_models.checkpoint import CONFIG_FILE, REFERENCE, WEIGHTS_FILE, read_config
 from famcli_models.errors import WeightsError, short
 from famcli_models.files import sha256_file, write_atomic
-from famcli_models.methods import load_model
-from famcli_models.methods.method import Localizer
+from famcli_models.loading import load_model
+from famcli_models.methods.method import Method
 
 VERSION = 1  # of the drawings and of the rounding
 GRID = 16  # cells a side at most: finer maps are averaged
@@ -187,8 +186,7 @@ class Answer:
     logits: Tensor
 
 
-@torch.no_grad()
-def answers(model: Localizer, device: str = "cpu") -> list[Answer]:
+def answers(model: Method, device: str = "cpu") -> list[Answer]:
     """What a model says of the drawn pictures, in float32.
 
     Args:
@@ -198,18 +196,16 @@ def answers(model: Localizer, device: str = "cpu") -> list[Answer]:
     Raises:
         WeightsError: A number is not finite.
     """
-    where = pick_device(device)
-    model = model.to(where).eval()
-    normalize = Normalize(model.config.mean, model.config.std)
+    engine = TorchEngine(model, device, fold=False)
     found = []
     for picture in draw(model.config.size):  # one at a time: large inputs fit too
-        out = model(normalize([picture], where))
-        M, logits = out.M.float().cpu(), out.logits.float().cpu()[0]
+        out = engine.output(picture[None])
+        M, logits = model.maps(out).cpu(), out.logits.cpu()[0]
         if not (bool(M.isfinite().all()) and bool(logits.isfinite().all())):
             msg = "what the model says of a drawn picture is not finite: its weights are damaged"
             raise WeightsError(msg)
         h, w = M.shape[-2:]
-        found.append(Answer(F.adaptive_avg_pool2d(M, (min(h, GRID), min(w, GRID)))[0, 0], logits))
+        found.append(Answer(F.adaptive_avg_pool2d(M, (min(h, GRID), min(w, GRID)))[0], logits))
     return found
 
 
@@ -246,7 +242,7 @@ def stored(provenance: Mapping[str, Any]) -> Mapping[str, Any] | None:
     Raises:
         WeightsError: It is of another version, or no JSON object.
     """
-    kept = provenance.get(GOLDEN)
+    kept = provenance.get(REFERENCE)
     if kept is None:
         return None
     if not isinstance(kept, Mapping) or kept.get("version") != VERSION:
@@ -276,7 +272,7 @@ def record(folder: Path, device: str = "cpu") -> Golden:
         "weights_sha256": sha256_file(folder / WEIGHTS_FILE),
         "config_sha256": digest_of_config(config),
     }
-    config["provenance"] = {**config.get("provenance", {}), GOLDEN: facts | golden.to_dict()}
+    config["provenance"] = {**config.get("provenance", {}), REFERENCE: facts | golden.to_dict()}
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     write_atomic(folder / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
     return golden

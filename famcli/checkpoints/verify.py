@@ -20,9 +20,8 @@ from famcli.checkpoints.reference import (
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config
 from famcli_models.errors import FamError, WeightsError, short
 from famcli_models.files import sha256_file
-from famcli_models.methods import load_model
-from famcli_models.methods.method import Localizer
-from famcli_models.validation import check_checkpoint
+from famcli_models.loading import check_checkpoint, load_model
+from famcli_models.methods.method import Method
 
 CARD_FILE = "README.md"
 CARD_HASH = re.compile(rf"{re.escape(WEIGHTS_FILE)}[^\n]*?\b([0-9a-f]{{64}})\b")
@@ -112,7 +111,7 @@ def verify_checkpoint(folder: Path, device: str = "cpu") -> list[str]:
     return inspect(folder, device).problems
 
 
-def _finite(model: Localizer) -> Check:
+def _finite(model: Method) -> Check:
     """Shapes, types and names were compared when the model was loaded; values were not."""
     tensors = model.state_dict()
     odd = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
@@ -150,7 +149,7 @@ def _hashes(folder: Path, sha256: str, kept: Mapping[str, Any] | None) -> Check:
     return Check("SHA-256", good=True if stated else None, detail=f"{sha256}, {where}")
 
 
-def _golden(model: Localizer, kept: Mapping[str, Any], device: str) -> tuple[Check, float | None]:
+def _golden(model: Method, kept: Mapping[str, Any], device: str) -> tuple[Check, float | None]:
     golden = Golden.from_dict(kept)
     if kept.get("pictures_sha256") != digest_of_pictures(model.config.size):
         msg = "the pictures of the golden prediction were drawn otherwise; try pip install -U famcli"

@@ -43,7 +43,7 @@ def export(
     from famcli.hub import find_model
     from famcli_models.errors import ConfigError
     from famcli_models.files import check_target
-    from famcli_models.methods import load_model
+    from famcli_models.loading import load_model
 
     opset = opset or exporting.OPSETS[0]
     if format is ExportFormat.onnx:

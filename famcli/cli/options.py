@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from famcli.cli.console import console
-from famcli.names import Method
 
 
 def _set_quiet(value: bool) -> bool:
@@ -31,8 +30,8 @@ ModelOption = Annotated[
     ),
 ]
 MethodOption = Annotated[
-    Method | None,
-    typer.Option("--method", help="FAM, or CAM (Zhou 2016) on the model's features; the model's own if not given."),
+    str | None,
+    typer.Option("--method", metavar="NAME", help="Another method on the model's features, cam for example."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]

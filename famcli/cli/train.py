@@ -11,7 +11,6 @@ import typer
 
 from famcli.cli.console import console
 from famcli.cli.options import DeviceOption, QuietOption
-from famcli.names import Method
 
 if TYPE_CHECKING:
     from famcli.training.recipe import Recipe
@@ -30,7 +29,7 @@ def train(
         str | None, typer.Option(help="vgg16, resnet50, inceptionv3, mobilenetv1, or a timm model.")
     ] = None,
     method: Annotated[
-        Method | None, typer.Option(help="FAM, or CAM (Zhou 2016), a plain classifier; the recipe's if not given.")
+        str | None, typer.Option(metavar="NAME", help="fam, cam or another method; the recipe's if not given.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe; repeatable.")
@@ -73,7 +72,7 @@ def train(
         chosen = folder.read_recipe()
     else:
         run_fields = _given(data=data, i_know_this_is_test=i_know_this_is_test)
-        model_fields = _given(backbone=backbone, method=method and method.value)
+        model_fields = _given(backbone=backbone, method=method)
         if recipe is None and backbone and data:  # the paper's cells have their own settings
             recipe = next((name for name in recipes() if name == "-".join([backbone, *data])), None)
         chosen = load_recipe(recipe, settings or (), run_fields, model_fields)
@@ -105,6 +104,8 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _stem(recipe: Recipe) -> str:
-    """BACKBONE-DATA, or BACKBONE-cam-DATA."""
-    method = ["cam"] if recipe.model.method == "cam" else []
+    """BACKBONE-DATA for the default method, or BACKBONE-METHOD-DATA."""
+    from famcli_models.methods import METHODS
+
+    method = [recipe.model.method] if recipe.model.method != next(iter(METHODS)) else []
     return "-".join([recipe.model.backbone, *method, *(Path(name).stem for name in recipe.run.data)])

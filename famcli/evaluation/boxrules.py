@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from famcli.data.squash import RESIZE_RATIO, squash
 from famcli_models.boxes import FloatArray, as_boxes, clip_boxes, rescale_boxes
+from famcli_models.preprocess import resize, resized_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class BoxRules:
     def view(self, image: Image.Image, side: int) -> np.ndarray:
         """The test image: an RGB picture to ``(side, side, 3)`` uint8."""
         if not self.cropped:
-            return squash(image, side)
+            return resize(image, side)
         edge = _margin(side)
-        return squash(image, whole_side(side))[edge : edge + side, edge : edge + side]
+        return resize(image, resized_side(side))[edge : edge + side, edge : edge + side]
 
     def frame_hw(self, size_hw: tuple[int, int], side: int) -> tuple[int, int]:
         """Size ``(h, w)`` of the frame that boxes are compared in, for an image of ``size_hw``."""
@@ -46,14 +46,14 @@ class BoxRules:
         """Boxes ``(N, 4)`` of the original image in the frame; clipped to a crop."""
         if not self.cropped:
             return as_boxes(boxes)
-        whole = whole_side(side)
+        whole = resized_side(side)
         return clip_boxes(rescale_boxes(boxes, size_hw, (whole, whole)) - _margin(side), (side, side))
 
     def to_photo(self, boxes: npt.ArrayLike, size_hw: tuple[int, int], side: int) -> FloatArray:
         """Boxes ``(N, 4)`` of the frame in the pixels of the original image."""
         if not self.cropped:
             return as_boxes(boxes)
-        whole = whole_side(side)
+        whole = resized_side(side)
         return rescale_boxes(as_boxes(boxes) + _margin(side), (whole, whole), size_hw)
 
     def truth(self, boxes: FloatArray, size_hw: tuple[int, int], side: int) -> FloatArray:
@@ -68,14 +68,9 @@ BOX_RULES: Mapping[str, BoxRules] = {
 }
 
 
-def whole_side(side: int) -> int:
-    """Side of the resized image that crops of ``side`` pixels are cut from: 256 for 224."""
-    return round(side * RESIZE_RATIO)
-
-
 def ten_crops(image: Image.Image, side: int) -> list[np.ndarray]:
     """The corners and the centre of the resized picture, each as it is and mirrored: ten ``(side, side, 3)`` uint8."""
-    whole = squash(image, whole_side(side))
+    whole = resize(image, resized_side(side))
     room, edge = whole.shape[0] - side, _margin(side)
     corners = [(0, 0), (0, room), (room, 0), (room, room), (edge, edge)]
     crops = [whole[y : y + side, x : x + side] for y, x in corners]
@@ -84,4 +79,4 @@ def ten_crops(image: Image.Image, side: int) -> list[np.ndarray]:
 
 def _margin(side: int) -> int:
     """Pixels of the resized image left of, and above, the centre crop: 16 for 224."""
-    return round((whole_side(side) - side) / 2)
+    return round((resized_side(side) - side) / 2)

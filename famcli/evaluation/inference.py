@@ -12,12 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from famcli.data.sample import Sample, read_sample
-from famcli.data.transforms import Normalize
 from famcli.evaluation.boxrules import BoxRules, ten_crops
 from famcli.inference.device import pick_device
 from famcli_models.errors import DataError, WeightsError
-from famcli_models.methods.cam import CAM
-from famcli_models.methods.fam import FAM
+from famcli_models.methods.method import Method
+from famcli_models.preprocess import normalize
 
 SHOWN_CLASSES = 5
 
@@ -51,11 +50,11 @@ class Networks:
         cam: The CAM; one that shares the FAM's backbone takes its features too.
     """
 
-    fam: FAM | None
-    cam: CAM | None
+    fam: Method | None
+    cam: Method | None
 
     @property
-    def first(self) -> FAM | CAM:
+    def first(self) -> Method:
         """What is measured."""
         chosen = self.fam or self.cam
         if chosen is None:  # pragma: no cover  (the caller's mistake)
@@ -147,15 +146,16 @@ class Look:
         scores: dict[str, Tensor] = {}
         if fam is not None:
             out = fam.head(features)
-            maps["FAM"] = out.M[:, 0].float().cpu().numpy()
+            maps["FAM"] = fam.maps(out).float().cpu().numpy()
             scores["FAM"] = self._class_scores(fam, out.logits, [v.crops for v in views], device)
         if cam is not None:
             own = networks.fam is not None and not networks.sharing
             if own:
                 features = cam.features(_input(cam, [v.other for v in views if v.other is not None], device))
-            logits = cam.head(features).logits
+            found_cam = cam.head(features)
+            logits = found_cam.logits
             chosen = labels if self.same_classes else logits.argmax(dim=1)
-            maps["CAM"] = cam.class_maps(features.X, chosen).float().cpu().numpy()
+            maps["CAM"] = cam.maps(found_cam, chosen).float().cpu().numpy()
             crops = [v.other_crops if own else v.crops for v in views]
             scores["CAM"] = self._class_scores(cam, logits, crops, device)
         for name, found in [*maps.items(), *((name, s.cpu().numpy()) for name, s in scores.items())]:
@@ -181,7 +181,7 @@ class Look:
         ]
 
     def _class_scores(
-        self, network: FAM | CAM, logits: Tensor, crops: Sequence[Sequence[np.ndarray]], device: torch.device
+        self, network: Method, logits: Tensor, crops: Sequence[Sequence[np.ndarray]], device: torch.device
     ) -> Tensor:
         """``(B, L)``: the view's logits, or the mean probabilities of the crops of each image."""
         if not crops[0]:
@@ -202,8 +202,9 @@ class _Views:
     other_crops: list[np.ndarray]
 
 
-def _input(network: FAM | CAM, views: list[np.ndarray], device: torch.device) -> Tensor:
-    return Normalize(network.config.mean, network.config.std)(views, device)
+def _input(network: Method, views: list[np.ndarray], device: torch.device) -> Tensor:
+    pixels = torch.from_numpy(np.stack(views)).to(device)
+    return normalize(pixels, network.config.mean, network.config.std)
 
 
 def rank(scores: Tensor, labels: Tensor) -> Tensor:

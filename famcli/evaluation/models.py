@@ -13,9 +13,9 @@ from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError
 from famcli_models.files import sha256_file
 from famcli_models.fusion import fold_norms
-from famcli_models.methods import load_model
-from famcli_models.methods.cam import CAM
-from famcli_models.methods.fam import FAM
+from famcli_models.loading import load_model
+from famcli_models.methods import BASELINE, METHODS
+from famcli_models.methods.method import Method
 
 NO_CAM = (
     "no CAM beside it: {reason}. Train one with 'fam train --method cam' on the same data and give its run as --cam RUN"
@@ -66,7 +66,7 @@ class Contender:
         """
         folder = find_model(name, say)
         model = _load(folder, method)
-        if isinstance(model, CAM):
+        if model.class_conditional:
             if cam is not None:
                 msg = "--cam is the rival of a FAM; what is measured here is a CAM itself, so leave it out"
                 raise ConfigError(msg)
@@ -76,7 +76,7 @@ class Contender:
             rival = _rival(cam, rival_folder, model, same_classes)
             return cls(name, folder, Networks(model, rival), cam, rival_folder)
         try:
-            return cls(name, folder, Networks(model, CAM.of(model)))
+            return cls(name, folder, Networks(model, METHODS[BASELINE].from_model(model)))
         except ConfigError:
             reason = "backbone and classifier of this model are not both as they were pretrained"
             return cls(name, folder, Networks(model, None), remark=NO_CAM.format(reason=reason))
@@ -90,7 +90,7 @@ class Contender:
         """Where it came from, for the result card; JSON values."""
         model = self.networks.first
         origin = model.provenance
-        method = "FAM" if isinstance(model, FAM) else "CAM"
+        method = "FAM" if not model.class_conditional else "CAM"
         return {
             "kind": "model",
             "name": self.name,
@@ -119,16 +119,16 @@ class Contender:
         }
 
 
-def _load(folder: Path, method: str | None = None) -> FAM | CAM:
+def _load(folder: Path, method: str | None = None) -> Method:
     """A model as ``fam predict`` runs it, so that its boxes are those of ``fam predict``: with folded norms."""
     model = load_model(folder, method)
     model.backbone = fold_norms(model.backbone)
     return model
 
 
-def _rival(name: str, folder: Path, model: FAM, same_classes: bool) -> CAM:
+def _rival(name: str, folder: Path, model: Method, same_classes: bool) -> Method:
     rival = _load(folder)
-    if not isinstance(rival, CAM):
+    if not rival.class_conditional:
         msg = f"--cam '{name}' is a FAM checkpoint; give one that 'fam train --method cam' made"
         raise ConfigError(msg)
     if same_classes and rival.class_names != model.class_names:

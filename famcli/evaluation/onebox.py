@@ -22,8 +22,7 @@ from famcli.evaluation.inference import SHOWN_CLASSES, Look, Networks, Seen
 from famcli.evaluation.perimage import NOWHERE, Outcomes
 from famcli_models.boxes import FloatArray, box_iou
 from famcli_models.localization import localize, localize_at
-from famcli_models.methods.cam import CAM
-from famcli_models.methods.fam import FAM
+from famcli_models.methods.method import Method
 
 CENTRE_SIDE = 0.7  # the centre box takes this share of each side
 RIVALS = {"centre": f"centre box, {CENTRE_SIDE:.0%} of each side", "whole": "whole image"}  # titles by method
@@ -125,10 +124,10 @@ def best_tau(networks: Networks, samples: Sequence[Sample], look: Look) -> float
     return float(found.taus[found.best()]) if len(found.ious) else None
 
 
-def count_right(network: FAM | CAM, samples: Sequence[Sample], device: str, batch_size: int = 32) -> int:
+def count_right(network: Method, samples: Sequence[Sample], device: str, batch_size: int = 32) -> int:
     """Images that are right by protocol ``fam`` at the network's own τ; classes are not asked for."""
     look = Look(device=device, batch_size=batch_size, same_classes=True)
-    networks = Networks(network, None) if isinstance(network, FAM) else Networks(None, network)
+    networks = Networks(network, None) if not network.class_conditional else Networks(None, network)
     right = 0
     for batch in look.at(networks, samples):
         for seen in batch:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from famcli.checkpoints.doctor import package_versions
 from famcli.data.dataset import Dataset
 from famcli.data.masks import covered as covered_masks
 from famcli.data.sample import FULLSUP, Sample, check_labels, split_name
@@ -31,7 +32,6 @@ from famcli.evaluation.rows import Entry, class_rows, differences, entry, with_d
 from famcli.evaluation.thresholds import Raw, Sweep, mask_metrics
 from famcli.results.images import ImageRecord
 from famcli.results.results import Results
-from famcli.training.environment import versions
 from famcli_models.errors import ConfigError
 
 VERSIONS = {"wsoleval-v1": 1, "wsoleval-v2": 2}  # protocols over maps
@@ -159,7 +159,7 @@ def assess(request: Request) -> Assessment:
         differences=differences(scored.entries, scored.bootstrap),
         classes=class_rows(first, labels, names),
         bootstrap={"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
-        versions=versions(),
+        versions=package_versions(),
     )
     return Assessment(results, scored.records)
 

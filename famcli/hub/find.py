@@ -9,7 +9,7 @@ from famcli.hub.names import look_up
 from famcli.hub.pull import cached, checked, pull
 from famcli_models.checkpoint import packaged, resolve
 from famcli_models.errors import WeightsError
-from famcli_models.validation import check_checkpoint
+from famcli_models.loading import check_checkpoint
 
 
 def find_model(

@@ -17,7 +17,7 @@ from famcli.hub.text import LONG, names, one_line
 from famcli.results.io import JSON_NAME, read_all
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, packaged, read_config, resolve
 from famcli_models.errors import DataError, WeightsError
-from famcli_models.validation import check_checkpoint
+from famcli_models.loading import check_checkpoint
 
 PACKAGED, CACHE, CATALOGUE = "packaged", "cache", "catalogue"
 Say = Callable[[str], None]

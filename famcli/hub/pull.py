@@ -22,7 +22,7 @@ from famcli_models.checkpoint import CONFIG_FILE, MAX_CONFIG_BYTES, WEIGHTS_FILE
 from famcli_models.errors import WeightsError
 from famcli_models.files import sha256_file
 from famcli_models.header import MAX_WEIGHTS_BYTES
-from famcli_models.validation import check_checkpoint
+from famcli_models.loading import check_checkpoint
 
 CARD_FILE = "README.md"
 # The largest size of each file that is fetched; nothing else is.

@@ -21,7 +21,7 @@ from famcli.results.results import Results
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config, resolve
 from famcli_models.errors import DataError, WeightsError
 from famcli_models.files import sha256_file
-from famcli_models.validation import check_checkpoint
+from famcli_models.loading import check_checkpoint
 
 Verify = Callable[[Path], Sequence[str]]
 

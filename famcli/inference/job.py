@@ -14,21 +14,20 @@ import numpy as np
 from famcli.data.images import read_picture
 from famcli.data.listing import MASK_SUFFIX, OVERLAY_SUFFIX, PARTS_SUFFIX, Listing
 from famcli.hub import find_model
-from famcli.inference.journal import Spool, to_record
+from famcli.inference.journal import Spool
 from famcli.inference.labels import read_labels
-from famcli.inference.predictor import Failure, Item, Prediction, Predictor, Settings
+from famcli.inference.predictor import Predictor, Settings
 from famcli.names import Format
 from famcli.outputs import tables
 from famcli.outputs.coco import CocoIds, dataset_json, results_json
 from famcli.outputs.overlays import draw, draw_parts
+from famcli.outputs.prediction import Failure, Item, Prediction, to_record
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import sha256_file, write_atomic
-from famcli_models.methods import load_model
 
 OVERLAY_SIDE, TILE_SIDE = 1600, 480  # overlays, and photographs beside their parts, are shrunk to this, in pixels
 PARTIAL = ".partial"
-MAPS = {"fam": "Foreground", "cam": "Class"}  # Activation Maps, both
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +190,7 @@ class Job:
     @property
     def num_parts(self) -> int:
         """Number of parts in each record; 0 if they were not asked for."""
-        return self.predictor.config.num_parts if self.predictor.settings.parts else 0
+        return self.predictor.engine.num_parts if self.predictor.settings.parts else 0
 
     def output(self, kind: Format) -> Iterator[str]:
         """The results file, piece by piece."""
@@ -265,11 +264,11 @@ def prepare(
     settings, side = settings or Settings(), side or SideFiles()
     side.make_folders()
     folder = folder or find_model(model)
-    predictor = Predictor(load_model(folder, method), device, settings)
+    predictor = Predictor(folder, device, settings, method=method)
     names, used = predictor.class_names, predictor.config.method
     digest = sha256_file(folder / WEIGHTS_FILE)
     info = {
-        "description": f"Boxes by {MAPS[used]} Activation Maps (weakly supervised object localization)",
+        "description": f"Boxes by {predictor.engine.map_title} (weakly supervised object localization)",
         "version": f"fam {version('famcli')}",
         "model": model,
         "model_sha256": digest,

@@ -1,8 +1,4 @@
-"""A prediction as one JSON line, and the file of such lines that makes a long run resumable.
-
-A record is ``{"file_name", "width", "height", "classes", "boxes"}``, with ``"parts"`` if they were asked for, or
-``{"file_name", "error"}`` for an image that could not be read. Boxes are ``xyxy`` in the original image's pixels.
-"""
+"""The journal of a prediction run: finished images as JSON lines, which makes a long run resumable."""
 
 from __future__ import annotations
 
@@ -12,42 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from famcli.inference.parts import PartMaps
-from famcli.inference.predictor import Failure, Prediction
+from famcli.outputs.prediction import Record
 from famcli_models.errors import DataError
-
-Record = dict[str, Any]
-
-
-def to_record(result: Prediction | Failure) -> Record:
-    """The JSON-able form of a result; every box carries one score for each of the classes."""
-    if isinstance(result, Failure):
-        return {"file_name": result.name, "error": result.reason}
-    height, width = result.size_hw
-    return {
-        "file_name": result.name,
-        "width": width,
-        "height": height,
-        "classes": [{"index": c.index, "name": c.name, "probability": round(c.probability, 6)} for c in result.classes],
-        "boxes": [
-            {
-                "xyxy": list(region.xyxy),
-                "area": region.area,
-                "foreground": round(region.foreground, 6),
-                "scores": [round(result.score(region, c), 6) for c in result.classes],
-            }
-            for region in result.regions
-        ],
-        **_parts(result.parts),
-    }
-
-
-def _parts(parts: PartMaps | None) -> Record:
-    if parts is None:
-        return {}
-    cosine = parts.cosine()
-    weights = [round(weight, 6) for weight in parts.weights]
-    return {"parts": {"weights": weights, "mean_cosine": None if cosine is None else round(cosine, 6)}}
 
 
 class Spool:

@@ -1,109 +1,25 @@
-"""Images to predictions: the packaged road from a file to boxes in its pixels.
-
-Decoding and box finding run on threads beside the forward passes; only a few batches are ever in memory.
-"""
+"""Predict the boxes and classes of images: the public object for Python, and what ``fam predict`` runs."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from famcli.data.images import DECODE_MARGIN, Picture, array_picture, read_picture, upright_picture
-from famcli.data.squash import squash
-from famcli.data.transforms import Normalize
-from famcli.inference.device import pick_device
-from famcli.inference.parts import PartMaps, mean_maps, mean_parts
-from famcli_models.errors import ConfigError, DataError, FamError
-from famcli_models.fusion import fold_norms
-from famcli_models.localization import Region, localize
-from famcli_models.methods.cam import CAM, min_max
-from famcli_models.methods.fam import FAM
+from famcli.hub import find_model
+from famcli.inference.engine import Engine, Failed, open_engine, run_images
+from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction
+from famcli_models.errors import ConfigError, DataError
+from famcli_models.localization import localize
+from famcli_models.preprocess import resize
 
-
-@dataclass(frozen=True, slots=True)
-class ClassScore:
-    """One class of an image: its index in the model, its name and its softmax probability."""
-
-    index: int
-    name: str
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the model says of one image.
-
-    Attributes:
-        name: The name the image was given, or its path.
-        size_hw: ``(h, w)`` of the original image, EXIF orientation applied.
-        classes: The most probable classes, best first; the given class alone in GT-known mode.
-        regions: Foreground regions, largest first, with boxes in the original image's pixels.
-        M: ``(H, W)`` float32 map at feature resolution; of a CAM, that of the first of the classes.
-        known: The class was given, so that scores do not include its probability.
-        mask: ``(h, w)`` bool pixels of the regions, if asked for.
-        parts: The part maps and their weights, if asked for.
-    """
-
-    name: str
-    size_hw: tuple[int, int]
-    classes: tuple[ClassScore, ...]
-    regions: tuple[Region, ...]
-    M: np.ndarray = field(repr=False)
-    known: bool = False
-    mask: np.ndarray | None = field(default=None, repr=False)
-    parts: PartMaps | None = None
-
-    def score(self, region: Region, chosen: ClassScore) -> float:
-        """Confidence that ``region`` is an object of the class: mean M in the region times the probability.
-
-        In GT-known mode the class is certain, and the score is the mean of M alone.
-        """
-        return region.foreground * (1.0 if self.known else chosen.probability)
-
-    def detections(self) -> list[dict[str, Any]]:
-        """What was found in the form of a Hugging Face object detection pipeline, best score first.
-
-        Returns:
-            One ``{"score": float, "label": str, "box": {"xmin": int, "ymin": int, "xmax": int, "ymax": int}}`` for each
-            region and class. The box holds every foreground pixel: corners are rounded outwards, cut to the image,
-            and half-open, so that ``xmax - xmin`` is the width in pixels.
-        """
-        h, w = self.size_hw
-        found = []
-        for region in self.regions:
-            x0, y0, x1, y1 = region.xyxy
-            low, high = (max(0, math.floor(x0)), max(0, math.floor(y0))), (min(w, math.ceil(x1)), min(h, math.ceil(y1)))
-            box = {"xmin": low[0], "ymin": low[1], "xmax": high[0], "ymax": high[1]}
-            found += [{"score": self.score(region, c), "label": c.name, "box": dict(box)} for c in self.classes]
-        return sorted(found, key=lambda detection: -detection["score"])
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An image that could not be read: its name, and the reason in a few words."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One image to predict: a name, where it is, and its class index if that is known."""
-
-    name: str
-    source: Path
-    label: int | None = None
+if TYPE_CHECKING:
+    from famcli_models.methods.method import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +36,7 @@ class Settings:
         workers: Threads for decoding and box finding.
         amp: Run the network in bfloat16.
         masks: Keep the regions' pixels.
-        parts: Keep the part maps and their weights; a CAM has none.
+        parts: Keep the part maps and their weights, if the method has parts.
     """
 
     tau: float | None = None
@@ -148,35 +64,48 @@ class Settings:
             raise ConfigError(msg)
 
 
-# Of one image: M (H, W), the probabilities (L,), and its parts if they are asked for.
-Seen = tuple[np.ndarray, np.ndarray, PartMaps | None]
+# Of one image: the map (H, W), the probabilities (L,), and its parts if they are asked for.
+Inferred = tuple[np.ndarray, np.ndarray, PartMaps | None]
+# Of one image: its size (h, w), and the resized image at each input size.
+Views = tuple[tuple[int, int], list[np.ndarray]]
 
 
 class Predictor:
-    """A model ready to look at images.
+    """A model ready to predict images.
 
     Args:
-        model: A FAM or a CAM; it is moved to the device and set to evaluation mode.
+        model: A packaged name, the folder of a checkpoint, or a name on the Hugging Face Hub; a model, which is moved
+            to the device and set to evaluation mode; or an engine.
         device: See :func:`famcli.inference.device.pick_device`.
         settings: See :class:`Settings`.
+        method: With a name or a folder, see :func:`famcli_models.load_model`.
+        **changes: Fields of :class:`Settings` to change, for example ``max_boxes=3``.
 
     Example:
-        >>> predictor = Predictor(FAM.from_pretrained("fam-mobilenetv1-ilsvrc"))
-        >>> predictor("photo.jpg").regions[0].xyxy
+        ```python
+        from famcli import Predictor
+
+        predictor = Predictor("fam-mobilenetv1-ilsvrc", max_boxes=3)
+        print(predictor("photo.jpg").regions)
+        ```
     """
 
-    def __init__(self, model: FAM | CAM, device: str = "auto", settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
-        if self.settings.parts and isinstance(model, CAM):
-            msg = "a CAM has no parts; leave out --parts, or predict with a FAM (--method fam)"
+    def __init__(
+        self,
+        model: str | Path | Method | Engine,
+        device: str = "auto",
+        settings: Settings | None = None,
+        *,
+        method: str | None = None,
+        **changes: Any,
+    ) -> None:
+        self.settings = replace(settings or Settings(), **changes)
+        self.engine = _engine(model, method, device, self.settings.amp)
+        self.config, self.class_names = self.engine.config, self.engine.class_names
+        if self.settings.parts and not self.engine.num_parts:
+            msg = f"a model of '{self.config.method}' has no parts; leave out --parts, or predict with --method fam"
             raise ConfigError(msg)
-        self.device = pick_device(device)
-        self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.backbone = fold_norms(model.backbone)
-        self.config = model.config
-        self.class_names = model.class_names
         self.tau = self.config.tau if self.settings.tau is None else self.settings.tau
-        self._normalize = Normalize(self.config.mean, self.config.std)
         self._sizes = sorted({_side(self.config.size * s, self.config.stride) for s in self.settings.scales})
 
     def __call__(self, image: str | Path | Image.Image | np.ndarray, label: int | None = None) -> Prediction:
@@ -203,9 +132,10 @@ class Predictor:
         if label is not None and not 0 <= label < self.config.num_classes:
             msg = f"label {label} is no class; the model's {self.config.num_classes} classes are numbered from 0"
             raise DataError(msg)
-        views = self._views(picture)
-        (seen,) = self._forward([views], [label])
-        return self._finish(Item(name, Path(name), label), picture.size_hw, seen)
+        item = Item(name, Path(name), label)
+        loaded = picture.size_hw, self._views(picture)
+        (inferred,) = self._infer([(item, loaded)])
+        return self._finish(item, loaded, inferred)
 
     def stream(
         self, items: Iterable[Item], then: Callable[[Item, Prediction], None] | None = None
@@ -220,108 +150,38 @@ class Predictor:
         Yields:
             A ``Prediction`` for each image, or a ``Failure`` where it cannot be read.
         """
-        size = self.settings.batch_size
-        source = iter(items)
-        with ThreadPoolExecutor(self.settings.workers, thread_name_prefix="fam") as pool:
-            decoding: deque[tuple[Item, Future[tuple[tuple[int, int], list[np.ndarray]]]]] = deque()
-            finishing: deque[Future[Prediction | Failure]] = deque()
-            try:
-                while True:
-                    # Two batches ahead: while one is in the network the next is decoded.
-                    for item in itertools.islice(source, 2 * size - len(decoding)):
-                        decoding.append((item, pool.submit(self._load, item.source)))
-                    if not decoding:
-                        break
-                    batch = self._batch(decoding, pool, then)
-                    yield from _drain(finishing)  # the batch before: its boxes were found meanwhile
-                    finishing = batch
-                yield from _drain(finishing)
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
 
-    def _batch(
-        self, decoding: deque[Any], pool: ThreadPoolExecutor, then: Callable[[Item, Prediction], None] | None
-    ) -> deque[Future[Prediction | Failure]]:
-        """Run the next batch; returns its images' futures in order, readable and unreadable ones alike."""
-        slots: list[Item | Future[Prediction | Failure]] = []
-        views, sizes, labels = [], [], []
-        for item, future in [decoding.popleft() for _ in range(min(self.settings.batch_size, len(decoding)))]:
-            try:
-                size_hw, image_views = future.result()
-            except DataError as error:
-                slots.append(_done(Failure(item.name, str(error))))
-            else:
-                slots.append(item)
-                views.append(image_views)
-                sizes.append(size_hw)
-                labels.append(item.label)
-        if not views:
-            return deque(s for s in slots if isinstance(s, Future))
-        results = iter(zip(sizes, self._forward(views, labels), strict=True))
-        out: deque[Future[Prediction | Failure]] = deque()
-        for slot in slots:
-            out.append(slot if isinstance(slot, Future) else pool.submit(self._guarded, slot, *next(results), then))
-        return out
+        def load(item: Item) -> Views:
+            picture = self._read(item.source)
+            return picture.size_hw, self._views(picture)
 
-    def _guarded(self, item: Item, size_hw: tuple[int, int], seen: Seen, then: Any) -> Prediction | Failure:
-        try:
-            prediction = self._finish(item, size_hw, seen)
+        def finish(item: Item, loaded: Views, inferred: Inferred) -> Prediction:
+            prediction = self._finish(item, loaded, inferred)
             if then is not None:
                 then(item, prediction)
-        except (FamError, OSError) as error:
-            return Failure(item.name, str(error))
-        return prediction
+            return prediction
+
+        settings = self.settings
+        results = run_images(items, load, self._infer, finish, batch_size=settings.batch_size, workers=settings.workers)
+        for result in results:
+            yield Failure(result.item.name, str(result.error)) if isinstance(result, Failed) else result
 
     def _read(self, path: Path) -> Picture:
         return read_picture(path, at_least=DECODE_MARGIN * self._sizes[-1])
 
-    def _load(self, path: Path) -> tuple[tuple[int, int], list[np.ndarray]]:
-        picture = self._read(path)
-        return picture.size_hw, self._views(picture)
-
     def _views(self, picture: Picture) -> list[np.ndarray]:
-        return [squash(picture.image, side) for side in self._sizes]
+        return [resize(picture.image, side) for side in self._sizes]
 
-    @torch.inference_mode()
-    def _forward(self, views: Sequence[Sequence[np.ndarray]], labels: Sequence[int | None]) -> list[Seen]:
-        """Views of images, and their classes where known, to what the network sees in each.
+    def _infer(self, batch: Sequence[tuple[Item, Views]]) -> list[Inferred]:
+        views = [np.stack(images) for images in zip(*(images for _, (_, images) in batch), strict=True)]
+        labels = [item.label for item, _ in batch]
+        maps, probabilities, parts = self.engine.infer(
+            views, labels, flip=self.settings.flip, parts=self.settings.parts
+        )
+        return list(zip(maps, probabilities, parts if parts is not None else [None] * len(batch), strict=True))
 
-        A CAM's map is that of one class in all views: of the known one, or of the most probable in their mean.
-        """
-        maps: list[Tensor] = []
-        probabilities: list[Tensor] = []
-        parts: list[tuple[Tensor, Tensor]] = []
-        try:
-            for side in range(len(self._sizes)):
-                batch = self._normalize([image[side] for image in views], self.device)
-                for mirrored in (False, True) if self.settings.flip else (False,):
-                    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.amp):
-                        features = self.backbone(batch.flip(3) if mirrored else batch)
-                        out = self.model.head(features)
-                    # A CAM's maps wait for the class.
-                    M = (features.X if isinstance(self.model, CAM) else out.M).float()
-                    maps.append(M.flip(3) if mirrored else M)
-                    probabilities.append(out.logits.float().softmax(dim=1))
-                    if self.settings.parts:
-                        A = out.A.float()
-                        parts.append((A.flip(3) if mirrored else A, out.t.float()))
-        except torch.OutOfMemoryError as error:
-            msg = f"out of memory on {self.device} with {len(views)} images a batch; lower --batch-size"
-            raise ConfigError(msg) from error
-        probability = torch.stack(probabilities).mean(dim=0).cpu().numpy()
-        if isinstance(self.model, CAM):
-            best = probability.argmax(axis=1).tolist()
-            chosen = [b if label is None else label for b, label in zip(best, labels, strict=True)]
-            maps = [self.model.class_maps(X, torch.tensor(chosen, device=self.device))[:, None] for X in maps]
-        M = mean_maps(maps)[:, 0]
-        if isinstance(self.model, CAM) and len(maps) > 1:
-            M = min_max(M)  # the mean of several maps need not reach 1
-        found = mean_parts(parts) if parts else [None] * len(views)
-        return list(zip(M.cpu().numpy(), probability, found, strict=True))
-
-    def _finish(self, item: Item, size_hw: tuple[int, int], seen: Seen) -> Prediction:
-        M, probability, parts = seen
+    def _finish(self, item: Item, loaded: Views, inferred: Inferred) -> Prediction:
+        (size_hw, _), (M, probability, parts) = loaded, inferred
         found = localize(M, size_hw, self.tau, self.settings.max_boxes, with_mask=self.settings.masks)
         if item.label is None:
             k = min(self.settings.topk, len(probability))
@@ -332,17 +192,15 @@ class Predictor:
         return Prediction(item.name, size_hw, classes, found.regions, M, item.label is not None, found.mask, parts)
 
 
+def _engine(model: str | Path | Method | Engine, method: str | None, device: str, amp: bool) -> Engine:
+    if isinstance(model, (str, Path)):
+        return open_engine(find_model(str(model)), method, device, amp=amp)
+    from famcli.inference.torch_engine import TorchEngine
+    from famcli_models.methods.method import Method
+
+    return TorchEngine(model, device, amp=amp) if isinstance(model, Method) else model
+
+
 def _side(pixels: float, stride: int) -> int:
     """The multiple of the stride nearest to ``pixels``, so that maps have whole cells."""
     return max(stride, round(pixels / stride) * stride)
-
-
-def _done(result: Prediction | Failure) -> Future[Prediction | Failure]:
-    future: Future[Prediction | Failure] = Future()
-    future.set_result(result)
-    return future
-
-
-def _drain(futures: deque[Future[Prediction | Failure]]) -> Iterator[Prediction | Failure]:
-    while futures:
-        yield futures.popleft().result()

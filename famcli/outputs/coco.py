@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from famcli.data.readers.coco import CocoFile, annotation_entry, document, image_entry, joined
-from famcli.inference.journal import Record
+from famcli.outputs.prediction import Record
 from famcli_models.boxes import clip_boxes, xyxy_to_xywh
 from famcli_models.errors import DataError
 

@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from famcli.inference.predictor import Prediction
+from famcli.outputs.prediction import Prediction
 from famcli_models.boxes import rescale_boxes
 from famcli_models.errors import ConfigError
 from famcli_models.localization import upsample

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 
-from famcli.inference.journal import Record
+from famcli.outputs.prediction import Record
 
 COLUMNS = ("file_name", "width", "height", "x0", "y0", "x1", "y1", "label", "score", "probability", "foreground")
 

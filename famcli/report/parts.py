@@ -57,11 +57,10 @@ def find(results: Results, model: str | None) -> Checked:
     if source.get("kind") != "model":
         return Checked(None, f"The boxes came from {source.get('kind', 'elsewhere')} and not from a model.")
     name, wanted = str(source.get("name", "")), source.get("weights_sha256")
-    if str(source.get("method", "fam")).lower() != "fam":
-        return Checked(None, "The model that was evaluated has no parts.")
     # Imported here: torch is not needed for a report without parts.
     from famcli.hub import find_model
     from famcli_models.checkpoint import WEIGHTS_FILE, packaged
+    from famcli_models.loading import load_model
 
     if model is None and name not in packaged() and not Path(name).is_dir():
         return Checked(None, f"The model '{name}' is not here; say where it is with --model.")
@@ -74,6 +73,8 @@ def find(results: Results, model: str | None) -> Checked:
         if model is not None:
             raise
         return Checked(None, f"The model '{name}' cannot be used: {error}.")
+    if not load_model(folder).num_parts:
+        return Checked(None, "The model that was evaluated has no parts.")
     return Checked(folder)
 
 
@@ -88,29 +89,12 @@ def part_maps(folder: Path, photos: Sequence[tuple[int, Path]], device: str = "a
     Raises:
         FamError: The model cannot be loaded.
     """
-    import torch
+    from famcli.inference.predictor import Predictor, Settings
+    from famcli.outputs.prediction import Item, Prediction
 
-    from famcli.data.images import DECODE_MARGIN, read_picture
-    from famcli.data.squash import squash
-    from famcli.data.transforms import Normalize
-    from famcli.inference.device import pick_device
-    from famcli_models.methods.fam import FAM
-
-    where = pick_device(device)
-    model = FAM.from_pretrained(folder).to(where)
-    size, normalize = model.config.size, Normalize(model.config.mean, model.config.std)
-    for start in range(0, len(photos), BATCH):
-        numbers, views = [], []
-        for number, path in photos[start : start + BATCH]:
-            try:
-                views.append(squash(read_picture(path, at_least=DECODE_MARGIN * size).image, size))
-            except DataError:
-                continue
-            numbers.append(number)
-        if not views:
-            continue
-        with torch.inference_mode():
-            out = model(normalize(views, where))
-        A, t = out.A.float().cpu().numpy(), out.t.float().cpu().numpy()
-        for number, maps, weights in zip(numbers, A, t, strict=True):
-            yield number, Parts(np.round(255 * maps).astype(np.uint8), [round(float(w), 4) for w in weights])
+    predictor = Predictor(folder, device, Settings(batch_size=BATCH, parts=True))
+    items = [Item(str(number), path) for number, path in photos]
+    for found in predictor.stream(items):
+        if isinstance(found, Prediction) and found.parts is not None:
+            weights = [round(float(w), 4) for w in found.parts.weights]
+            yield int(found.name), Parts(np.round(255 * found.parts.A).astype(np.uint8), weights)

@@ -23,8 +23,6 @@ _RANGES = {
     "backbone_lr": (0.0, 100.0),
     "lambda_target": (0.0, 1e6),
     "cached_views": (0, 1000),
-    "part_std": (0.0, 1e3),
-    "sparsity_warmup": (0.0, 1.0),
     "ema": (0.0, 0.999999),
     "save_minutes": (0.0, 1e6),
     "seed": (0, 2**32 - 1),
@@ -33,7 +31,7 @@ _RANGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How to train; the model's own choices are in ``FAMConfig``.
+    """How to train; the method's own settings are in its config.
 
     The paper names no optimiser, schedule, batch size or number of epochs; these are ours. Images are resized to
     256/224 of the input size, cropped at random and flipped, as in section 4.1.
@@ -49,13 +47,9 @@ class TrainConfig:
         backbone: ``frozen``, or ``trained`` at ``backbone_lr`` times the rate.
         backbone_lr: See above.
         class_balanced: Weigh the classes by inverse frequency in equation (10).
-        lambda_target: Extension: weight of the term that draws M to targets made from image labels alone.
+        lambda_target: Extension: weight of the term that draws the map to targets made from image labels alone.
         cached_views: With a frozen backbone, compute the features of this many random views of each image
             once, keep them in memory in float16, and take them in turn, one an epoch; 0 computes anew.
-        part_std: Standard deviation of the initial part filters, 0 for torch's default; parts that start
-            alike stay alike.
-        sparsity_warmup: Extension: share of all steps in which λ_spa rises linearly from 0. Before a new classifier
-            has learnt anything, the sparsity loss is all that moves M, and it moves M to 0.
         ema: Decay of the exponential moving average of the weights, which is then what is saved; 0 for none.
         precision: Of the network: ``fp32``, ``bf16`` or, on a GPU, ``fp16`` with a scaled loss. Weights and losses
             stay in float32.
@@ -81,8 +75,6 @@ class TrainConfig:
     class_balanced: bool = False
     lambda_target: float = 0.0
     cached_views: int = 0
-    part_std: float = 0.0
-    sparsity_warmup: float = 0.0
     ema: float = 0.0
     precision: Precision = "fp32"
     channels_last: bool = False

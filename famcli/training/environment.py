@@ -6,19 +6,13 @@ import datetime as dt
 import platform
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-PACKAGES = ("famcli", "torch", "torchvision", "timm", "accelerate", "numpy", "opencv-python-headless", "pillow")
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers may depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+from famcli.checkpoints.doctor import package_versions
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:
@@ -27,7 +21,7 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
     return {
         "started": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         "command": ["fam", *sys.argv[1:]],
-        "versions": versions(),
+        "versions": package_versions(),
         "platform": platform.platform(),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from famcli.data.images import DECODE_MARGIN, read_picture
 from famcli.data.sample import Sample
-from famcli.data.transforms import Normalize, RandomCrop
 from famcli.training.sampler import Order, View
 from famcli_models.errors import DataError
-from famcli_models.methods.method import Localizer
+from famcli_models.methods.method import Method
+from famcli_models.preprocess import RandomCrop, normalize
 
 MAX_UNREADABLE = 100  # in a row; then it is not the images that are wrong
 
@@ -93,8 +93,8 @@ class Views(Dataset[Batch]):
         crop = RandomCrop.draw(self.size, np.random.default_rng((self.seed, epoch, image)))
         target = np.zeros(self.map_hw, np.float32)
         if self.targets is not None:
-            target = crop.of_map(self.targets[image], self.map_hw)
-        pixels = torch.from_numpy(np.ascontiguousarray(crop.of_picture(picture)))
+            target = crop.crop_map(self.targets[image], self.map_hw)
+        pixels = torch.from_numpy(np.ascontiguousarray(crop.crop_image(picture)))
         return Batch(pixels, torch.from_numpy(target), torch.tensor(self.labels[image]), [image], unreadable)
 
 
@@ -129,9 +129,9 @@ class CachedFeatures:
     """
 
     def __init__(
-        self, model: Localizer, views: Views, batch_size: int, device: torch.device, workers: int, rounds: int
+        self, model: Method, views: Views, batch_size: int, device: torch.device, workers: int, rounds: int
     ) -> None:
-        normalize = Normalize(model.config.mean, model.config.std)
+        mean, std = model.config.mean, model.config.std
         model.eval()
         self.rounds: list[list[Tensor]] = []  # of each round the maps, targets and labels of all images
         self.unreadable: dict[int, str] = {}
@@ -142,7 +142,7 @@ class CachedFeatures:
             for numbers, batch in zip(lists, _load(views, lists, workers, pin=False), strict=True):
                 self.unreadable |= batch.unreadable
                 with torch.no_grad():
-                    found = model.features(normalize(batch.inputs, device)).to(torch.float16)
+                    found = model.features(normalize(batch.inputs.to(device), mean, std)).to(torch.float16)
                 rows = [*found.maps, batch.targets, batch.labels]
                 columns = columns or [_room(len(views), row) for row in rows]
                 first = numbers[0][1]
@@ -164,12 +164,12 @@ def _room(count: int, row: Tensor) -> Tensor:
     return torch.empty_strided((count, *each.shape), (each.numel(), *each.stride()), dtype=row.dtype)
 
 
-def map_size(model: Localizer, device: torch.device) -> tuple[int, int]:
-    """``(h, w)`` of M for the model's input size; leaves the model as it is, batch-norm statistics included."""
+def map_size(model: Method, device: torch.device) -> tuple[int, int]:
+    """``(h, w)`` of the map for the model's input size; leaves the model as it is, batch-norm statistics included."""
     size, training = model.config.size, model.training
     model.eval()
     with torch.no_grad():
-        M: Tensor = model(torch.zeros(1, 3, size, size, device=device)).M
+        M = model.maps(model(torch.zeros(1, 3, size, size, device=device)))
     model.train(training)
     return M.shape[-2], M.shape[-1]
 

@@ -12,7 +12,6 @@ from contextlib import closing
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from famcli.data.sample import Sample, check_labels
 from famcli.training.accelerator import make_accelerator
@@ -24,8 +23,7 @@ from famcli.training.sampler import Order
 from famcli.training.step import Training
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.losses import balanced_class_weight
-from famcli_models.methods.cam import CAM
-from famcli_models.methods.fam import FAM
+from famcli_models.methods.method import Method
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # what torch's devices say
 
@@ -33,7 +31,7 @@ LOADER_DIED = "DataLoader worker"
 
 
 def fit(
-    model: FAM | CAM,
+    model: Method,
     samples: Sequence[Sample],
     config: TrainConfig,
     accelerator: Accelerator | None = None,
@@ -79,8 +77,8 @@ def fit(
     model = model.to(device).train()
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    if config.part_std and isinstance(model, FAM):
-        nn.init.normal_(model.part_attention.discovery.weight, std=config.part_std)
+    if start is None:
+        model.begin_training()
     counts = torch.bincount(torch.tensor([sample.label for sample in samples]), minlength=model.config.num_classes)
     order = Order(
         images=len(samples),

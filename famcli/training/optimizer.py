@@ -10,16 +10,16 @@ from torch import nn
 
 from famcli.training.config import TrainConfig
 from famcli_models.errors import ConfigError
-from famcli_models.methods.method import Localizer
+from famcli_models.methods.method import Method
 
 SLOW = 0.1  # share of the learning rate for a "slow" classifier
 
 
-def make_optimizer(model: Localizer, config: TrainConfig) -> torch.optim.AdamW:
+def make_optimizer(model: Method, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW on :func:`parameter_groups`.
 
     Raises:
-        ConfigError: Everything is frozen, which leaves a CAM nothing to learn.
+        ConfigError: Everything is frozen.
     """
     groups = parameter_groups(model, config)
     if not groups:
@@ -28,7 +28,7 @@ def make_optimizer(model: Localizer, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr)
 
 
-def parameter_groups(model: Localizer, config: TrainConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: Method, config: TrainConfig) -> list[dict[str, Any]]:
     """AdamW's groups: attention modules, classifier and backbone at their rates, no decay on vectors.
 
     Freezes what is frozen. Each group keeps its share of the peak rate as ``share``.

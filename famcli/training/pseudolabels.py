@@ -7,24 +7,23 @@ read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from famcli.data.sample import Sample, read_sample
-from famcli.data.squash import squash
-from famcli.data.transforms import Normalize
-from famcli.inference.device import pick_device
-from famcli_models.errors import ConfigError, DataError
-from famcli_models.methods.method import Localizer
+from famcli.inference.engine import run_images
+from famcli.inference.torch_engine import TorchEngine
+from famcli_models.errors import ConfigError
+from famcli_models.methods.method import Method
+from famcli_models.preprocess import resize
 
 BATCH = 32
 
 
 def pseudo_label(
-    model: Localizer, samples: Sequence[Sample], least: float, device: str = "auto", workers: int = 2
+    model: Method, samples: Sequence[Sample], least: float, device: str = "auto", workers: int = 2
 ) -> list[Sample]:
     """Give images the class that a model's pretrained classifier is sure of.
 
@@ -44,26 +43,23 @@ def pseudo_label(
     if model.provenance.get("classifier") != "pretrained":
         msg = "unlabelled images need a classifier that knows classes: give backbone_weights that have one, of as many"
         raise ConfigError(msg)
-    where = pick_device(device)
-    model = model.to(where).eval()
-    normalize = Normalize(model.config.mean, model.config.std)
-    found: list[Sample] = []
+    engine, size = TorchEngine(model, device, fold=False), model.config.size
 
-    def view(sample: Sample) -> tuple[Sample, np.ndarray] | None:
-        try:
-            return sample, squash(read_sample(sample, model.config.size).image, model.config.size)
-        except DataError:
-            return None
+    def infer(batch: Sequence[tuple[Sample, np.ndarray]]) -> list[tuple[float, int]]:
+        X = engine.features(np.stack([view for _, view in batch])).X
+        with torch.inference_mode():
+            confidence, classes = model.classifier(X.mean(dim=(2, 3))).softmax(dim=1).max(dim=1)
+        return list(zip(confidence.tolist(), classes.tolist(), strict=True))
 
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for start in range(0, len(samples), BATCH):
-            batch = [pair for pair in pool.map(view, samples[start : start + BATCH]) if pair is not None]
-            if not batch:
-                continue
-            with torch.inference_mode():
-                X = model.features(normalize([pixels for _, pixels in batch], where)).X
-                sure, classes = model.classifier(X.mean(dim=(2, 3))).softmax(dim=1).max(dim=1)
-            for (sample, _), probability, label in zip(batch, sure.tolist(), classes.tolist(), strict=True):
-                if probability >= least:
-                    found.append(replace(sample, label=label))
-    return found
+    def finish(sample: Sample, _view: np.ndarray, found: tuple[float, int]) -> Sample | None:
+        return replace(sample, label=found[1]) if found[0] >= least else None
+
+    results = run_images(
+        samples,
+        lambda sample: resize(read_sample(sample, size).image, size),
+        infer,
+        finish,
+        batch_size=BATCH,
+        workers=max(1, workers),
+    )
+    return [result for result in results if isinstance(result, Sample)]

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from famcli.training.config import TrainConfig
-from famcli_models.config import FAMConfig, check_fields, require
+from famcli_models.checkpoint import method_of
+from famcli_models.config import MethodConfig, check_fields, require
 from famcli_models.errors import ConfigError, UnknownNameError
+from famcli_models.loading import method_class
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -89,7 +91,7 @@ class Recipe:
 
     name: str
     run: RunConfig
-    model: FAMConfig
+    model: MethodConfig
     train: TrainConfig
     stated: frozenset[str] = frozenset()
 
@@ -121,7 +123,7 @@ class Recipe:
         return self
 
 
-TABLES: Mapping[str, Any] = {"run": RunConfig, "model": FAMConfig, "train": TrainConfig}
+MOVED = {"part_std", "sparsity_warmup"}  # from [train] to [model] since version 0.1
 
 
 def recipes() -> dict[str, Path]:
@@ -139,11 +141,11 @@ def load_recipe(
 
     Args:
         name_or_path: A name in :func:`recipes`, the path of a TOML file, or ``None`` for the defaults.
-        overrides: ``key=value`` pairs; the key is a field of ``RunConfig``, ``FAMConfig`` or ``TrainConfig``, with
-            its table before it (``train.backbone``) where two have a field of that name; the value is TOML or a
-            bare word.
+        overrides: ``key=value`` pairs; the key is a field of ``RunConfig``, ``TrainConfig`` or the method's config,
+            with its table before it (``train.backbone``) where two have a field of that name; the value is TOML or
+            a bare word.
         run: Fields of ``RunConfig`` that come after the recipe and before the overrides.
-        model: Likewise of ``FAMConfig``.
+        model: Likewise of the method's config.
 
     Raises:
         UnknownNameError: No such recipe or field.
@@ -157,34 +159,45 @@ def load_recipe(
             raise UnknownNameError("recipe", name_or_path, recipes(), "or give the path of a TOML file")
         tables |= _parse(path)
         name = path.stem
-    known = {table: {f.name for f in fields(kind)} for table, kind in TABLES.items()}
-    if stray := sorted(set(tables) - set(known)):
+    if stray := sorted(set(tables) - {"run", "model", "train"}):
         kind = "table in the recipe"
-        raise UnknownNameError(kind, stray[0], known)
-    written = dict(tables["model"])
+        raise UnknownNameError(kind, stray[0], ("run", "model", "train"))
+    tables = migrate(tables)
+    written = method_of(tables["model"])
+    typed = [pair.partition("=")[2] for pair in overrides if pair.startswith(("method=", "model.method="))]
+    method = method_class({"method": written, **(model or {}), **({"method": _value(typed[-1])} if typed else {})})
+    if written != method.name():
+        # A recipe of another method: its own settings and its threshold mean nothing here.
+        shared = {f.name for f in fields(MethodConfig)} - {"method", "tau"}
+        tables["model"] = {name: value for name, value in tables["model"].items() if name in shared}
+    kinds: dict[str, Any] = {"run": RunConfig, "model": method.config_class, "train": TrainConfig}
+    known = {table: {f.name for f in fields(kind)} for table, kind in kinds.items()}
     tables["run"] |= dict(run or {})
     tables["model"] |= dict(model or {})
-    typed: set[str] = set()
     for pair in overrides:
         key, equals, text = pair.partition("=")
         table, field = _locate(key if equals else "", known, key)
         tables[table][field] = _value(text)
-        typed.add(field)
-    # A printed recipe names its method and its τ; a threshold on M means nothing for a CAM, nor the other way round.
-    other = tables["model"].get("method") != written.get("method", tables["model"].get("method"))
-    if other and "tau" not in {*typed, *(model or {})}:
-        tables["model"].pop("tau", None)
     for table, values in tables.items():
-        if unknown := sorted(set(values) - known[table]):
+        allowed = known[table] | (method.config_class.NOT_READ if table == "model" else set())
+        if unknown := sorted(set(values) - allowed):
             kind = f"field of [{table}]"
             raise UnknownNameError(kind, unknown[0], known[table])
     return Recipe(
         name,
         RunConfig(**tables["run"]),
-        FAMConfig.from_dict(tables["model"]),
+        method.config_class.from_dict({**tables["model"], "method": method.name()}),
         TrainConfig(**tables["train"]),
         frozenset(tables["model"]),
     )
+
+
+def migrate(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The tables of a recipe with the fields that version 0.1 had in [train] where they are now."""
+    made = {table: dict(values) for table, values in tables.items()}
+    for name in MOVED & made.get("train", {}).keys():
+        made.setdefault("model", {})[name] = made["train"].pop(name)
+    return made
 
 
 def _locate(key: str, known: Mapping[str, set[str]], given: str) -> tuple[str, str]:

@@ -13,26 +13,25 @@ import torch
 from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 
+from famcli.checkpoints.doctor import package_versions
 from famcli.checkpoints.reference import record
 from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.evaluation.onebox import count_right
 from famcli.training.accelerator import leave
 from famcli.training.data import BY_LOSS, Material
-from famcli.training.environment import environment, versions
+from famcli.training.environment import environment
 from famcli.training.interrupt import Interrupt
 from famcli.training.loop import fit
 from famcli.training.monitor import Epoch
-from famcli.training.recipe import Recipe, load_recipe
+from famcli.training.recipe import Recipe, load_recipe, migrate
 from famcli.training.resume import State, read_state, write_state
 from famcli.training.runfolder import RunFolder
 from famcli.training.step import Training
 from famcli.training.supervision import make_lessons, needs_pretrained
 from famcli_models.checkpoint import CONFIG_FILE
 from famcli_models.errors import ConfigError, DataError
-from famcli_models.losses import term_weights
 from famcli_models.methods import METHODS
-from famcli_models.methods.cam import BACKBONE_TRAINING, CAM
-from famcli_models.methods.fam import FAM
+from famcli_models.methods.method import BACKBONE_TRAINING, Method
 
 JUDGE_THREADS = 8  # they decode, which needs no Python
 BY_WORDS = {
@@ -155,8 +154,10 @@ class Run:
         if facts["provenance"]["data_sha256"] != self.material.digest():
             msg = "the images or labels have changed since the run began, so it cannot go on; start a new one"
             raise DataError(msg)
-        before, now = facts["recipe"], self.recipe.tables()
-        defaults = load_recipe(None).tables()  # which a field that is newer than the run had
+        before, now = migrate(facts["recipe"]), self.recipe.tables()
+        defaults = load_recipe(
+            None, model={"method": self.recipe.model.method}
+        ).tables()  # which a field that is newer than the run had
         changed = [
             f"{t}.{name}"
             for t in now
@@ -173,7 +174,7 @@ class Run:
         self.best, self.best_epoch = facts["best"] if facts["best"] is not None else -math.inf, facts["best_epoch"]
         return state
 
-    def _model(self, state: State | None) -> FAM | CAM:
+    def _model(self, state: State | None) -> Method:
         config, names = self.recipe.run, self.material.class_names or None
         method = METHODS[self.recipe.model.method]
         if state is not None:
@@ -192,14 +193,14 @@ class Run:
             "selected_by": BY_WORDS[self.material.select == BY_LOSS].format(
                 split=self.material.select, n=len(self.material.judged)
             ),
-            "versions": versions(),
+            "versions": package_versions(),
         }
         if self.material.on_test:
             model.provenance["tuned_on_test"] = True
         self.provenance = dict(model.provenance)
         return model
 
-    def _pretrained(self, model: FAM | CAM, state: State | None) -> FAM | CAM:
+    def _pretrained(self, model: Method, state: State | None) -> Method:
         """The model as it was when the run began."""
         if state is None:
             return model
@@ -211,8 +212,9 @@ class Run:
 
     def _after_epoch(self, training: Training, epoch: Epoch) -> Epoch:
         epoch = replace(epoch, gt_known=self._judge(training.weights))
-        value = epoch.gt_known if epoch.gt_known is not None else -self._objective(epoch)
-        improved = value > self.best and not (epoch.gt_known is None and epoch.collapsed)
+        value = epoch.gt_known if epoch.gt_known is not None else -self._objective(training.model, epoch)
+        collapsed = training.model.collapsed(epoch.measures)
+        improved = value > self.best and not (epoch.gt_known is None and collapsed)
         if improved:
             self.best, self.best_epoch = value, epoch.number
         if not self.main:
@@ -232,9 +234,9 @@ class Run:
         self._report(training, epoch)
         return epoch
 
-    def _objective(self, epoch: Epoch) -> float:
-        """Equation (11) with the weights of the last step: with a rising λ_spa the totals of epochs do not compare."""
-        weights = {**term_weights(self.recipe.model), "target": self.recipe.train.lambda_target}
+    def _objective(self, model: Method, epoch: Epoch) -> float:
+        """The loss with the weights of the last step: where one rises, the totals of epochs do not compare."""
+        weights = {**model.term_weights(), "target": self.recipe.train.lambda_target}
         return sum(weight * epoch.terms.get(name, 0.0) for name, weight in weights.items())
 
     def _open_judged(self) -> list[Sample]:
@@ -255,7 +257,7 @@ class Run:
             self.say(f"warning: {len(bad)} images of {self.material.select} count as misses: {'; '.join(bad[:10])}")
         return [sample for sample, text in zip(shard, reasons, strict=True) if text is None]
 
-    def _judge(self, model: FAM | CAM) -> float | None:
+    def _judge(self, model: Method) -> float | None:
         """GT-known Loc on the judged images, which the processes share."""
         if not self.material.judged:
             return None
@@ -266,14 +268,18 @@ class Run:
     def _report(self, training: Training, epoch: Epoch) -> None:
         terms = "  ".join(f"{name} {value:.4f}" for name, value in epoch.terms.items())
         judged = "" if epoch.gt_known is None else f"  {self.material.select} GT-known {epoch.gt_known:.1f} %"
-        parts = "" if epoch.part_similarity is None else f"  part similarity {epoch.part_similarity:.3f}"
+        measures = {name.replace("_", " "): value for name, value in epoch.measures.items()}
+        percent = {name: measures.pop(name) for name in ("foreground", "top1") if name in measures}
+        logged = "  ".join(
+            [f"{name} {value:.1%}" for name, value in percent.items()]
+            + [f"{name} {value:.3f}" for name, value in measures.items()]
+        )
         left = epoch.seconds * (self.recipe.train.epochs - epoch.number)
         self.say(
-            f"epoch {epoch.number} of {self.recipe.train.epochs}: {terms}  foreground {epoch.foreground:.1%}  "
-            f"sd of M {epoch.spread:.3f}{parts}  top-1 {epoch.top1:.1%}{judged}"
+            f"epoch {epoch.number} of {self.recipe.train.epochs}: {terms}  {logged}{judged}"
             f"  {epoch.images / epoch.seconds:.0f} images/s  {left / 60:.0f} min left"
         )
-        for warning in epoch.warnings():
+        for warning in epoch.warnings(training.model):
             self.say(f"warning: {warning}")
         before = training.history[-2].skipped if len(training.history) > 1 else 0
         if epoch.skipped > before:

@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,34 +16,31 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from famcli.data.transforms import Normalize
 from famcli.training.config import TrainConfig
 from famcli.training.loading import Batch
-from famcli.training.monitor import Epoch, Meter, measure, stack
+from famcli.training.monitor import Epoch, Meter, stack
 from famcli.training.optimizer import make_optimizer, rate_at
 from famcli.training.resume import State
 from famcli.training.sampler import Order
-from famcli_models.config import FAMConfig
 from famcli_models.errors import FamError, WeightsError
 from famcli_models.features import Features
-from famcli_models.losses import cam_loss, fam_loss
-from famcli_models.methods.cam import CAM, CAMOutput
-from famcli_models.methods.fam import FAM, FAMOutput
+from famcli_models.methods.method import Batch as Supervision
+from famcli_models.methods.method import Method
+from famcli_models.preprocess import normalize
 
 
 class Trainee(nn.Module):
     """What the processes train together: normalised images ``(B, 3, h, w)``, or features, to the model's output."""
 
-    def __init__(self, model: FAM | CAM) -> None:
+    def __init__(self, model: Method) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, inputs: Tensor | Features) -> FAMOutput | CAMOutput:
+    def forward(self, inputs: Tensor | Features, labels: Tensor) -> Any:
         """The model, or its head alone."""
         if isinstance(inputs, Features):
-            return self.model.head(inputs)
-        out: FAMOutput | CAMOutput = self.model(inputs)
-        return out
+            return self.model.head(inputs, labels)
+        return self.model(inputs, labels)
 
 
 @dataclass(slots=True)
@@ -62,9 +60,10 @@ class Training:
         meter: The epoch so far.
         history: The epochs so far.
         unreadable: Images that could not be read, and why.
+        measured: Names of the logged values that are no terms of the loss.
     """
 
-    model: FAM | CAM
+    model: Method
     config: TrainConfig
     order: Order
     names: Sequence[str]
@@ -76,15 +75,14 @@ class Training:
     meter: Meter = field(default_factory=Meter)
     history: list[Epoch] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+    measured: tuple[str, ...] = field(init=False, default=())
     average: AveragedModel | None = field(init=False, default=None)
     trainee: nn.Module = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)  # AdamW itself, inside Accelerate's
-    _normalize: Normalize = field(init=False)
     _prepared: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the optimiser, and hand it and the model to the processes."""
-        self._normalize = Normalize(self.model.config.mean, self.model.config.std)
         self.optimizer = make_optimizer(self.model, self.config)
         if self.config.ema:
             self.average = AveragedModel(
@@ -96,7 +94,7 @@ class Training:
             self.trainee.compile()
 
     @property
-    def weights(self) -> FAM | CAM:
+    def weights(self) -> Method:
         """The model to save and to measure: the average if there is one."""
         return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
 
@@ -155,7 +153,7 @@ class Training:
         """Close the epoch that has just been passed and open the next."""
         gathered: list[tuple[str, str]] = gather_object(list(self.unreadable.items()))
         self.unreadable = dict(gathered)
-        epoch = self.meter.epoch(self.step // self.order.epoch_steps, len(self.unreadable))
+        epoch = self.meter.epoch(self.step // self.order.epoch_steps, len(self.unreadable), self.measured)
         self.meter = Meter()
         self.history.append(epoch)
         return epoch
@@ -213,34 +211,30 @@ class Training:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         self.step = facts["step"]
         self.meter = Meter(**facts["meter"])
-        self.history = [Epoch(**epoch) for epoch in facts["history"]]
+        self.history = [Epoch.from_dict(epoch) for epoch in facts["history"]]
         self.unreadable = dict(facts["unreadable"])
 
     def _forward(self, batch: Batch) -> tuple[list[str], Tensor, Tensor]:
         """Names and values of what is logged, and the loss."""
         device, labels = self.accelerator.device, batch.labels.to(self.accelerator.device)
-        inputs = (
-            Features(batch.inputs, batch.earlier).to(device)
-            if self.from_features
-            else self._normalize(batch.inputs, device)
-        )
-        out: FAMOutput | CAMOutput = self.trainee(inputs)
-        if isinstance(out, CAMOutput):
-            losses = cam_loss(out, labels, self.class_weight)
+        inputs: Tensor | Features
+        mixed = labels
+        if self.from_features:
+            inputs = Features(batch.inputs, batch.earlier).to(device)
         else:
-            losses = fam_loss(out, labels, self._config(), self.class_weight)
+            config = self.model.config
+            inputs, mixed = self.model.augment(normalize(batch.inputs.to(device), config.mean, config.std), labels)
+        out = self.trainee(inputs, labels)
+        losses = self.model.loss(out, Supervision(mixed, self.class_weight, self.step, self.order.steps))
         total, terms = losses.total, dict(losses.terms)
         if self.use_targets:
-            terms["target"] = target_loss(out.M, batch.targets.to(device))
+            terms["target"] = target_loss(self.model.maps(out), batch.targets.to(device))
             total = total + self.config.lambda_target * terms["target"]
         with torch.no_grad():
-            logged = {"total": total, **terms, **measure(out, labels, self.model.config.tau)}
+            measures = self.model.measures(out, labels)
+        self.measured = tuple(measures)
+        logged = {"total": total, **terms, **measures}
         return list(logged), stack(logged), total
-
-    def _config(self) -> FAMConfig:
-        """The model's, with the λ_spa of this step."""
-        config, rising = self.model.config, self.config.sparsity_warmup * self.order.steps
-        return replace(config, lambda_spa=config.lambda_spa * self.step / rising) if self.step < rising else config
 
     def _refuse(self, what: str, images: Sequence[int]) -> None:
         guilty = gather_object([self.names[image] for image in images])
@@ -253,9 +247,9 @@ class Training:
 
 
 def target_loss(M: Tensor, targets: Tensor) -> Tensor:
-    """Extension: binary cross entropy of M ``(B, 1, H, W)`` with targets ``(B, H, W)`` in [0, 1]."""
+    """Extension: binary cross entropy of maps ``(B, H, W)`` with targets ``(B, H, W)`` in [0, 1]."""
     eps = torch.finfo(M.dtype).eps
-    return F.binary_cross_entropy(M[:, 0].clamp(eps, 1 - eps), targets)
+    return F.binary_cross_entropy(M.clamp(eps, 1 - eps), targets)
 
 
 def _owns(name: str, key: str) -> bool:

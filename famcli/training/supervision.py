@@ -15,14 +15,13 @@ from famcli.hub import find_model
 from famcli.training.data import Material, digest_of
 from famcli.training.pseudolabels import pseudo_label
 from famcli.training.recipe import Recipe
-from famcli.training.targets import make_targets, refuse_cam
+from famcli.training.targets import make_targets, refuse_without_map
 from famcli.training.teacher import taught
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import sha256_file
-from famcli_models.methods import load_model
-from famcli_models.methods.fam import FAM
-from famcli_models.methods.method import Localizer
+from famcli_models.loading import load_model
+from famcli_models.methods.method import Method
 
 GUESSED = "pseudo_labels_sha256"  # in the provenance, as all keys here
 TEACHER = "teacher_sha256"
@@ -47,7 +46,7 @@ def needs_pretrained(recipe: Recipe) -> bool:
 
 
 def make_lessons(
-    source: Localizer,
+    source: Method,
     recipe: Recipe,
     material: Material,
     accelerator: Accelerator,
@@ -74,7 +73,7 @@ def make_lessons(
     run, device = recipe.run, str(accelerator.device)
     targeted = recipe.train.lambda_target > 0
     if targeted:
-        refuse_cam(source)
+        refuse_without_map(source)
     if run.teacher and not targeted:
         msg = "a teacher takes part in the targets of M, and there are none; set lambda_target, or leave it out"
         raise ConfigError(msg)
@@ -98,9 +97,7 @@ def make_lessons(
     return Lessons(samples, targets)
 
 
-def _guess(
-    source: Localizer, recipe: Recipe, material: Material, accelerator: Accelerator, workers: int
-) -> list[Sample]:
+def _guess(source: Method, recipe: Recipe, material: Material, accelerator: Accelerator, workers: int) -> list[Sample]:
     """The unlabelled images whose class is sure, with that class."""
     found: list[list[tuple[int, int]]] = [[]]
     if accelerator.is_main_process:
@@ -121,12 +118,12 @@ def _compare(guessed: Sequence[Sample], provenance: MutableMapping[str, Any]) ->
         raise DataError(msg)
 
 
-def _teacher(name: str, provenance: MutableMapping[str, Any], say: Callable[[str], None]) -> FAM:
+def _teacher(name: str, provenance: MutableMapping[str, Any], say: Callable[[str], None]) -> Method:
     """The teacher, and what it learnt from in the provenance; a resumed run must find it as it was."""
     folder = find_model(name, say)
     model = load_model(folder)
-    if not isinstance(model, FAM):
-        msg = f"teacher '{name}' is a CAM, whose map depends on the class; give a FAM"
+    if model.class_conditional:
+        msg = f"the map of teacher '{name}', a {model.title}, depends on the class; give a model whose map does not"
         raise ConfigError(msg)
     digest = sha256_file(folder / WEIGHTS_FILE)
     if provenance.setdefault(TEACHER, digest) != digest:

@@ -8,9 +8,7 @@ centre prior, and sharpened along colour edges by GrabCut (Rother 2004). They ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -20,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from famcli.data.sample import Sample, read_sample
-from famcli.data.squash import squash
-from famcli.data.transforms import Normalize
-from famcli.inference.device import pick_device
+from famcli.inference.engine import all_finished, run_images
+from famcli.inference.torch_engine import TorchEngine
 from famcli_models.errors import ConfigError, DataError
-from famcli_models.methods.cam import class_activation_maps, min_max
-from famcli_models.methods.method import Localizer
+from famcli_models.methods.cam import class_activation_maps
+from famcli_models.methods.method import Method, min_max
+from famcli_models.preprocess import resize
 
 BATCH = 32
 WALK_STEPS = 2  # steps along the affinities
@@ -40,11 +38,10 @@ SLOPE = 6.0  # of that sigmoid
 
 
 def make_targets(
-    model: Localizer,
+    model: Method,
     samples: Sequence[Sample],
     device: str = "auto",
     workers: int = 2,
-    on_image: Callable[[], None] = lambda: None,
 ) -> list[np.ndarray]:
     """Targets of M for whole images.
 
@@ -53,74 +50,83 @@ def make_targets(
         samples: Images with labels.
         device: See :func:`famcli.inference.device.pick_device`.
         workers: Threads for decoding and GrabCut.
-        on_image: Called after each image.
 
     Returns:
         For each sample a map ``(98, 98)`` float16 of the whole image in [0, 1].
 
     Raises:
-        ConfigError: The model is a CAM, or its classifier is not the backbone's own, so that it has no class
+        ConfigError: The method learns no map, or the classifier is not the backbone's own, so that it has no class
             activation maps.
     """
-    refuse_cam(model)
+    refuse_without_map(model)
     if model.provenance.get("classifier") != "pretrained":
         msg = (
             "targets need class activation maps: start from backbone weights with a classifier of these classes, or "
             "take the targets from a trained model (teacher=fam-mobilenetv1-ilsvrc)"
         )
         raise ConfigError(msg)
-    where = pick_device(device)
-    model = model.to(where).eval()
-    size, normalize = model.config.size, Normalize(model.config.mean, model.config.std)
-    targets: list[np.ndarray] = []
-    with ThreadPoolExecutor(max(1, workers)) as pool, _layer_below(model) as kept:
-        for start in range(0, len(samples), BATCH):
-            batch = samples[start : start + BATCH]
-            views = list(pool.map(lambda s: whole_view(s, size), batch))
-            labels = torch.tensor([s.label for s in batch], device=where)
-            with torch.inference_mode():
-                X = model.features(normalize(views, where)).X
-                below = F.adaptive_avg_pool2d(kept.pop(), (X.shape[-2], X.shape[-1]))  # on X's grid
-                fused = fuse(X, below, model.classifier.weight[labels]).cpu().numpy()
-            targets += pool.map(sharpen, views, fused)
-            for _ in batch:
-                on_image()
-    return targets
+    engine = TorchEngine(model, device, fold=False)
+    layer = _LayerBelow(model)
+
+    def infer(batch: Sequence[tuple[Sample, np.ndarray]]) -> np.ndarray:
+        X = engine.features(np.stack([view for _, view in batch])).X
+        with torch.inference_mode():
+            below = F.adaptive_avg_pool2d(layer.output, (X.shape[-2], X.shape[-1]))  # on X's grid
+            labels = torch.tensor([sample.label for sample, _ in batch], device=X.device)
+            return np.asarray(fuse(X, below, model.classifier.weight[labels]).cpu().numpy())
+
+    with layer:
+        return all_finished(
+            run_images(
+                samples,
+                lambda sample: whole_view(sample, model.config.size),
+                infer,
+                lambda _, view, fused: sharpen(view, fused),
+                batch_size=BATCH,
+                workers=max(1, workers),
+            )
+        )
 
 
-def refuse_cam(model: Localizer) -> None:
-    """A CAM has no M of its own to draw anywhere.
+def refuse_without_map(model: Method) -> None:
+    """A method whose map is not learnt has nothing to be drawn to targets.
 
     Raises:
-        ConfigError: The model is a CAM.
+        ConfigError: It is such a method.
     """
-    if model.method == "cam":
-        msg = "lambda_target draws FAM's M to targets, and a CAM is trained on its classes alone; set lambda_target=0"
+    if not model.learns_map:
+        msg = f"lambda_target draws a learnt map to targets, and {model.title} has none; set lambda_target=0"
         raise ConfigError(msg)
 
 
 def whole_view(sample: Sample, size: int) -> np.ndarray:
     """The whole image; black if it cannot be read, for training replaces such an image and its target."""
     try:
-        return squash(read_sample(sample, size).image, size)
+        return resize(read_sample(sample, size).image, size)
     except DataError:
         return np.zeros((size, size, 3), np.uint8)
 
 
-@contextmanager
-def _layer_below(model: Localizer) -> Iterator[list[Tensor]]:
-    """Collect, while the context lasts, the output of the stage before the one X comes from."""
-    net: Any = model.backbone.net
-    names = [stage["module"] for stage in net.feature_info.info]
-    name = names[max(0, names.index(model.backbone.layer) - 1)]
-    modules = dict(net.named_modules())
-    kept: list[Tensor] = []
-    module = modules.get(name) or modules[name.replace(".", "_")]
-    handle = module.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
-    try:
-        yield kept
-    finally:
-        handle.remove()
+class _LayerBelow:
+    """Keeps, while the context lasts, the last output of the stage before the one X comes from."""
+
+    output: Tensor
+
+    def __init__(self, model: Method) -> None:
+        net: Any = model.backbone.net
+        names = [stage["module"] for stage in net.feature_info.info]
+        name = names[max(0, names.index(model.backbone.layer) - 1)]
+        modules = dict(net.named_modules())
+        self._module = modules.get(name) or modules[name.replace(".", "_")]
+
+    def __enter__(self) -> None:
+        self._handle = self._module.register_forward_hook(self._keep)
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _keep(self, _module: object, _inputs: object, output: Tensor) -> None:
+        self.output = output
 
 
 def fuse(X: Tensor, below: Tensor, weights: Tensor) -> Tensor:

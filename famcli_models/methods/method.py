@@ -1,29 +1,70 @@
-"""What every method here is: a backbone, a head that gives a map and the class, and a checkpoint folder."""
+"""The interface of a method: its config, network, loss and map, and the checkpoint folder it is kept in.
+
+Everything outside this folder works on a :class:`Method` and never asks which one it is.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from famcli_models.backbones import Backbone
-from famcli_models.checkpoint import GOLDEN, Checkpoint, read_checkpoint, resolve, write_checkpoint
-from famcli_models.config import FAMConfig, Method
+from famcli_models.checkpoint import REFERENCE, Checkpoint, read_checkpoint, resolve, write_checkpoint
+from famcli_models.config import MethodConfig
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
 from famcli_models.features import Features
+from famcli_models.losses import Losses, classification_loss
+from famcli_models.preprocess import normalize, resize
 from famcli_models.pretrained import BackboneWeights, load_trunk, read_backbone_weights
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+BACKBONE_TRAINING = "backbone_training"  # in the provenance: whether the backbone was trained; absent, it was not
+FLAT = 0.02  # a map whose standard deviation stays below this separates nothing
+FEW, MANY = 0.01, 0.95  # shares of foreground below and above which a map says nothing
+CONSTANT = 1e-6  # a map whose values differ by less is 0 everywhere rather than its rounding errors
 
-class Localizer(nn.Module):
-    """Images to a map of the object and class scores, as :class:`famcli_models.FAM` and :class:`famcli_models.CAM` do.
+
+class Output(Protocol):
+    """What a method's head gives: a named tuple of tensors, the class scores among them."""
+
+    @property
+    def logits(self) -> Tensor:
+        """``(B, L)`` class scores before the softmax."""
+
+
+class Batch(NamedTuple):
+    """What a loss may use beside the output of the network.
+
+    Attributes:
+        labels: ``(B,)`` class indices, or ``(B, L)`` probabilities where :meth:`Method.augment` mixed images.
+        class_weight: ``(L,)``, see :func:`famcli_models.losses.balanced_class_weight`; or none.
+        step: Steps of the optimizer before this one.
+        steps: Steps of the whole training.
+    """
+
+    labels: Tensor
+    class_weight: Tensor | None = None
+    step: int = 0
+    steps: int = 1
+
+
+class Method(nn.Module):
+    """A network trained on image labels that gives the class of an image and a map of the object.
+
+    A new method is one file in this folder with a subclass, its config and its output, and one row in
+    :data:`famcli_models.METHODS`.
 
     Args:
         config: Every choice.
@@ -34,30 +75,40 @@ class Localizer(nn.Module):
             cannot be loaded back by name.
 
     Attributes:
-        method: ``config.method`` of such a model.
+        config_class: The method's own config.
+        title: The method's name in tables and messages.
+        map_title: What its maps are called.
+        class_conditional: The map depends on the class that is asked for.
+        learns_map: The values of the map are learnt, so that it can be drawn to targets and how much of it passes τ
+            tells how training went; a map that is min-max scaled image by image is not.
         channels: C.
-        classifier: ``(B, C)`` to logits ``(B, L)``.
+        classifier: The linear layer that pretrained weights of the backbone may fill, ``(B, C)`` to ``(B, L)``.
 
     Raises:
         ConfigError: The config is of another method, or the names are not as many as its classes.
     """
 
-    method: ClassVar[Method]
+    config_class: ClassVar[type[MethodConfig]]
+    title: ClassVar[str]
+    map_title: ClassVar[str]
+    class_conditional: ClassVar[bool] = False
+    learns_map: ClassVar[bool] = True
+    config: MethodConfig
     classifier: nn.Linear
 
     def __init__(
         self,
-        config: FAMConfig,
+        config: MethodConfig | None = None,
         class_names: Sequence[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         *,
         backbone: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if config.method != self.method:
-            msg = f"a config with method '{config.method}' does not make a {type(self).__name__}; set '{self.method}'"
+        self.config = config = config or self.config_class()  # type: ignore[call-arg]  # subclasses have defaults
+        if not isinstance(config, self.config_class):
+            msg = f"a {type(self).__name__} is made from a {self.config_class.__name__}, not {type(config).__name__}"
             raise ConfigError(msg)
-        self.config = config
         self.class_names = tuple(class_names) if class_names else tuple(str(i) for i in range(config.num_classes))
         if len(self.class_names) != config.num_classes:
             msg = f"{len(self.class_names)} class names for {config.num_classes} classes"
@@ -69,9 +120,21 @@ class Localizer(nn.Module):
             dilation=config.dilation,
             same_padding=config.same_padding,
             frozen_norm=config.frozen_norm,
-            earlier=self.method == "fam" and config.fine_channels > 0,
+            earlier=self.reads_earlier,
         )
         self.channels = int(self.backbone.channels)  # type: ignore[arg-type]  # nn.Module types it as Tensor | Module
+
+    @classmethod
+    def name(cls) -> str:
+        """The method's name in configs and commands."""
+        return str(next(f.default for f in fields(cls.config_class) if f.name == "method"))
+
+    # The network.
+
+    @property
+    def reads_earlier(self) -> bool:
+        """The head reads maps of earlier layers beside X."""
+        return False
 
     @property
     def earlier_channels(self) -> tuple[int, ...]:
@@ -83,16 +146,25 @@ class Localizer(nn.Module):
         found: Features = self.backbone(images)
         return found
 
-    def head(self, features: Features) -> Any:
-        """Everything behind the backbone: its features to the method's output."""
+    def head(self, features: Features, labels: Tensor | None = None) -> Any:
+        """Everything behind the backbone.
+
+        Args:
+            features: Of the backbone.
+            labels: ``(B,)`` in training, for methods that erase or mask what a class responds to; else none.
+
+        Returns:
+            The method's :class:`Output`.
+        """
         raise NotImplementedError
 
-    def forward(self, images: Tensor) -> Any:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Any:
         """Localize and classify a batch.
 
         Args:
-            images: ``(B, 3, h, w)`` RGB, scaled to [0, 1] and normalised with ``config.mean`` and
-                ``config.std``; any height and width, the map's frame is the input's.
+            images: ``(B, 3, h, w)`` as :meth:`preprocess` makes them; any height and width, the map's frame is the
+                input's.
+            labels: See :meth:`head`.
 
         Returns:
             What ``head`` gives.
@@ -104,12 +176,120 @@ class Localizer(nn.Module):
         if images.ndim != 4 or (not tracing and images.shape[1] != 3):
             msg = f"images have shape {tuple(images.shape)}; expected (B, 3, h, w)"
             raise ShapeError(msg)
-        return self.head(self.features(images))
+        return self.head(self.features(images), labels)
+
+    def preprocess(self, image: Image.Image | npt.NDArray[np.uint8]) -> Tensor:
+        """One RGB image as model input ``(1, 3, size, size)`` on the model's device.
+
+        Args:
+            image: A Pillow image in mode RGB, or ``(h, w, 3)`` uint8.
+        """
+        picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        pixels = torch.from_numpy(resize(picture, self.config.size)[None].copy())
+        return normalize(pixels.to(self.classifier.weight.device), self.config.mean, self.config.std)
+
+    # The map.
+
+    def maps(self, output: Any, labels: Tensor | None = None) -> Tensor:
+        """The map of each image.
+
+        Args:
+            output: Of :meth:`head`.
+            labels: ``(B,)`` the class wanted for each image; a method whose map depends on no class takes no notice,
+                and for the others the most probable class is the default.
+
+        Returns:
+            ``(B, h, w)`` in [0, 1] at feature resolution, in the frame of the input.
+        """
+        raise NotImplementedError
+
+    def merge(self, views: Sequence[Tensor]) -> Tensor:
+        """One map ``(B, h, w)`` of the maps of several views: their mean at the size of the largest."""
+        return mean_maps(views)
+
+    @property
+    def num_parts(self) -> int:
+        """K, the number of parts that :meth:`parts` gives; 0 for a method without."""
+        return 0
+
+    def parts(self, output: Any) -> tuple[Tensor, Tensor] | None:
+        """Part maps ``(B, K, h, w)`` in [0, 1] and their weights ``(B, K)``, or none."""
+        del output
+        return None
+
+    # Training.
+
+    def begin_training(self) -> None:
+        """Set what training starts from; called once, after the seed is set, and not when a run is resumed."""
+
+    def augment(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Change a training batch, as HaS and CutMix do; random numbers come from torch's seeded generator.
+
+        Args:
+            images: ``(B, 3, h, w)`` normalised.
+            labels: ``(B,)``.
+
+        Returns:
+            Images of the same shape, and labels ``(B,)`` or probabilities ``(B, L)``.
+        """
+        return images, labels
+
+    def loss(self, output: Any, batch: Batch) -> Losses:
+        """What is minimised; the default is the cross entropy of the classes."""
+        cla = classification_loss(output.logits, batch.labels, batch.class_weight)
+        return Losses(cla, {"cla": cla})
+
+    def term_weights(self) -> dict[str, float]:
+        """The weight of each of the loss's terms in its total, at the end of training; 0 for one that is off."""
+        return {"cla": 1.0}
+
+    def measures(self, output: Any, labels: Tensor) -> dict[str, Tensor]:
+        """Scalars that are logged beside the loss: foreground share, spread of the map, accuracy, and what is added.
+
+        Args:
+            output: Of :meth:`head`.
+            labels: ``(B,)``.
+        """
+        M = self.maps(output).flatten(1)
+        return {
+            "foreground": M.gt(self.config.tau).float().mean(),  # share of cells above τ
+            "spread": M.std(dim=1, correction=0).mean(),  # standard deviation within an image
+            "top1": (output.logits.argmax(dim=1) == labels).float().mean(),
+        }
+
+    def collapsed(self, measures: Mapping[str, float]) -> bool:
+        """Whether the means of an epoch say that the map separates nothing."""
+        share = not self.learns_map or FEW <= measures["foreground"] <= MANY
+        return measures["spread"] < FLAT or not share
+
+    def warnings(self, measures: Mapping[str, float]) -> list[str]:
+        """What is wrong with the means of an epoch and what to change, one sentence each."""
+        if measures["spread"] < FLAT:
+            spread = measures["spread"]
+            return [f"the maps are flat (standard deviation {spread:.4f}): the features have no pattern left"]
+        if not FEW <= measures["foreground"] <= MANY:
+            return [f"{measures['foreground']:.1%} of the cells of the maps pass the threshold; set another tau"]
+        return []
+
+    # Making, loading and saving.
+
+    @classmethod
+    def from_model(cls, model: Method) -> Method:
+        """This method's map of another method's trained model, whose parts it shares; a model of its own is kept.
+
+        Raises:
+            ConfigError: There is none without training.
+        """
+        if isinstance(model, cls):
+            return model
+        own = type(model).title
+        msg = f"a {own} has no map of {cls.title}; leave out --method {cls.name()}, or train one with it"
+        raise ConfigError(msg)
 
     @classmethod
     def from_backbone(
         cls,
-        config: FAMConfig,
+        config: MethodConfig,
         weights: str | BackboneWeights = "imagenet",
         class_names: Sequence[str] | None = None,
     ) -> Self:
@@ -153,12 +333,11 @@ class Localizer(nn.Module):
         """
         folder = resolve(name_or_path)
         stored = read_checkpoint(folder)
-        config = FAMConfig.from_dict(stored.config)
-        if config.method != cls.method:
-            own = config.method.upper()
-            msg = f"'{folder}' is a {own} checkpoint, not a {cls.__name__}; famcli_models.load_model reads both"
+        name = cls.name()
+        if stored.method != name:
+            msg = f"'{folder}' is a checkpoint of '{stored.method}', not of '{name}'; famcli_models.load_model reads it"
             raise WeightsError(msg)
-        model = cls(config, stored.class_names, stored.provenance)
+        model = cls(cls.config_class.from_dict(stored.config), stored.class_names, stored.provenance)
         expected = model.state_dict()
         wrong = sorted(expected.keys() ^ stored.tensors.keys()) or sorted(
             name for name, tensor in expected.items() if tensor.shape != stored.tensors[name].shape
@@ -179,7 +358,7 @@ class Localizer(nn.Module):
         Raises:
             WeightsError: A weight is not finite, or too large for float16.
         """
-        provenance = {name: value for name, value in self.provenance.items() if name != GOLDEN}  # of other weights
+        provenance = {name: value for name, value in self.provenance.items() if name != REFERENCE}  # of other weights
         kind = torch.float16 if half else torch.float32
         tensors = {name: t.to(kind) if t.is_floating_point() else t for name, t in self.state_dict().items()}
         odd = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
@@ -187,3 +366,22 @@ class Localizer(nn.Module):
             msg = f"{odd[0]} has values that are not finite{' in float16' if half else ''}; nothing was saved"
             raise WeightsError(msg)
         write_checkpoint(Path(path), Checkpoint(self.config.to_dict(), self.class_names, provenance, tensors))
+
+
+def mean_maps(views: Sequence[Tensor]) -> Tensor:
+    """Mean of the maps of several views, ``(B, ..., h, w)`` each, at the size of the largest."""
+    size = max((maps.shape[-2:] for maps in views), key=lambda hw: hw[0])
+    same = [m if m.shape[-2:] == size else _resize_maps(m, size) for m in views]
+    return torch.stack(same).mean(dim=0)
+
+
+def _resize_maps(maps: Tensor, size: torch.Size) -> Tensor:
+    large = F.interpolate(maps.flatten(0, -3)[:, None], size=size, mode="bilinear")  # (B·..., 1, h, w)
+    return large.view(*maps.shape[:-2], *size)
+
+
+def min_max(maps: Tensor) -> Tensor:
+    """Scale each of the maps ``(B, H, W)`` to [0, 1]."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    span = high - low
+    return torch.where(span < CONSTANT, 0.0, (maps - low) / span.clamp(min=CONSTANT))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_checkpoint, read_config
 from famcli_models.errors import ConfigError, FamError, WeightsError
 from famcli_models.header import MAX_WEIGHTS_BYTES, read_header
-from famcli_models.validation import check_checkpoint
+from famcli_models.loading import check_checkpoint
 
 
 def write(path: Path, header: Any, data: bytes = b"", length: int | None = None) -> Path:

@@ -35,7 +35,7 @@ from famcli.training.run import Run
 from famcli.training.runfolder import RunFolder
 from famcli.training.step import Training
 from famcli_models.errors import ConfigError, DataError, FamError, WeightsError
-from famcli_models.methods import load_model
+from famcli_models.loading import load_model
 from famcli_models.methods.cam import CAM
 from famcli_models.methods.fam import FAM
 

@@ -1,19 +1,56 @@
-"""Is this folder a checkpoint of ours? Answered from config and header, before any tensor is allocated."""
+"""A checkpoint folder to a model of whichever method, and the check of one that nobody vouches for."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config, resolve
-from famcli_models.config import FAMConfig
-from famcli_models.errors import ConfigError, FamError, WeightsError, short
+from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, method_of, read_config, resolve
+from famcli_models.config import MethodConfig
+from famcli_models.errors import ConfigError, FamError, UnknownNameError, WeightsError, short
 from famcli_models.header import TensorHeader, read_header
 from famcli_models.methods import METHODS
+from famcli_models.methods.method import Method
 
 
-def check_checkpoint(folder: Path) -> FAMConfig:
+def load_model(name_or_path: str | os.PathLike[str], method: str | None = None) -> Method:
+    """A trained model in evaluation mode, on the CPU, in float32; the network is never asked.
+
+    Args:
+        name_or_path: The name of a packaged checkpoint, or the path of a checkpoint folder.
+        method: A name in ``METHODS``; ``None`` takes the checkpoint's own. Another one is
+            :meth:`famcli_models.Method.from_model`: CAM, say, of a FAM's features.
+
+    Raises:
+        UnknownNameError: There is no such checkpoint or method.
+        WeightsError: The folder is damaged, or its config and weights do not belong together.
+        ConfigError: The config has unknown fields or values out of range, or the checkpoint has no such method.
+    """
+    if method is not None and method not in METHODS:
+        raise UnknownNameError("method", method, METHODS)
+    folder = resolve(name_or_path)
+    model = method_class(read_config(folder)["model"]).from_pretrained(folder)
+    return model if method is None else METHODS[method].from_model(model)
+
+
+def method_class(config: Mapping[str, Any]) -> type[Method]:
+    """The method of the ``model`` part of a ``config.json``.
+
+    Raises:
+        ConfigError: It names one that is not known.
+    """
+    name = method_of(config)
+    if name not in METHODS:
+        msg = f"method is '{short(name)}'; it must be one of {', '.join(METHODS)}"
+        raise ConfigError(msg)
+    return METHODS[name]
+
+
+def check_checkpoint(folder: Path) -> MethodConfig:
     """Make sure that a folder's config and weights are those of one model.
 
     The network is built on PyTorch's meta device, where tensors have a shape and no memory, so that a config that
@@ -33,9 +70,10 @@ def check_checkpoint(folder: Path) -> FAMConfig:
     resolve(folder)
     stored = read_config(folder)
     try:
-        config = FAMConfig.from_dict(stored["model"])
+        method = method_class(stored["model"])
+        config = method.config_class.from_dict(stored["model"])
         header = read_header(folder / WEIGHTS_FILE)
-        expected = _expected(config, folder)
+        expected = _expected(method, config, folder)
     except ConfigError as error:
         msg = f"{folder / CONFIG_FILE}: {error}"
         raise ConfigError(msg) from error
@@ -51,11 +89,11 @@ def check_checkpoint(folder: Path) -> FAMConfig:
     return config
 
 
-def _expected(config: FAMConfig, folder: Path) -> dict[str, tuple[tuple[int, ...], bool]]:
+def _expected(method: type[Method], config: MethodConfig, folder: Path) -> dict[str, tuple[tuple[int, ...], bool]]:
     """Shape of each tensor of the model, and whether it holds floating point numbers."""
     try:
         with torch.device("meta"):
-            state = METHODS[config.method](config).state_dict()
+            state = method(config).state_dict()
     except FamError:
         raise
     except Exception as error:  # timm's networks refuse what they cannot do each in its own way

@@ -1,0 +1,200 @@
+"""The interface of an inference engine, the table of engines, and the one loop that runs a model over images.
+
+The loop has three stages, each a function of its own: *load* reads and resizes an image, *infer* is the network on a
+batch, *finish* makes of an image's map what is wanted, boxes for example. Loading and finishing run on threads
+beside the network, and only a few batches are ever in memory.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from famcli.outputs.prediction import PartMaps
+from famcli_models.config import MethodConfig
+from famcli_models.errors import FamError, UnknownNameError
+
+T = TypeVar("T")
+Loaded = TypeVar("Loaded")
+Inferred = TypeVar("Inferred")
+Finished = TypeVar("Finished")
+
+
+class Inference(NamedTuple):
+    """What a model says of a batch of B images.
+
+    Attributes:
+        maps: ``(B, h, w)`` float32 in [0, 1] at feature resolution, in the frame of the input.
+        probabilities: ``(B, L)`` float32, the softmax over the classes.
+        parts: Of each image, if asked for.
+    """
+
+    maps: np.ndarray
+    probabilities: np.ndarray
+    parts: Sequence[PartMaps] | None = None
+
+
+class Engine(Protocol):
+    """A trained model that runs somewhere."""
+
+    @property
+    def config(self) -> MethodConfig:
+        """Of the model: input size, threshold and number of classes among them."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the model."""
+
+    @property
+    def num_parts(self) -> int:
+        """Parts that the model gives, 0 if it gives none."""
+
+    @property
+    def map_title(self) -> str:
+        """What the maps are called."""
+
+    def infer(
+        self,
+        views: Sequence[np.ndarray],
+        labels: Sequence[int | None] | None = None,
+        *,
+        flip: bool = False,
+        parts: bool = False,
+    ) -> Inference:
+        """Run the model on a batch.
+
+        Args:
+            views: The images at one or more input sizes, each ``(B, side, side, 3)`` uint8 RGB; maps and probabilities
+                are averaged over them.
+            labels: The class of each image whose map is wanted, where it is known and maps depend on it; else that of
+                the most probable class.
+            flip: Also average over the mirrored images.
+            parts: Give the parts.
+
+        Raises:
+            ConfigError: There is not enough memory for the batch.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRow:
+    """A row of :data:`ENGINES`: the module with its ``open_engine``, imported on first use, and what it is."""
+
+    module: str
+    summary: str
+
+
+ENGINES: Mapping[str, EngineRow] = {"torch": EngineRow("famcli.inference.torch_engine", "PyTorch, on any device")}
+
+
+def open_engine(
+    folder: Path, method: str | None = None, device: str = "auto", *, amp: bool = False, name: str = "torch"
+) -> Engine:
+    """An engine for a checkpoint.
+
+    Args:
+        folder: Of the checkpoint.
+        method: See :func:`famcli_models.load_model`.
+        device: See :func:`famcli.inference.device.pick_device`.
+        amp: Run the network in bfloat16.
+        name: A name in :data:`ENGINES`.
+
+    Raises:
+        FamError: There is no such engine, or it cannot run the checkpoint.
+    """
+    if name not in ENGINES:
+        raise UnknownNameError("engine", name, ENGINES)
+    module = importlib.import_module(ENGINES[name].module)
+    engine: Engine = module.open_engine(folder, method, device, amp=amp)
+    return engine
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Generic[T]):
+    """An image that could not be loaded or finished, and why."""
+
+    item: T
+    error: FamError | OSError
+
+
+def run_images(
+    items: Iterable[T],
+    load: Callable[[T], Loaded],
+    infer: Callable[[Sequence[tuple[T, Loaded]]], Iterable[Inferred]],
+    finish: Callable[[T, Loaded, Inferred], Finished],
+    *,
+    batch_size: int = 16,
+    workers: int = 2,
+) -> Iterator[Finished | Failed[T]]:
+    """Run a model over any number of images, in their order, with flat memory.
+
+    Args:
+        items: The images; read lazily.
+        load: On a thread: an image as the network takes it.
+        infer: In the calling thread: what the network says of each image of a batch.
+        finish: On a thread: the result for one image.
+        batch_size: Images a batch, those that fail to load included.
+        workers: Threads.
+
+    Yields:
+        What ``finish`` gives, or :class:`Failed` for an image for which ``load`` or ``finish`` raised a ``FamError`` or
+        an ``OSError``. What ``infer`` raises ends the run.
+    """
+
+    def guarded(function: Callable[..., Finished], item: T, *rest: object) -> Finished | Failed[T]:
+        try:
+            return function(item, *rest)
+        except (FamError, OSError) as error:
+            return Failed(item, error)
+
+    source = iter(items)
+    with ThreadPoolExecutor(workers, thread_name_prefix="fam") as pool:
+        loading: deque[tuple[T, Future[Loaded | Failed[T]]]] = deque()
+        finishing: list[Future[Finished | Failed[T]]] = []
+        try:
+            while True:
+                # Two batches ahead: while one is in the network the next is decoded.
+                for item in itertools.islice(source, 2 * batch_size - len(loading)):
+                    loading.append((item, pool.submit(guarded, load, item)))  # type: ignore[arg-type]
+                if not loading:
+                    break
+                batch = [loading.popleft() for _ in range(min(batch_size, len(loading)))]
+                loaded = [(item, future.result()) for item, future in batch]
+                good = [(item, value) for item, value in loaded if not isinstance(value, Failed)]
+                results = iter(infer(good) if good else ())
+                submitted: list[Future[Finished | Failed[T]]] = [
+                    _done(value)
+                    if isinstance(value, Failed)
+                    else pool.submit(guarded, finish, item, value, next(results))
+                    for item, value in loaded
+                ]
+                yield from (future.result() for future in finishing)  # of the batch before, finished meanwhile
+                finishing = submitted
+            yield from (future.result() for future in finishing)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def all_finished(results: Iterable[Finished | Failed[T]]) -> list[Finished]:
+    """The results of :func:`run_images` where none may fail; the first failure is raised."""
+    finished = []
+    for result in results:
+        if isinstance(result, Failed):
+            raise result.error
+        finished.append(result)
+    return finished
+
+
+def _done(result: Failed[T]) -> Future[Finished | Failed[T]]:
+    future: Future[Finished | Failed[T]] = Future()
+    future.set_result(result)
+    return future

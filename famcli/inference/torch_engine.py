@@ -1,0 +1,150 @@
+"""The PyTorch engine: a method's network on a device, its batch norms folded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from famcli.inference.device import pick_device
+from famcli.inference.engine import Inference
+from famcli.outputs.prediction import PartMaps
+from famcli_models.config import MethodConfig
+from famcli_models.errors import ConfigError
+from famcli_models.features import Features
+from famcli_models.fusion import fold_norms
+from famcli_models.loading import load_model
+from famcli_models.methods.method import Method, mean_maps
+from famcli_models.preprocess import normalize
+
+
+class TorchEngine:
+    """See :class:`famcli.inference.engine.Engine`.
+
+    Args:
+        model: It is moved to the device and set to evaluation mode.
+        device: See :func:`famcli.inference.device.pick_device`.
+        amp: Run the network in bfloat16.
+        fold: Fold batch norms into convolutions, which is faster and changes maps by rounding alone.
+        beside: An engine whose backbone the model may share; its features of the same batch are then used again.
+    """
+
+    def __init__(
+        self,
+        model: Method,
+        device: str | torch.device = "auto",
+        *,
+        amp: bool = False,
+        fold: bool = True,
+        beside: TorchEngine | None = None,
+    ) -> None:
+        self.device = pick_device(device) if isinstance(device, str) else device
+        self.amp = amp
+        layout = torch.channels_last if fold else torch.contiguous_format
+        self.model = model.to(self.device, memory_format=layout).eval()  # type: ignore[call-overload]
+        shared = beside is not None and beside.model.backbone is model.backbone
+        self.trunk: Trunk = beside.trunk if beside and shared else Trunk(model, fold)
+
+    @property
+    def config(self) -> MethodConfig:
+        """Of the model."""
+        return self.model.config
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the model."""
+        return self.model.class_names
+
+    @property
+    def num_parts(self) -> int:
+        """Of the model."""
+        return self.model.num_parts
+
+    @property
+    def map_title(self) -> str:
+        """Of the model."""
+        return self.model.map_title
+
+    def features(self, images: np.ndarray, *, flipped: bool = False) -> Features:
+        """Features of images ``(B, side, side, 3)`` uint8 RGB, or of their mirror images."""
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            return self.trunk.features(images, flipped, self.device)
+
+    @torch.inference_mode()
+    def output(self, images: np.ndarray, *, flipped: bool = False) -> Any:
+        """The method's output for images ``(B, side, side, 3)`` uint8 RGB, or for their mirror images, in float32."""
+        features = self.features(images, flipped=flipped)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            out = self.model.head(features)
+        return type(out)(*(tensor.float() for tensor in out)) if self.amp else out
+
+    @torch.inference_mode()
+    def infer(
+        self,
+        views: Sequence[np.ndarray],
+        labels: Sequence[int | None] | None = None,
+        *,
+        flip: bool = False,
+        parts: bool = False,
+    ) -> Inference:
+        """See :meth:`famcli.inference.engine.Engine.infer`."""
+        ways = [(images, flipped) for images in views for flipped in ((False, True) if flip else (False,))]
+        try:
+            outputs = [(self.output(images, flipped=flipped), flipped) for images, flipped in ways]
+        except torch.OutOfMemoryError as error:
+            msg = f"out of memory on {self.device} with {len(views[0])} images a batch; lower --batch-size"
+            raise ConfigError(msg) from error
+        probabilities = torch.stack([out.logits.softmax(dim=1) for out, _ in outputs]).mean(dim=0)
+        wanted = None
+        if self.model.class_conditional:  # one class for all views: the known one, or the most probable in their mean
+            best = probabilities.argmax(dim=1).tolist()
+            given = labels if labels is not None else [None] * len(best)
+            chosen = [b if label is None else label for b, label in zip(best, given, strict=True)]
+            wanted = torch.tensor(chosen, device=self.device)
+        maps = self.model.merge([_turned(self.model.maps(out, wanted), flipped) for out, flipped in outputs])
+        found = self._parts(outputs) if parts else None
+        return Inference(maps.cpu().numpy(), probabilities.cpu().numpy(), found)
+
+    def _parts(self, outputs: Iterable[tuple[Any, bool]]) -> list[PartMaps]:
+        """Part maps and weights of each image, averaged over the views."""
+        maps, weights = [], []
+        for out, flipped in outputs:
+            found = self.model.parts(out)
+            if found is None:
+                msg = f"a {self.model.title} has no parts"
+                raise ConfigError(msg)
+            maps.append(_turned(found[0], flipped))
+            weights.append(found[1])
+        A = mean_maps(maps).cpu().numpy()
+        t = torch.stack(weights).mean(dim=0).cpu().tolist()
+        return [PartMaps(tuple(of_image), parts) for of_image, parts in zip(t, A, strict=True)]
+
+
+class Trunk:
+    """A backbone, and its features of the last batch, so that engines that share a backbone run it once."""
+
+    def __init__(self, model: Method, fold: bool) -> None:
+        self.backbone = fold_norms(model.backbone) if fold else model.backbone
+        self.config = model.config
+        self._last: dict[bool, tuple[np.ndarray, Features]] = {}
+
+    def features(self, images: np.ndarray, flipped: bool, device: torch.device) -> Features:
+        """Of images ``(B, side, side, 3)`` uint8 RGB, or of their mirror images."""
+        last = self._last.get(flipped)
+        if last is None or last[0] is not images:
+            batch = normalize(torch.from_numpy(images).to(device), self.config.mean, self.config.std)
+            last = self._last[flipped] = images, self.backbone(batch.flip(3) if flipped else batch)
+        return last[1]
+
+
+def _turned(maps: Tensor, flipped: bool) -> Tensor:
+    return maps.flip(-1) if flipped else maps
+
+
+def open_engine(folder: Path, method: str | None, device: str, *, amp: bool) -> TorchEngine:
+    """An engine for a checkpoint, see :func:`famcli.inference.engine.open_engine`."""
+    return TorchEngine(load_model(folder, method), device, amp=amp)

@@ -1,0 +1,147 @@
+"""What a model says of one image, and its form as a JSON record: what every output is written from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from famcli_models.localization import Region
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """One class of an image: its index in the model, its name and its softmax probability."""
+
+    index: int
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartMaps:
+    """K parts of one image, in the order of the model.
+
+    Attributes:
+        weights: The importance t of eq. (9), one a part, summing to 1.
+        A: ``(K, h, w)`` float32 part maps of eq. (6), each value in (0, 1), at feature resolution, in the frame of the
+            input. Where the foreground map is near 0 a part map is a constant that says nothing.
+    """
+
+    weights: tuple[float, ...]
+    A: np.ndarray = field(repr=False)
+
+    def cosine(self) -> float | None:
+        """Mean cosine over all pairs of part maps, 1 if they are alike; ``None`` of a single part."""
+        K = len(self.weights)
+        if K < 2:
+            return None
+        flat = self.A.reshape(K, -1).astype(np.float64)
+        unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-8)
+        cosines = unit @ unit.T
+        return float((cosines.sum() - np.trace(cosines)) / (K * (K - 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image to predict: a name, where it is, and its class index if that is known."""
+
+    name: str
+    source: Path
+    label: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image that could not be read: its name, and the reason in a few words."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one image.
+
+    Attributes:
+        name: The name the image was given, or its path.
+        size_hw: ``(h, w)`` of the original image, EXIF orientation applied.
+        classes: The most probable classes, best first; the given class alone in GT-known mode.
+        regions: Foreground regions, largest first, with boxes in the original image's pixels.
+        M: ``(H, W)`` float32 map at feature resolution; if maps depend on the class, that of the first of the classes.
+        known: The class was given, so that scores do not include its probability.
+        mask: ``(h, w)`` bool pixels of the regions, if asked for.
+        parts: The part maps and their weights, if asked for.
+    """
+
+    name: str
+    size_hw: tuple[int, int]
+    classes: tuple[ClassScore, ...]
+    regions: tuple[Region, ...]
+    M: np.ndarray = field(repr=False)
+    known: bool = False
+    mask: np.ndarray | None = field(default=None, repr=False)
+    parts: PartMaps | None = None
+
+    def score(self, region: Region, chosen: ClassScore) -> float:
+        """Confidence that ``region`` is an object of the class: mean M in the region times the probability.
+
+        In GT-known mode the class is certain, and the score is the mean of M alone.
+        """
+        return region.foreground * (1.0 if self.known else chosen.probability)
+
+    def detections(self) -> list[dict[str, Any]]:
+        """What was found in the form of a Hugging Face object detection pipeline, best score first.
+
+        Returns:
+            One ``{"score": float, "label": str, "box": {"xmin": int, "ymin": int, "xmax": int, "ymax": int}}`` for each
+            region and class. The box holds every foreground pixel: corners are rounded outwards, cut to the image,
+            and half-open, so that ``xmax - xmin`` is the width in pixels.
+        """
+        h, w = self.size_hw
+        found = []
+        for region in self.regions:
+            x0, y0, x1, y1 = region.xyxy
+            low, high = (max(0, math.floor(x0)), max(0, math.floor(y0))), (min(w, math.ceil(x1)), min(h, math.ceil(y1)))
+            box = {"xmin": low[0], "ymin": low[1], "xmax": high[0], "ymax": high[1]}
+            found += [{"score": self.score(region, c), "label": c.name, "box": dict(box)} for c in self.classes]
+        return sorted(found, key=lambda detection: -detection["score"])
+
+
+def to_record(result: Prediction | Failure) -> Record:
+    """The JSON-able form of a result; every box carries one score for each of the classes.
+
+    Returns:
+        ``{"file_name", "width", "height", "classes", "boxes"}``, with ``"parts"`` if they were asked for, or
+        ``{"file_name", "error"}`` for an image that could not be read. Boxes are ``xyxy`` in the original's pixels.
+    """
+    if isinstance(result, Failure):
+        return {"file_name": result.name, "error": result.reason}
+    height, width = result.size_hw
+    record: Record = {
+        "file_name": result.name,
+        "width": width,
+        "height": height,
+        "classes": [{"index": c.index, "name": c.name, "probability": round(c.probability, 6)} for c in result.classes],
+        "boxes": [
+            {
+                "xyxy": list(region.xyxy),
+                "area": region.area,
+                "foreground": round(region.foreground, 6),
+                "scores": [round(result.score(region, c), 6) for c in result.classes],
+            }
+            for region in result.regions
+        ],
+    }
+    if result.parts is not None:
+        cosine = result.parts.cosine()
+        record["parts"] = {
+            "weights": [round(weight, 6) for weight in result.parts.weights],
+            "mean_cosine": None if cosine is None else round(cosine, 6),
+        }
+    return record
