@@ -36,20 +36,18 @@ def _seeded() -> None:
 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., Any]:
-    """A function that builds a seeded FAM on an 82,000-parameter timm network; its maps spread around 0.5.
-
-    With ``method="cam"`` it is a CAM.
-    """
-    from famcli_models import CAM, FAM, FAMConfig
+    """A function that builds a seeded model on an 82,000-parameter timm network; maps of a FAM spread around 0.5."""
+    from famcli_models import Method
     from famcli_models.methods import METHODS
 
-    def make(seed: int = 0, **overrides: Any) -> FAM | CAM:
+    def make(seed: int = 0, **overrides: Any) -> Method:
         fields = {"backbone": "test_efficientnet", "num_classes": len(CLASSES), "size": SIZE, **overrides}
         state = torch.get_rng_state()
         torch.manual_seed(seed)
-        config = FAMConfig.from_dict(fields)
-        model = METHODS[config.method](config, CLASSES if config.num_classes == len(CLASSES) else None)
-        if isinstance(model, FAM) and config.memory:
+        method = METHODS[fields.get("method", "fam")]
+        config = method.config_class.from_dict(fields)
+        model = method(config, CLASSES if config.num_classes == len(CLASSES) else None)
+        if getattr(config, "memory", False):
             with torch.no_grad():
                 model.object_attention.values.mul_(300)  # random features are small: spread M
         torch.set_rng_state(state)

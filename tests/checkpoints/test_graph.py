@@ -9,7 +9,6 @@ import torch
 
 from famcli.checkpoints.graph import BOX_OUTPUTS, OUTPUTS, Graph, largest_box, largest_component
 from famcli.checkpoints.reference import draw
-from famcli.data.transforms import Normalize
 from famcli_models import FAM, localize
 
 

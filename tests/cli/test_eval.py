@@ -16,9 +16,9 @@ from typer.testing import Result
 
 from famcli.results.images import read_records
 from famcli.results.io import read_results
-from famcli_models.config import FAMConfig
 from famcli_models.files import sha256_file
 from famcli_models.methods.cam import CAM
+from famcli_models.methods.fam import FAMConfig
 
 Fam = Callable[..., Result]
 

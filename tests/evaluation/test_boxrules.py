@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from famcli.data.squash import squash
 from famcli.evaluation.boxrules import BOX_RULES, BoxRules, ten_crops, whole_side
 from famcli.evaluation.protocols import PROTOCOLS
+from famcli_models.preprocess import resize
 
 CROPPED = BOX_RULES["psol"]
 
@@ -48,8 +48,8 @@ def test_there_and_back(corners: list[int], size_hw: tuple[int, int], side: int)
 def test_views() -> None:
     """The view of fam is the whole image; that of psol the middle 224 of 256; of ten crops the fifth is that too."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8))
-    whole = squash(image, 256)
-    np.testing.assert_array_equal(BOX_RULES["fam"].view(image, 224), squash(image, 224))
+    whole = resize(image, 256)
+    np.testing.assert_array_equal(BOX_RULES["fam"].view(image, 224), resize(image, 224))
     np.testing.assert_array_equal(CROPPED.view(image, 224), whole[16:240, 16:240])
     crops = ten_crops(image, 224)
     assert len(crops) == 10

@@ -127,7 +127,7 @@ def test_cam_beside_fam_shares_its_features(make_model: Callable[..., FAM], samp
     """The CAM of a FAM gives the same with and without the FAM beside it, and takes the map of the label."""
     model = make_model(classifier="frozen")
     model.provenance["classifier"] = "pretrained"
-    cam = CAM.of(model)
+    cam = CAM.from_model(model)
     both, alone = Networks(model, cam), Networks(None, cam)
     assert both.sharing
     assert not alone.sharing
@@ -142,7 +142,7 @@ def test_cam_beside_fam_shares_its_features(make_model: Callable[..., FAM], samp
 
 def test_a_cam_with_a_backbone_of_its_own(make_model: Callable[..., FAM], samples: list[Any]) -> None:
     """A CAM of other weights and another input size is looked at by itself: its numbers are those it has alone."""
-    from famcli_models.config import FAMConfig
+    from famcli_models.methods.fam import FAMConfig
 
     config = FAMConfig(method="cam", backbone="test_efficientnet", num_classes=5, size=48, tau=0.2)
     torch.manual_seed(3)
@@ -157,7 +157,7 @@ def test_best_tau_is_the_oracle_s(make_model: Callable[..., FAM], samples: list[
     """The τ chosen on a split is the lowest of those with most right boxes on it."""
     model = make_model(classifier="frozen")
     model.provenance["classifier"] = "pretrained"
-    cam = Networks(None, CAM.of(model))
+    cam = Networks(None, CAM.from_model(model))
     right = evaluate(cam, samples, CPU).outcomes["CAM"].right().sum(axis=0)
     taus = evaluate(cam, samples, CPU).outcomes["CAM"].taus
     assert best_tau(cam, samples, CPU) == taus[right.argmax()]
@@ -184,8 +184,8 @@ def test_ten_crops_change_classes_alone(make_model: Callable[..., FAM], samples:
     """With ten crops the maps and boxes are those of the one view; probabilities are the mean over the crops."""
     from PIL import Image
 
-    from famcli.data.transforms import Normalize
     from famcli.evaluation.boxrules import ten_crops
+    from famcli_models.preprocess import normalize
 
     model = make_model()
     one, ten = measure(model, samples), measure(model, samples, dataclasses.replace(CPU, ten_crops=True))

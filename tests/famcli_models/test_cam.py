@@ -34,7 +34,7 @@ class Pixels(nn.Module):
 
 def by_hand() -> tuple[CAM, Tensor]:
     """Two classes on three channels of 2 x 2 pixels; the biases are there to be ignored."""
-    cam = CAM(FAMConfig.cam(num_classes=2), backbone=Pixels())
+    cam = CAM(CAMConfig(num_classes=2), backbone=Pixels())
     with torch.no_grad():
         cam.classifier.weight.copy_(torch.tensor([[1.0, 0, 2], [0, -1, 0]]))
         cam.classifier.bias.copy_(torch.tensor([100.0, -100.0]))
@@ -151,7 +151,7 @@ def kept(make_model: Make) -> FAM:
 
 def test_of_a_fam(kept: FAM) -> None:
     """The CAM of a FAM reads the FAM's own features with the FAM's own classifier, at Zhou's threshold."""
-    cam = CAM.of(kept)
+    cam = CAM.from_model(kept)
     assert cam.backbone is kept.backbone
     assert cam.classifier is kept.classifier
     assert (cam.config.method, cam.config.tau, cam.config.size) == ("cam", 0.2, kept.config.size)
@@ -168,14 +168,14 @@ def test_of_a_fam(kept: FAM) -> None:
 def test_of_a_fam_draws_no_random_numbers(kept: FAM) -> None:
     """It may be asked for in the middle of a training run."""
     before = torch.get_rng_state()
-    CAM.of(kept)
+    CAM.from_model(kept)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_of_a_cam_is_itself(make_model: Make) -> None:
     """Whoever wants a CAM need not ask what they have."""
     cam = make_model(method="cam")
-    assert CAM.of(cam) is cam
+    assert CAM.from_model(cam) is cam
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_trained_classifier_has_no_cam(make_model: Make, provenance: dict[str,
     fam = make_model(classifier=classifier)
     fam.provenance.update(provenance)
     with pytest.raises(ConfigError, match="fam train --method cam --data"):
-        CAM.of(fam)
+        CAM.from_model(fam)
 
 
 # ---- Checkpoints -----------------------------------------------------------------------------------------
@@ -209,10 +209,10 @@ def test_round_trip(make_model: Make, tmp_path: Path) -> None:
 
 def test_the_cam_of_a_fam_can_be_saved(kept: FAM, tmp_path: Path) -> None:
     """It is a checkpoint like any other."""
-    CAM.of(kept).save_pretrained(tmp_path / "cam")
+    CAM.from_model(kept).save_pretrained(tmp_path / "cam")
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(CAM.from_pretrained(tmp_path / "cam")(images).M, CAM.of(kept)(images).M)
+        assert torch.equal(CAM.from_pretrained(tmp_path / "cam")(images).M, CAM.from_model(kept)(images).M)
 
 
 def test_the_classes_keep_apart(make_model: Make, checkpoint: Path, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_the_classes_keep_apart(make_model: Make, checkpoint: Path, tmp_path: Pa
 def test_the_config_must_be_of_the_method() -> None:
     """A class is not built from a config of the other."""
     with pytest.raises(ConfigError, match="method 'cam' does not make a FAM"):
-        FAM(FAMConfig.cam(backbone="test_efficientnet"))
+        FAM(CAMConfig(backbone="test_efficientnet"))
     with pytest.raises(ConfigError, match="method 'fam' does not make a CAM"):
         CAM(FAMConfig(backbone="test_efficientnet"))
 
@@ -247,10 +247,10 @@ def test_a_trained_backbone_has_no_cam(make_model: Callable[..., Any]) -> None:
     """A frozen classifier reads the features it was pretrained on, not those of a backbone that was trained."""
     model = make_model(classifier="frozen")
     model.provenance |= {"classifier": "pretrained", "backbone_training": "frozen"}
-    assert isinstance(CAM.of(model), CAM)
+    assert isinstance(CAM.from_model(model), CAM)
     model.provenance["backbone_training"] = "trained"
     with pytest.raises(ConfigError, match="not both as they were pretrained"):
-        CAM.of(model)
+        CAM.from_model(model)
 
 
 def test_a_flat_map_is_nothing() -> None:

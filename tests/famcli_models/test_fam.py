@@ -44,9 +44,9 @@ def test_paper_reading() -> None:
 
 def test_config_of_a_cam() -> None:
     """A CAM starts from its own paper's threshold, from Python and from a file; a threshold that is named stays."""
-    assert (FAMConfig.cam().method, FAMConfig.cam().tau) == ("cam", 0.2)
-    assert FAMConfig.from_dict({"method": "cam"}) == FAMConfig.cam()
-    assert FAMConfig.from_dict({"method": "cam", "tau": 0.5}).tau == FAMConfig.cam(tau=0.5).tau == 0.5
+    assert (CAMConfig().method, CAMConfig().tau) == ("cam", 0.2)
+    assert FAMConfig.from_dict({"method": "cam"}) == CAMConfig()
+    assert FAMConfig.from_dict({"method": "cam", "tau": 0.5}).tau == CAMConfig(tau=0.5).tau == 0.5
     assert FAMConfig.from_dict({}).method == "fam"  # as in checkpoints that are older than the field
 
 
@@ -61,7 +61,7 @@ def test_config_is_frozen() -> None:
     [
         FAMConfig(),
         FAMConfig.paper(backbone="vgg16", mean=(0.1, 0.2, 0.3), std=(1, 2, 3)),
-        FAMConfig.cam(num_classes=3),
+        CAMConfig(num_classes=3),
         FAMConfig(memory=False, tau=0, object_scale=2, value_bias=True, classifier="slow", stride=32),
         FAMConfig(fine_channels=128, fine_layers=2),
     ],

@@ -162,7 +162,7 @@ def test_cam_reads_x_alone(make_model: Make) -> None:
     """The CAM of a fine FAM shares its network and reads X; a CAM of its own keeps no other maps."""
     fam = make_model(fine_channels=8, classifier="frozen").eval()
     fam.provenance["classifier"] = "pretrained"
-    cam = CAM.of(fam)
+    cam = CAM.from_model(fam)
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         features = fam.features(images)

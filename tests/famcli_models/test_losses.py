@@ -219,7 +219,7 @@ def test_cam_loss_by_hand() -> None:
     found = cam_loss(CAMOutput(torch.rand(2, 1, 4, 4), logits), torch.tensor([1, 0]))
     assert float(found.total) == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)
     assert dict(found.terms) == {"cla": found.total}
-    assert term_weights(FAMConfig.cam()) == {"cla": 1.0}
+    assert term_weights(CAMConfig()) == {"cla": 1.0}
 
 
 def test_cam_loss_weighs_classes() -> None:

@@ -12,8 +12,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from famcli.hub.card import Subject, model_card
-from famcli_models.config import FAMConfig
 from famcli_models.files import sha256_file
+from famcli_models.methods.fam import FAMConfig
 
 REPO = "birds/fam-tiny"
 FILES = ["README.md", "config.json", "model.safetensors"]

@@ -12,13 +12,12 @@ import pytest
 import torch
 
 from famcli.data.images import read_picture
-from famcli.data.squash import squash
-from famcli.data.transforms import Normalize
 from famcli.report.parts import find, part_maps
 from famcli.results.results import Results
 from famcli_models import FAM
 from famcli_models.errors import DataError, UnknownNameError
 from famcli_models.files import sha256_file
+from famcli_models.preprocess import resize
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def test_part_maps(checkpoint: Path, image_dir: Path, picture: Callable[..., np.
     assert list(found) == [0, 2]
     model = FAM.from_pretrained(checkpoint)
     size = model.config.size
-    view = squash(read_picture(paths[2]).image, size)
+    view = resize(read_picture(paths[2]).image, size)
     with torch.inference_mode():
         out = model(Normalize(model.config.mean, model.config.std)([view]))
     assert found[2].maps.shape == out.A[0].shape

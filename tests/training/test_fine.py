@@ -14,7 +14,6 @@ from famcli.checkpoints.export import SUFFIXES, export
 from famcli.checkpoints.reference import answers, compare, record
 from famcli.checkpoints.verify import inspect
 from famcli.data.sample import Sample
-from famcli.data.transforms import Normalize
 from famcli.evaluation.inference import Look, Networks
 from famcli.names import ExportFormat
 from famcli.training.config import TrainConfig
@@ -82,14 +81,14 @@ def test_predictions(fine: FAM, picture: Callable[..., np.ndarray]) -> None:
     assert Predictor(fine, "cpu")(image).M.shape == (8, 8)
     several = Predictor(fine, "cpu", Settings(scales=(1.0, 1.5), flip=True))(image)
     assert several.M.shape == (12, 12)
-    assert Predictor(CAM.of(fine), "cpu")(image).M.shape == (4, 4)
+    assert Predictor(CAM.from_model(fine), "cpu")(image).M.shape == (4, 4)
 
 
 def test_a_shared_look(fine: FAM, labelled: list[Sample]) -> None:
     """FAM and the CAM of its features look at an image once; each has the map of its own size."""
-    seen = next(Look(device="cpu").at(Networks(fine, CAM.of(fine)), labelled[:3]))
+    seen = next(Look(device="cpu").at(Networks(fine, CAM.from_model(fine)), labelled[:3]))
     assert [seen[0].maps[name].shape for name in ("FAM", "CAM")] == [(8, 8), (4, 4)]
-    alone = next(Look(device="cpu").at(Networks(None, CAM.of(fine)), labelled[:3]))
+    alone = next(Look(device="cpu").at(Networks(None, CAM.from_model(fine)), labelled[:3]))
     np.testing.assert_array_equal(alone[0].maps["CAM"], seen[0].maps["CAM"])
 
 

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 from famcli.data.sample import Sample
-from famcli.data.transforms import Normalize, RandomCrop
 from famcli.training.config import TrainConfig
 from famcli.training.loading import MAX_UNREADABLE, Batch, CachedFeatures, Views, fresh_batches, map_size
 from famcli.training.loop import fit
 from famcli.training.sampler import Order
 from famcli_models.errors import DataError
 from famcli_models.methods.fam import FAM
+from famcli_models.preprocess import RandomCrop
 
 CPU = torch.device("cpu")
 HW = (4, 4)
@@ -121,7 +121,7 @@ def test_picture_and_map_are_cut_alike() -> None:
     photo = Image.fromarray((pattern[..., None] * 255).astype(np.uint8).repeat(3, axis=2))
     for seed in range(8):
         crop = RandomCrop.draw(56, np.random.default_rng(seed))
-        seen, target = crop.of_picture(photo)[..., 0] / 255, crop.of_map(pattern, (56, 56))
+        seen, target = crop.crop_image(photo)[..., 0] / 255, crop.crop_map(pattern, (56, 56))
         assert seen.shape == target.shape == (56, 56)
         assert np.abs(seen - target).mean() < 0.02
 

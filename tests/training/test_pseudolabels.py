@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from famcli.data.sample import Sample, read_sample
-from famcli.data.squash import squash
-from famcli.data.transforms import Normalize
 from famcli.training.pseudolabels import pseudo_label
 from famcli_models.errors import ConfigError
 from famcli_models.methods.fam import FAM
+from famcli_models.preprocess import normalize, resize
 
 
 @pytest.fixture
@@ -44,9 +43,11 @@ def test_the_mean_of_x_is_what_is_classified(make_model: Callable[..., FAM], lab
     """With a classifier that finds the nearest of five mean features, five images are of five classes."""
     model = make_model().eval()
     model.provenance["classifier"] = "pretrained"
-    views = [squash(read_sample(sample, 64).image, 64) for sample in labelled[:5]]
+    views = [resize(read_sample(sample, 64).image, 64) for sample in labelled[:5]]
     with torch.no_grad():
-        means = model.features(Normalize(model.config.mean, model.config.std)(views)).X.mean(dim=(2, 3))
+        means = model.features(
+            normalize(torch.from_numpy(np.stack(views)), model.config.mean, model.config.std)
+        ).X.mean(dim=(2, 3))
         model.classifier.weight.copy_(means)
         model.classifier.bias.copy_(-means.square().sum(dim=1) / 2)
     found = pseudo_label(model, labelled[:5], 0.0, "cpu", 1)

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from famcli.data.sample import Sample, read_sample
-from famcli.data.squash import squash
-from famcli.data.transforms import Normalize
 from famcli.training.targets import cut_along_edges
 from famcli.training.teacher import taught
 from famcli_models.methods.fam import FAM
+from famcli_models.preprocess import resize
 
 
 def test_two_thirds_are_the_teachers(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
@@ -27,7 +26,7 @@ def test_two_thirds_are_the_teachers(make_model: Callable[..., FAM], labelled: l
     assert len(found) == len(alone) == len(seen) == len(labelled)
     normalize = Normalize(teacher.config.mean, teacher.config.std)
     for sample, target, joined, own in zip(labelled, targets, found, alone, strict=True):
-        view = squash(read_sample(sample, 64).image, 64)
+        view = resize(read_sample(sample, 64).image, 64)
         with torch.inference_mode():
             M = cv2.resize(teacher(normalize([view])).M[0, 0].numpy(), (98, 98), interpolation=cv2.INTER_LINEAR)
         assert joined.dtype == own.dtype == np.float16

@@ -7,15 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from famcli.data.squash import squash
-from famcli.data.transforms import Normalize, RandomCrop
+from famcli_models.preprocess import RandomCrop, resize
 
 
 def test_squash_takes_the_whole_picture() -> None:
     """The test view is square and holds every part of the picture: the map's frame is the image."""
     array = np.zeros((20, 60, 3), dtype=np.uint8)
     array[:, 30:] = 255
-    view = squash(Image.fromarray(array), 30)
+    view = resize(Image.fromarray(array), 30)
     assert view.shape == (30, 30, 3)
     assert view.dtype == np.uint8
     assert view[:, :13].max() == 0
@@ -25,7 +24,7 @@ def test_squash_takes_the_whole_picture() -> None:
 def test_squash_is_antialiased() -> None:
     """Shrinking a fine checkerboard gives gray, not one of its colours."""
     board = np.indices((256, 256)).sum(axis=0) % 2 * 255
-    view = squash(Image.fromarray(board.astype(np.uint8)).convert("RGB"), 16)
+    view = resize(Image.fromarray(board.astype(np.uint8)).convert("RGB"), 16)
     assert np.abs(view.astype(int) - 127).max() < 20
 
 
@@ -34,8 +33,8 @@ def test_crop_is_a_window_of_the_resized_picture(mirrored: bool) -> None:
     """A training view is a window of the picture at 256/224 of the size, mirrored or not."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 255, (100, 80, 3), dtype=np.uint8))
-    whole = squash(image, 64)
-    view = RandomCrop(56, 3, 8, mirrored).of_picture(image)
+    whole = resize(image, 64)
+    view = RandomCrop(56, 3, 8, mirrored).crop_image(image)
     window = whole[3:59, 8:64]
     np.testing.assert_array_equal(view, window[:, ::-1] if mirrored else window)
 
@@ -46,9 +45,9 @@ def test_crop_of_a_map_is_the_crop_of_the_picture(mirrored: bool) -> None:
     array = np.zeros((64, 64, 3), dtype=np.uint8)
     array[16:32, 40:48] = 255
     crop = RandomCrop(56, 5, 2, mirrored)
-    view = crop.of_picture(Image.fromarray(array))[..., 0] / 255
-    np.testing.assert_allclose(crop.of_map(array[..., 0] / 255, (56, 56)), view, atol=0.01)
-    assert crop.of_map(array[..., 0] / 255, (14, 14)).mean() == pytest.approx(view.mean(), abs=0.01)
+    view = crop.crop_image(Image.fromarray(array))[..., 0] / 255
+    np.testing.assert_allclose(crop.crop_map(array[..., 0] / 255, (56, 56)), view, atol=0.01)
+    assert crop.crop_map(array[..., 0] / 255, (14, 14)).mean() == pytest.approx(view.mean(), abs=0.01)
 
 
 def test_random_crops_are_drawn_from_their_generator() -> None:
