@@ -22,14 +22,13 @@ import numpy as np
 from photos import SIZE, make_photos
 
 from famcli.data.listing import list_images
-from famcli.evaluation.errortypes import KINDS
-from famcli.results.images import FILE_NAME, Found, ImageRecord, write_records
+from famcli.results.images import ERROR_TYPES, FILE_NAME, BoxResult, ImageResult, write_images
 from famcli.results.io import write_results
-from famcli.results.results import ClassRow, Number, Results, Row
+from famcli.results.schema import ClassRow, Number, Results, Row
 
 CROP_SHARE = (0.3, 1.0)
 CLASSES = 1000
-FOUND = [kind for kind in KINDS if kind != "empty"]  # they take turns
+FOUND = [kind for kind in ERROR_TYPES if kind != "empty"]  # they take turns
 TITLES = {
     "FAM": "FAM",
     "CAM, oracle": "CAM",
@@ -40,7 +39,7 @@ TITLES = {
 TAUS = tuple(i / 100 for i in range(101))
 
 
-def records(paths: list[Path], count: int) -> Iterator[ImageRecord]:
+def records(paths: list[Path], count: int) -> Iterator[ImageResult]:
     """Drawn records of photos."""
     rng = np.random.default_rng(0)
     w, h = SIZE
@@ -48,7 +47,7 @@ def records(paths: list[Path], count: int) -> Iterator[ImageRecord]:
         corners = np.sort(rng.uniform(0, 1, (6, 2, 2)), axis=1) * (w, h)
         boxes = [(float(x0), float(y0), float(x1), float(y1)) for (x0, y0), (x1, y1) in corners]
         path = paths[i % len(paths)]
-        yield ImageRecord(
+        yield ImageResult(
             name=f"val/n{i % CLASSES:08d}/ILSVRC2012_val_{i:08d}.JPEG",
             path=str(path),
             label=i % CLASSES,
@@ -58,7 +57,7 @@ def records(paths: list[Path], count: int) -> Iterator[ImageRecord]:
             classes=tuple((int(c), 0.2) for c in rng.integers(0, CLASSES, 5)),
             rank=0,
             found={
-                title: Found(box, float(rng.uniform()), 0.5, FOUND[i % len(FOUND)])
+                title: BoxResult(box, float(rng.uniform()), 0.5, FOUND[i % len(FOUND)])
                 for title, box in zip(TITLES, boxes[1:], strict=True)
             },
             maps={name: rng.integers(0, 256, (14, 14), dtype=np.uint8) for name in ("FAM", "CAM")},
@@ -126,7 +125,7 @@ def main() -> None:
         print("images    MB   seconds   images/s   peak MiB")
         for count in dict.fromkeys((max(1, options.images // 10), options.images)):
             write_results(folder, results(count))
-            write_records(folder / FILE_NAME, records(paths, count))
+            write_images(folder / FILE_NAME, records(paths, count))
             seconds, peak = peak_of("report", str(folder), "--out", str(out), "--quiet")
             size = out.stat().st_size / 1e6
             print(f"{count:6d} {size:5.1f} {seconds:9.1f} {count / seconds:10.0f} {peak:10.0f}", flush=True)

@@ -18,8 +18,8 @@ from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample, read_sample
 from famcli.data.squash import squash
 from famcli.data.transforms import Normalize
-from famcli.evaluation.errortypes import RIGHT_IOU
 from famcli.evaluation.inference import rank
+from famcli.results.images import RIGHT_IOU
 from famcli.training.accelerator import make_accelerator
 from famcli.training.config import TrainConfig
 from famcli.training.data import gather

@@ -27,7 +27,7 @@ from typing import Any
 from famcli.hub.card import score_table
 from famcli.hub.pull import CARD_FILE
 from famcli.results.io import JSON_NAME, read_all, read_results, write_all
-from famcli.results.results import METRICS, Results
+from famcli.results.schema import METRICS, Results
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config
 from famcli_models.errors import DataError, FamError
 from famcli_models.files import sha256_file

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from famcli.results.io import read_all, write_results
-from famcli.results.results import ClassRow, Difference, Number, Results, Row
+from famcli.results.schema import ClassRow, Difference, Number, Results, Row
 from famcli_models.errors import DataError
 from famcli_models.files import sha256_file
 

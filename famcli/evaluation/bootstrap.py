@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from famcli.results.results import Number
+from famcli.results.schema import Number
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import ConfigError, ShapeError
 

@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from famcli.evaluation.errortypes import kind
 from famcli.evaluation.metrics.box import SIDE
 from famcli.evaluation.onebox import Evaluation
 from famcli.evaluation.rows import Entry, detection_scores, kinds
 from famcli.evaluation.thresholds import Raw, Sweep
-from famcli.results.images import Box, Found, ImageRecord, byte_map
+from famcli.results.images import Box, BoxResult, ImageResult, byte_map, error_type
 from famcli_models.boxes import FloatArray, box_iou, rescale_boxes
 
 
-def of_evaluation(evaluation: Evaluation, entries: Sequence[Entry]) -> Iterator[ImageRecord]:
+def of_evaluation(evaluation: Evaluation, entries: Sequence[Entry]) -> Iterator[ImageResult]:
     """Records of a protocol with one box an image."""
     shown = [e for e in entries if e.outcomes is not None]
     names = {e.row.title: kinds(e, evaluation) for e in shown}
@@ -26,18 +25,18 @@ def of_evaluation(evaluation: Evaluation, entries: Sequence[Entry]) -> Iterator[
     ranks = entries[0].outcomes.ranks if entries[0].outcomes is not None else None
     rows = zip(evaluation.samples, evaluation.sizes, evaluation.classes, strict=True)
     for i, (sample, size_hw, classes) in enumerate(rows):
-        found: dict[str, Found] = {}
+        found: dict[str, BoxResult] = {}
         for e in shown:
             if e.outcomes is None:
                 continue
             title, box = e.row.title, e.outcomes.boxes[i, e.at].astype(np.float64)
             if np.isnan(box).any():
-                found[title] = Found(None, None, None, names[title][i])
+                found[title] = BoxResult(None, None, None, names[title][i])
                 continue
             corners = evaluation.rules.to_photo(box, size_hw, evaluation.side)[0]
             score = float(scores[title][i]) if title in scores else None
-            found[title] = Found(_box(corners), float(e.outcomes.ious[i, e.at]), score, names[title][i])
-        yield ImageRecord(
+            found[title] = BoxResult(_box(corners), float(e.outcomes.ious[i, e.at]), score, names[title][i])
+        yield ImageResult(
             name=sample.name,
             path=os.path.abspath(sample.path),
             label=sample.label,
@@ -51,7 +50,7 @@ def of_evaluation(evaluation: Evaluation, entries: Sequence[Entry]) -> Iterator[
         )
 
 
-def of_sweep(sweep: Sweep, maps: Mapping[str, Sequence[Raw]], entries: Sequence[Entry]) -> Iterator[ImageRecord]:
+def of_sweep(sweep: Sweep, maps: Mapping[str, Sequence[Raw]], entries: Sequence[Entry]) -> Iterator[ImageResult]:
     """Records of a protocol over many thresholds: boxes at the best τ for δ = 0.5, in the benchmark's frame."""
     measured = [e for e in entries if e.row.method in maps and e.row.at_delta is not None]
     streams = {e.row.title: sweep.boxes(maps[e.row.method], e.row) for e in measured}
@@ -61,15 +60,17 @@ def of_sweep(sweep: Sweep, maps: Mapping[str, Sequence[Raw]], entries: Sequence[
             box, truth = next(stream)
             iou = float(box_iou(box, truth).max())
             corners = rescale_boxes(box, (SIDE, SIDE), size_hw)[0]
-            found[title] = Found(_box(corners), iou, None, kind(box, truth, None))
+            found[title] = BoxResult(_box(corners), iou, None, error_type(box, truth, None))
         small = {name: of[i] for name, of in maps.items()}
-        yield ImageRecord(
+        yield ImageResult(
             name=sample.name,
             path=os.path.abspath(sample.path),
             label=sample.label,
             width=size_hw[1],
             height=size_hw[0],
             truth=_boxes(sample.boxes),
+            classes=(),
+            rank=None,
             found=found,
             maps={name: byte_map(raw) for name, raw in small.items() if not isinstance(raw, Path)},
         )

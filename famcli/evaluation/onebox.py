@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from famcli.data.sample import MAX_CLASSES, Sample, check_labels
 from famcli.evaluation.boxrules import BoxRules
-from famcli.evaluation.errortypes import RIGHT_IOU
 from famcli.evaluation.external import Found
 from famcli.evaluation.inference import SHOWN_CLASSES, Look, Networks, Seen
 from famcli.evaluation.perimage import NOWHERE, Outcomes
+from famcli.results.images import RIGHT_IOU
 from famcli_models.boxes import FloatArray, box_iou
 from famcli_models.localization import localize, localize_at
 from famcli_models.methods.method import Method

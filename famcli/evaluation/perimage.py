@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from famcli.evaluation.errortypes import RIGHT_IOU
+from famcli.results.images import RIGHT_IOU
 from famcli_models.boxes import FloatArray
 
 NOWHERE = -1.0  # the IoU of an image without a box
@@ -52,7 +52,7 @@ class Outcomes:
     def scores(self, at: int) -> dict[str, FloatArray]:
         """Per-image scores at one threshold, each ``(n,)`` in [0, 1]; their means are the metrics.
 
-        The names are those of :data:`famcli.results.results.METRICS`.
+        The names are those of :data:`famcli.results.schema.METRICS`.
 
         Args:
             at: Index into ``taus``.

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from famcli.evaluation.bootstrap import Bootstrap
-from famcli.evaluation.errortypes import kind
 from famcli.evaluation.metrics.coco import average_precision
 from famcli.evaluation.onebox import Evaluation
 from famcli.evaluation.perimage import Outcomes
-from famcli.results.results import ClassRow, Difference, Number, Row
+from famcli.results.images import error_type
+from famcli.results.schema import ClassRow, Difference, Number, Row
 from famcli_models.boxes import FloatArray
 
 COMPARED = ("gt_known", "top1_loc", "top1_cls", "mean_iou", "max_box_acc", "max_box_acc_v2")
@@ -161,7 +161,7 @@ def with_kinds(found: Entry, evaluation: Evaluation) -> Entry:
 
 
 def kinds(found: Entry, evaluation: Evaluation) -> list[str]:
-    """The kind of each image, see :mod:`famcli.evaluation.errortypes`."""
+    """The kind of each image, see :mod:`famcli.results.images`."""
     outcomes = found.outcomes
     if outcomes is None:
         return []
@@ -169,5 +169,6 @@ def kinds(found: Entry, evaluation: Evaluation) -> list[str]:
     ranks = outcomes.ranks.tolist() if outcomes.ranks is not None else [None] * len(boxes)
     rows = zip(boxes, evaluation.truths, ranks, strict=True)
     return [
-        kind(None if np.isnan(box).any() else box, truth, place, strict=outcomes.strict) for box, truth, place in rows
+        error_type(None if np.isnan(box).any() else box, truth, place, strict=outcomes.strict)
+        for box, truth, place in rows
     ]

@@ -30,8 +30,8 @@ from famcli.evaluation.onebox import RIVALS, Evaluation, best_tau, evaluate, eva
 from famcli.evaluation.protocols import PROTOCOLS
 from famcli.evaluation.rows import Entry, class_rows, differences, entry, with_detections, with_kinds
 from famcli.evaluation.thresholds import Raw, Sweep, mask_metrics
-from famcli.results.images import ImageRecord
-from famcli.results.results import Results
+from famcli.results.images import ImageResult
+from famcli.results.schema import Results
 from famcli_models.errors import ConfigError
 
 VERSIONS = {"wsoleval-v1": 1, "wsoleval-v2": 2}  # protocols over maps
@@ -107,7 +107,7 @@ class Assessment:
     """
 
     results: Results
-    records: Callable[[], Iterator[ImageRecord]] = field(repr=False)
+    records: Callable[[], Iterator[ImageResult]] = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class _Scored:
     truth: Truth
     entries: list[Entry]
     bootstrap: Bootstrap
-    records: Callable[[], Iterator[ImageRecord]]
+    records: Callable[[], Iterator[ImageResult]]
 
 
 def assess(request: Request) -> Assessment:

@@ -25,7 +25,7 @@ from famcli.evaluation.metrics.box import (
 from famcli.evaluation.metrics.mask import MaskCounts
 from famcli.evaluation.onebox import CENTRE_SIDE, RIVALS
 from famcli.evaluation.rows import Entry, number
-from famcli.results.results import Number, Row
+from famcli.results.schema import Number, Row
 from famcli_models.boxes import FloatArray
 
 METRIC = {1: "max_box_acc", 2: "max_box_acc_v2"}

@@ -10,7 +10,7 @@ from typing import Any
 from famcli.data.public.catalog import CATALOG as DATASETS
 from famcli.hub.measured import TITLES
 from famcli.hub.text import LONG, names, one_line
-from famcli.results.results import Results, Row
+from famcli.results.schema import Results, Row
 
 LIBRARY = "fam"
 MAX_TERMS = 20_000  # letters

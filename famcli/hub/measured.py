@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from famcli.hub.text import one_line
-from famcli.results.results import METRICS, Results
+from famcli.results.schema import METRICS, Results
 from famcli_models.errors import DataError
 
 # Away from the tables of fam eval a title has to say by itself that it is about boxes.

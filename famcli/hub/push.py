@@ -17,7 +17,7 @@ from famcli.hub.measured import Measured
 from famcli.hub.names import parse_repo
 from famcli.hub.pull import CARD_FILE, FILES, Say
 from famcli.results.io import JSON_NAME, read_all
-from famcli.results.results import Results
+from famcli.results.schema import Results
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config, resolve
 from famcli_models.errors import DataError, WeightsError
 from famcli_models.files import sha256_file

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from famcli.report.markup import text
-from famcli.results.results import Results
+from famcli.results.schema import Results
 
 SMOKE = "smoke check"
 SHOWN_DIGITS = 12  # of a hash at the top; the card has all of it

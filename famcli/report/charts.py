@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from famcli.evaluation.errortypes import KINDS
 from famcli.report.axes import BOTTOM, HEIGHT, WIDTH, Axes, round_top, svg
 from famcli.report.markup import numbers_of, text
-from famcli.results.results import Results, Row
+from famcli.results.images import ERROR_TYPES
+from famcli.results.schema import Results, Row
 
 LABELS = 114  # width of the names of kinds
 SERIES = 3  # more than this in one chart are not told apart
@@ -89,7 +89,7 @@ def kinds(results: Results) -> str:
     rows = [row for row in _compared(results) if row.kinds]
     if not rows:
         return ""
-    names = [kind for kind in KINDS if any((row.kinds or {}).get(kind) for row in rows)]
+    names = [kind for kind in ERROR_TYPES if any((row.kinds or {}).get(kind) for row in rows)]
     largest = max(max((row.kinds or {}).values()) for row in rows)
     scale = (WIDTH - LABELS - 60) / max(1, largest)
     thick, gap = 13, 12
@@ -108,7 +108,7 @@ def kinds(results: Results) -> str:
     drawing = svg(title, "".join(parts), [(row.title, _swatch(i)) for i, row in enumerate(rows)], height)
     columns = ["kind", *(f"{text(row.title)}, images" for row in rows)]
     table = [(text(kind), *(_share(row, kind) for row in rows)) for kind in names]
-    words = "".join(f"<dt>{text(kind)}</dt><dd>{text(KINDS[kind])}</dd>" for kind in KINDS)
+    words = "".join(f"<dt>{text(kind)}</dt><dd>{text(ERROR_TYPES[kind])}</dd>" for kind in ERROR_TYPES)
     meaning = f'<dl class="words">{words}</dl>\n'
     both = f'<div class="beside"><div>{drawing}{numbers_of(title, columns, table)}</div>\n{meaning}</div>\n'
     return _figure("kinds-chart", "Kinds of error", "", both, "")

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from famcli.evaluation.errortypes import KINDS
 from famcli.report.parts import Parts
 from famcli.report.pictures import Shot, Size, as_base64, map_bytes
-from famcli.results.images import ImageRecord
-from famcli.results.results import Row
+from famcli.results.images import ERROR_TYPES, ImageResult
+from famcli.results.schema import Row
 
 
-def facts(record: ImageRecord, rows: Sequence[Row]) -> list[Any]:
+def facts(record: ImageResult, rows: Sequence[Row]) -> list[Any]:
     """What filters, captions and boxes need.
 
     Returns:
         Name, label, width, height, true boxes, ``[class, probability]`` pairs, rank, and for each row ``None`` or
-        box, IoU, kind by its place in ``KINDS``, and score.
+        box, IoU, kind by its place in ``ERROR_TYPES``, and score.
     """
-    kinds = list(KINDS)
+    kinds = list(ERROR_TYPES)
     found: list[list[Any] | None] = []
     for row in rows:
         one = record.found.get(row.title)
@@ -47,7 +46,7 @@ def methods(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.method for row in rows))
 
 
-def line(record: ImageRecord, shot: Shot, size: Size, names: Sequence[str]) -> str:
+def line(record: ImageResult, shot: Shot, size: Size, names: Sequence[str]) -> str:
     """The thumbnail, then each method's map as ``h,w,bytes``; bytes are in base64, what is absent is ``-``."""
     words = [as_base64(shot.thumbnail) or "-"]
     for name in names:

@@ -21,15 +21,14 @@ import cv2
 import numpy as np
 
 from famcli.evaluation.boxrules import BOX_RULES
-from famcli.evaluation.errortypes import KINDS
 from famcli.evaluation.metrics.box import SIDE
 from famcli.report import card, charts, entries, scores
 from famcli.report.markup import json_block, lines_block, text
 from famcli.report.parts import Parts, find, part_maps
 from famcli.report.picks import Picks, pick
 from famcli.report.pictures import Shot, as_base64, in_threads, photo_of, shoot, size_for
-from famcli.results.images import FILE_NAME, ImageRecord, read_records
-from famcli.results.results import Results
+from famcli.results.images import ERROR_TYPES, FILE_NAME, ImageResult, read_images
+from famcli.results.schema import Results
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic
 
@@ -99,7 +98,7 @@ def write_report(
         FamError: ``settings.model`` is not the model that was evaluated.
     """
     records = folder / FILE_NAME
-    picks = pick(read_records(records), results, settings.gallery, settings.seed)
+    picks = pick(read_images(records), results, settings.gallery, settings.seed)
     report = _Report(results, picks, settings, records, on_image)
 
     def fill(temporary: Path) -> None:
@@ -199,7 +198,7 @@ class _Report:
         featured = frozenset(self.picks.featured)
         names = entries.methods(self.results.rows)
 
-        def work(item: tuple[int, ImageRecord]) -> tuple[Path, Shot]:
+        def work(item: tuple[int, ImageResult]) -> tuple[Path, Shot]:
             number, record = item
             photo = photo_of(record, self.settings.images)
             return photo, shoot(photo, size, large=number in featured)
@@ -228,9 +227,9 @@ class _Report:
             msg = f"not one photo can be read, first '{name}' ({reason}): say where they are with --images DIR"
             raise DataError(msg)
 
-    def _shown(self) -> Iterator[tuple[int, ImageRecord]]:
+    def _shown(self) -> Iterator[tuple[int, ImageResult]]:
         shown = frozenset(self.picks.shown)
-        return ((i, record) for i, record in enumerate(read_records(self.records)) if i in shown)
+        return ((i, record) for i, record in enumerate(read_images(self.records)) if i in shown)
 
     def _data(self) -> Iterator[str]:
         """What the script reads: rows, classes, facts of all images, parts."""
@@ -245,8 +244,8 @@ class _Report:
                 "block": BLOCK,
                 "colours": as_base64(_colours()),
                 "rows": [{"title": row.title, "map": methods.index(row.method)} for row in results.rows],
-                "kinds": list(KINDS),
-                "meanings": dict(KINDS),
+                "kinds": list(ERROR_TYPES),
+                "meanings": dict(ERROR_TYPES),
                 "classes": list(results.data.get("class_names") or ()),
                 "predicted": list(results.source.get("class_names") or results.data.get("class_names") or ()),
                 "random": random,

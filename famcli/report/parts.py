@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from famcli.results.results import Results
+from famcli.results.schema import Results
 from famcli_models.errors import DataError, FamError
 from famcli_models.files import sha256_file
 

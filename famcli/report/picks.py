@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from famcli.evaluation.perimage import NOWHERE
-from famcli.results.images import ImageRecord
-from famcli.results.results import Results
+from famcli.results.images import ImageResult
+from famcli.results.schema import Results
 from famcli_models.errors import DataError
 
 FEATURED = 12  # of the best, worst and random images: larger pictures and part maps
@@ -33,7 +33,7 @@ class Picks:
     featured: Sequence[int]
 
 
-def pick(records: Iterable[ImageRecord], results: Results, most: int, seed: int = 0) -> Picks:
+def pick(records: Iterable[ImageResult], results: Results, most: int, seed: int = 0) -> Picks:
     """Choose by the IoU of the first row; no box is worse than the worst box, equal ones stay in order.
 
     Args:

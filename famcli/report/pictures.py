@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from famcli.data.images import DECODE_MARGIN, read_picture
-from famcli.results.images import ImageRecord
+from famcli.results.images import ImageResult
 from famcli_models.errors import DataError
 
 QUEUED = 4  # pictures waiting for each thread: enough to keep it busy, few enough to keep memory flat
@@ -125,6 +125,6 @@ def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iter
             yield first, done.result()
 
 
-def photo_of(record: ImageRecord, images: Path | None) -> Path:
+def photo_of(record: ImageResult, images: Path | None) -> Path:
     """Where a record's photo is: where it was scored, or below ``images`` by name."""
     return Path(record.path) if images is None else images / record.name

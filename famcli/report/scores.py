@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from famcli.report.markup import table, text
 from famcli.results.markdown import COCO
-from famcli.results.results import METRICS, Number, Results
+from famcli.results.schema import METRICS, Number, Results
 
 
 def headline(results: Results) -> str:

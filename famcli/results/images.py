@@ -1,38 +1,27 @@
-"""One line of JSON for each scored image, ``images.jsonl``: what a report shows beside the numbers.
+"""Per-image results of an evaluation: their type, their error types, and their file ``images.jsonl``.
 
 The page "Results" of the documentation says what each key means. The file is written and read line by line, so that
-memory does not grow with the number of images; a line and a map are bounded, so that a strange file cannot fill it.
+memory does not grow with the number of images; a line and a map are bounded, so that no file can fill it.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator, Field, GetPydanticSchema, TypeAdapter
+from pydantic_core import core_schema
+from typing_extensions import TypedDict
 
-from famcli.data.sample import MAX_CLASSES, MAX_PIXEL
-from famcli.evaluation.errortypes import KINDS
-from famcli.results.schema import (
-    Check,
-    MismatchError,
-    mapping,
-    mismatch,
-    number,
-    one_of,
-    optional,
-    parse,
-    record,
-    sequence,
-    text,
-    whole,
-)
+from famcli.data.sample import MAX_PIXEL
+from famcli.results.schema import Label, Real, Share, Text, check, dumps, one_of, parse
+from famcli_models.boxes import as_boxes, box_area, box_iou
 from famcli_models.errors import DataError, ShapeError
 from famcli_models.files import write_atomic
 
@@ -40,51 +29,82 @@ FILE_NAME = "images.jsonl"
 MAX_LINE = 8 * 2**20  # bytes
 MAX_MAP = 512  # values on a side
 MAX_SHOWN_CLASSES = 5
+RIGHT_IOU = 0.5
 
-_SLACK = 1e-6  # what a share computed in float32 may exceed 1 by
+_TOUCHES = 0.25  # less than this share of either box in common is another place, and not another size
 
-Box = tuple[float, float, float, float]
-ByteMap = npt.NDArray[np.uint8]
+ERROR_TYPES: Mapping[str, str] = {
+    "right": "The IoU is right, and so is the class where classes apply.",
+    "wrong class": "The IoU is right, but another class is thought more probable.",
+    "part": "The box covers too little: more of it lies within the object than of the object within it.",
+    "too much": "The box covers too much: more of the object lies within it than of it within the object.",
+    "wrong instance": "The box is elsewhere: the two have nothing, or less than a quarter of each, in common.",
+    "empty": "There is no box.",
+}
 
 
-def byte_map(M: npt.ArrayLike) -> ByteMap:
-    """A map as records keep it; it loses what lies between two steps of 1/255.
+def _ordered(box: Box) -> Box:
+    x0, y0, x1, y1 = box
+    if x0 > x1 or y0 > y1:
+        msg = "a box x0, y0, x1, y1 with x0 <= x1 and y0 <= y1"
+        raise ValueError(msg)
+    return box
 
-    Args:
-        M: ``(h, w)`` values; those outside of [0, 1] are cut to it.
 
-    Returns:
-        ``(h, w)`` bytes, 255 for 1.
+class _EncodedMap(TypedDict):
+    size: tuple[_Side, _Side]
+    data: Text
 
-    Raises:
-        ShapeError: It is not two-dimensional, larger than 512 on a side, or has a value that is not finite.
-    """
-    array = np.asarray(M, dtype=np.float64)
-    if array.ndim != 2 or not 1 <= min(array.shape) <= max(array.shape) <= MAX_MAP or not np.isfinite(array).all():
-        msg = f"a map of shape {array.shape} cannot be stored; expected finite values, 1 to {MAX_MAP} on each side"
-        raise ShapeError(msg)
-    return np.rint(array.clip(0, 1) * 255).astype(np.uint8)
+
+def _decoded(encoded: _EncodedMap) -> npt.NDArray[np.uint8]:
+    h, w = encoded["size"]
+    try:
+        content = base64.b64decode(encoded["data"], validate=True)
+    except (binascii.Error, ValueError) as error:
+        msg = "a map with data in base64"
+        raise ValueError(msg) from error
+    if len(content) != h * w:
+        msg = f"a map with data of {h * w} bytes"
+        raise ValueError(msg)
+    return np.frombuffer(content, np.uint8).reshape(h, w)
+
+
+_Side = Annotated[int, Field(strict=True, ge=1, le=MAX_MAP)]
+_Pixels = Annotated[int, Field(strict=True, ge=1, le=MAX_PIXEL)]
+_Corner = Annotated[float, Field(strict=True, ge=-MAX_PIXEL, le=MAX_PIXEL)]
+Box = Annotated[tuple[_Corner, _Corner, _Corner, _Corner], AfterValidator(_ordered)]
+ByteMap = Annotated[
+    npt.NDArray[np.uint8],
+    GetPydanticSchema(lambda _, handler: core_schema.no_info_after_validator_function(_decoded, handler(_EncodedMap))),
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What one way of making boxes found.
+class BoxResult:
+    """What one way of making boxes found on an image.
 
     Attributes:
         box: Half-open xyxy in original pixels; ``None`` without a box.
         iou: Best IoU with a truth box, in [0, 1]; ``None`` without a box.
         score: Score of the box as a detection; ``None`` if it has none.
-        kind: A name of :data:`famcli.evaluation.errortypes.KINDS`.
+        kind: Its error type, a name of :data:`ERROR_TYPES`.
     """
 
     box: Box | None
-    iou: float | None
-    score: float | None
-    kind: str
+    iou: Share | None
+    score: Real | None
+    kind: Annotated[Text, one_of(*ERROR_TYPES)]
+
+
+def _complete(found: BoxResult) -> BoxResult:
+    if len({found.box is None, found.iou is None, found.kind == "empty"}) > 1:
+        msg = "either a box with an iou, or neither of them and of the kind 'empty'"
+        raise ValueError(msg)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageRecord:
+class ImageResult:
     """One scored image.
 
     Attributes:
@@ -98,29 +118,83 @@ class ImageRecord:
         rank: Place of the right class, 0 for the best; ``None`` where classes do not apply.
         found: By title of a row of the result.
         maps: By method ``(h, w)`` bytes, see :func:`byte_map`, at the network's own resolution; none where there is
-            no map, or none is kept. They do not count when records are compared.
+            no map, or none is kept. They do not count when images are compared.
     """
 
-    name: str
-    path: str
-    label: int
-    width: int
-    height: int
+    name: Text
+    path: Text
+    label: Label
+    width: _Pixels
+    height: _Pixels
     truth: tuple[Box, ...]
-    classes: tuple[tuple[int, float], ...] = ()
-    rank: int | None = None
-    found: Mapping[str, Found] = field(default_factory=dict)
-    maps: Mapping[str, ByteMap] = field(default_factory=dict, compare=False)
+    classes: Annotated[tuple[tuple[Label, Share], ...], Field(max_length=MAX_SHOWN_CLASSES)]
+    rank: Label | None
+    found: Mapping[Text, Annotated[BoxResult, AfterValidator(_complete)]]
+    maps: Mapping[Text, ByteMap] = field(compare=False)
 
 
-def write_records(path: Path, records: Iterable[ImageRecord]) -> int:
-    """Write records as they come; the file is whole or not there.
+_SCHEMA = TypeAdapter(ImageResult)
 
-    Returns:
-        Number of records.
+
+def byte_map(M: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """A map in bytes, 255 for 1; it loses what lies between two steps of 1/255.
+
+    Args:
+        M: ``(h, w)`` values; those outside of [0, 1] are cut to it.
 
     Raises:
-        DataError: A record holds a number that is not finite, or the file cannot be written.
+        ShapeError: It is not two-dimensional, larger than 512 on a side, or has a value that is not finite.
+    """
+    array = np.asarray(M, dtype=np.float64)
+    if array.ndim != 2 or not 1 <= min(array.shape) <= max(array.shape) <= MAX_MAP or not np.isfinite(array).all():
+        msg = f"a map of shape {array.shape} cannot be stored; expected finite values, 1 to {MAX_MAP} on each side"
+        raise ShapeError(msg)
+    return np.rint(array.clip(0, 1) * 255).astype(np.uint8)
+
+
+def error_type(box: npt.ArrayLike | None, truth: npt.ArrayLike, rank: int | None, strict: bool = False) -> str:
+    """What is wrong with a box, in one word of :data:`ERROR_TYPES`.
+
+    The IoU is compared first, then the class. Of several truth boxes the one of highest IoU counts, the first of
+    equal ones.
+
+    Args:
+        box: ``(4,)`` half-open xyxy; ``None`` or NaN where there is no box.
+        truth: ``(N, 4)`` truth boxes in the same frame, N > 0.
+        rank: Place of the right class, 0 for the best; ``None`` where classes do not apply.
+        strict: An IoU of 0.5 itself is not right.
+
+    Raises:
+        ShapeError: The box is not four numbers, or there is no truth box.
+    """
+    if box is None or np.isnan(np.asarray(box, dtype=np.float64)).any():
+        return "empty"
+    found, boxes = as_boxes(box), as_boxes(truth)
+    if len(found) != 1 or not len(boxes):
+        msg = f"expected one box and at least one truth box, not {len(found)} and {len(boxes)}"
+        raise ShapeError(msg)
+    ious = box_iou(found, boxes)[0]
+    best = int(ious.argmax())
+    if ious[best] > RIGHT_IOU or (ious[best] == RIGHT_IOU and not strict):
+        return "right" if rank in {None, 0} else "wrong class"
+    sides = np.minimum(found[0, 2:], boxes[best, 2:]) - np.maximum(found[0, :2], boxes[best, :2])
+    both = float(sides.clip(0).prod())
+    if both == 0:
+        return "wrong instance"
+    of_box, of_truth = both / float(box_area(found)[0]), both / float(box_area(boxes)[best])
+    if of_box < _TOUCHES and of_truth < _TOUCHES:
+        return "wrong instance"
+    return "part" if of_box >= of_truth else "too much"
+
+
+def write_images(path: Path, images: Iterable[ImageResult]) -> int:
+    """Write per-image results as they come; the file is whole or not there.
+
+    Returns:
+        Number of images.
+
+    Raises:
+        DataError: An image has a number that is not finite, or the file cannot be written.
     """
     count = 0
 
@@ -128,8 +202,13 @@ def write_records(path: Path, records: Iterable[ImageRecord]) -> int:
         nonlocal count
         # A name with bytes that are no text becomes \udcXX, which is what JSON calls it.
         with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            for count, entry in enumerate(records, 1):  # noqa: B007  (counts)
-                file.write(_line(entry))
+            for count, image in enumerate(images, 1):  # noqa: B007  (counts)
+                try:
+                    line = dumps(image, allow_nan=False)
+                except ValueError as error:
+                    msg = f"image '{image.name}' holds a number that is not finite and cannot be written"
+                    raise DataError(msg) from error
+                file.write(line + "\n")
 
     try:
         write_atomic(path, fill)
@@ -139,43 +218,18 @@ def write_records(path: Path, records: Iterable[ImageRecord]) -> int:
     return count
 
 
-def _line(entry: ImageRecord) -> str:
-    document = {
-        "name": entry.name,
-        "path": entry.path,
-        "label": entry.label,
-        "width": entry.width,
-        "height": entry.height,
-        "truth": entry.truth,
-        "classes": entry.classes,
-        "rank": entry.rank,
-        "found": {
-            title: {"box": f.box, "iou": f.iou, "score": f.score, "kind": f.kind} for title, f in entry.found.items()
-        },
-        "maps": {
-            method: {"size": M.shape, "data": base64.b64encode(M.tobytes()).decode("ascii")}
-            for method, M in entry.maps.items()
-        },
-    }
-    try:
-        return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
-    except ValueError as error:
-        msg = f"the record of image '{entry.name}' holds a number that is not finite and cannot be written"
-        raise DataError(msg) from error
-
-
-def read_records(path: Path) -> Iterator[ImageRecord]:
-    """Read records one at a time.
+def read_images(path: Path) -> Iterator[ImageResult]:
+    """Read per-image results one at a time.
 
     Raises:
         DataError: The file is absent, or a line is damaged or not what ``fam eval`` writes.
     """
     try:
         with path.open("rb") as file:
-            number_of = 0
+            number = 0
             while line := file.readline(MAX_LINE + 1):
-                number_of += 1
-                yield _read(line, f"line {number_of} of '{path}'")
+                number += 1
+                yield _read(line, f"line {number} of '{path}'")
     except FileNotFoundError as error:
         msg = f"'{path}' does not exist; write it with fam eval --out {path.parent}"
         raise DataError(msg) from error
@@ -184,7 +238,7 @@ def read_records(path: Path) -> Iterator[ImageRecord]:
         raise DataError(msg) from error
 
 
-def _read(line: bytes, where: str) -> ImageRecord:
+def _read(line: bytes, where: str) -> ImageResult:
     if len(line) > MAX_LINE:
         msg = f"{where} is longer than {MAX_LINE >> 20} MiB, which no image needs; write the file again with fam eval"
         raise DataError(msg)
@@ -194,69 +248,4 @@ def _read(line: bytes, where: str) -> ImageRecord:
         cut = "" if line.endswith(b"\n") else ", and its end is missing"
         msg = f"{where} is no JSON{cut}; write the file again with fam eval"
         raise DataError(msg) from error
-    try:
-        found: ImageRecord = _RECORD(document, "")
-    except MismatchError as error:
-        msg = f"{where} is no record of an image: {error}"
-        raise DataError(msg) from error
-    return found
-
-
-def _box(value: Any, where: str) -> Box:
-    x0, y0, x1, y1 = _corners(value, where)
-    if x0 > x1 or y0 > y1:
-        raise mismatch(value, where, "a box x0, y0, x1, y1 with x0 <= x1 and y0 <= y1")
-    return x0, y0, x1, y1
-
-
-def _pair(value: Any, where: str) -> tuple[int, float]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise mismatch(value, where, "a class and its probability")
-    return _class(value[0], f"{where}[0]"), _share(value[1], f"{where}[1]")
-
-
-def _found(value: Any, where: str) -> Found:
-    found: Found = _FOUND(value, where)
-    if len({found.box is None, found.iou is None, found.kind == "empty"}) > 1:
-        raise mismatch(value, where, "either a box with an iou, or neither of them and of the kind 'empty'")
-    return found
-
-
-def _map(value: Any, where: str) -> ByteMap:
-    (h, w), encoded = _MAP(value, where)
-    try:
-        data = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise mismatch(encoded, f"{where}.data", "base64") from error
-    if len(data) != h * w:
-        raise mismatch(len(data), f"{where}.data", f"{h * w} bytes")
-    return np.frombuffer(data, np.uint8).reshape(h, w)
-
-
-def _map_parts(size: tuple[int, int], data: str) -> tuple[tuple[int, int], str]:
-    return size, data
-
-
-_corners = sequence(number(-MAX_PIXEL, MAX_PIXEL), 4, 4)
-_class = whole(0, MAX_CLASSES)
-_share = number(0, 1 + _SLACK)
-_side = whole(1, MAX_MAP)
-_FOUND: Check = record(
-    Found, {"box": optional(_box), "iou": optional(_share), "score": optional(number()), "kind": one_of(KINDS)}
-)
-_MAP: Check = record(_map_parts, {"size": sequence(_side, 2, 2), "data": text})
-_RECORD: Check = record(
-    ImageRecord,
-    {
-        "name": text,
-        "path": text,
-        "label": _class,
-        "width": whole(1, MAX_PIXEL),
-        "height": whole(1, MAX_PIXEL),
-        "truth": sequence(_box),
-        "classes": sequence(_pair, 0, MAX_SHOWN_CLASSES),
-        "rank": optional(_class),
-        "found": mapping(_found),
-        "maps": mapping(_map),
-    },
-)
+    return check(_SCHEMA, document, f"{where} is no result of an image")

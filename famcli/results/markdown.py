@@ -12,7 +12,7 @@ from typing import Any
 
 from famcli.data.sample import TEST, split_name
 from famcli.results.paper import IMAGES, PaperRow, find
-from famcli.results.results import METRICS, Number, Results, Row
+from famcli.results.schema import METRICS, Number, Results, Row
 
 SMOKE = "smoke check"
 COCO = ("AP", "AP50", "AP75")

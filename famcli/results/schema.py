@@ -1,34 +1,314 @@
-"""What a value of a JSON file has to be: checks that are put together, and say where a value is wrong.
+"""What ``results.json`` holds: types that are checked by pydantic when a file is read or written.
 
-A check takes a value and its place in the file, and gives the value back in the form that the program keeps it in.
+The page "Results" of the documentation says what each key means. What was not measured is ``None``. The types are plain
+dataclasses: making one checks nothing, :func:`check` does.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import reprlib
-import sys
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, NoReturn, TypeVar
 
-Check = Callable[[Any, str], Any]
+import numpy as np
+from pydantic import AfterValidator, ConfigDict, Field, GetPydanticSchema, TypeAdapter, ValidationError
+from pydantic_core import core_schema
+from typing_extensions import NotRequired, TypedDict
 
-LARGEST = sys.float_info.max
-WHOLE = 2**53  # up to here every reader of JSON keeps whole numbers exactly
+from famcli.data.sample import MAX_CLASSES
+from famcli_models.errors import DataError
+
+FORMAT, FORMAT_VERSION = "fam-results", 1
+SMOKE = "smoke check"
+ORACLE = "oracle"  # a threshold that was chosen on the very images scored
+
+# Names and titles of the metrics, in the order of tables; all in percent.
+METRICS: Mapping[str, str] = {
+    "gt_known": "GT-known",
+    "top1_loc": "Top-1 Loc",
+    "top5_loc": "Top-5 Loc",
+    "top1_cls": "Top-1 Cls",
+    "top5_cls": "Top-5 Cls",
+    "mean_iou": "mean IoU",
+    "max_box_acc": "MaxBoxAcc",
+    "max_box_acc_v2": "MaxBoxAccV2",
+    "pxap": "PxAP",
+    "piou": "pIoU",
+}
+COCO = ("AP", "AP50", "AP75")
+
+_SLACK = 1e-6  # what adding up many floats may exceed a bound by
+_WHOLE = 2**53  # up to here every reader of JSON keeps whole numbers exactly
+
+_MAX_DEPTH = 50  # of lists and objects in a value that is free
+
+Text = Annotated[str, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1 + _SLACK)]
+Percent = Annotated[float, Field(strict=True, ge=-_SLACK, le=100 + _SLACK)]
+Points = Annotated[float, Field(strict=True, ge=-100 - _SLACK, le=100 + _SLACK)]
+Count = Annotated[int, Field(strict=True, ge=0, le=_WHOLE)]
+Label = Annotated[int, Field(strict=True, ge=0, le=MAX_CLASSES)]
+T = TypeVar("T")
 
 
-class MismatchError(ValueError):
-    """A value is not what its place in the file asks for; the text is half a sentence that follows the file's name."""
+def _free(value: Any, depth: int = 0) -> Any:
+    """Any JSON value of finite numbers; lists become tuples."""
+    if depth > _MAX_DEPTH:
+        msg = f"nested at most {_MAX_DEPTH} deep"
+        raise ValueError(msg)
+    if isinstance(value, (list, tuple)):
+        return tuple(_free(part, depth + 1) for part in value)
+    if isinstance(value, dict):
+        return {key: _free(part, depth + 1) for key, part in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        msg = "a finite number"
+        raise ValueError(msg)
+    return value
 
 
-def mismatch(value: Any, where: str, expected: str) -> MismatchError:
-    """Say what was found and what is allowed."""
-    found = "nothing there" if value is MISSING else reprlib.repr(value)
-    return MismatchError(f"{where or 'the file'} has to be {expected}, not {found}")
+def one_of(*names: str) -> AfterValidator:
+    """One of some texts."""
+
+    def known(value: str) -> str:
+        if value not in names:
+            msg = f"one of {', '.join(map(repr, names))}"
+            raise ValueError(msg)
+        return value
+
+    return AfterValidator(known)
 
 
-MISSING: Any = object()
+def _facts(known: type) -> GetPydanticSchema:
+    """A mapping that may hold anything, in the order of the file, and whose known keys are those of a TypedDict."""
+
+    def ordered(value: dict[str, Any], checked: core_schema.ValidatorFunctionWrapHandler) -> dict[str, Any]:
+        found = checked(value)
+        return {name: found[name] for name in value}
+
+    free = dict[str, Annotated[Any, AfterValidator(lambda value: _free(value))]]
+    return GetPydanticSchema(
+        lambda _, handler: core_schema.chain_schema(
+            [handler(free), core_schema.no_info_wrap_validator_function(ordered, handler(known))]
+        )
+    )
+
+
+class _Facts(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+
+class _Data(_Facts):
+    name: Text
+    split: Text
+    images: Annotated[int, Field(strict=True, ge=1, le=_WHOLE)]
+    images_of_split: NotRequired[Count | None]
+    boxes: NotRequired[Count | None]
+    masks: NotRequired[Count | None]
+    partial: NotRequired[Flag | None]
+    sha256: NotRequired[Text | None]
+    class_names: NotRequired[tuple[Text, ...]]
+
+
+class _Source(_Facts):
+    # What a checkpoint says about where it comes from is free: a long evaluation must not fail on it.
+    kind: Annotated[Text, one_of("model", "maps", "predictions")]
+    name: Text
+    tuned_on_test: NotRequired[Flag | None]
+
+
+class _Protocol(_Facts):
+    name: Text
+
+
+class _Bootstrap(_Facts):
+    resamples: NotRequired[Annotated[int, Field(strict=True, ge=1, le=_WHOLE)]]
+    seed: NotRequired[Count]
+    level: NotRequired[Share]
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A measured value with its interval.
+
+    Attributes:
+        value: In percent; of a difference in points.
+        low: Lower end of the 95 % bootstrap interval over images; ``None`` if there is none.
+        high: Upper end.
+    """
+
+    value: Points
+    low: Points | None = None
+    high: Points | None = None
+
+
+def _metric(number: Number) -> Number:
+    if min(number.value, *(end for end in (number.low, number.high) if end is not None), 0) < -_SLACK:
+        msg = "at least 0"
+        raise ValueError(msg)
+    return number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Scores of one way of making boxes.
+
+    Attributes:
+        method: Name of the model's method, or ``centre``, ``whole``, ``maps`` or ``predictions``.
+        title: What tables call it.
+        metrics: Measured numbers by a name of :data:`METRICS`.
+        tau: Threshold on the map; ``None`` where there is none, or one for each δ (see ``at_delta``).
+        tau_from: How it was chosen: ``fixed``, ``train-fullsup``, or ``oracle``, on the very images scored.
+        empty: Share of images without a box, percent.
+        at_delta: Of MaxBoxAcc and MaxBoxAccV2: for each δ, as text, its accuracy ``value`` and its ``tau``.
+        iou_histogram: Numbers of images by best IoU, in ten bins from 0 to 1; without a box in the first.
+        coco: COCO's average precisions by a name of :data:`COCO`, in percent.
+        curve: GT-known, or accuracy at δ = 0.5, at each of the result's ``taus``, percent; without intervals.
+        kinds: Number of images by error type, see :data:`famcli.results.images.ERROR_TYPES`.
+    """
+
+    method: Text
+    title: Text
+    metrics: Mapping[Text, Annotated[Number, AfterValidator(_metric)]]
+    tau: Real | None = None
+    tau_from: Text = ""
+    empty: Percent | None = None
+    at_delta: Mapping[Text, Mapping[Text, Real]] | None = None
+    iou_histogram: Annotated[tuple[Count, ...], Field(min_length=10, max_length=10)] | None = None
+    coco: Mapping[Text, Percent] | None = None
+    curve: tuple[Percent, ...] | None = None
+    kinds: Mapping[Text, Count] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A paired difference on the same images: ``of`` minus ``minus``, titles of rows, in points."""
+
+    of: Text
+    minus: Text
+    metric: Text
+    number: Number
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """Scores of the first row's method on one class; ``None`` where it does not apply."""
+
+    label: Label
+    name: Text
+    images: Count
+    gt_known: Percent
+    top1_loc: Percent | None
+    top1_cls: Percent | None
+    mean_iou: Percent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """One evaluation.
+
+    A sequence within ``data``, ``source``, ``protocol`` or ``bootstrap`` is a tuple: that is how a file is read.
+
+    Attributes:
+        kind: ``evaluation``, or ``smoke check``: a number that says that the program works, and nothing else.
+        created: UTC, ISO 8601.
+        data: ``name``, ``split``, ``images`` scored, ``images_of_split``, ``boxes``, ``masks`` (images with masks),
+            ``partial``, ``sha256`` of names, labels and boxes, ``class_names`` by label, which may be empty.
+        source: ``kind`` (``model``, ``maps`` or ``predictions``) and ``name``; of a model also ``method``,
+            ``backbone``, ``backbone_weights``, ``weights_sha256``, ``revision``, ``input_size``, ``classifier``,
+            ``data``, ``recipe``, ``seed``, ``tuned_on_test``.
+        protocol: ``name``, ``interval``, ``crops`` and ``rules``, in words.
+        same_classes: The labels are classes of the model.
+        rows: The first is what was evaluated, the others are what it is compared with.
+        taus: Thresholds of the curves.
+        differences: Of the first row to the others.
+        classes: By label; of the first row.
+        bootstrap: ``resamples``, ``seed`` and ``level``.
+        versions: Of this program and what it computes with.
+    """
+
+    kind: Annotated[Text, one_of("evaluation", SMOKE)]
+    created: Text
+    data: Annotated[Mapping[str, Any], _facts(_Data)]
+    source: Annotated[Mapping[str, Any], _facts(_Source)]
+    protocol: Annotated[Mapping[str, Any], _facts(_Protocol)]
+    same_classes: Flag
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+    taus: tuple[Real, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    classes: tuple[ClassRow, ...] = ()
+    bootstrap: Annotated[Mapping[str, Any], _facts(_Bootstrap)] = field(default_factory=dict)
+    versions: Mapping[Text, Text] = field(default_factory=dict)
+
+
+def check(schema: TypeAdapter[T], value: Any, of: str) -> T:
+    """A value as the schema has it.
+
+    Raises:
+        DataError: It is not what the schema says: ``of``, and which value at which place is wrong, in one sentence.
+    """
+    try:
+        return schema.validate_python(value)
+    except ValidationError as error:
+        msg = f"{of}: {_sentence(error)}"
+        raise DataError(msg) from error
+
+
+# What a value has to be, by pydantic's name of the error.
+_EXPECTED: Mapping[str, str] = {
+    "string_type": "a text",
+    "string_unicode": "a name in letters",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than_equal": "at most {le:g}",
+    "tuple_type": "a list",
+    "too_short": "a list of at least {min_length} values",
+    "too_long": "a list of at most {max_length} values",
+    "dict_type": "an object",
+    "mapping_type": "an object",
+    "dataclass_type": "an object",
+    "value_error": "{error}",
+}
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first of pydantic's errors: what is wrong, where, and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}"[:60] for part in first["loc"])
+    where = "".join(parts).removeprefix(".") or "it"
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    expected = _EXPECTED.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
+    return f"{where} has to be {expected}, not {reprlib.repr(first['input'])}"
+
+
+def dumps(value: Any, *, indent: int | None = None, allow_nan: bool = True) -> str:
+    """Results, per-image results and numbers of numpy as JSON.
+
+    Raises:
+        ValueError: A number is not finite, and that is not allowed.
+    """
+    return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=allow_nan, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for, as what it has."""
+    if is_dataclass(value):
+        return {part.name: getattr(value, part.name) for part in fields(value)}
+    if isinstance(value, np.ndarray):
+        return {"size": value.shape, "data": base64.b64encode(value.tobytes()).decode("ascii")}
+    if isinstance(value, np.generic):
+        return value.item()
+    msg = f"{type(value).__name__} has no form in JSON"
+    raise TypeError(msg)
 
 
 def parse(data: bytes) -> Any:
@@ -47,124 +327,3 @@ def parse(data: bytes) -> Any:
 def _no_constant(name: str) -> NoReturn:
     msg = f"{name} is no JSON"
     raise ValueError(msg)
-
-
-def text(value: Any, where: str) -> str:
-    """A text."""
-    if not isinstance(value, str):
-        raise mismatch(value, where, "a text")
-    return value
-
-
-def flag(value: Any, where: str) -> bool:
-    """``true`` or ``false``."""
-    if not isinstance(value, bool):
-        raise mismatch(value, where, "true or false")
-    return value
-
-
-def number(low: float = -math.inf, high: float = math.inf) -> Check:
-    """A finite number in a range."""
-    limits = "a number" if math.isinf(low) else f"a number from {low:g} to {high:g}"
-
-    def check(value: Any, where: str) -> float:
-        real = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not real or not -LARGEST <= value <= LARGEST or not low <= value <= high:  # a NaN fails as well
-            raise mismatch(value, where, limits)
-        return float(value)
-
-    return check
-
-
-def whole(low: int = 0, high: int = WHOLE) -> Check:
-    """A whole number in a range."""
-
-    def check(value: Any, where: str) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise mismatch(value, where, f"a whole number from {low:,} to {high:,}")
-        return value
-
-    return check
-
-
-def one_of(names: Collection[str]) -> Check:
-    """One of some texts."""
-
-    def check(value: Any, where: str) -> str:
-        if not isinstance(value, str) or value not in names:
-            raise mismatch(value, where, f"one of {', '.join(map(repr, names))}")
-        return value
-
-    return check
-
-
-def optional(inner: Check) -> Check:
-    """``null``, or what the inner check says."""
-    return lambda value, where: None if value is None else inner(value, where)
-
-
-def sequence(inner: Check, least: int = 0, most: int | None = None) -> Check:
-    """A list of values alike, as a tuple."""
-    size = f"exactly {least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
-
-    def check(value: Any, where: str) -> tuple[Any, ...]:
-        if not isinstance(value, (list, tuple)) or len(value) < least or (most is not None and len(value) > most):
-            raise mismatch(value, where, f"a list of {size} values")
-        return tuple(inner(item, f"{where}[{i}]") for i, item in enumerate(value))
-
-    return check
-
-
-def mapping(inner: Check) -> Check:
-    """An object whose values are alike."""
-
-    def check(value: Any, where: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise mismatch(value, where, "an object")
-        return {key: inner(item, f"{where}[{reprlib.repr(key)}]") for key, item in value.items()}
-
-    return check
-
-
-def anything(value: Any, where: str) -> Any:
-    """Any JSON value; lists become tuples."""
-    if isinstance(value, (list, tuple)):
-        return sequence(anything)(value, where)
-    if isinstance(value, dict):
-        return mapping(anything)(value, where)
-    if isinstance(value, float):
-        return number()(value, where)
-    return value
-
-
-def record(make: Callable[..., Any], required: Mapping[str, Check], others: Mapping[str, Check] | None = None) -> Check:
-    """An object with named values; names that are not known are left out, for a later version may have more.
-
-    Args:
-        make: Called with the values by name.
-        required: Checks by name.
-        others: Checks of names that may be absent; ``make`` then has its own default.
-    """
-
-    def check(value: Any, where: str) -> Any:
-        if not isinstance(value, dict):
-            raise mismatch(value, where, "an object")
-        dot = f"{where}." if where else ""
-        found = {name: inner(value.get(name, MISSING), dot + name) for name, inner in required.items()}
-        for name, inner in (others or {}).items():
-            if name in value:
-                found[name] = inner(value[name], dot + name)
-        return make(**found)
-
-    return check
-
-
-def facts(required: Mapping[str, Check], others: Mapping[str, Check]) -> Check:
-    """An object that keeps all of its names, of which some are checked."""
-    known = record(dict, required, others)
-
-    def check(value: Any, where: str) -> dict[str, Any]:
-        checked = known(value, where)
-        return {name: checked[name] if name in checked else anything(value[name], f"{where}.{name}") for name in value}
-
-    return check

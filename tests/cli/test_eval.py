@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from famcli.results.images import read_records
+from famcli.results.images import read_images
 from famcli.results.io import read_results
 from famcli_models.files import sha256_file
 from famcli_models.methods.cam import CAM
@@ -76,7 +76,7 @@ def test_out(fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
     result = fam("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", "--out", out)
     assert result.exit_code == 0, result.stderr
     assert sorted(path.name for path in out.iterdir()) == ["images.jsonl", "results.json", "results.md"]
-    results, records = read_results(out), list(read_records(out / "images.jsonl"))
+    results, records = read_results(out), list(read_images(out / "images.jsonl"))
     assert [record.name for record in records] == ["0.png", "1.png", "2.png"]
     row = results.rows[0]
     ious = [record.found["FAM"].iou or 0 for record in records]
@@ -94,7 +94,7 @@ def test_boxes_are_those_of_predict(fam: Fam, checkpoint: Path, dataset: Path, t
     fam("predict", dataset, *model, "--format", "jsonl", "--out", tmp_path / "boxes.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "boxes.jsonl").read_text().splitlines()]
     written = {line["file_name"]: [box["xyxy"] for box in line["boxes"]] for line in lines}
-    for record in read_records(tmp_path / "images.jsonl"):
+    for record in read_images(tmp_path / "images.jsonl"):
         box = record.found["FAM"].box
         assert ([list(box)] if box else []) == written[record.name]
 
@@ -124,7 +124,7 @@ def test_smoke_result_says_what_it_is(fam: Fam, tmp_path: Path, make_model: Call
     result = fam("eval", "--model", tmp_path / "model", "--device", "cpu", "--out", out)
     assert result.exit_code == 0, result.stderr
     assert read_results(out).kind == "smoke check"
-    assert all(Path(record.path).is_file() for record in read_records(out / "images.jsonl"))
+    assert all(Path(record.path).is_file() for record in read_images(out / "images.jsonl"))
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ def test_some_maps(fam: Fam, dataset: Path, maps: Path, tmp_path: Path) -> None:
     results = read_results(tmp_path / "out")
     assert results.data["partial"] is True
     assert results.rows[0].metrics["max_box_acc"].value == 50
-    records = {record.name: record for record in read_records(tmp_path / "out" / "images.jsonl")}
+    records = {record.name: record for record in read_images(tmp_path / "out" / "images.jsonl")}
     assert set(records) == {"0.png", "2.png"}
     assert records["0.png"].found["maps"].kind == "right"
     assert records["0.png"].found["maps"].box == pytest.approx((5, 5, 31, 31), abs=1)
@@ -408,7 +408,7 @@ def test_masks_without_boxes(fam: Fam, dataset: Path, maps: Path, tmp_path: Path
     assert [row["method"] for row in data["rows"]] == ["maps"]
     assert set(data["rows"][0]["metrics"]) == {"pxap", "piou"}
     assert data["data"]["boxes"] == 0
-    assert len(list(read_records(tmp_path / "out" / "images.jsonl"))) == 3
+    assert len(list(read_images(tmp_path / "out" / "images.jsonl"))) == 3
     refused = fam("eval", "--data", dataset, "--masks", tmp_path / "masks")
     assert refused.exit_code == 1
     assert "box" in refused.stderr
@@ -428,7 +428,7 @@ def test_records_of_predictions_can_be_read_back(fam: Fam, checkpoint: Path, dat
     metrics = json.loads(result.stdout)["rows"][0]["metrics"]
     assert metrics["top1_cls"]["value"] == 0
     assert "top5_cls" not in metrics
-    records = list(read_records(tmp_path / "out" / "images.jsonl"))
+    records = list(read_images(tmp_path / "out" / "images.jsonl"))
     assert [record.rank for record in records] == [100_000] * 3
     assert [record.found["predictions"].score for record in records] == [0.25] * 3
     assert [record.classes for record in records] == [()] * 3  # class 4 is none of the data

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from famcli.results.images import FILE_NAME, Found, ImageRecord, write_records
+from famcli.results.images import FILE_NAME, BoxResult, ImageResult, write_images
 from famcli.results.io import write_results
-from famcli.results.results import Number, Results, Row
+from famcli.results.schema import Number, Results, Row
 
 Fam = Callable[..., Result]
 
@@ -25,11 +25,21 @@ def folder(tmp_path: Path) -> Path:
     records = []
     for i in range(4):
         Image.fromarray(np.full((20, 30, 3), 60 * i, np.uint8)).save(photos / f"{i}.png")
-        found = {"FAM": Found((1.0, 2.0, 20.0, 15.0), i / 4, 0.5, "part")}
+        found = {"FAM": BoxResult((1.0, 2.0, 20.0, 15.0), i / 4, 0.5, "part")}
         where = str(photos / f"{i}.png")
-        size = {"width": 30, "height": 20}
         records.append(
-            ImageRecord(name=f"{i}.png", path=where, label=0, truth=((0.0, 0.0, 9.0, 9.0),), found=found, **size)
+            ImageResult(
+                name=f"{i}.png",
+                path=where,
+                label=0,
+                width=30,
+                height=20,
+                truth=((0.0, 0.0, 9.0, 9.0),),
+                classes=(),
+                rank=None,
+                found=found,
+                maps={},
+            )
         )
     row = Row(method="FAM", title="FAM", metrics={"gt_known": Number(50.0)}, tau=0.5, tau_from="fixed")
     results = Results(
@@ -42,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
         rows=(row,),
     )
     write_results(tmp_path / "results", results)
-    write_records(tmp_path / "results" / FILE_NAME, records)
+    write_images(tmp_path / "results" / FILE_NAME, records)
     return tmp_path / "results"
 
 

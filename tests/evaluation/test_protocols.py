@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from famcli.evaluation.boxrules import BOX_RULES
-from famcli.evaluation.errortypes import RIGHT_IOU
 from famcli.evaluation.metrics.box import DELTAS, INTERVAL, SIDE, V1_DELTA
 from famcli.evaluation.protocols import PROTOCOLS, find_protocol
+from famcli.results.images import RIGHT_IOU
 from famcli_models.errors import UnknownNameError
 
 

@@ -23,7 +23,7 @@ from famcli.evaluation.rows import (
     with_detections,
     with_kinds,
 )
-from famcli.results.results import Number
+from famcli.results.schema import Number
 
 N = 8
 

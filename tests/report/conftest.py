@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from famcli.evaluation.errortypes import KINDS
-from famcli.results.images import FILE_NAME, Found, ImageRecord, write_records
+from famcli.results.images import ERROR_TYPES, FILE_NAME, BoxResult, ImageResult, write_images
 from famcli.results.io import write_results
-from famcli.results.results import ClassRow, Difference, Number, Results, Row
+from famcli.results.schema import ClassRow, Difference, Number, Results, Row
 
 TAUS = tuple(round(0.05 * i, 2) for i in range(21))
 SMALL_HW = (30, 40)
@@ -33,7 +32,7 @@ FLAGS = (
 )
 
 
-def _row(method: str, title: str, records: list[ImageRecord], **more: Any) -> Row:
+def _row(method: str, title: str, records: list[ImageResult], **more: Any) -> Row:
     """A row whose counts are those of the records."""
     found = [record.found[title] for record in records]
     ious = np.array([f.iou or 0.0 for f in found])
@@ -47,17 +46,17 @@ def _row(method: str, title: str, records: list[ImageRecord], **more: Any) -> Ro
         },
         empty=100 * sum(f.box is None for f in found) / len(found),
         iou_histogram=tuple(np.histogram(ious, 10, (0, 1))[0].tolist()),
-        kinds={kind: sum(f.kind == kind for f in found) for kind in KINDS},
+        kinds={kind: sum(f.kind == kind for f in found) for kind in ERROR_TYPES},
         curve=tuple(100 * float((ious >= tau).mean()) for tau in TAUS),
         **more,
     )
 
 
-def _records(photos: Path, count: int = 30, classes: int = 3) -> list[ImageRecord]:
+def _records(photos: Path, count: int = 30, classes: int = 3) -> list[ImageResult]:
     """Records of photos that are written too: kinds and classes take turns, FAM's IoU falls from the first on."""
     rng = np.random.default_rng(0)
     photos.mkdir(parents=True, exist_ok=True)
-    kinds = list(KINDS)
+    kinds = list(ERROR_TYPES)
     h, w = SMALL_HW
     records = []
     for i in range(count):
@@ -67,7 +66,7 @@ def _records(photos: Path, count: int = 30, classes: int = 3) -> list[ImageRecor
         box = None if kind == "empty" else (1.0, 2.0, 20.5, 25.0)
         iou = None if box is None else round(1 - i / count, 3)
         records.append(
-            ImageRecord(
+            ImageResult(
                 name=name,
                 path=str(photos / name),
                 label=i % classes,
@@ -76,7 +75,10 @@ def _records(photos: Path, count: int = 30, classes: int = 3) -> list[ImageRecor
                 truth=((2.0, 3.0, 22.0, 26.0),),
                 classes=((i % classes, 0.7), ((i + 1) % classes, 0.2)),
                 rank=0,
-                found={"FAM": Found(box, iou, 0.5, kind), "CAM, oracle": Found((0, 0, 9, 9), 0.25, 0.4, "part")},
+                found={
+                    "FAM": BoxResult(box, iou, 0.5, kind),
+                    "CAM, oracle": BoxResult((0, 0, 9, 9), 0.25, 0.4, "part"),
+                },
                 maps={
                     "FAM": rng.integers(0, 255, (4, 5), dtype=np.uint8),
                     "CAM": rng.integers(0, 255, (4, 5), dtype=np.uint8),
@@ -86,7 +88,7 @@ def _records(photos: Path, count: int = 30, classes: int = 3) -> list[ImageRecor
     return records
 
 
-def _results(records: list[ImageRecord], names: tuple[str, ...] = ("cat", "dog", "cup"), **more: Any) -> Results:
+def _results(records: list[ImageResult], names: tuple[str, ...] = ("cat", "dog", "cup"), **more: Any) -> Results:
     """Results of the records."""
     rows = (
         _row("FAM", "FAM", records, tau=0.5, tau_from="fixed"),
@@ -113,7 +115,7 @@ def _results(records: list[ImageRecord], names: tuple[str, ...] = ("cat", "dog",
 
 
 @pytest.fixture(scope="session")
-def make_records() -> Callable[..., list[ImageRecord]]:
+def make_records() -> Callable[..., list[ImageResult]]:
     """:func:`_records`."""
     return _records
 
@@ -125,23 +127,23 @@ def make_results() -> Callable[..., Results]:
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> list[ImageRecord]:
+def records(tmp_path: Path) -> list[ImageResult]:
     """Thirty records; see :func:`_records`."""
     return _records(tmp_path / "photos")
 
 
 @pytest.fixture
-def results(records: list[ImageRecord]) -> Results:
+def results(records: list[ImageResult]) -> Results:
     """Results of :func:`records`."""
     return _results(records)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, records: list[ImageRecord], results: Results) -> Path:
+def folder(tmp_path: Path, records: list[ImageResult], results: Results) -> Path:
     """A results folder as fam eval writes it."""
     folder = tmp_path / "results"
     write_results(folder, results)
-    write_records(folder / FILE_NAME, records)
+    write_images(folder / FILE_NAME, records)
     return folder
 
 

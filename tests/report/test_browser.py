@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from famcli.report.page import Settings, write_report
-from famcli.results.images import FILE_NAME, ImageRecord, write_records
-from famcli.results.results import Results
+from famcli.results.images import FILE_NAME, ImageResult, write_images
+from famcli.results.schema import Results
 from famcli_models.files import sha256_file
 
 IMAGES = 60  # more than a page of the gallery
@@ -23,10 +23,10 @@ ODD = "<script>document.title='run'</script> & \"dog\""
 @pytest.fixture(scope="module")
 def shown(
     tmp_path_factory: pytest.TempPathFactory,
-    make_records: Callable[..., list[ImageRecord]],
+    make_records: Callable[..., list[ImageResult]],
     make_results: Callable[..., Results],
     checkpoint: Path,
-) -> tuple[list[ImageRecord], Results, Path]:
+) -> tuple[list[ImageResult], Results, Path]:
     """Records, results and report; a photo is missing, names are odd, and some images have parts."""
     folder = tmp_path_factory.mktemp("report")
     records = make_records(folder / "photos", IMAGES)
@@ -35,7 +35,7 @@ def shown(
     source = {"kind": "model", "name": str(checkpoint)}
     source["weights_sha256"] = sha256_file(checkpoint / "model.safetensors")
     results = make_results(records, names, source=source)
-    write_records(folder / FILE_NAME, records)
+    write_images(folder / FILE_NAME, records)
     write_report(results, folder, folder / "report.html", Settings(gallery=5000, device="cpu"))
     return records, results, folder / "report.html"
 
@@ -95,7 +95,7 @@ class Page:
 
 
 @pytest.fixture
-def page(driver: Any, shown: tuple[list[ImageRecord], Results, Path]) -> Page:
+def page(driver: Any, shown: tuple[list[ImageResult], Results, Path]) -> Page:
     """The report, freshly opened, 1200 pixels wide."""
     page = Page(driver)
     page.size(1200)
@@ -107,7 +107,7 @@ def page(driver: Any, shown: tuple[list[ImageRecord], Results, Path]) -> Page:
     return page
 
 
-def test_numbers(page: Page, shown: tuple[list[ImageRecord], Results, Path]) -> None:
+def test_numbers(page: Page, shown: tuple[list[ImageResult], Results, Path]) -> None:
     """The numbers of the results stand at the top and in the table, with intervals."""
     number = shown[1].rows[0].metrics["gt_known"]
     assert page.texts(".tile dd")[0] == f"{number.value:.1f} {number.low:.1f} to {number.high:.1f}"
@@ -117,7 +117,7 @@ def test_numbers(page: Page, shown: tuple[list[ImageRecord], Results, Path]) -> 
     assert page.texts("#differences b") == ["+12.5"]
 
 
-def test_filter_by_kind(page: Page, shown: tuple[list[ImageRecord], Results, Path]) -> None:
+def test_filter_by_kind(page: Page, shown: tuple[list[ImageResult], Results, Path]) -> None:
     """A click on a kind leaves the images of that kind, and says how many there are."""
     expected = [record.name for record in shown[0] if record.found["FAM"].kind == "too much"]
     before = page.names()
@@ -131,7 +131,7 @@ def test_filter_by_kind(page: Page, shown: tuple[list[ImageRecord], Results, Pat
     assert page.names() == before
 
 
-def test_filter_by_class_and_text(page: Page, shown: tuple[list[ImageRecord], Results, Path]) -> None:
+def test_filter_by_class_and_text(page: Page, shown: tuple[list[ImageResult], Results, Path]) -> None:
     """A class and a text each leave fewer images; text that fits none says so."""
     page.choose("#class", "2")
     assert sorted(page.names()) == [record.name for record in shown[0] if record.label == 2]
@@ -143,7 +143,7 @@ def test_filter_by_class_and_text(page: Page, shown: tuple[list[ImageRecord], Re
     assert page.one("#count").text == "No image passes these filters."
 
 
-def test_order(page: Page, shown: tuple[list[ImageRecord], Results, Path]) -> None:
+def test_order(page: Page, shown: tuple[list[ImageResult], Results, Path]) -> None:
     """Best, worst and random first are three orders; in the worst an image without a box comes first."""
     best = page.names()
     assert best[0] == shown[0][0].name
@@ -185,7 +185,7 @@ def test_row_and_layers(page: Page) -> None:
     assert page.one("#view-map").get_attribute("checked") is None
 
 
-def test_map_has_the_values_of_the_record(page: Page, shown: tuple[list[ImageRecord], Results, Path]) -> None:
+def test_map_has_the_values_of_the_record(page: Page, shown: tuple[list[ImageResult], Results, Path]) -> None:
     """What is drawn is the record's map: as many pixels, the more opaque the higher the value."""
     drawn = page.run(
         "const c = document.querySelector('.card-button canvas');"
@@ -256,7 +256,7 @@ def test_no_sideways_scrolling(page: Page, width: int) -> None:
     assert page.run("const v = document.getElementById('view'); return v.scrollWidth - v.clientWidth") == 0
 
 
-def test_keyboard(page: Page, shown: tuple[list[ImageRecord], Results, Path]) -> None:
+def test_keyboard(page: Page, shown: tuple[list[ImageResult], Results, Path]) -> None:
     """Without a mouse: the gallery is one stop of Tab, arrows move in it, Enter enlarges, Escape goes back."""
     focused = "return document.activeElement.title || document.activeElement.id || document.activeElement.dataset.kind"
     page.run("document.querySelector('[data-kind=empty]').focus()")
@@ -288,7 +288,7 @@ def test_keyboard(page: Page, shown: tuple[list[ImageRecord], Results, Path]) ->
     assert page.run(outline) == ["solid", 3]
 
 
-def test_large_view(page: Page, shown: tuple[list[ImageRecord], Results, Path]) -> None:
+def test_large_view(page: Page, shown: tuple[list[ImageResult], Results, Path]) -> None:
     """The large view has a larger picture, all rows, the classes and, of some images, the parts with weights."""
     page.click(".card-button")
     record = shown[0][0]

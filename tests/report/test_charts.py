@@ -11,7 +11,7 @@ import pytest
 
 from famcli.report.axes import Axes, round_top, ticks
 from famcli.report.charts import charts, curves, histogram, kinds
-from famcli.results.results import Results
+from famcli.results.schema import Results
 
 NUMBER = re.compile(r'<text class="tick" x="\d+" y="\d+">(\d+)</text>')
 

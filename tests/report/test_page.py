@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from famcli.evaluation.errortypes import KINDS
 from famcli.report.page import BLOCK, Settings, write_report
-from famcli.results.images import FILE_NAME, ImageRecord, write_records
-from famcli.results.results import ClassRow, Results
+from famcli.results.images import ERROR_TYPES, FILE_NAME, ImageResult, write_images
+from famcli.results.schema import ClassRow, Results
 from famcli_models.errors import DataError
 from famcli_models.files import sha256_file
 
@@ -58,7 +57,7 @@ def data_of(page: str) -> Any:
     return json.loads(found[1])
 
 
-def test_page(folder: Path, results: Results, records: list[ImageRecord], tmp_path: Path) -> None:
+def test_page(folder: Path, results: Results, records: list[ImageResult], tmp_path: Path) -> None:
     """The page is well-formed, has all sections and no slot left, and its data are those of the records."""
     out = tmp_path / "new" / "report.html"
     steps: list[int] = []
@@ -99,12 +98,12 @@ def test_nothing_is_loaded_and_only_our_script_runs(folder: Path, results: Resul
 
 
 def test_lines_hold_thumbnails_and_maps(
-    make_records: Callable[..., list[ImageRecord]], make_results: Callable[..., Results], tmp_path: Path
+    make_records: Callable[..., list[ImageResult]], make_results: Callable[..., Results], tmp_path: Path
 ) -> None:
     """Each image has one line, in blocks: its thumbnail and the map of each method, byte for byte."""
     records = make_records(tmp_path / "photos", BLOCK + 3)
     records[1] = dataclasses.replace(records[1], maps={"CAM": records[1].maps["CAM"]})
-    write_records(tmp_path / FILE_NAME, records)
+    write_images(tmp_path / FILE_NAME, records)
     write_report(make_results(records), tmp_path, tmp_path / "report.html", ALL)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     blocks = re.findall(r'id="pictures-(\d+)">(.*?)</script>', page, re.DOTALL)
@@ -133,7 +132,7 @@ def test_gallery_of_some(folder: Path, results: Results, tmp_path: Path) -> None
     assert "seed 7" in page
 
 
-def test_missing_photos(folder: Path, results: Results, records: list[ImageRecord], tmp_path: Path) -> None:
+def test_missing_photos(folder: Path, results: Results, records: list[ImageResult], tmp_path: Path) -> None:
     """A photo that is gone is named and blank; the others are there."""
     Path(records[3].path).unlink()
     Path(records[8].path).write_bytes(b"no image")
@@ -157,7 +156,7 @@ def test_all_photos_missing(folder: Path, results: Results, tmp_path: Path) -> N
     assert [p.name for p in tmp_path.glob(".fam*")] == []
 
 
-def test_photos_that_have_moved(folder: Path, results: Results, records: list[ImageRecord], tmp_path: Path) -> None:
+def test_photos_that_have_moved(folder: Path, results: Results, records: list[ImageResult], tmp_path: Path) -> None:
     """Photos are found by name below another folder."""
     Path(records[0].path).parent.rename(tmp_path / "elsewhere")
     out = tmp_path / "report.html"
@@ -199,13 +198,13 @@ def test_bare_results(folder: Path, results: Results, tmp_path: Path) -> None:
 
 
 def test_names_are_never_markup(
-    make_records: Callable[..., list[ImageRecord]], make_results: Callable[..., Results], tmp_path: Path
+    make_records: Callable[..., list[ImageResult]], make_results: Callable[..., Results], tmp_path: Path
 ) -> None:
     """Class names, titles and file names with tags, quotes and odd bytes leave the page well-formed."""
     records = make_records(tmp_path / "photos", 3)
     odd = "</script></title><script>alert(1)</script><!-- \" ' & \u2028 \udcff"
     records[1] = dataclasses.replace(records[1], name=odd)
-    write_records(tmp_path / FILE_NAME, records)
+    write_images(tmp_path / FILE_NAME, records)
     names = (odd, "b", "c")
     results = make_results(
         records,
@@ -230,7 +229,7 @@ def test_names_are_never_markup(
 def test_documentation_has_the_kinds() -> None:
     """The page about reports explains every kind of error with the program's own words."""
     page = (Path(__file__).parents[2] / "docs" / "guides" / "report.md").read_text(encoding="utf-8")
-    for kind, meaning in KINDS.items():
+    for kind, meaning in ERROR_TYPES.items():
         assert f"| {kind} | {meaning} |" in page
 
 
@@ -262,13 +261,13 @@ def test_the_part_that_maps_are_of(
 
 
 def test_rows_without_boxes_are_not_offered(
-    tmp_path: Path, make_records: Callable[..., list[ImageRecord]], make_results: Callable[..., Results]
+    tmp_path: Path, make_records: Callable[..., list[ImageResult]], make_results: Callable[..., Results]
 ) -> None:
     """A row that no image has a box of cannot be chosen in the gallery; its scores are in the table."""
     records = make_records(tmp_path / "photos", 6)
     results = make_results(records)
     bare = [dataclasses.replace(r, found={"FAM": r.found["FAM"]}) for r in records]
-    write_records(tmp_path / FILE_NAME, bare)
+    write_images(tmp_path / FILE_NAME, bare)
     write_report(results, tmp_path, tmp_path / "report.html", ALL)
     data = data_of((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert data["boxRows"] == [0]
@@ -276,7 +275,7 @@ def test_rows_without_boxes_are_not_offered(
 
 
 @pytest.mark.parametrize("what", ["label", "kind"])
-def test_records_of_another_run(folder: Path, results: Results, records: list[ImageRecord], what: str) -> None:
+def test_records_of_another_run(folder: Path, results: Results, records: list[ImageResult], what: str) -> None:
     """As many images with the same rows are not enough: classes and kinds are counted too."""
     found = dataclasses.replace(records[0].found["FAM"], kind="part")
     odd = (
@@ -284,6 +283,6 @@ def test_records_of_another_run(folder: Path, results: Results, records: list[Im
         if what == "label"
         else dataclasses.replace(records[0], found={**records[0].found, "FAM": found})
     )
-    write_records(folder / FILE_NAME, [odd, *records[1:]])
+    write_images(folder / FILE_NAME, [odd, *records[1:]])
     with pytest.raises(DataError, match="count other images: both must be of one run"):
         write_report(results, folder, folder / "report.html", ALL)

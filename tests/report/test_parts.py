@@ -13,7 +13,7 @@ import torch
 
 from famcli.data.images import read_picture
 from famcli.report.parts import find, part_maps
-from famcli.results.results import Results
+from famcli.results.schema import Results
 from famcli_models import FAM
 from famcli_models.errors import DataError, UnknownNameError
 from famcli_models.files import sha256_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from famcli.report.pictures import LARGE, QUEUED, SIZES, in_threads, map_bytes, photo_of, shoot, size_for
-from famcli.results.images import ImageRecord
+from famcli.results.images import ImageResult
 
 
 def test_thumbnail_keeps_the_shape(tmp_path: Path) -> None:
@@ -83,8 +84,8 @@ def test_threads_keep_the_order_and_little_in_memory() -> None:
     assert max(ahead) <= 2 * QUEUED
 
 
-def test_where_photos_are(tmp_path: Path) -> None:
+def test_where_photos_are(tmp_path: Path, records: list[ImageResult]) -> None:
     """A photo is where it was scored, or below a folder by its name."""
-    record = ImageRecord(name="a/b.jpg", path="/data/a/b.jpg", label=0, width=1, height=1, truth=())
+    record = dataclasses.replace(records[0], name="a/b.jpg", path="/data/a/b.jpg")
     assert photo_of(record, None) == Path("/data/a/b.jpg")
     assert photo_of(record, tmp_path) == tmp_path / "a" / "b.jpg"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from famcli.report import card, scores
-from famcli.results.results import Difference, Number, Results
+from famcli.results.schema import Difference, Number, Results
 
 
 def test_headline(results: Results) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from famcli.evaluation.errortypes import KINDS
-from famcli.results.images import MAX_LINE, Found, ImageRecord, byte_map, read_records, write_records
+from famcli.results.images import ERROR_TYPES, MAX_LINE, BoxResult, ImageResult, byte_map, read_images, write_images
 from famcli_models.errors import DataError, ShapeError
 
 BYTES = np.array([[0, 128, 255]], np.uint8)
-RECORD = ImageRecord(
+RECORD = ImageResult(
     name="birds/ä b.jpg",
     path="/data/birds/ä b.jpg",
     label=3,
@@ -28,8 +28,8 @@ RECORD = ImageRecord(
     classes=((3, 0.75), (1, 0.125)),
     rank=0,
     found={
-        "FAM": Found((1.0, 2.0, 30.0, 40.0), 0.98, 0.7, "right"),
-        "CAM, oracle": Found(None, None, None, "empty"),
+        "FAM": BoxResult((1.0, 2.0, 30.0, 40.0), 0.98, 0.7, "right"),
+        "CAM, oracle": BoxResult(None, None, None, "empty"),
     },
     maps={"FAM": BYTES},
 )
@@ -53,7 +53,7 @@ LINE: dict[str, Any] = {
 def test_the_form_of_a_line(tmp_path: Path) -> None:
     """A record is one line of JSON with the documented keys."""
     path = tmp_path / "images.jsonl"
-    assert write_records(path, [RECORD, RECORD]) == 2
+    assert write_images(path, [RECORD, RECORD]) == 2
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [LINE, LINE]
     assert "ä" in lines[0]
@@ -62,8 +62,8 @@ def test_the_form_of_a_line(tmp_path: Path) -> None:
 def test_records_come_back(tmp_path: Path) -> None:
     """What was written is read, maps included."""
     path = tmp_path / "images.jsonl"
-    write_records(path, [RECORD])
-    (found,) = read_records(path)
+    write_images(path, [RECORD])
+    (found,) = read_images(path)
     assert found == RECORD
     assert found.maps["FAM"].tolist() == [[0, 128, 255]]
     assert found.maps["FAM"].dtype == np.uint8
@@ -74,11 +74,17 @@ boxes = st.tuples(numbers, numbers, numbers, numbers).map(
     lambda b: (min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]), max(b[1], b[3]))
 )
 founds = st.one_of(
-    st.just(Found(None, None, None, "empty")),
-    st.builds(Found, boxes, st.floats(0, 1), st.none() | numbers, st.sampled_from([k for k in KINDS if k != "empty"])),
+    st.just(BoxResult(None, None, None, "empty")),
+    st.builds(
+        BoxResult,
+        boxes,
+        st.floats(0, 1),
+        st.none() | numbers,
+        st.sampled_from([k for k in ERROR_TYPES if k != "empty"]),
+    ),
 )
 records = st.builds(
-    ImageRecord,
+    ImageResult,
     name=st.text(),
     path=st.text(),
     label=st.integers(0, 1000),
@@ -94,19 +100,19 @@ records = st.builds(
 
 @given(st.lists(records, max_size=3))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-def test_any_record_comes_back(tmp_path: Path, made: list[ImageRecord]) -> None:
+def test_any_record_comes_back(tmp_path: Path, made: list[ImageResult]) -> None:
     """Names with line breaks, quotes or letters of any script, and any numbers, are read as they were written."""
     path = tmp_path / "images.jsonl"
-    write_records(path, made)
-    assert list(read_records(path)) == made
+    write_images(path, made)
+    assert list(read_images(path)) == made
 
 
 def test_names_that_are_no_text_come_back(tmp_path: Path) -> None:
     """A file name with a byte that is no UTF-8, as Linux allows, is kept."""
     path = tmp_path / "images.jsonl"
-    odd = ImageRecord(name="a\udcff.jpg", path="/a\udcff.jpg", label=0, width=1, height=1, truth=())
-    write_records(path, [odd])
-    assert list(read_records(path)) == [odd]
+    odd = replace(RECORD, name="a\udcff.jpg", path="/a\udcff.jpg")
+    write_images(path, [odd])
+    assert list(read_images(path)) == [odd]
 
 
 def test_maps_are_bytes() -> None:
@@ -124,37 +130,40 @@ def test_odd_maps_are_refused(values: Any) -> None:
 def test_nan_is_never_written(tmp_path: Path) -> None:
     """A record with a NaN is refused, with the image's name, and leaves no file."""
     path = tmp_path / "images.jsonl"
-    bad = ImageRecord(name="x.jpg", path="/x", label=0, width=1, height=1, truth=((0, 0, float("nan"), 1),))
+    bad = replace(RECORD, name="x.jpg", truth=((0, 0, float("nan"), 1),))
     with pytest.raises(DataError, match=r"image 'x.jpg' holds a number that is not finite"):
-        write_records(path, [RECORD, bad])
+        write_images(path, [RECORD, bad])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
     """If the records stop coming, what was there before stays."""
     path = tmp_path / "images.jsonl"
-    write_records(path, [RECORD])
+    write_images(path, [RECORD])
 
     def failing():
         yield RECORD
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_records(path, failing())
-    assert list(read_records(path)) == [RECORD]
+        write_images(path, failing())
+    assert list(read_images(path)) == [RECORD]
     assert [p.name for p in tmp_path.iterdir()] == ["images.jsonl"]
 
 
 def test_reading_is_lazy(tmp_path: Path) -> None:
     """Records are given before the file has been read to its end."""
     path = tmp_path / "images.jsonl"
-    write_records(path, [RECORD])
+    write_images(path, [RECORD])
     with path.open("ab") as file:
         file.write(b"not JSON\n")
-    reader = read_records(path)
+    reader = read_images(path)
     assert next(reader) == RECORD
     with pytest.raises(DataError, match=r"line 2 of '.*images.jsonl' is no JSON"):
         next(reader)
+
+
+HUGE = "1e400"  # becomes a number in the file, which is read as infinity
 
 
 def changed(*keys: Any, to: Any) -> dict[str, Any]:
@@ -169,29 +178,33 @@ def changed(*keys: Any, to: Any) -> dict[str, Any]:
 
 BAD = {
     "name is text": (changed("name", to=1), "name has to be a text, not 1"),
-    "label is whole": (changed("label", to=1.5), "label has to be a whole number"),
-    "label is no flag": (changed("label", to=True), "label has to be a whole number"),
-    "a negative label": (changed("label", to=-1), "label has to be a whole number from 0"),
-    "no width": (changed("width", to=0), "width has to be a whole number from 1"),
-    "three corners": (changed("truth", 0, to=[1, 2, 3]), r"truth\[0\] has to be a list of exactly 4"),
+    "label is whole": (changed("label", to=1.5), "label has to be a whole number, not 1.5"),
+    "label is no flag": (changed("label", to=True), "label has to be a whole number, not True"),
+    "a negative label": (changed("label", to=-1), "label has to be at least 0, not -1"),
+    "a huge label": (changed("label", to=10**400), "label has to be at most 100000, not 1000"),
+    "no width": (changed("width", to=0), "width has to be at least 1, not 0"),
+    "three corners": (changed("truth", 0, to=[1, 2, 3]), r"truth\[0\]\[3\] is missing"),
+    "five corners": (changed("truth", 0, to=[1, 2, 3, 4, 5]), r"truth\[0\] has to be a list of at most 4 values"),
     "turned inside out": (changed("truth", 0, to=[5, 0, 1, 1]), r"truth\[0\] has to be a box x0, y0, x1, y1"),
-    "a text as corner": (changed("truth", 0, 1, to="2"), r"truth\[0\]\[1\] has to be a number"),
-    "six classes": (changed("classes", to=[[1, 0.1]] * 6), "classes has to be a list of 0 to 5"),
-    "a class alone": (changed("classes", to=[[1]]), "a class and its probability"),
-    "probability of 2": (changed("classes", to=[[1, 2]]), r"classes\[0\]\[1\] has to be a number from 0 to 1"),
-    "rank is text": (changed("rank", to="0"), "rank has to be"),
-    "unknown kind": (changed("found", "FAM", "kind", to="odd"), r"kind has to be one of 'right'"),
-    "kind is a list": (changed("found", "FAM", "kind", to=[]), r"kind has to be one of 'right'"),
+    "a text as corner": (changed("truth", 0, 1, to="2"), r"truth\[0\]\[1\] has to be a number, not '2'"),
+    "an endless corner": (changed("truth", 0, 2, to=HUGE), r"truth\[0\]\[2\] has to be at most 1e\+09, not inf"),
+    "six classes": (changed("classes", to=[[1, 0.1]] * 6), "classes has to be a list of at most 5 values"),
+    "a class alone": (changed("classes", to=[[1]]), r"classes\[0\]\[1\] is missing"),
+    "probability of 2": (changed("classes", to=[[1, 2]]), r"classes\[0\]\[1\] has to be at most 1, not 2"),
+    "rank is text": (changed("rank", to="0"), "rank has to be a whole number"),
+    "unknown kind": (changed("found", "FAM", "kind", to="odd"), r"found.FAM.kind has to be one of 'right'"),
+    "kind is a list": (changed("found", "FAM", "kind", to=[]), r"kind has to be a text"),
     "box without iou": (changed("found", "FAM", "iou", to=None), "either a box with an iou"),
     "empty with a box": (changed("found", "FAM", "kind", to="empty"), "either a box with an iou"),
-    "iou of 5": (changed("found", "FAM", "iou", to=5), "iou has to be a number from 0 to 1"),
+    "iou of 5": (changed("found", "FAM", "iou", to=5), "iou has to be at most 1, not 5"),
+    "score of infinity": (changed("found", "FAM", "score", to=HUGE), "score has to be a finite number, not inf"),
     "found is a list": (changed("found", to=[]), "found has to be an object"),
-    "no base64": (changed("maps", "FAM", "data", to="ä?"), r"data has to be base64"),
-    "too few bytes": (changed("maps", "FAM", "size", to=[2, 3]), r"data has to be 6 bytes, not 3"),
-    "a huge map": (changed("maps", "FAM", "size", to=[10**6, 10**6]), r"a whole number from 1 to 512"),
-    "a list": ([1, 2], "the file has to be an object|is no record"),
-    "a number": (7, "is no record"),
-    "null": (None, "is no record"),
+    "no base64": (changed("maps", "FAM", "data", to="ä?"), r"maps.FAM has to be a map with data in base64"),
+    "too few bytes": (changed("maps", "FAM", "size", to=[2, 3]), r"maps.FAM has to be a map with data of 6 bytes"),
+    "a huge map": (changed("maps", "FAM", "size", to=[10**6, 10**6]), r"size\[0\] has to be at most 512, not 1000000"),
+    "a list": ([1, 2], r"it has to be an object, not \[1, 2\]"),
+    "a number": (7, "it has to be an object, not 7"),
+    "null": (None, "it has to be an object, not None"),
 }
 
 
@@ -200,10 +213,10 @@ def test_bad_lines_are_one_sentence(tmp_path: Path, case: str) -> None:
     """A value that is not what the schema says is named, with its line."""
     value, message = BAD[case]
     path = tmp_path / "images.jsonl"
-    path.write_text(json.dumps(LINE) + "\n" + json.dumps(value) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(LINE) + "\n" + json.dumps(value).replace(f'"{HUGE}"', HUGE) + "\n", encoding="utf-8")
     with pytest.raises(DataError, match=message) as caught:
-        list(read_records(path))
-    assert f"line 2 of '{path}' is no record of an image: " in str(caught.value)
+        list(read_images(path))
+    assert f"line 2 of '{path}' is no result of an image: " in str(caught.value)
     assert len(str(caught.value)) < 500
 
 
@@ -213,15 +226,15 @@ def test_missing_keys_are_named(tmp_path: Path, key: str) -> None:
     line = {k: v for k, v in LINE.items() if k != key}
     path = tmp_path / "images.jsonl"
     path.write_text(json.dumps(line) + "\n", encoding="utf-8")
-    with pytest.raises(DataError, match=f"{key} has to be .*, not nothing there"):
-        list(read_records(path))
+    with pytest.raises(DataError, match=f"{key} is missing"):
+        list(read_images(path))
 
 
 def test_new_keys_are_let_pass(tmp_path: Path) -> None:
     """A later version may write more."""
     path = tmp_path / "images.jsonl"
     path.write_text(json.dumps({**LINE, "mask": [1]}) + "\n", encoding="utf-8")
-    assert list(read_records(path)) == [RECORD]
+    assert list(read_images(path)) == [RECORD]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +246,7 @@ def test_what_is_no_json(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "images.jsonl"
     path.write_bytes(content)
     with pytest.raises(DataError, match="line 1 of"):
-        list(read_records(path))
+        list(read_images(path))
 
 
 def test_a_line_cut_short_says_so(tmp_path: Path) -> None:
@@ -241,7 +254,7 @@ def test_a_line_cut_short_says_so(tmp_path: Path) -> None:
     path = tmp_path / "images.jsonl"
     path.write_text(json.dumps(LINE)[:50], encoding="utf-8")
     with pytest.raises(DataError, match="its end is missing"):
-        list(read_records(path))
+        list(read_images(path))
 
 
 def test_endless_lines_are_not_read(tmp_path: Path) -> None:
@@ -250,14 +263,14 @@ def test_endless_lines_are_not_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(MAX_LINE * 200)  # a sparse file of zeros
     with pytest.raises(DataError, match="line 1 of .* is longer than 8 MiB"):
-        list(read_records(path))
+        list(read_images(path))
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     """An absent file names the command that writes it, a folder says that it is one."""
     with pytest.raises(DataError, match="does not exist; write it with fam eval --out"):
-        list(read_records(tmp_path / "images.jsonl"))
+        list(read_images(tmp_path / "images.jsonl"))
     with pytest.raises(DataError, match="cannot read"):
-        list(read_records(tmp_path))
+        list(read_images(tmp_path))
     with pytest.raises(DataError, match=re.escape("choose another --out")):
-        write_records(Path("/dev/null/x/images.jsonl"), [RECORD])
+        write_images(Path("/dev/null/x/images.jsonl"), [RECORD])

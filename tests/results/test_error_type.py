@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from famcli.evaluation.errortypes import KINDS, kind
+from famcli.results.images import ERROR_TYPES, error_type
 from famcli_models.errors import ShapeError
 
 OBJECT = (0.0, 0.0, 100.0, 100.0)
@@ -34,38 +34,38 @@ OBJECT = (0.0, 0.0, 100.0, 100.0)
 )
 def test_boxes_by_hand(box: tuple[float, ...] | None, expected: str) -> None:
     """Each way to miss an object of 100 x 100 pixels has its word."""
-    assert kind(box, [OBJECT], None) == expected
+    assert error_type(box, [OBJECT], None) == expected
 
 
 def test_the_class_comes_second() -> None:
     """A right box of the wrong class is that; a wrong box is a wrong box, whatever the class."""
-    assert kind(OBJECT, [OBJECT], 0) == "right"
-    assert kind(OBJECT, [OBJECT], 3) == "wrong class"
-    assert kind((0, 0, 10, 10), [OBJECT], 3) == "part"
-    assert kind(None, [OBJECT], 0) == "empty"
+    assert error_type(OBJECT, [OBJECT], 0) == "right"
+    assert error_type(OBJECT, [OBJECT], 3) == "wrong class"
+    assert error_type((0, 0, 10, 10), [OBJECT], 3) == "part"
+    assert error_type(None, [OBJECT], 0) == "empty"
 
 
 def test_strict_wants_more_than_half() -> None:
     """An IoU of 0.5 itself is right or not by the protocol's rule."""
-    assert kind((0, 0, 100, 50), [OBJECT], None, strict=True) == "part"
-    assert kind((0, 0, 100, 50.1), [OBJECT], None, strict=True) == "right"
+    assert error_type((0, 0, 100, 50), [OBJECT], None, strict=True) == "part"
+    assert error_type((0, 0, 100, 50.1), [OBJECT], None, strict=True) == "right"
 
 
 def test_the_nearest_truth_box_counts() -> None:
     """Of several objects the one of highest IoU is compared, the first of equal ones."""
-    assert kind((200, 0, 300, 100), [OBJECT, (200, 0, 300, 100)], None) == "right"
+    assert error_type((200, 0, 300, 100), [OBJECT, (200, 0, 300, 100)], None) == "right"
     # Half within each of two: with the first, the smaller one, it is too much.
     small, large = (0.0, 0.0, 20.0, 10.0), (20.0, 0.0, 40.0, 10.0)
-    assert kind((0, 0, 40, 11), [small, large], None) == "too much"
-    assert kind((300, 0, 310, 10), [OBJECT, (305, 0, 500, 10)], None) == "part"
+    assert error_type((0, 0, 40, 11), [small, large], None) == "too much"
+    assert error_type((300, 0, 310, 10), [OBJECT, (305, 0, 500, 10)], None) == "part"
 
 
 def test_truth_is_needed() -> None:
     """Without a truth box there is nothing to miss."""
     with pytest.raises(ShapeError, match="at least one truth box"):
-        kind(OBJECT, [], None)
+        error_type(OBJECT, [], None)
     with pytest.raises(ShapeError, match="one box"):
-        kind([OBJECT, OBJECT], [OBJECT], None)
+        error_type([OBJECT, OBJECT], [OBJECT], None)
 
 
 corners = st.tuples(*[st.integers(0, 40)] * 4).map(
@@ -76,8 +76,8 @@ corners = st.tuples(*[st.integers(0, 40)] * 4).map(
 @given(corners, st.lists(corners, min_size=1, max_size=3))
 def test_every_box_has_a_kind(box: tuple[float, ...], truth: list[tuple[float, ...]]) -> None:
     """Whatever the boxes, the kind is one of the table, and swapping box and object swaps part and too much."""
-    found = kind(box, truth, None)
-    assert found in KINDS
-    other = kind(truth[0], [box], None)
+    found = error_type(box, truth, None)
+    assert found in ERROR_TYPES
+    other = error_type(truth[0], [box], None)
     if len(truth) == 1 and found == "too much":
         assert other == "part"
