@@ -57,15 +57,15 @@ Label = Annotated[int, Field(strict=True, ge=0, le=MAX_CLASSES)]
 T = TypeVar("T")
 
 
-def _free(value: Any, depth: int = 0) -> Any:
+def _free(value: Any, *, depth: int = 0) -> Any:
     """Any JSON value of finite numbers; lists become tuples."""
     if depth > _MAX_DEPTH:
         msg = f"nested at most {_MAX_DEPTH} deep"
         raise ValueError(msg)
     if isinstance(value, (list, tuple)):
-        return tuple(_free(part, depth + 1) for part in value)
+        return tuple(_free(part, depth=depth + 1) for part in value)
     if isinstance(value, dict):
-        return {key: _free(part, depth + 1) for key, part in value.items()}
+        return {key: _free(part, depth=depth + 1) for key, part in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         msg = "a finite number"
         raise ValueError(msg)
@@ -91,7 +91,7 @@ def _facts(known: type) -> GetPydanticSchema:
         found = checked(value)
         return {name: found[name] for name in value}
 
-    free = dict[str, Annotated[Any, AfterValidator(lambda value: _free(value))]]
+    free = dict[str, Annotated[Any, AfterValidator(_free)]]
     return GetPydanticSchema(
         lambda _, handler: core_schema.chain_schema(
             [handler(free), core_schema.no_info_wrap_validator_function(ordered, handler(known))]
