@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from ablation_results import Result
 from ablation_rows import Row
+from famcli.data.squash import squash
+from famcli.data.transforms import Normalize
 from torch import nn
 
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample, read_sample
-from famcli.data.squash import squash
-from famcli.data.transforms import Normalize
 from famcli.evaluation.inference import rank
 from famcli.results.images import RIGHT_IOU
 from famcli.training.accelerator import make_accelerator
