@@ -17,8 +17,7 @@ from typer.testing import Result
 from famcli.results.images import read_images
 from famcli.results.io import read_results
 from famcli_models.files import sha256_file
-from famcli_models.methods.cam import CAM
-from famcli_models.methods.fam import FAMConfig
+from famcli_models.methods.cam import CAM, CAMConfig
 
 Fam = Callable[..., Result]
 
@@ -154,7 +153,7 @@ def test_method_cam(fam: Fam, with_cam: Path, dataset: Path) -> None:
 
 def test_a_trained_cam_as_rival(fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
     """--cam takes a CAM of its own weights beside a FAM whose classifier is not the backbone's."""
-    config = FAMConfig(method="cam", backbone="test_efficientnet", num_classes=5, size=64, tau=0.2)
+    config = CAMConfig(backbone="test_efficientnet", num_classes=5, size=64, tau=0.2)
     CAM(config, ("cat", "dog", "cup", "rocket", "person")).save_pretrained(tmp_path / "cam")
     arguments = ("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", "--cam")
     result = fam(*arguments, tmp_path / "cam", "--json")

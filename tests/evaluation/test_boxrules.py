@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from famcli.evaluation.boxrules import BOX_RULES, BoxRules, ten_crops, whole_side
+from famcli.evaluation.boxrules import BOX_RULES, BoxRules, ten_crops
 from famcli.evaluation.protocols import PROTOCOLS
-from famcli_models.preprocess import resize
+from famcli_models.preprocess import resize, resized_side
 
 CROPPED = BOX_RULES["psol"]
 
@@ -61,4 +61,4 @@ def test_views() -> None:
 
 def test_sides() -> None:
     """256 for 224, and in proportion for other inputs."""
-    assert [whole_side(side) for side in (224, 64, 299)] == [256, 73, 342]
+    assert [resized_side(side) for side in (224, 64, 299)] == [256, 73, 342]

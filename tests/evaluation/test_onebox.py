@@ -142,9 +142,9 @@ def test_cam_beside_fam_shares_its_features(make_model: Callable[..., FAM], samp
 
 def test_a_cam_with_a_backbone_of_its_own(make_model: Callable[..., FAM], samples: list[Any]) -> None:
     """A CAM of other weights and another input size is looked at by itself: its numbers are those it has alone."""
-    from famcli_models.methods.fam import FAMConfig
+    from famcli_models.methods.cam import CAMConfig
 
-    config = FAMConfig(method="cam", backbone="test_efficientnet", num_classes=5, size=48, tau=0.2)
+    config = CAMConfig(backbone="test_efficientnet", num_classes=5, size=48, tau=0.2)
     torch.manual_seed(3)
     cam = CAM(config).eval()
     beside = evaluate(Networks(make_model(), cam), samples, CPU)
@@ -191,9 +191,9 @@ def test_ten_crops_change_classes_alone(make_model: Callable[..., FAM], samples:
     one, ten = measure(model, samples), measure(model, samples, dataclasses.replace(CPU, ten_crops=True))
     np.testing.assert_array_equal(one.outcomes["FAM"].ious, ten.outcomes["FAM"].ious)
     crops = ten_crops(Image.open(samples[1].path).convert("RGB"), model.config.size)
-    normalize = Normalize(model.config.mean, model.config.std)
     with torch.inference_mode():
-        mean = model(normalize(crops)).logits.softmax(dim=1).mean(dim=0)
+        images = normalize(torch.from_numpy(np.stack(crops)), model.config.mean, model.config.std)
+        mean = model(images).logits.softmax(dim=1).mean(dim=0)
     assert dict(ten.classes[1]) == pytest.approx(dict(enumerate(mean.tolist())), abs=1e-5)
 
 
