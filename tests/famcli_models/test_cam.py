@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from famcli_models import CAM, FAM, CAMOutput, FAMConfig
+from famcli_models import CAM, FAM, CAMConfig, CAMOutput, FAMConfig
 from famcli_models.checkpoint import CONFIG_FILE
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
 from famcli_models.features import Features
 from famcli_models.fusion import fold_norms
-from famcli_models.losses import cam_loss
-from famcli_models.methods.cam import min_max
+from famcli_models.methods.method import Batch, min_max
 
 Make = Callable[..., Any]
+NO_LOGITS = torch.zeros(0)  # where the class is given
 
 
 class Pixels(nn.Module):
@@ -45,8 +45,8 @@ def by_hand() -> tuple[CAM, Tensor]:
 def test_maps_by_hand() -> None:
     """Class 0 sums the first channel and twice the third: 4, 2, 0, 8; class 1 turns the second: -1, -2, -3, -5."""
     cam, X = by_hand()
-    torch.testing.assert_close(cam.class_maps(X, torch.tensor([0]))[0], torch.tensor([[0.5, 0.25], [0, 1]]))
-    torch.testing.assert_close(cam.class_maps(X, torch.tensor([1]))[0], torch.tensor([[1, 0.75], [0.5, 0]]))
+    for label, expected in enumerate(([[0.5, 0.25], [0, 1]], [[1, 0.75], [0.5, 0]])):
+        torch.testing.assert_close(cam.maps(CAMOutput(X, NO_LOGITS), torch.tensor([label]))[0], torch.tensor(expected))
 
 
 def test_logits_by_hand() -> None:
@@ -55,21 +55,21 @@ def test_logits_by_hand() -> None:
     out = cam(X)
     assert isinstance(out, CAMOutput)
     torch.testing.assert_close(out.logits, torch.tensor([[103.5, -102.75]]))
-    torch.testing.assert_close(out.M[:, 0], cam.class_maps(X, torch.tensor([0])))  # of the most probable class
+    torch.testing.assert_close(cam.maps(out), cam.maps(out, torch.tensor([0])))  # of the most probable class
 
 
 def test_each_image_has_its_own_class_and_scale() -> None:
     """In a batch every map is that of its image's label, from 0 to 1."""
     cam, X = by_hand()
-    both = cam.class_maps(torch.cat([X, 10 * X]), torch.tensor([1, 0]))
-    torch.testing.assert_close(both[0], cam.class_maps(X, torch.tensor([1]))[0])
-    torch.testing.assert_close(both[1], cam.class_maps(X, torch.tensor([0]))[0])
+    both = cam.maps(CAMOutput(torch.cat([X, 10 * X]), NO_LOGITS), torch.tensor([1, 0]))
+    torch.testing.assert_close(both[0], cam.maps(CAMOutput(X, NO_LOGITS), torch.tensor([1]))[0])
+    torch.testing.assert_close(both[1], cam.maps(CAMOutput(X, NO_LOGITS), torch.tensor([0]))[0])
 
 
 def test_a_flat_map_is_zero() -> None:
     """Features that are the same everywhere give 0 everywhere, and no division by 0."""
     cam, X = by_hand()
-    assert not cam(torch.ones_like(X)).M.any()
+    assert not cam.maps(cam(torch.ones_like(X))).any()
 
 
 def test_logits_are_the_classifier_of_the_mean(make_model: Make) -> None:
@@ -79,8 +79,9 @@ def test_logits_are_the_classifier_of_the_mean(make_model: Make) -> None:
     with torch.no_grad():
         X, out = cam.features(images).X, cam(images)
         torch.testing.assert_close(out.logits, cam.classifier(X.flatten(2).mean(dim=2)))
-    assert out.M.shape == (2, 1, 4, 4)
-    assert (out.M.amin((1, 2, 3)).tolist(), out.M.amax((1, 2, 3)).tolist()) == ([0, 0], [1, 1])
+    maps = cam.maps(out)
+    assert maps.shape == (2, 4, 4)
+    assert (maps.amin((1, 2)).tolist(), maps.amax((1, 2)).tolist()) == ([0, 0], [1, 1])
 
 
 def test_the_mean_of_the_unscaled_map_is_the_logit(make_model: Make) -> None:
@@ -93,7 +94,7 @@ def test_the_mean_of_the_unscaled_map_is_the_logit(make_model: Make) -> None:
         torch.testing.assert_close(raw.mean(dim=(2, 3)) + cam.classifier.bias, cam.head(features).logits)
         scaled = (raw - raw.amin((2, 3), keepdim=True)) / (raw.amax((2, 3)) - raw.amin((2, 3)))[..., None, None]
         for label in range(5):
-            torch.testing.assert_close(cam.class_maps(X, torch.tensor([label])), scaled[:, label])
+            torch.testing.assert_close(cam.maps(CAMOutput(X, NO_LOGITS), torch.tensor([label])), scaled[:, label])
 
 
 def all_maps(X: Tensor, weight: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ def test_other_shapes_are_refused(make_model: Make) -> None:
 def test_gradients_reach_every_parameter(make_model: Make) -> None:
     """One training step moves backbone and classifier."""
     cam = make_model(seed=1, method="cam").train()
-    cam_loss(cam(torch.randn(4, 3, 64, 64)), torch.tensor([0, 1, 2, 3])).total.backward()
+    cam.loss(cam(torch.randn(4, 3, 64, 64)), Batch(torch.tensor([0, 1, 2, 3]))).total.backward()
     assert [name for name, p in cam.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -125,7 +126,7 @@ def test_tracing_and_autocast(make_model: Make) -> None:
     traced = torch.jit.trace(cam, torch.randn(1, 3, 64, 64), check_trace=False)
     with torch.no_grad():
         expected = cam(images)
-        torch.testing.assert_close(traced(images)[0], expected.M)
+        torch.testing.assert_close(traced(images)[0], expected.X)
         with torch.autocast("cpu", torch.bfloat16):
             assert (cam(images).logits.float() - expected.logits).abs().max() < 0.1
 
@@ -135,10 +136,11 @@ def test_folded_norms_change_nothing(make_model: Make) -> None:
     cam = make_model(method="cam").eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
-        torch.testing.assert_close(cam.head(fold_norms(cam.backbone)(images)).M, cam(images).M, rtol=0, atol=1e-3)
+        folded = cam.head(fold_norms(cam.backbone)(images))
+        torch.testing.assert_close(cam.maps(folded), cam.maps(cam(images)), rtol=0, atol=1e-3)
 
 
-# ---- CAM.of ----------------------------------------------------------------------------------------------
+# ---- CAM.from_model ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -159,7 +161,7 @@ def test_of_a_fam(kept: FAM) -> None:
     images, labels = torch.randn(2, 3, 64, 64), torch.tensor([3, 1])
     with torch.no_grad():
         X = kept.features(images).X
-        found = cam.class_maps(X, labels).numpy()
+        found = cam.maps(CAMOutput(X, NO_LOGITS), labels).numpy()
         for i, label in enumerate(labels.tolist()):
             raw = np.einsum("chw,c->hw", X[i].numpy(), kept.classifier.weight[label].numpy())
             np.testing.assert_allclose(found[i], (raw - raw.min()) / (raw.max() - raw.min()), atol=1e-5)
@@ -202,7 +204,7 @@ def test_round_trip(make_model: Make, tmp_path: Path) -> None:
     assert (again.config, again.class_names, again.provenance) == (cam.config, cam.class_names, cam.provenance)
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(again(images).M, cam(images).M)
+        assert torch.equal(again.maps(again(images)), cam.maps(cam(images)))
         assert torch.equal(again(images).logits, cam(images).logits)
     assert not again.training
 
@@ -212,23 +214,24 @@ def test_the_cam_of_a_fam_can_be_saved(kept: FAM, tmp_path: Path) -> None:
     CAM.from_model(kept).save_pretrained(tmp_path / "cam")
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(CAM.from_pretrained(tmp_path / "cam")(images).M, CAM.from_model(kept)(images).M)
+        saved, made = CAM.from_pretrained(tmp_path / "cam"), CAM.from_model(kept)
+        assert torch.equal(saved.maps(saved(images)), made.maps(made(images)))
 
 
 def test_the_classes_keep_apart(make_model: Make, checkpoint: Path, tmp_path: Path) -> None:
     """Neither class reads a checkpoint of the other, and each message names the function that reads both."""
     make_model(method="cam").save_pretrained(tmp_path / "cam")
-    with pytest.raises(WeightsError, match=r"is a CAM checkpoint, not a FAM; .*load_model reads both"):
+    with pytest.raises(WeightsError, match=r"a checkpoint of 'cam', not of 'fam'; .*load_model reads it"):
         FAM.from_pretrained(tmp_path / "cam")
-    with pytest.raises(WeightsError, match=r"is a FAM checkpoint, not a CAM; .*load_model reads both"):
+    with pytest.raises(WeightsError, match=r"a checkpoint of 'fam', not of 'cam'; .*load_model reads it"):
         CAM.from_pretrained(checkpoint)
 
 
 def test_the_config_must_be_of_the_method() -> None:
     """A class is not built from a config of the other."""
-    with pytest.raises(ConfigError, match="method 'cam' does not make a FAM"):
+    with pytest.raises(ConfigError, match="a FAM is made from a FAMConfig, not CAMConfig"):
         FAM(CAMConfig(backbone="test_efficientnet"))
-    with pytest.raises(ConfigError, match="method 'fam' does not make a CAM"):
+    with pytest.raises(ConfigError, match="a CAM is made from a CAMConfig, not FAMConfig"):
         CAM(FAMConfig(backbone="test_efficientnet"))
 
 
@@ -239,7 +242,7 @@ def test_a_cam_config_with_fam_weights_is_refused(checkpoint: Path, tmp_path: Pa
     config = json.loads(path.read_text())
     config["model"]["method"] = "cam"
     path.write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match="do not belong together"):
+    with pytest.raises(ConfigError, match="unknown field"):
         CAM.from_pretrained(tmp_path / "edited")
 
 

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import nn
 
-from famcli_models import FAM, FAMConfig, FAMOutput
+from famcli_models import FAM, CAMConfig, FAMConfig, FAMOutput, MethodConfig
 from famcli_models.errors import ConfigError, ShapeError, UnknownNameError
 from famcli_models.features import Features
-from famcli_models.losses import fam_loss
+from famcli_models.methods.method import Batch
 
 Make = Callable[..., FAM]
 
@@ -42,12 +42,15 @@ def test_paper_reading() -> None:
     assert FAMConfig.paper(pooling="foreground").pooling == "foreground"
 
 
-def test_config_of_a_cam() -> None:
-    """A CAM starts from its own paper's threshold, from Python and from a file; a threshold that is named stays."""
+def test_configs_of_methods() -> None:
+    """Each method has a config of its own; CAM starts from its own paper's threshold, and reads its older files."""
     assert (CAMConfig().method, CAMConfig().tau) == ("cam", 0.2)
-    assert FAMConfig.from_dict({"method": "cam"}) == CAMConfig()
-    assert FAMConfig.from_dict({"method": "cam", "tau": 0.5}).tau == CAMConfig(tau=0.5).tau == 0.5
+    assert CAMConfig.from_dict({"method": "cam", "tau": 0.5, "num_parts": 5, "lambda_spa": 0.04}).tau == 0.5
     assert FAMConfig.from_dict({}).method == "fam"  # as in checkpoints that are older than the field
+    with pytest.raises(ConfigError, match="unknown field 'lambda_cam' in a CAMConfig"):
+        CAMConfig.from_dict({"lambda_cam": 1})
+    with pytest.raises(ConfigError, match="method is 'cam'; it must be 'fam' in a FAMConfig"):
+        FAMConfig.from_dict({"method": "cam"})
 
 
 def test_config_is_frozen() -> None:
@@ -66,9 +69,9 @@ def test_config_is_frozen() -> None:
         FAMConfig(fine_channels=128, fine_layers=2),
     ],
 )
-def test_json_round_trip(config: FAMConfig) -> None:
+def test_json_round_trip(config: MethodConfig) -> None:
     """A config written as JSON reads back equal, tuples and all."""
-    assert FAMConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_unknown_fields_are_refused() -> None:
@@ -108,6 +111,8 @@ BAD = [
     ("tau", 1),
     ("tau", math.nan),
     ("classifier", "finetuned"),
+    ("sparsity_warmup", 1.5),
+    ("part_std", -1),
     ("value_bias", 2),
     ("object_scale", 0),
     ("object_scale", math.inf),
@@ -201,7 +206,7 @@ def test_gradients_reach_every_parameter(make_model: Make, variant: dict[str, An
     """One training step moves every named parameter, and a gradient that is missing or zero is named."""
     model = make_model(seed=1, **variant).train()  # a seed with which no ReLU is closed for all pixels
     images = torch.randn(4, 3, 64, 64)
-    fam_loss(model(images), torch.tensor([0, 1, 2, 3]), model.config).total.backward()
+    model.loss(model(images), Batch(torch.tensor([0, 1, 2, 3]))).total.backward()
     # One template has the similarity 1 whatever its key is; one part has the importance 1.
     constant = {
         "num_templates": ("object_attention.encoder", "object_attention.keys"),
@@ -271,7 +276,7 @@ def test_bfloat16_autocast(make_model: Make, variant: dict[str, Any]) -> None:
     images = torch.randn(2, 3, 64, 64)
     with torch.autocast("cpu", torch.bfloat16):
         out = model(images)
-        total = fam_loss(out, torch.tensor([0, 1]), model.config).total
+        total = model.loss(out, Batch(torch.tensor([0, 1]))).total
     total.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     with torch.no_grad():

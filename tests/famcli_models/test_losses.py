@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from famcli_models import CAMOutput, FAMConfig, FAMOutput
+from famcli_models import CAM, FAM, CAMConfig, CAMOutput, FAMConfig, FAMOutput
 from famcli_models.errors import ShapeError
 from famcli_models.losses import (
+    Losses,
     balanced_class_weight,
-    cam_loss,
     classification_loss,
     diversity_loss,
-    fam_loss,
     sparsity_loss,
-    term_weights,
 )
+from famcli_models.methods.method import Batch
 
 
 def output(M: Tensor, P: Tensor, logits: Tensor) -> FAMOutput:
     B, K, C = P.shape
     return FAMOutput(M, torch.rand(B, K, *M.shape[-2:]), P, torch.full((B, K), 1 / K), torch.zeros(B, C), logits)
+
+
+def loss(output: FAMOutput, y: Tensor, **changes: Any) -> Losses:
+    """Equation (11) by a FAM with these settings."""
+    classes = output.logits.shape[1]
+    model = FAM(FAMConfig(backbone="test_efficientnet", num_classes=classes, num_parts=output.P.shape[1], **changes))
+    return model.loss(output, Batch(y))
 
 
 def doubles(*shape: int) -> Tensor:
@@ -55,7 +62,7 @@ def test_total_gradcheck() -> None:
     y = torch.tensor([1, 0])
 
     def total(M: Tensor, P: Tensor, logits: Tensor) -> Tensor:
-        return fam_loss(output(M.sigmoid(), P, logits), y, FAMConfig(num_classes=3, num_parts=2)).total
+        return loss(output(M.sigmoid(), P, logits), y).total
 
     assert torch.autograd.gradcheck(total, (doubles(2, 1, 4, 4), doubles(2, 2, 3), doubles(2, 3)))
 
@@ -92,9 +99,9 @@ def test_diversity_is_the_mean_over_the_batch() -> None:
 def test_diversity_of_one_part_is_zero() -> None:
     """A single part has no other: 0, still connected to the graph, with zero gradient."""
     P = torch.randn(2, 1, 3, requires_grad=True)
-    loss = diversity_loss(P)
-    loss.backward()
-    assert loss.item() == 0
+    value = diversity_loss(P)
+    value.backward()
+    assert value.item() == 0
     assert P.grad is not None
     assert P.grad.abs().max() == 0
 
@@ -102,9 +109,9 @@ def test_diversity_of_one_part_is_zero() -> None:
 def test_diversity_of_a_zero_part_is_finite() -> None:
     """A part without a direction counts as orthogonal to the others: (0 + 0 + 1) of three pairs is 1/3."""
     P = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]], requires_grad=True)
-    loss = diversity_loss(P)
-    loss.backward()
-    assert loss.item() == pytest.approx(1 / 3)
+    value = diversity_loss(P)
+    value.backward()
+    assert value.item() == pytest.approx(1 / 3)
     assert P.grad is not None
     assert P.grad.isfinite().all()
 
@@ -119,8 +126,8 @@ def test_cross_entropy_by_hand() -> None:
 def test_weighted_cross_entropy_by_hand() -> None:
     """With weights 3 and 1 the losses ln 4 (class 1) and ln 4/3 (class 0) average to (ln 4 + 3 ln 4/3) / 4."""
     logits = torch.tensor([[math.log(3), 0.0], [math.log(3), 0.0]])
-    loss = classification_loss(logits, torch.tensor([1, 0]), torch.tensor([3.0, 1.0]))
-    assert loss.item() == pytest.approx((math.log(4) + 3 * math.log(4 / 3)) / 4)
+    value = classification_loss(logits, torch.tensor([1, 0]), torch.tensor([3.0, 1.0]))
+    assert value.item() == pytest.approx((math.log(4) + 3 * math.log(4 / 3)) / 4)
 
 
 def test_cross_entropy_takes_probabilities() -> None:
@@ -169,14 +176,14 @@ SWITCHES = [
 def test_total_by_hand(switches: dict[str, float], expected: float) -> None:
     """Equation (11) sums L_cla + λ_spa L_spa + λ_div L_div, and a switch leaves its term out."""
     out = output(torch.full((1, 1, 2, 2), 0.5), torch.ones(1, 2, 3), torch.zeros(1, 2))
-    losses = fam_loss(out, torch.tensor([0]), FAMConfig(num_classes=2, num_parts=2, **switches))  # type: ignore[arg-type]
+    losses = loss(out, torch.tensor([0]), **switches)
     assert losses.total.item() == pytest.approx(expected)
 
 
 def test_terms_are_reported_even_when_off() -> None:
     """The log shows every term unweighted, those that are switched off too."""
     out = output(torch.full((1, 1, 2, 2), 0.5), torch.ones(1, 2, 3), torch.zeros(1, 2))
-    terms = fam_loss(out, torch.tensor([0]), FAMConfig(num_classes=2, sparsity=False, diversity=False)).terms
+    terms = loss(out, torch.tensor([0]), sparsity=False, diversity=False).terms
     assert {name: round(float(term), 6) for name, term in terms.items()} == {
         "cla": round(math.log(2), 6),
         "spa": 0.5,
@@ -188,8 +195,7 @@ def test_switched_off_terms_have_no_gradient() -> None:
     """A term that is off does not pull at the map or the parts."""
     M, P = torch.rand(1, 1, 2, 2, requires_grad=True), torch.rand(1, 2, 3, requires_grad=True)
     logits = torch.zeros(1, 2, requires_grad=True)
-    config = FAMConfig(num_classes=2, sparsity=False, diversity=False)
-    fam_loss(output(M, P, logits), torch.tensor([0]), config).total.backward()
+    loss(output(M, P, logits), torch.tensor([0]), sparsity=False, diversity=False).total.backward()
     assert M.grad is None
     assert P.grad is None
 
@@ -198,13 +204,13 @@ def test_switched_off_terms_have_no_gradient() -> None:
 def test_any_floating_type(dtype: torch.dtype) -> None:
     """The total works in every floating type and stays finite."""
     out = output(torch.rand(2, 1, 2, 2).to(dtype), torch.rand(2, 2, 3).to(dtype), torch.rand(2, 3).to(dtype))
-    assert fam_loss(out, torch.tensor([0, 1]), FAMConfig(num_classes=3)).total.isfinite()
+    assert loss(out, torch.tensor([0, 1])).total.isfinite()
 
 
 def test_mixed_types_as_autocast_gives_them() -> None:
     """Under autocast maps and logits may differ in type; the total is still one number."""
     out = output(torch.rand(2, 1, 2, 2).bfloat16(), torch.rand(2, 2, 3), torch.rand(2, 3).bfloat16())
-    assert fam_loss(out, torch.tensor([0, 1]), FAMConfig(num_classes=3)).total.isfinite()
+    assert loss(out, torch.tensor([0, 1])).total.isfinite()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -213,17 +219,23 @@ def test_diversity_of_zero_parts_is_finite_in_every_type(dtype: torch.dtype) -> 
     assert diversity_loss(torch.zeros(1, 2, 4, dtype=dtype)).item() == 0
 
 
-def test_cam_loss_by_hand() -> None:
-    """Logits 0 and log 3 give the label's class 3/4 and 1/4: the mean of log 4/3 and log 4, and no other term."""
+def test_the_rising_lambda_spa_by_hand() -> None:
+    """With a warm-up over half of 8 steps the sparsity loss weighs 0, a quarter and then all of λ_spa."""
+    out = output(torch.full((1, 1, 2, 2), 0.5), torch.ones(1, 2, 3), torch.zeros(1, 2))
+    config = FAMConfig(
+        backbone="test_efficientnet", num_classes=2, num_parts=2, lambda_spa=2.0, diversity=False, sparsity_warmup=0.5
+    )
+    model = FAM(config)
+    found = [model.loss(out, Batch(torch.tensor([0]), step=step, steps=8)).total.item() for step in (0, 1, 4, 7)]
+    assert found == pytest.approx([math.log(2) + weight * 0.5 for weight in (0, 0.5, 2, 2)])
+
+
+@pytest.mark.parametrize(("class_weight", "first"), [(None, 1), (torch.tensor([3.0, 1.0]), 3)])
+def test_the_loss_of_cam_by_hand(class_weight: Tensor | None, first: int) -> None:
+    """Logits 0 and log 3 give the classes 1/4 and 3/4: a weighted mean of log 4/3 and log 4, and no other term."""
     logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
-    found = cam_loss(CAMOutput(torch.rand(2, 1, 4, 4), logits), torch.tensor([1, 0]))
-    assert float(found.total) == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)
+    cam = CAM(CAMConfig(backbone="test_efficientnet", num_classes=2))
+    found = cam.loss(CAMOutput(torch.rand(2, 1, 4, 4), logits), Batch(torch.tensor([1, 0]), class_weight))
+    assert float(found.total) == pytest.approx((math.log(4 / 3) + first * math.log(4)) / (1 + first))
     assert dict(found.terms) == {"cla": found.total}
-    assert term_weights(CAMConfig()) == {"cla": 1.0}
-
-
-def test_cam_loss_weighs_classes() -> None:
-    """With weights 3 and 1 the mean is weighed 3 to 1."""
-    logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
-    found = cam_loss(CAMOutput(torch.rand(2, 1, 4, 4), logits), torch.tensor([1, 0]), torch.tensor([3.0, 1.0]))
-    assert float(found.total) == pytest.approx((math.log(4 / 3) + 3 * math.log(4)) / 4)
+    assert cam.term_weights() == {"cla": 1.0}
