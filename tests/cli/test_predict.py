@@ -13,7 +13,7 @@ import pytest
 import torch
 from typer.testing import Result
 
-from famcli.inference.predictor import Predictor
+from famcli.inference.torch_engine import TorchEngine
 from famcli.names import DEFAULT_MODEL
 
 Fam = Callable[..., Result]
@@ -249,16 +249,16 @@ def test_side_files(predict: Fam, image_dir: Path, tmp_path: Path, names: list[s
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
     """Ctrl-C while a batch is in the network."""
-    forward, left = Predictor._forward, batches
+    infer, left = TorchEngine.infer, batches
 
-    def patched(self: Predictor, *views: Any) -> Any:
+    def patched(self: TorchEngine, *arguments: Any, **options: Any) -> Any:
         nonlocal left
         if left == 0:
             raise KeyboardInterrupt
         left -= 1
-        return forward(self, *views)
+        return infer(self, *arguments, **options)
 
-    monkeypatch.setattr(Predictor, "_forward", patched)
+    monkeypatch.setattr(TorchEngine, "infer", patched)
 
 
 def test_interrupt_and_resume(predict: Fam, image_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,7 +435,9 @@ def test_methods_that_are_not_there(predict: Fam, image_dir: Path, two: tuple[Pa
     refused = predict(image_dir, "--method", "cam")
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert "fam train --method cam --data" in refused.stderr
-    assert predict(image_dir, "--method", "gradcam").exit_code == 2
+    refused = predict(image_dir, "--method", "gradcam")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "unknown method 'gradcam'" in refused.stderr
 
 
 def test_resume_with_another_method(

@@ -134,4 +134,6 @@ def test_a_cam_has_no_parts(fam: Fam, make_model: Callable[..., Any], image_dir:
     make_model(method="cam").save_pretrained(tmp_path / "cam")
     result = fam("predict", image_dir, "--parts", "--model", tmp_path / "cam", "--device", "cpu")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "fam: error: a CAM has no parts; leave out --parts, or predict with a FAM (--method fam)\n"
+    assert (
+        result.stderr == "fam: error: a model of 'cam' has no parts; leave out --parts, or predict with --method fam\n"
+    )

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from famcli.inference.journal import Spool, to_record
-from famcli.inference.predictor import ClassScore, Failure, Prediction
+from famcli.inference.journal import Spool
+from famcli.outputs.prediction import ClassScore, Failure, Prediction, to_record
 from famcli_models.errors import DataError
 from famcli_models.localization import Region
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from famcli.data.images import array_picture
-from famcli.inference.parts import PartMaps, mean_maps, mean_parts
-from famcli.inference.predictor import Prediction, Predictor, Settings
+from famcli.inference.predictor import Predictor, Settings
 from famcli.outputs.overlays import draw_parts
+from famcli.outputs.prediction import PartMaps, Prediction
 from famcli_models.errors import ConfigError
+from famcli_models.methods.method import mean_maps
 
 
 def of(*maps: list[list[float]]) -> PartMaps:
@@ -36,12 +36,9 @@ def test_cosine_where_there_is_none() -> None:
 
 
 def test_mean_of_views() -> None:
-    """Maps of a smaller view are enlarged to the largest before the mean, and weights are averaged as they are."""
+    """Maps of a smaller view are enlarged to the largest before the mean."""
     small, large = torch.full((1, 2, 2, 2), 0.2), torch.full((1, 2, 4, 4), 0.6)
     assert torch.allclose(mean_maps([small, large]), torch.full((1, 2, 4, 4), 0.4))
-    (parts,) = mean_parts([(small, torch.tensor([[1.0, 0.0]])), (large, torch.tensor([[0.5, 0.5]]))])
-    assert parts.weights == (0.75, 0.25)
-    assert parts.A.shape == (2, 4, 4)
 
 
 def test_parts_are_the_models(model: Any, picture: Callable[..., np.ndarray]) -> None:
@@ -51,8 +48,7 @@ def test_parts_are_the_models(model: Any, picture: Callable[..., np.ndarray]) ->
     found = predictor(image).parts
     assert found is not None
     with torch.inference_mode():
-        views = predictor._views(array_picture(image))
-        out = model(predictor._normalize([views[0]], predictor.device))
+        out = model(model.preprocess(image))
     assert np.allclose(found.A, out.A[0].numpy(), atol=1e-5)
     assert np.allclose(found.weights, out.t[0].numpy(), atol=1e-5)
     assert sum(found.weights) == pytest.approx(1, abs=1e-5)
@@ -72,7 +68,7 @@ def test_mirrored_views_are_turned_back(model: Any, picture: Callable[..., np.nd
 
 def test_a_cam_has_no_parts(make_model: Callable[..., Any]) -> None:
     """Parts of a CAM are refused when the predictor is made."""
-    with pytest.raises(ConfigError, match="a CAM has no parts"):
+    with pytest.raises(ConfigError, match="'cam' has no parts"):
         Predictor(make_model(method="cam"), "cpu", Settings(parts=True))
 
 

@@ -233,7 +233,7 @@ def test_several_boxes_and_masks(make_predictor: Callable[..., Predictor], image
     M = np.zeros((4, 4), dtype=np.float32)
     M[0, 0] = M[3, 3] = M[3, 2] = M[0, 3] = 0.9
     probability = np.full(5, 0.2, dtype=np.float32)
-    found = predictor._finish(Item("x", image_dir), (40, 40), (M, probability, None))
+    found = predictor._finish(Item("x", image_dir), ((40, 40), []), (M, probability, None))
     assert found.mask is not None
     assert len(found.regions) == 3
     assert [r.area for r in found.regions] == sorted((r.area for r in found.regions), reverse=True)
