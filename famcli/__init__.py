@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from famcli.hub.load import load_model as load_model
     from famcli.inference.predictor import Predictor as Predictor
     from famcli.inference.predictor import Settings as Settings
-    from famcli.loading import load_model as load_model
     from famcli.outputs.prediction import ClassScore as ClassScore
     from famcli.outputs.prediction import Failure as Failure
     from famcli.outputs.prediction import Item as Item
@@ -26,7 +26,7 @@ _HOMES = {
     "Prediction": "outputs.prediction",
     "Predictor": "inference.predictor",
     "Settings": "inference.predictor",
-    "load_model": "loading",
+    "load_model": "hub.load",
 }
 
 __all__ = ["ClassScore", "Failure", "Item", "PartMaps", "Prediction", "Predictor", "Settings", "load_model"]

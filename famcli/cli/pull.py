@@ -25,7 +25,7 @@ def pull(
     """
     from pathlib import Path
 
-    from famcli.hub.find import find_model
+    from famcli.hub.load import find_model
     from famcli.hub.names import look_up
     from famcli.hub.pull import pull as fetch
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from famcli.hub.catalog import CATALOG, ModelFacts
 from famcli.hub.header import read_header
 from famcli.hub.measured import Measured
-from famcli.hub.names import ORG_VARIABLE, HubModel, look_up
+from famcli.hub.names import CATALOG, ORG_VARIABLE, HubModel, ModelFacts, look_up
 from famcli.hub.pull import CARD_FILE, FILES, cached, fetch_card
 from famcli.hub.text import LONG, names, one_line
 from famcli.results.io import JSON_NAME, read_all
@@ -75,8 +74,10 @@ def all_models(say: Say | None = None) -> list[Listed]:
     org = os.environ.get(ORG_VARIABLE)
     rows = []
     for name, facts in CATALOG.items():
-        same = {name, facts.published.repo if facts.published else name, f"{org}/{name}" if org else name}
-        if not known & same:  # another organisation's repository of this name is another model
+        if not known & {
+            name,
+            f"{org}/{name}" if org else name,
+        }:  # another organisation's repository of this name is another model
             rows.append(_of_catalogue(facts))
     return [*here, *rows]
 
@@ -91,7 +92,7 @@ def card_of(name: str, org: str | None = None) -> str:
         WeightsError: It has no card, or the card cannot be had.
     """
     facts = CATALOG.get(name)
-    if facts and facts.published is None and not org and name not in packaged() and not Path(name).exists():
+    if facts and not org and name not in packaged() and not Path(name).exists():
         try:
             look_up(name, org)
         except WeightsError as error:
@@ -180,7 +181,7 @@ def _of_catalogue(facts: ModelFacts) -> Listed:
         data=facts.data,
         size=None,
         terms=facts.terms,
-        revision=facts.published.revision[:12] if facts.published else "not published",
+        revision="not published",
     )
 
 

@@ -1,4 +1,7 @@
-"""What a model's name means; nothing is read and the network is not asked."""
+"""What a model's name means: a packaged model, a folder, or a repository of the Hugging Face Hub.
+
+Nothing is read and the network is not asked.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,68 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from famcli.hub.catalog import CATALOG
 from famcli_models.checkpoint import packaged
 from famcli_models.errors import ConfigError, UnknownNameError, WeightsError
 
 ORG_VARIABLE = "FAM_HUB_ORG"
+_CUB = "for non-commercial research, as CUB-200-2011's images"
+_ILSVRC = "for non-commercial research and education, as ImageNet's images"
 # As the Hub has them: no part begins or ends with - or a dot, so that none can be "..".
 _WORD = r"[A-Za-z0-9_](?:[\w.-]{0,94}\w)?"
 _NAME = re.compile(rf"(?:(?P<org>{_WORD})/)?(?P<name>{_WORD})(?:@(?P<revision>\w(?:[\w./-]{{0,250}}\w)?))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class HubModel:
-    """A model on the Hub.
+class ModelFacts:
+    """A model that has a name and a packaged recipe; its weights are packaged, or not published yet.
 
     Attributes:
-        repo: ``ORG/NAME``.
-        revision: Branch, tag, commit or pull request; ``None`` is the default branch.
-        sha256: What ``model.safetensors`` must have, if the catalogue pins it.
+        name: What commands call it.
+        backbone: A row of ``famcli_models.BACKBONES``.
+        data: What it is trained on.
+        recipe: The packaged recipe that makes it.
+        terms: What it may be used for, in a few words.
     """
+
+    name: str
+    backbone: str
+    data: str
+    recipe: str
+    terms: str
+
+    @property
+    def command(self) -> str:
+        """The command that makes it."""
+        return f"fam train --recipe {self.recipe} --out {self.name}"
+
+
+CATALOG: dict[str, ModelFacts] = {
+    row.name: row
+    for row in (
+        ModelFacts("fam-vgg16-cub", "vgg16", "cub", "vgg16-cub", _CUB),
+        ModelFacts("fam-resnet50-cub", "resnet50", "cub", "resnet50-cub", _CUB),
+        ModelFacts("fam-inceptionv3-cub", "inceptionv3", "cub", "inceptionv3-cub", _CUB),
+        ModelFacts("fam-mobilenetv1-cub", "mobilenetv1", "cub", "mobilenetv1-cub", _CUB),
+        ModelFacts("fam-vgg16-ilsvrc", "vgg16", "ilsvrc", "vgg16-ilsvrc", _ILSVRC),
+        ModelFacts("fam-resnet50-ilsvrc", "resnet50", "ilsvrc", "resnet50-ilsvrc", _ILSVRC),
+        ModelFacts("fam-inceptionv3-ilsvrc", "inceptionv3", "ilsvrc", "inceptionv3-ilsvrc", _ILSVRC),
+        ModelFacts(
+            "fam-mobilenetv1-ilsvrc",
+            "mobilenetv1",
+            "imagenet-samples, ilsvrc-like",
+            "mobilenetv1-ilsvrc-frozen",
+            "for research, as the images it was trained on",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model on the Hub: ``ORG/NAME``, and a branch, tag, commit or pull request if it is not the default branch."""
 
     repo: str
     revision: str | None = None
-    sha256: str | None = None
 
     def __str__(self) -> str:
         """As commands take it."""
@@ -37,11 +79,7 @@ class HubModel:
 
 
 def parse_repo(text: str) -> str:
-    """``ORG/NAME`` as it is.
-
-    Raises:
-        ConfigError: It is not of this form.
-    """
+    """``ORG/NAME`` as it is; anything else is a :class:`ConfigError`."""
     match = _NAME.fullmatch(text)
     if match is None or not match["org"] or match["revision"]:
         msg = f"'{text}' is no repository; give it as ORG/NAME"
@@ -64,13 +102,14 @@ def look_up(name: str, org: str | None = None) -> Path | HubModel:
         UnknownNameError: It is none of these.
         WeightsError: The catalogue has the name, but its weights are not published.
     """
-    if name in packaged():
-        return packaged()[name]
+    known = packaged()
+    if name in known:
+        return known[name]
     if name and Path(name).exists():
         return Path(name)
     match = _NAME.fullmatch(name)
     if match is None:
-        raise UnknownNameError("model", name, {*packaged(), *CATALOG}, "or give a folder or ORG/NAME of the Hub")
+        raise UnknownNameError("model", name, {*known, *CATALOG}, "or give a folder or ORG/NAME of the Hub")
     if match["org"]:
         return HubModel(f"{match['org']}/{match['name']}", match["revision"])
     org = org or os.environ.get(ORG_VARIABLE)
@@ -79,13 +118,9 @@ def look_up(name: str, org: str | None = None) -> Path | HubModel:
     facts = CATALOG.get(match["name"])
     if facts is None:
         hint = f"or give a folder, ORG/NAME of the Hub, or an organisation with --org or {ORG_VARIABLE}"
-        raise UnknownNameError("model", match["name"], {*packaged(), *CATALOG}, hint)
-    if facts.published is None:
-        msg = (
-            f"the weights of '{facts.name}' are not published yet; make them with '{facts.command}', or name an "
-            f"organisation of the Hub that has them with --org or {ORG_VARIABLE}"
-        )
-        raise WeightsError(msg)
-    if match["revision"] and match["revision"] != facts.published.revision:
-        return HubModel(facts.published.repo, match["revision"])
-    return HubModel(facts.published.repo, facts.published.revision, facts.published.sha256)
+        raise UnknownNameError("model", match["name"], {*known, *CATALOG}, hint)
+    msg = (
+        f"the weights of '{facts.name}' are not published yet; make them with '{facts.command}', or name an "
+        f"organisation of the Hub that has them with --org or {ORG_VARIABLE}"
+    )
+    raise WeightsError(msg)

@@ -76,7 +76,7 @@ def pull(model: HubModel, say: Say | None = None) -> Path:
             msg = f"'{model}' is not in the cache, and HF_HUB_OFFLINE is set; unset it and run 'fam pull {model}'"
             raise WeightsError(msg)
         talk(f"offline: this is the copy of {model} in the cache")
-        return checked(here, model.sha256)
+        return checked(here)
     try:
         with progress_bars(say is not None and sys.stderr.isatty()):
             folder, sha256 = _fetch(model, here, talk)
@@ -85,9 +85,9 @@ def pull(model: HubModel, say: Say | None = None) -> Path:
             raise
         if here is not None and (passing(error) or status(error) is None):
             talk(f"{explained(error, model.repo, model.revision)}; this is the copy of {model} in the cache")
-            return checked(here, model.sha256)
+            return checked(here)
         raise explained(error, model.repo, model.revision) from error
-    checked(folder, model.sha256 or sha256)
+    checked(folder, sha256)
     with suppress(*RAISED), progress_bars(shown=False):  # it is here, whatever happens now
         _download(model.repo, model.revision)  # nothing but the name of the revision
     return folder

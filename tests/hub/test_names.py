@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from famcli.hub import catalog, find_model
-from famcli.hub.catalog import CATALOG, ModelFacts, Published
-from famcli.hub.names import HubModel, look_up, parse_repo
+from famcli.hub import find_model
+from famcli.hub.names import CATALOG, HubModel, look_up, parse_repo
 from famcli.training.recipe import load_recipe
 from famcli_models.backbones import BACKBONES
 from famcli_models.checkpoint import packaged
@@ -24,15 +23,6 @@ def _no_organisation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FAM_HUB_ORG", raising=False)
 
 
-@pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> ModelFacts:
-    """A row whose weights are published and pinned."""
-    place = Published("lab/fam-a", COMMIT, "ab" * 32)
-    facts = ModelFacts(name="fam-a", backbone="resnet50", data="cub", recipe="resnet50-cub", terms="", published=place)
-    monkeypatch.setitem(catalog.CATALOG, "fam-a", facts)
-    return facts
-
-
 @pytest.mark.parametrize("name", CATALOG)
 def test_catalogue_rows(name: str) -> None:
     """Every row has a known backbone and a packaged recipe of that backbone."""
@@ -41,7 +31,6 @@ def test_catalogue_rows(name: str) -> None:
     assert facts.backbone in BACKBONES
     assert load_recipe(facts.recipe).model.backbone == facts.backbone
     assert f"fam train --recipe {facts.recipe} " in facts.command
-    assert facts.published is None or len(facts.published.revision) == 40
 
 
 def test_catalogue_is_complete() -> None:
@@ -103,24 +92,16 @@ def test_unpublished_names_say_how_to_make_them() -> None:
         look_up("fam-vgg16-cub")
 
 
-def test_organisations(monkeypatch: pytest.MonkeyPatch, published: ModelFacts) -> None:
+def test_organisations(monkeypatch: pytest.MonkeyPatch) -> None:
     """An organisation completes a name without one; the option comes before the variable, both before the catalogue."""
     monkeypatch.setenv("FAM_HUB_ORG", "lab")
     assert look_up("fam-vgg16-cub@v2") == HubModel("lab/fam-vgg16-cub", "v2")
     assert look_up("our-birds") == HubModel("lab/our-birds")
     assert look_up("our-birds", "zoo") == HubModel("zoo/our-birds")
-    assert look_up("fam-a") == HubModel("lab/fam-a")
     assert look_up("zoo/our-birds") == HubModel("zoo/our-birds")
     monkeypatch.setenv("FAM_HUB_ORG", "../etc")
     with pytest.raises(ConfigError, match="give it as ORG/NAME"):
         look_up("our-birds")
-
-
-def test_published_names(published: ModelFacts) -> None:
-    """A published row is a pinned commit with a pinned hash; of another revision nothing is known."""
-    assert look_up("fam-a") == HubModel("lab/fam-a", COMMIT, "ab" * 32)
-    assert look_up(f"fam-a@{COMMIT}").sha256 == "ab" * 32
-    assert look_up("fam-a@main") == HubModel("lab/fam-a", "main")
 
 
 def test_repositories() -> None:

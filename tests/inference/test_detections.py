@@ -58,8 +58,8 @@ def test_nothing() -> None:
 
 def test_load_model(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """load_model takes folders, and hands every other name to the hub."""
-    assert isinstance(famcli.load_model(str(checkpoint)), FAM)
-    monkeypatch.setattr("famcli.loading.find_model", lambda name: {"org/name": checkpoint}[name])
+    assert isinstance(famcli.load_model(checkpoint), FAM)
+    monkeypatch.setattr("famcli.hub.load.find_model", lambda name, **_: {"org/name": checkpoint}[name])
     assert famcli.load_model("org/name").class_names == FAM.from_pretrained(checkpoint).class_names
 
 
