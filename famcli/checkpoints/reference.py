@@ -186,6 +186,7 @@ class Answer:
     logits: Tensor
 
 
+@torch.inference_mode()
 def answers(model: Method, device: str = "cpu") -> list[Answer]:
     """What a model says of the drawn pictures, in float32.
 
