@@ -126,7 +126,7 @@ def devices() -> Iterator[Finding]:
     """What ``--device`` may be."""
     import torch
 
-    from famcli.inference.device import pick_device
+    from famcli.inference.torch_engine import pick_device
 
     yield Finding("devices", "cpu", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads of torch")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

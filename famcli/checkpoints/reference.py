@@ -192,7 +192,7 @@ def answers(model: Method, device: str = "cpu") -> list[Answer]:
 
     Args:
         model: Moved to the device and set to evaluation mode.
-        device: See :func:`famcli.inference.device.pick_device`.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
 
     Raises:
         WeightsError: A number is not finite.
@@ -258,7 +258,7 @@ def record(folder: Path, device: str = "cpu") -> Golden:
 
     Args:
         folder: Folder of a checkpoint.
-        device: See :func:`famcli.inference.device.pick_device`.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
 
     Raises:
         FamError: The checkpoint cannot be loaded, or its answer is not finite.

@@ -69,7 +69,7 @@ def inspect(folder: Path, device: str = "cpu") -> Report:
 
     Args:
         folder: Folder of a checkpoint.
-        device: Where the golden prediction is made again; see :func:`famcli.inference.device.pick_device`.
+        device: Where the golden prediction is made again; see :func:`famcli.inference.torch_engine.pick_device`.
 
     Raises:
         ConfigError: The device is not there.

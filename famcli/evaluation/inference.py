@@ -13,7 +13,7 @@ from torch import Tensor
 
 from famcli.data.sample import Sample, read_sample
 from famcli.evaluation.boxrules import BoxRules, ten_crops
-from famcli.inference.device import pick_device
+from famcli.inference.torch_engine import pick_device
 from famcli_models.errors import DataError, WeightsError
 from famcli_models.methods.method import Method
 from famcli_models.preprocess import normalize
@@ -82,7 +82,7 @@ class Look:
         rules: Give the view of an image.
         ten_crops: Class scores are the mean softmax of ten crops, and not those of the view that the map is of.
         same_classes: The labels are classes of the networks.
-        device: See :func:`famcli.inference.device.pick_device`.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
         batch_size: Images per forward pass.
         workers: Threads that decode.
         on_unreadable: Told the name and the reason of an image that cannot be read, which is then left out; if not

@@ -54,7 +54,7 @@ class Request:
         same_classes: The labels are classes of what is measured.
         allow_missing: Score the images that have a prediction, map or readable file, and mark the result as partial.
         smoke: The images are drawn, and the numbers say nothing but that the program works.
-        device: See :func:`famcli.inference.device.pick_device`.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
         batch_size: Images per forward pass.
         workers: Threads that decode and find boxes.
         processes: Processes that try thresholds; all cores if not given.

@@ -103,7 +103,7 @@ def open_engine(
     Args:
         folder: Of the checkpoint.
         method: See :func:`famcli_models.load_model`.
-        device: See :func:`famcli.inference.device.pick_device`.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
         amp: Run the network in bfloat16.
         name: A name in :data:`ENGINES`.
 

@@ -253,7 +253,7 @@ def prepare(
         listing: The images.
         spool: File for finished images.
         model: See :func:`famcli.hub.find_model`.
-        device: See :func:`famcli.inference.device.pick_device`.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
         settings: How maps become boxes.
         side: Extra files.
         labels: See :func:`famcli.inference.labels.read_labels`.

@@ -76,7 +76,7 @@ class Predictor:
     Args:
         model: A packaged name, the folder of a checkpoint, or a name on the Hugging Face Hub; a model, which is moved
             to the device and set to evaluation mode; or an engine.
-        device: See :func:`famcli.inference.device.pick_device`.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
         settings: See :class:`Settings`.
         method: With a name or a folder, see :func:`famcli_models.load_model`.
         **changes: Fields of :class:`Settings` to change, for example ``max_boxes=3``.

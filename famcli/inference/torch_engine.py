@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from famcli.inference.device import pick_device
 from famcli.inference.engine import Inference
 from famcli.outputs.prediction import PartMaps
 from famcli_models.config import MethodConfig
@@ -22,12 +21,33 @@ from famcli_models.methods.method import Method, mean_maps
 from famcli_models.preprocess import normalize
 
 
+def pick_device(name: str = "auto") -> torch.device:
+    """A device by name: ``auto`` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        ConfigError: The device is not there or the name is unknown.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = name.split(":")[0]
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        msg = f"unknown device '{name}'; use auto, cpu, cuda, cuda:N or mps"
+        raise ConfigError(msg) from error
+    if not present.get(kind) or (kind == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        msg = f"device '{name}' is not available here; use --device auto or cpu"
+        raise ConfigError(msg)
+    return device
+
+
 class TorchEngine:
     """See :class:`famcli.inference.engine.Engine`.
 
     Args:
         model: It is moved to the device and set to evaluation mode.
-        device: See :func:`famcli.inference.device.pick_device`.
+        device: See :func:`pick_device`.
         amp: Run the network in bfloat16.
         fold: Fold batch norms into convolutions, which is faster and changes maps by rounding alone.
         beside: An engine whose backbone the model may share; its features of the same batch are then used again.

@@ -84,7 +84,7 @@ def part_maps(folder: Path, photos: Sequence[tuple[int, Path]], device: str = "a
     Args:
         folder: A checkpoint.
         photos: Number and file of each.
-        device: See :func:`famcli.inference.device.pick_device`.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
 
     Raises:
         FamError: The model cannot be loaded.

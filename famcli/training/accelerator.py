@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from famcli.inference.device import pick_device
+from famcli.inference.torch_engine import pick_device
 from famcli_models.errors import ConfigError
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours: Accelerate's
@@ -20,7 +20,7 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
     """The processes and devices of this run.
 
     Args:
-        device: See :func:`famcli.inference.device.pick_device`; several processes take one GPU each, or ``cpu``.
+        device: See :func:`famcli.inference.torch_engine.pick_device`; several processes take one GPU each, or ``cpu``.
         precision: ``fp32``, ``bf16`` or ``fp16``.
 
     Raises:

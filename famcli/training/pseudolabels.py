@@ -31,7 +31,7 @@ def pseudo_label(
         model: A model whose backbone and classifier are as they were pretrained: the classifier reads the mean of X.
         samples: Images; their labels are not looked at.
         least: Probability below which an image is left out.
-        device: See :func:`famcli.inference.device.pick_device`.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
         workers: Threads for decoding.
 
     Returns:

@@ -48,7 +48,7 @@ def make_targets(
     Args:
         model: A model whose backbone and classifier are pretrained on the samples' classes.
         samples: Images with labels.
-        device: See :func:`famcli.inference.device.pick_device`.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
         workers: Threads for decoding and GrabCut.
 
     Returns:

@@ -34,7 +34,7 @@ def taught(
         teacher: A trained model whose map depends on no class.
         samples: Images.
         targets: For each sample a map ``(98, 98)``, see :func:`famcli.training.targets.make_targets`; or none.
-        device: See :func:`famcli.inference.device.pick_device`.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
         workers: Threads for decoding and GrabCut.
 
     Returns:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from famcli.inference.device import pick_device
 from famcli.inference.predictor import Failure, Item, Prediction, Predictor, Settings
+from famcli.inference.torch_engine import pick_device
 from famcli_models.errors import ConfigError, DataError, ShapeError
 from famcli_models.localization import localize
 from famcli_models.methods.cam import CAM
