@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from famcli.hub.header import read_header
 from famcli.hub.measured import Measured
 from famcli.hub.names import CATALOG, ORG_VARIABLE, HubModel, ModelFacts, look_up
-from famcli.hub.pull import CARD_FILE, FILES, cached, fetch_card
+from famcli.hub.pull import CARD_FILE, FILES, Say, cached, fetch_card, silent
 from famcli.hub.text import LONG, names, one_line
 from famcli.results.io import JSON_NAME, read_all
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, packaged, read_config, resolve
@@ -19,7 +19,6 @@ from famcli_models.errors import DataError, WeightsError
 from famcli_models.loading import check_checkpoint
 
 PACKAGED, CACHE, CATALOGUE = "packaged", "cache", "catalogue"
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,7 @@ def all_models(say: Say | None = None) -> list[Listed]:
     Args:
         say: Told in a sentence which checkpoint in the cache is left out because it is damaged.
     """
-    here = [*_packaged(), *_cached(say or _silent)]
+    here = [*_packaged(), *_cached(say or silent)]
     known = {model.name.split("@")[0] for model in here}
     org = os.environ.get(ORG_VARIABLE)
     rows = []
@@ -195,7 +194,3 @@ def _beside(folder: Path) -> tuple[Measured, ...]:
 def _printable(text: str) -> str:
     """A stranger's text without what would command a terminal."""
     return "".join(c for c in text if c.isprintable() or c in "\n\t")
-
-
-def _silent(_: str) -> None:
-    pass

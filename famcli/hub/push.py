@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from famcli.hub.bars import progress_bars
 from famcli.hub.card import Subject, model_card
 from famcli.hub.measured import Measured
 from famcli.hub.names import parse_repo
-from famcli.hub.pull import CARD_FILE, FILES, Say
+from famcli.hub.pull import CARD_FILE, FILES, RAISED, Say, explained, progress_bars
 from famcli.results.io import JSON_NAME, read_all
 from famcli.results.schema import Results
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config, resolve
@@ -23,6 +21,7 @@ from famcli_models.errors import DataError, WeightsError
 from famcli_models.files import sha256_file
 from famcli_models.loading import check_checkpoint
 
+UPLOAD_RAISED: tuple[type[Exception], ...] = (*RAISED, RuntimeError)  # the last by what sends large files
 Verify = Callable[[Path], Sequence[str]]
 
 
@@ -129,8 +128,6 @@ def upload(
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
-    from famcli.hub.errors import UPLOAD_RAISED, explained
-
     if get_token() is None:
         msg = "you are not logged in to the Hub; use 'hf auth login' or set HF_TOKEN, with a token that may write"
         raise WeightsError(msg)
@@ -144,7 +141,7 @@ def upload(
             api.create_branch(ready.repo, branch=revision, exist_ok=True)
         if say is not None:
             say(f"uploading {', '.join(FILES)} to {ready.repo}")
-        with progress_bars(say is not None and sys.stderr.isatty()):
+        with progress_bars(say):
             done = api.create_commit(
                 ready.repo,
                 [CommitOperationAdd(name, ready.folder / name) for name in FILES],

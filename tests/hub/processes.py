@@ -1,4 +1,4 @@
-"""Real processes that start fast: run as a script, it loads PyTorch once and forks for every command.
+"""Real processes that start fast: run as a script, it loads PyTorch and timm once and forks for every command.
 
 Each command is a process of its own with its own environment and its own, unmodified huggingface_hub, which reads
 that environment when it is imported. Requests are JSON lines on stdin, answers on stdout.
@@ -21,7 +21,7 @@ def child(wanted: dict[str, Any]) -> None:
     for stream, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(wanted[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    # timm imports it too: this process must read its own environment.
+    # timm has imported it: this process must read its own environment.
     for name in [n for n in sys.modules if n.split(".")[0] == "huggingface_hub" or n.startswith("famcli.hub")]:
         del sys.modules[name]
     from famcli.__main__ import main
@@ -32,6 +32,7 @@ def child(wanted: dict[str, Any]) -> None:
 
 def serve() -> None:
     """Fork for each request."""
+    import timm  # noqa: F401  (most of what a command imports)
     import torch
 
     torch.set_num_threads(1)  # no thread pool before a fork
