@@ -26,8 +26,8 @@ import torch
 from photos import make_photos
 
 from famcli.inference.predictor import Item, Predictor, Settings
-from famcli.names import DEFAULT_MODEL
 from famcli_models import FAM
+from famcli_models.checkpoint import DEFAULT_MODEL
 
 CROP_SHARE = (0.6, 1.0)
 

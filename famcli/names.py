@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-DEFAULT_MODEL = "fam-mobilenetv1-ilsvrc"
-
 
 class Format(str, Enum):
     """Forms of the results of ``fam predict``."""

@@ -1,7 +1,8 @@
 """A checkpoint on disk: a folder with ``config.json`` and ``model.safetensors``.
 
 This file knows folders, JSON and tensors, and nothing about networks; a :class:`famcli_models.methods.method.Method`
-turns a :class:`Checkpoint` into a model. No pickle is ever read or written.
+turns a :class:`Checkpoint` into a model. No pickle is ever read or written. Only reading and writing tensors needs
+torch.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from famcli_models.errors import UnknownNameError, WeightsError, shown
 from famcli_models.files import write_atomic
 from famcli_models.header import read_header
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DEFAULT_MODEL = "fam-mobilenetv1-ilsvrc"  # the packaged one that commands take unless they are told otherwise
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 REFERENCE = "golden"  # in the provenance: the reference outputs of these very weights, famcli.checkpoints.reference
@@ -140,6 +143,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         WeightsError: A file is missing, damaged or of another format, or a tensor is not fp16, fp32 or integer.
     """
+    from safetensors.torch import load_file
+
     config = read_config(folder)
     read_header(folder / WEIGHTS_FILE)  # what it claims is checked before anything is allocated
     try:
@@ -152,6 +157,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint folder; the weights first, so that a folder with a new config is complete."""
+    from safetensors.torch import save_file
+
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     config = {
         "format": FORMAT,

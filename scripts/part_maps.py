@@ -21,10 +21,9 @@ from PIL import Image
 
 from famcli.demo import PHOTOS, photo_folder
 from famcli.inference.predictor import Prediction, Predictor, Settings
-from famcli.names import DEFAULT_MODEL
 from famcli.outputs.overlays import draw_parts
 from famcli_models import FAM, packaged
-from famcli_models.checkpoint import WEIGHTS_FILE
+from famcli_models.checkpoint import DEFAULT_MODEL, WEIGHTS_FILE
 from famcli_models.files import sha256_file
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -194,8 +194,7 @@ def hub(*, offline: bool) -> Iterator[Finding]:
 def packaged_models() -> Iterator[Finding]:
     """Each packaged checkpoint as ``fam verify`` sees it, on the CPU."""
     from famcli.checkpoints.verify import inspect
-    from famcli.names import DEFAULT_MODEL
-    from famcli_models.checkpoint import packaged
+    from famcli_models.checkpoint import DEFAULT_MODEL, packaged
 
     fix = _pip("install --force-reinstall --no-deps famcli")
     if DEFAULT_MODEL not in packaged():

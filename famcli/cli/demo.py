@@ -6,7 +6,7 @@ from pathlib import Path
 
 from famcli.cli.console import console
 from famcli.cli.options import DeviceOption, ModelOption, OutFolder, QuietOption
-from famcli.names import DEFAULT_MODEL
+from famcli_models.checkpoint import DEFAULT_MODEL
 
 
 def demo(

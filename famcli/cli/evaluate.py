@@ -11,7 +11,7 @@ import typer
 
 from famcli.cli.console import console
 from famcli.cli.options import BatchSizeOption, DeviceOption, JsonOption, ModelOption, QuietOption
-from famcli.names import DEFAULT_MODEL
+from famcli_models.checkpoint import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from famcli.data.dataset import Dataset

@@ -22,7 +22,8 @@ from famcli.cli.options import (
     ThresholdOption,
     WorkersOption,
 )
-from famcli.names import DEFAULT_MODEL, Format
+from famcli.names import Format
+from famcli_models.checkpoint import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from famcli.inference.job import Job, Summary

@@ -17,7 +17,7 @@ from huggingface_hub import constants
 
 from famcli.checkpoints import doctor
 from famcli.checkpoints.doctor import Finding, examine
-from famcli.names import DEFAULT_MODEL
+from famcli_models.checkpoint import DEFAULT_MODEL
 
 
 @pytest.fixture

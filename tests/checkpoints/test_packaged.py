@@ -9,11 +9,11 @@ import pytest
 
 from famcli.demo import PHOTOS, photo_folder
 from famcli.inference.predictor import Predictor
-from famcli.names import DEFAULT_MODEL
 from famcli.results.io import read_all
 from famcli.training.recipe import load_recipe
 from famcli_models import FAM, packaged
 from famcli_models.boxes import box_iou
+from famcli_models.checkpoint import DEFAULT_MODEL
 from famcli_models.files import sha256_file
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / f"{DEFAULT_MODEL}.json").read_text(encoding="utf-8"))

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from famcli.checkpoints import reference as golden
 from famcli.checkpoints.verify import inspect, verify_checkpoint
-from famcli.names import DEFAULT_MODEL
 from famcli_models import FAM, packaged
+from famcli_models.checkpoint import DEFAULT_MODEL
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import torch
 from typer.testing import Result
 
 from famcli.inference.torch_engine import TorchEngine
-from famcli.names import DEFAULT_MODEL
+from famcli_models.checkpoint import DEFAULT_MODEL
 
 Fam = Callable[..., Result]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from famcli.names import DEFAULT_MODEL
+from famcli_models.checkpoint import DEFAULT_MODEL
 
 Fam = Callable[..., Result]
 

@@ -12,8 +12,8 @@ from famcli.evaluation.drawings import THINGS, paint
 from famcli.evaluation.smokeset import COUNT, GROUNDS, MARGIN, NAME, box_of, draw, scene
 from famcli.hub import find_model
 from famcli.inference.predictor import Predictor
-from famcli.names import DEFAULT_MODEL
 from famcli_models.boxes import box_iou
+from famcli_models.checkpoint import DEFAULT_MODEL
 from famcli_models.methods.fam import FAM
 
 

@@ -293,7 +293,7 @@ def test_interrupted_save_leaves_a_whole_checkpoint(
         msg = "disk full"
         raise OSError(msg)
 
-    monkeypatch.setattr(module, "save_file", fail)
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         make_model(num_parts=2).save_pretrained(folder)
     assert FAM.from_pretrained(folder).config.num_parts == 5
