@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, found before a training run or a table of scores finds it."""
+"""What is wrong with a dataset, found before training or scoring on it; and what a split holds, in numbers."""
 
 from __future__ import annotations
 
@@ -61,13 +61,7 @@ class _Findings:
         return sorted(found, key=lambda f: not f.wrong)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """What reading an image file gave: its upright size and a digest of its bytes, or why it failed."""
-
-    size_hw: tuple[int, int] | None
-    digest: bytes
-    reason: str = ""
+_File = tuple["tuple[int, int] | None", bytes, str]  # upright size, digest of the bytes; or why it cannot be read
 
 
 def check(
@@ -105,22 +99,23 @@ def check(
         masks = _masks(findings, dataset, split, samples)
         _check_boxes_there(findings, split, samples, masks)
         files = _read_files((sample.path for sample in samples), fast, workers)
-        seen: set[str] = set()
-        for sample, file, mask in zip(samples, files, masks, strict=True):
-            _check_size(findings, split, sample, file)
-            if mask is not None and not fast:
-                _check_mask(findings, split, sample, mask, file.size_hw)
-            _check_boxes(findings, split, sample, file.size_hw or sample.size_hw)
+        listed: set[str] = set()
+        for sample, (size_hw, digest, reason), mask in zip(samples, files, masks, strict=True):
+            _check_size(findings, split, sample, size_hw, reason)
+            if mask is not None and size_hw is not None and not fast:
+                _check_mask(findings, split, sample, mask, size_hw)
+            _check_boxes(findings, split, sample, size_hw or sample.size_hw)
             path = os.fspath(sample.path)
-            if path in seen:
+            if path in listed:
                 findings.add("listed twice", split, sample.name)
             elif path in paths:
                 findings.add(f"also in {paths[path]}", split, sample.name)
-            elif file.digest:
-                _check_picture(findings, split, sample, pictures.setdefault(file.digest, (split, *_who(sample))))
-            seen.add(path)
+            elif digest:
+                first = pictures.setdefault(digest, (split, sample.name, sample.label))
+                _check_picture(findings, split, sample, first)
+            listed.add(path)
             on_image()
-        paths.update((path, split) for path in seen if path not in paths)
+        paths.update((path, split) for path in listed if path not in paths)
     for split in _expected(dataset):
         if split not in chosen and not splits:
             findings.add(
@@ -128,10 +123,6 @@ def check(
             )
     _check_classes(findings, dataset, classes)
     return findings.listed()
-
-
-def _who(sample: Sample) -> tuple[str, int]:
-    return sample.name, sample.label
 
 
 def _expected(dataset: Dataset) -> dict[str, int]:
@@ -171,11 +162,7 @@ def _masks(findings: _Findings, dataset: Dataset, split: str, samples: list[Samp
     return [None] * len(samples)
 
 
-def _check_mask(
-    findings: _Findings, split: str, sample: Sample, mask: MaskSource, size_hw: tuple[int, int] | None
-) -> None:
-    if size_hw is None:  # the image cannot be read, which is said already
-        return
+def _check_mask(findings: _Findings, split: str, sample: Sample, mask: MaskSource, size_hw: tuple[int, int]) -> None:
     try:
         objects, _ = read_truth(mask, size_hw)
     except DataError as error:
@@ -198,30 +185,26 @@ def _check_boxes_there(findings: _Findings, split: str, samples: list[Sample], m
 def _read_files(paths: Iterator[Path], fast: bool, workers: int) -> Iterator[_File]:
     with ThreadPoolExecutor(workers, thread_name_prefix="fam") as pool:
         while chunk := list(islice(paths, AHEAD)):
-            yield from pool.map(_read_header if fast else _read_file, chunk)
+            yield from pool.map(lambda path: _read_file(path, fast), chunk)
 
 
-def _read_header(path: Path) -> _File:
+def _read_file(path: Path, fast: bool) -> _File:
     try:
-        return _File(read_size(path), b"")
-    except DataError as error:
-        return _File(None, b"", str(error))
-
-
-def _read_file(path: Path) -> _File:
-    try:
+        if fast:
+            return read_size(path), b"", ""
         size_hw = read_picture(path, at_least=DECODED).size_hw
-        return _File(size_hw, hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+        return size_hw, hashlib.blake2b(path.read_bytes(), digest_size=16).digest(), ""
     except DataError as error:
-        return _File(None, b"", str(error))
+        return None, b"", str(error)
 
 
-def _check_size(findings: _Findings, split: str, sample: Sample, file: _File) -> None:
-    if file.size_hw is None:
-        problem = "missing file" if not os.path.exists(sample.path) else "unreadable image"
-        findings.add(problem, split, sample.name if problem == "missing file" else f"{sample.name} ({file.reason})")
-    elif sample.size_hw is not None and sample.size_hw != file.size_hw:
-        (h, w), (height, width) = file.size_hw, sample.size_hw
+def _check_size(findings: _Findings, split: str, sample: Sample, size_hw: tuple[int, int] | None, reason: str) -> None:
+    if size_hw is None and not os.path.exists(sample.path):
+        findings.add("missing file", split, sample.name)
+    elif size_hw is None:
+        findings.add("unreadable image", split, f"{sample.name} ({reason})")
+    elif sample.size_hw is not None and sample.size_hw != size_hw:
+        (h, w), (height, width) = size_hw, sample.size_hw
         findings.add("wrong image size", split, f"{sample.name} ({w}x{h}, the list says {width}x{height})")
 
 
@@ -264,3 +247,56 @@ def _check_classes(findings: _Findings, dataset: Dataset, classes: dict[str, Cou
     for name, count in Counter(name.lower() for name in names).items():
         if count > 1:
             findings.add("class name used twice", "", name, wrong=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Numbers of one split.
+
+    Attributes:
+        split: Its name.
+        images: Number of images.
+        classes: Number of classes that occur.
+        boxes: Number of boxes.
+        without_boxes: Images that have none.
+        several_boxes: Share of the images that have more than one, in percent.
+        fewest: Label with the fewest images, and their number; of equals the lowest.
+        most: Label with the most images, and their number.
+        smallest_hw: ``(h, w)`` of the image with the fewest pixels, if the dataset states sizes.
+        median_hw: The same of the middle one.
+        largest_hw: The same of the one with most pixels.
+    """
+
+    split: str
+    images: int
+    classes: int
+    boxes: int
+    without_boxes: int
+    several_boxes: float
+    fewest: tuple[int, int]
+    most: tuple[int, int]
+    smallest_hw: tuple[int, int] | None
+    median_hw: tuple[int, int] | None
+    largest_hw: tuple[int, int] | None
+
+    @classmethod
+    def from_samples(cls, split: str, samples: Sequence[Sample]) -> Summary:
+        """Count samples, of which there is at least one."""
+        labels = Counter(sample.label for sample in samples)
+        order = sorted(labels.items(), key=lambda item: (item[1], item[0]))
+        most = max(labels.items(), key=lambda item: (item[1], -item[0]))
+        boxes = [len(sample.boxes) for sample in samples]
+        sizes = sorted((s.size_hw for s in samples if s.size_hw is not None), key=lambda hw: (hw[0] * hw[1], hw))
+        return cls(
+            split=split,
+            images=len(samples),
+            classes=len(labels),
+            boxes=sum(boxes),
+            without_boxes=sum(n == 0 for n in boxes),
+            several_boxes=round(100 * sum(n > 1 for n in boxes) / len(samples), 2),
+            fewest=order[0],
+            most=most,
+            smallest_hw=sizes[0] if sizes else None,
+            median_hw=sizes[len(sizes) // 2] if sizes else None,
+            largest_hw=sizes[-1] if sizes else None,
+        )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,22 +36,16 @@ def to_coco(dataset: Dataset, out: Path, splits: Sequence[str] = (), *, exist_ok
         DataError: The dataset cannot be read, a label has no class, or a file exists.
     """
     read = _read(dataset, splits)
-    if out.suffix.lower() == ".json" and len(read) > 1:
+    single = out.suffix.lower() == ".json"
+    if single and len(read) > 1:
         msg = f"'{out}' is one file, but there are {len(read)} splits ({', '.join(read)}): choose one with --split"
         raise DataError(msg)
-    single = out.suffix.lower() == ".json"
     files = {split: out if single else out / coco.file_name(split) for split in read}
     _refuse([path for path in files.values() if path.exists()], exist_ok)
-    count = len(dataset.class_names) or 1 + max(_top_label(dataset, split, read) for split in dataset.own_splits())
+    labels = (s.label for split in dataset.own_splits() for s in read.get(split) or dataset.samples(split))
+    count = len(dataset.class_names) or 1 + max(labels)
     for split, path in files.items():
-        pieces = coco.split_json(read[split], dataset.class_names, count, split)
-
-        def write(temporary: Path, pieces: coco.Pieces = pieces) -> None:
-            # Odd bytes of a file name that is no Unicode become JSON's own escapes.
-            with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-                file.writelines(pieces)
-
-        write_atomic(path, write)
+        write_atomic(path, partial(_write_pieces, coco.split_json(read[split], dataset.class_names, count, split)))
     return list(files.values())
 
 
@@ -110,6 +105,12 @@ def to_wsol(
     return folders
 
 
+def _write_pieces(pieces: Iterator[str], path: Path) -> None:
+    # Odd bytes of a file name that is no Unicode become JSON's own escapes.
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        file.writelines(pieces)
+
+
 def _at_least_a_pixel(whole: FloatArray, boxes: FloatArray) -> FloatArray:
     """Rounded boxes; a side that had a length keeps at least one pixel."""
     low, high = whole[:, :2], whole[:, 2:]
@@ -137,10 +138,6 @@ def _read(dataset: Dataset, splits: Sequence[str]) -> Mapping[str, list[Sample]]
                 )
                 raise DataError(msg)
     return read
-
-
-def _top_label(dataset: Dataset, split: str, read: Mapping[str, list[Sample]]) -> int:
-    return max(sample.label for sample in read.get(split) or dataset.samples(split))
 
 
 def _refuse(existing: Sequence[Path], exist_ok: bool) -> None:

@@ -5,6 +5,7 @@ The frame of every picture here is the original image with its EXIF orientation 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def is_image(name: str) -> bool:
+    """Whether a file name has the extension of a format that is read, and is not hidden."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
 
 
 @dataclass(frozen=True, slots=True)

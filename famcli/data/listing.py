@@ -1,4 +1,4 @@
-"""What the user typed, as a sorted list of image files with names relative to one root."""
+"""Files, folders and patterns that a user typed, as a sorted list of image files with names relative to one folder."""
 
 from __future__ import annotations
 
@@ -8,29 +8,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from famcli.data.images import EXTENSIONS
+from famcli.data.images import EXTENSIONS, is_image
 from famcli_models.errors import DataError
 
 STDIN = "-"
-OVERLAY_SUFFIX, PARTS_SUFFIX, MASK_SUFFIX = (
-    ".overlay.jpg",
-    ".parts.overlay.jpg",
-    ".mask.png",
-)  # what a run writes an image
+# What a run writes an image:
+OVERLAY_SUFFIX, PARTS_SUFFIX, MASK_SUFFIX = ".overlay.jpg", ".parts.overlay.jpg", ".mask.png"
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Image files in a fixed order.
+    """Image files in a fixed order."""
 
-    Attributes:
-        root: The folder that the names are relative to: the folder given, or the deepest folder that
-            holds all inputs.
-        names: Sorted relative POSIX paths, each once.
-    """
-
-    root: Path
-    names: tuple[str, ...]
+    root: Path  # the folder that the names are relative to: the one given, or the deepest that holds all inputs
+    names: tuple[str, ...]  # sorted relative POSIX paths, each once
 
     def path(self, name: str) -> Path:
         """The file behind a name."""
@@ -85,16 +76,14 @@ def list_images(
 
 
 def _walk(top: str, skipped: set[str], follow_links: bool) -> Iterable[str]:
-    chains: dict[str, tuple[str, ...]] = {
-        top: (os.path.realpath(top),)
-    }  # of each folder still to come: what is above it, without links
+    # Of each folder still to come: what is above it, without links.
+    chains: dict[str, tuple[str, ...]] = {top: (os.path.realpath(top),)}
     for folder, subfolders, names in os.walk(top, followlinks=follow_links):
         subfolders[:] = [s for s in subfolders if not s.startswith(".") and os.path.join(folder, s) not in skipped]
         if follow_links:
             subfolders[:] = _without_loops(folder, subfolders, chains)
         for name in names:
-            ours = name.endswith((OVERLAY_SUFFIX, MASK_SUFFIX))
-            if os.path.splitext(name)[1].lower() in EXTENSIONS and not ours and not name.startswith("."):
+            if is_image(name) and not name.endswith((OVERLAY_SUFFIX, MASK_SUFFIX)):
                 yield os.path.join(folder, name)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,44 +27,33 @@ from famcli.data.dataset import Dataset
 from famcli.data.images import MAX_PIXELS
 from famcli.data.listing import MASK_SUFFIX
 from famcli.data.metadata import BOXES, METADATA, names_masks, read_mask_lines
+from famcli.data.readers import find_images
 from famcli.data.readers.coco import CocoFile, dataset_files, image_folder
-from famcli.data.readers.own import find_images
 from famcli.data.sample import Sample
-from famcli.data.segmentation import decode
-from famcli_models.errors import DataError
+from famcli_models.errors import DataError, shown
 
 FOLDERS = ("masks", "segmentations")
 SUFFIX = ".png"
 FAINTEST = 51  # CUB's lowest level; a file whose largest value is from 2 to 50 holds numbers of classes, or is no mask
+REACH = 1.0  # a polygon may leave the image by this many times its longer side: farther out it is not of this image
+FIRST = 48  # the first of the 64 characters of packed run lengths: six bits each
 Pixels = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class MaskFiles:
-    """Image files of one sample's masks.
+    """Image files of one sample's masks."""
 
-    Attributes:
-        objects: A file for each object, or one for all.
-        ignore: A file of the region that does not count.
-        listed: A list of wsolevaluation names them: then its rules are applied, which take a mask of any size.
-    """
-
-    objects: tuple[Path, ...]
-    ignore: Path | None = None
-    listed: bool = False
+    objects: tuple[Path, ...]  # one for each object, or one for all
+    ignore: Path | None = None  # the region that does not count
+    listed: bool = False  # a list of wsolevaluation names them, and its rules apply, which take a mask of any size
 
 
 @dataclass(frozen=True, slots=True)
 class Segmentations:
-    """Segmentations of one sample in a COCO file.
+    """Segmentations of one sample in a COCO file, as they stand: of objects of its class, and of crowds to ignore."""
 
-    Attributes:
-        name: The image and the file, for messages.
-        objects: Of the objects of its class, as they stand.
-        crowds: Of crowds of its class, which do not count.
-    """
-
-    name: str
+    name: str  # of the image and the file, for messages
     objects: tuple[Any, ...]
     crowds: tuple[Any, ...] = ()
 
@@ -142,27 +131,22 @@ def read_truth(source: MaskSource, size_hw: tuple[int, int]) -> tuple[list[Pixel
     if source.listed:
         ignore = None if source.ignore is None else _values(source.ignore) > 0
         return [_values(path) > 0 for path in source.objects], ignore
-    return [_of_size(_object(path), path, size_hw) for path in source.objects], None
+    return [_object(path, size_hw) for path in source.objects], None
 
 
-def _of_size(pixels: Pixels, path: Path, size_hw: tuple[int, int]) -> Pixels:
-    if pixels.shape != size_hw:
-        (h, w), (height, width) = pixels.shape, size_hw
-        turned = ": turn the mask as the EXIF data turn the image" if (w, h) == size_hw else ""
-        msg = f"'{path}' is a mask of {w}x{h}, its image is {width}x{height}{turned}"
-        raise DataError(msg)
-    return pixels
-
-
-def _object(path: Path) -> Pixels:
+def _object(path: Path, size_hw: tuple[int, int]) -> Pixels:
     """Pixels of the object, by the range of the file."""
     values = _values(path)
     top = int(values.max(initial=0))
     if 1 < top < FAINTEST:
         msg = f"'{path}' has values up to {top}; a mask has 255 for the object (more than 127 counts), or 0 and 1 alone"
         raise DataError(msg)
-    half = 0 if top <= 1 else 127 if top <= 255 else 32_767
-    return values > half
+    if values.shape != size_hw:
+        (h, w), (height, width) = values.shape, size_hw
+        turned = ": turn the mask as the EXIF data turn the image" if (w, h) == size_hw else ""
+        msg = f"'{path}' is a mask of {w}x{h}, its image is {width}x{height}{turned}"
+        raise DataError(msg)
+    return values > (0 if top <= 1 else 127 if top <= 255 else 32_767)
 
 
 def _values(path: Path) -> npt.NDArray[np.int64]:
@@ -170,8 +154,8 @@ def _values(path: Path) -> npt.NDArray[np.int64]:
     try:
         with Image.open(path, formats=("PNG",)) as image:
             size = image.width * image.height
+            grey = image.mode in ("1", "L", "I", "I;16")  # else a palette, colours or transparency
             if size <= MAX_PIXELS:
-                grey = image.mode in ("1", "L", "I", "I;16")  # else a palette, colours or transparency
                 array = np.asarray(image if grey else image.convert("RGBA")).astype(np.int64)
     except FileNotFoundError as error:
         msg = f"there is no mask '{path}'"
@@ -231,11 +215,13 @@ def _files(folder: Path) -> dict[str, Path]:
 
 def _listed(dataset: Dataset, samples: Sequence[Sample], folder: Path | None) -> list[MaskFiles | None]:
     """Files that a list of wsolevaluation names."""
-    lists = [path for path in _lists(dataset.root) if names_masks(path)]
+    lists = [
+        path for pattern in ("", "*/", f"{METADATA}/*/") for path in sorted(dataset.root.glob(f"{pattern}{BOXES}"))
+    ]
     wanted = {sample.name for sample in samples}
     objects: dict[str, list[str]] = {}
     ignored: dict[str, str] = {}
-    for path in lists:
+    for path in filter(names_masks, lists):
         for name, mask, ignore in read_mask_lines(path):
             if name in wanted:
                 objects.setdefault(name, []).append(mask)
@@ -245,30 +231,16 @@ def _listed(dataset: Dataset, samples: Sequence[Sample], folder: Path | None) ->
     if not objects:
         return [None] * len(samples)
     first = [masks[0] for masks in objects.values()]
-    places = [folder] if folder is not None else [*_mask_roots(dataset)]
-    root = find_images(first, places)
+    near = [place / name for place in (dataset.images, dataset.root, dataset.images.parent) for name in ("", *FOLDERS)]
+    root = find_images(first, near if folder is None else [folder])
     if root is None and folder is not None:  # its files have other names: those of the images
         return [None] * len(samples)
     root = root or dataset.images
-    return [
-        MaskFiles(
-            tuple(root / mask for mask in objects[s.name]), root / ignored[s.name] if s.name in ignored else None, True
-        )
-        if s.name in objects
-        else None
-        for s in samples
-    ]
-
-
-def _mask_roots(dataset: Dataset) -> Iterator[Path]:
-    for place in (dataset.images, dataset.root, dataset.images.parent):
-        yield place
-        yield from (place / name for name in FOLDERS)
-
-
-def _lists(root: Path) -> list[Path]:
-    """Every ``localization.txt`` of a dataset, or of one split."""
-    return [*root.glob(BOXES), *sorted(root.glob(f"*/{BOXES}")), *sorted(root.glob(f"{METADATA}/*/{BOXES}"))]
+    found = {
+        name: MaskFiles(tuple(root / mask for mask in masks), root / ignored[name] if name in ignored else None, True)
+        for name, masks in objects.items()
+    }
+    return [found.get(sample.name) for sample in samples]
 
 
 def _segmented(dataset: Dataset, samples: Sequence[Sample]) -> list[Segmentations | None]:
@@ -294,3 +266,79 @@ def _segmented(dataset: Dataset, samples: Sequence[Sample]) -> list[Segmentation
                 key = os.path.abspath(sample.path)
                 found.setdefault(key, Segmentations(f"{path}, '{name}'", tuple(objects), tuple(crowds)))
     return [found.get(os.path.abspath(sample.path)) for sample in samples]
+
+
+def decode(segmentation: Any, size_hw: tuple[int, int]) -> Pixels:
+    """The pixels ``(h, w)`` of the ``segmentation`` of a COCO annotation; an error is the reason alone.
+
+    Polygons are filled by pycocotools. Run lengths, in columns, are unpacked here, because pycocotools leaves pixels
+    that they do not reach undefined, and warns of NumPy 2.
+    """
+    if isinstance(segmentation, dict):
+        return _from_runs(segmentation, size_hw)
+    if isinstance(segmentation, list) and segmentation:
+        return _from_polygons(segmentation, size_hw)
+    msg = f"the segmentation is {shown(segmentation)}; polygons or run lengths are needed"
+    raise DataError(msg)
+
+
+def _from_polygons(polygons: Sequence[Any], size_hw: tuple[int, int]) -> Pixels:
+    from pycocotools import mask
+
+    h, w = size_hw
+    far = (1 + REACH) * max(size_hw)
+    for polygon in polygons:
+        numbers = isinstance(polygon, list) and all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) for v in polygon
+        )
+        if not numbers or len(polygon) < 6 or len(polygon) % 2 or not all(abs(v) <= far for v in polygon):
+            msg = f"the polygon {shown(polygon)} is not a list x, y, x, y, ... of three points or more in the image"
+            raise DataError(msg)
+    # An outline of four numbers would be taken for a box by pycocotools; there are six or more.
+    runs = mask.merge(mask.frPyObjects([[float(v) for v in polygon] for polygon in polygons], h, w))
+    return _from_runs({"size": [h, w], "counts": runs["counts"].decode("ascii")}, size_hw)
+
+
+def _from_runs(segmentation: dict[str, Any], size_hw: tuple[int, int]) -> Pixels:
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if size != list(size_hw):
+        msg = f"the run lengths are of size {shown(size)} (height, width), the image's is {list(size_hw)}"
+        raise DataError(msg)
+    runs = _unpacked(counts) if isinstance(counts, str) else counts
+    h, w = size_hw
+    if (
+        not isinstance(runs, list)
+        or not all(isinstance(run, int) and 0 <= run <= h * w for run in runs)
+        or sum(runs) != h * w
+    ):
+        msg = f"the run lengths {shown(counts)} do not add up to the {h * w:,} pixels of the image"
+        raise DataError(msg)
+    inside = np.arange(len(runs)) % 2 == 1  # background comes first
+    return np.repeat(inside, runs).reshape(w, h).T
+
+
+def _unpacked(text: str) -> list[int] | None:
+    """Run lengths of COCO's packed form; ``None`` if it is damaged.
+
+    Five bits a character, the lowest first, and one bit that says whether more follow; the sign is that of the
+    highest. From the fourth on, what is written is the difference to the last run but one.
+    """
+    values: list[int] = []
+    value = shift = 0
+    for letter in text:
+        code = ord(letter) - FIRST
+        if not 0 <= code < 64 or shift > 60:
+            return None
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if code & 0x20:
+            continue
+        if code & 0x10:
+            value -= 1 << shift
+        values.append(value)
+        value = shift = 0
+    if shift:
+        return None
+    for i in range(3, len(values)):
+        values[i] += values[i - 2]
+    return values

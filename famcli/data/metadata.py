@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from famcli.data.sample import BENCHMARK_NAMES, MAX_CLASSES, MAX_PIXEL, NO_BOXES, Sample, in_order, split_name
 from famcli_models.boxes import FloatArray
-from famcli_models.errors import DataError
+from famcli_models.errors import DataError, short
 from famcli_models.files import write_atomic
 
 METADATA = "metadata"
@@ -27,21 +26,11 @@ IDS, LABELS, SIZES, BOXES = "image_ids.txt", "class_labels.txt", "image_sizes.tx
 CLASS_FILES = ("classes.txt", "synset_words.txt")
 WHOLE_NUMBER = re.compile(r"-?[0-9]+(\.0*)?")  # numbers of some tools are written 12.0
 DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]*)?(e-?[0-9]+)?")
-MAX_SHOWN = 200  # characters of a line in a message
-
-
-@dataclass(frozen=True, slots=True)
-class _Numbers:
-    """What the fields after a path must be."""
-
-    what: str
-    pattern: re.Pattern[str]
-    top: float
-
-
-_LABEL = _Numbers(f"a whole number up to {MAX_CLASSES - 1:,}", WHOLE_NUMBER, MAX_CLASSES - 1)
-_SIZE = _Numbers(f"whole numbers up to {MAX_PIXEL:,}", WHOLE_NUMBER, MAX_PIXEL)
-_CORNERS = _Numbers(f"numbers up to {MAX_PIXEL:,}", DECIMAL, MAX_PIXEL)
+# What the fields after a path must be: in words, their form, and the largest value.
+Numbers = tuple[str, re.Pattern[str], float]
+_LABEL: Numbers = (f"a whole number up to {MAX_CLASSES - 1:,}", WHOLE_NUMBER, MAX_CLASSES - 1)
+_SIZE: Numbers = (f"whole numbers up to {MAX_PIXEL:,}", WHOLE_NUMBER, MAX_PIXEL)
+_CORNERS: Numbers = (f"numbers up to {MAX_PIXEL:,}", DECIMAL, MAX_PIXEL)
 
 
 def splits_of(folder: Path) -> list[str]:
@@ -57,24 +46,6 @@ def split_folder(folder: Path, split: str) -> Path | None:
     return next((folder / n for n in names if (folder / n).is_dir()), None)
 
 
-def read_samples(root: Path, split: str, *, with_boxes: bool = False) -> list[Sample]:
-    """Samples of one split of ``root/metadata``, in the order of ``image_ids.txt``; images are below ``root``.
-
-    Args:
-        root: Folder of the dataset.
-        split: For example ``train-weaksup``, or the same by another name: ``train``.
-        with_boxes: Read ``localization.txt``, which must have a box for each image. Training never does.
-
-    Raises:
-        DataError: A file is missing, a line cannot be read, or an image has no label or no box.
-    """
-    folder = split_folder(root / METADATA, split)
-    if folder is None:
-        msg = f"'{root}' has no metadata/{split}/ (splits found: {', '.join(splits_of(root / METADATA)) or 'none'})"
-        raise DataError(msg)
-    return read_split(folder, root, with_boxes=with_boxes)
-
-
 def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_optional: bool = False) -> list[Sample]:
     """Samples of one split, in the order of ``image_ids.txt``.
 
@@ -87,7 +58,7 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
     Raises:
         DataError: A file is missing, a line cannot be read, or an image has no label or no box.
     """
-    names = [name for _, name in _lines(folder / IDS, "surrogateescape")]
+    names = [name for _, name in read_lines(folder / IDS, "surrogateescape")]
     if not names:
         msg = f"{folder}: no images in {IDS}"
         raise DataError(msg)
@@ -105,7 +76,7 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
                 sizes[places[name]] = known.setdefault(size_hw, size_hw)
     boxes: dict[int, list[tuple[float, ...]]] = {}
     if with_boxes and _has_boxes(folder / BOXES, boxes_optional):
-        for name, box in read_boxes(folder / BOXES):
+        for name, box in _read_boxes(folder / BOXES):
             if name in places:
                 boxes.setdefault(places[name], []).append(box)
     samples = []
@@ -131,68 +102,48 @@ def _has_boxes(path: Path, optional: bool) -> bool:
 
 
 def read_labels(path: Path) -> Iterator[tuple[str, int]]:
-    """Name and label of each line of ``class_labels.txt``.
-
-    Raises:
-        DataError: The file or a line cannot be read.
-    """
+    """Name and label of each line of ``class_labels.txt``."""
     return ((name, int(label)) for name, (label,) in _rows(path, 1, _LABEL))
 
 
-def read_boxes(path: Path) -> Iterator[tuple[str, tuple[float, ...]]]:
-    """Name and half-open corners of each line of ``localization.txt``.
-
-    Raises:
-        DataError: The file or a line cannot be read.
-    """
+def _read_boxes(path: Path) -> Iterator[tuple[str, tuple[float, ...]]]:
     return ((name, (x0, y0, x1 + 1, y1 + 1)) for name, (x0, y0, x1, y1) in _rows(path, 4, _CORNERS))
 
 
 def boxes_by_name(path: Path) -> dict[str, FloatArray]:
-    """``localization.txt`` as ``(N, 4)`` half-open xyxy by name, all boxes of an image in the order of the file.
-
-    Raises:
-        DataError: The file or a line cannot be read.
-    """
+    """``localization.txt`` as ``(N, 4)`` half-open xyxy by name, all boxes of an image in the order of the file."""
     boxes: dict[str, list[tuple[float, ...]]] = {}
-    for name, box in read_boxes(path):
+    for name, box in _read_boxes(path):
         boxes.setdefault(name, []).append(box)
     return {name: np.array(rows, dtype=np.float64) for name, rows in boxes.items()}
 
 
 def names_masks(path: Path) -> bool:
     """Whether a ``localization.txt`` has ``path,mask,ignore`` on its lines, as for OpenImages, and no boxes."""
-    line = next((text for _, text in _lines(path, "surrogateescape")), "") if path.is_file() else ""
+    line = next((text for _, text in read_lines(path, "surrogateescape")), "") if path.is_file() else ""
     return line.count(",") >= 2 and line.rsplit(",", 2)[1].lower().endswith(".png")
 
 
 def read_mask_lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Name, mask and mask of what to ignore, which may be empty, of each line of such a ``localization.txt``.
-
-    Raises:
-        DataError: The file or a line cannot be read.
-    """
-    for number, line in _lines(path, "surrogateescape"):
+    """Name, mask and mask of what to ignore, which may be empty, of each line of such a ``localization.txt``."""
+    for number, line in read_lines(path, "surrogateescape"):
         name, *masks = line.rsplit(",", 2)
         if len(masks) != 2 or not masks[0]:
-            msg = f"{path}, line {number}: expected an image, its mask and what to ignore, got '{line[:MAX_SHOWN]}'"
+            msg = f"{path}, line {number}: expected an image, its mask and what to ignore, got '{short(line)}'"
             raise DataError(msg)
         yield name, masks[0], masks[1]
 
 
 def count_images(folder: Path) -> int:
-    """Images listed in a split, without looking at them; 0 if there is no list."""
-    return sum(1 for _ in _lines(folder / IDS, "surrogateescape")) if (folder / IDS).is_file() else 0
+    """Images listed in a split, without reading them; 0 if there is no list."""
+    return sum(1 for _ in read_lines(folder / IDS, "surrogateescape")) if (folder / IDS).is_file() else 0
 
 
 def write_split(folder: Path, samples: Iterable[Sample]) -> dict[str, int]:
-    """Write the four files of a split; each appears whole or not at all.
+    """Write the four files of a split, each whole or not at all; gives the number of ``images`` and ``boxes``.
 
     Samples are taken one by one, so that memory does not grow with their number. Without any size or box
     there is no file of them.
-
-    Returns:
-        Number of ``images`` and ``boxes``.
 
     Raises:
         DataError: A name cannot be a line of text.
@@ -211,7 +162,7 @@ def write_split(folder: Path, samples: Iterable[Sample]) -> dict[str, int]:
             if sample.size_hw is not None:
                 image_sizes.write(f"{sample.name},{sample.size_hw[1]},{sample.size_hw[0]}\n")
                 sizes += 1
-            boxes.writelines(f"{sample.name},{','.join(corners)}\n" for corners in inclusive(sample.boxes))
+            boxes.writelines(f"{sample.name},{','.join(corners)}\n" for corners in _inclusive(sample.boxes))
             counts["images"] += 1
             counts["boxes"] += len(sample.boxes)
 
@@ -222,7 +173,7 @@ def write_split(folder: Path, samples: Iterable[Sample]) -> dict[str, int]:
     return counts
 
 
-def inclusive(boxes: FloatArray) -> Iterator[list[str]]:
+def _inclusive(boxes: FloatArray) -> Iterator[list[str]]:
     """Half-open ``(N, 4)`` boxes as the text of inclusive corners; whole numbers without a decimal point."""
     for box in boxes.tolist():
         corners = (box[0], box[1], box[2] - 1, box[3] - 1)
@@ -251,15 +202,15 @@ def read_class_names(path: Path) -> list[str]:
         DataError: The file cannot be read.
     """
     names: list[str] = []
-    seen: set[str] = set()
-    for _, line in _lines(path):
+    known: set[str] = set()
+    for _, line in read_lines(path):
         first, _, rest = line.partition(" ")
         wordnet = first if len(first) == 9 and first[0] == "n" and first[1:].isdigit() else ""
         synonyms = (rest if wordnet else line).split(", ")
         name = synonyms[0]
-        if name.lower() in seen:
+        if name.lower() in known:
             name = f"{name} ({synonyms[1] if len(synonyms) > 1 else wordnet or len(names)})"
-        seen.add(name.lower())
+        known.add(name.lower())
         names.append(name)
     return names
 
@@ -270,10 +221,13 @@ def class_names_in(folder: Path) -> tuple[str, ...]:
     return tuple(read_class_names(found)) if found else ()
 
 
-def _lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
-    """Number and text of lines that are not blank.
+def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
+    """Number and text of the lines of a text file that are not blank.
 
     Only line feeds end a line, because names may hold what else looks like an end.
+
+    Raises:
+        DataError: The file cannot be read, or is not UTF-8.
     """
     try:
         with path.open(encoding="utf-8-sig", errors=errors, newline="\n") as file:
@@ -281,18 +235,21 @@ def _lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
                 text = line.rstrip("\r\n")
                 if text.strip():
                     yield number, text
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"cannot read {path}: {error}"
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise DataError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"'{path}' is not UTF-8 text (byte {error.start}): get it again, or save it as UTF-8"
         raise DataError(msg) from error
 
 
-def _rows(path: Path, count: int, numbers: _Numbers) -> Iterator[tuple[str, list[float]]]:
+def _rows(path: Path, count: int, numbers: Numbers) -> Iterator[tuple[str, list[float]]]:
     """Path and numbers of each line."""
-    for number, line in _lines(path, "surrogateescape"):  # names need not be Unicode
+    what, pattern, top = numbers
+    for number, line in read_lines(path, "surrogateescape"):  # names need not be Unicode
         name, *texts = line.rsplit(",", count)
-        values = [float(text) for text in texts if numbers.pattern.fullmatch(text)]
-        if len(texts) != count or len(values) != count or not all(abs(value) <= numbers.top for value in values):
-            shown = line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}..."
-            msg = f"{path}, line {number}: expected {count + 1} fields (a path, then {numbers.what}), got '{shown}'"
+        values = [float(text) for text in texts if pattern.fullmatch(text)]
+        if len(texts) != count or len(values) != count or not all(abs(value) <= top for value in values):
+            msg = f"{path}, line {number}: expected {count + 1} fields (a path, then {what}), got '{short(line)}'"
             raise DataError(msg)
         yield name, values

@@ -18,15 +18,10 @@ AHEAD = 512  # files in flight: enough to keep a network disk busy, few enough f
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the header of an image says.
+    """What the header of an image says."""
 
-    Attributes:
-        size_hw: ``(h, w)``, EXIF orientation applied.
-        orientation: EXIF orientation, 1 to 8; 1 is upright.
-    """
-
-    size_hw: tuple[int, int]
-    orientation: int = 1
+    size_hw: tuple[int, int]  # EXIF orientation applied
+    orientation: int = 1  # EXIF's, 1 to 8; 1 is upright
 
 
 def read_header(path: Path) -> Header:
@@ -49,23 +44,16 @@ def read_header(path: Path) -> Header:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """``(h, w)`` of an image file, EXIF orientation applied.
-
-    Raises:
-        DataError: As :func:`read_header`.
-    """
+    """``(h, w)`` of an image file, EXIF orientation applied; raises as :func:`read_header`."""
     return read_header(path).size_hw
 
 
 def read_headers(
     paths: Iterable[Path], workers: int = 8, step: Callable[[], object] = lambda: None
 ) -> Iterator[Header | DataError]:
-    """Headers of many files in order, or the error where a file cannot be read.
+    """Headers of many files in order, or the error where a file cannot be read; ``step`` is called after each.
 
-    Args:
-        paths: Read lazily, a few hundred ahead, so that memory stays flat.
-        workers: Threads.
-        step: Called after each file.
+    The paths are read lazily, a few hundred ahead, so that memory stays flat.
     """
     source = iter(paths)
     with ThreadPoolExecutor(workers, thread_name_prefix="fam") as pool:

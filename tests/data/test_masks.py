@@ -15,9 +15,8 @@ from PIL import Image
 from pycocotools import mask as reference
 
 from famcli.data.dataset import Dataset, open_dataset
-from famcli.data.masks import MaskFiles, Segmentations, covered, find_masks, read_truth
+from famcli.data.masks import MaskFiles, Segmentations, covered, decode, find_masks, read_truth
 from famcli.data.sample import NO_BOXES, Sample
-from famcli.data.segmentation import decode
 from famcli_models.errors import DataError
 
 Pictures = Callable[..., Path]

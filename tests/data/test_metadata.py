@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from famcli.data.metadata import count_images, read_class_names, read_samples, read_split, splits_of, write_split
+from famcli.data.dataset import open_dataset
+from famcli.data.metadata import count_images, read_class_names, read_split, splits_of, write_split
 from famcli.data.sample import MAX_CLASSES, NO_BOXES, Sample
 from famcli_models.config import _RANGES
 from famcli_models.errors import DataError
@@ -27,7 +28,7 @@ def root(make_dataset: Callable[..., Path]) -> Path:
 
 def test_samples(root: Path) -> None:
     """Samples keep the file's order; the stored inclusive corners become half-open boxes."""
-    samples = read_samples(root, "test", with_boxes=True)
+    samples = open_dataset(root).samples("test", with_boxes=True)
     assert [s.name for s in samples] == ["b/2.png", "a/1.png"]
     assert [s.label for s in samples] == [3, 0]
     assert [s.path for s in samples] == [root / "b/2.png", root / "a/1.png"]
@@ -38,27 +39,21 @@ def test_samples(root: Path) -> None:
 def test_boxes_are_read_on_request_alone(root: Path) -> None:
     """Training reads no boxes, and needs no file of them."""
     (root / "metadata/test/localization.txt").unlink()
-    assert all(s.boxes.shape == (0, 4) for s in read_samples(root, "test"))
+    assert all(s.boxes.shape == (0, 4) for s in open_dataset(root).samples("test"))
     with pytest.raises(DataError, match="localization.txt"):
-        read_samples(root, "test", with_boxes=True)
+        open_dataset(root).samples("test", with_boxes=True)
 
 
 def test_names_with_commas(make_dataset: Callable[..., Path]) -> None:
     """The path is everything before the last fields."""
     root = make_dataset([("a, b.png", 1, [(0, 0, 1, 1)], (8, 8))])
-    assert read_samples(root, "test", with_boxes=True)[0].name == "a, b.png"
+    assert open_dataset(root).samples("test", with_boxes=True)[0].name == "a, b.png"
 
 
 def test_unknown_split(root: Path) -> None:
     """A split that is not there is answered with those that are."""
-    with pytest.raises(DataError, match=r"no metadata/val/ \(splits found: test\)"):
-        read_samples(root, "val")
-
-
-def test_no_dataset(tmp_path: Path) -> None:
-    """A folder without metadata says so."""
-    with pytest.raises(DataError, match="splits found: none"):
-        read_samples(tmp_path, "test")
+    with pytest.raises(DataError, match=r"no split 'val' \(splits found: test\)"):
+        open_dataset(root).samples("val")
 
 
 @pytest.mark.parametrize(
@@ -87,14 +82,14 @@ def test_bad_files(root: Path, file: str, text: str, message: str) -> None:
     """A line that cannot be used is named by file and number."""
     (root / "metadata/test" / file).write_text(text)
     with pytest.raises(DataError, match=message):
-        read_samples(root, "test", with_boxes=True)
+        open_dataset(root).samples("test", with_boxes=True)
 
 
 def test_a_size_that_is_none(root: Path) -> None:
     """A size of hundreds of digits is named by file and number."""
     (root / "metadata/test/image_sizes.txt").write_text(f"b/2.png,{'9' * 400},20\n")
     with pytest.raises(DataError, match="image_sizes.txt, line 1"):
-        read_samples(root, "test")
+        open_dataset(root).samples("test")
 
 
 def test_as_many_classes_as_a_model_can_have() -> None:
@@ -106,13 +101,13 @@ def test_file_that_is_no_text(root: Path) -> None:
     """A binary file is refused with its path."""
     (root / "metadata/test/class_labels.txt").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(DataError, match="class_labels.txt"):
-        read_samples(root, "test")
+        open_dataset(root).samples("test")
 
 
 @pytest.mark.parametrize("name", ["test", "TEST", "testing"])
 def test_splits_go_by_several_names(root: Path, name: str) -> None:
     """The paper's name, the benchmark's and everyday ones mean the same folder."""
-    assert len(read_samples(root, name)) == 2
+    assert len(open_dataset(root).samples(name)) == 2
     assert splits_of(root / "metadata") == ["test"]
 
 
@@ -123,7 +118,7 @@ def test_splits_go_by_several_names(root: Path, name: str) -> None:
 def test_either_folder_for_either_name(root: Path, folder: str, asked: str) -> None:
     """wsolevaluation's folder is found by the paper's name, and the paper's folder by wsolevaluation's name."""
     (root / "metadata/test").rename(root / "metadata" / folder)
-    assert len(read_samples(root, asked)) == 2
+    assert len(open_dataset(root).samples(asked)) == 2
 
 
 def test_boxes_may_be_optional(root: Path) -> None:
@@ -140,7 +135,7 @@ def test_numbers_of_other_tools(root: Path) -> None:
     """12.0 is 12, and a box may have a fraction, which wsolevaluation's own programs would refuse."""
     (root / "metadata/test/class_labels.txt").write_text("b/2.png,3.0\na/1.png,0.\n")
     (root / "metadata/test/localization.txt").write_text("b/2.png,0.0,0,9.25,4.\na/1.png,1,1,2,2\n")
-    samples = read_samples(root, "test", with_boxes=True)
+    samples = open_dataset(root).samples("test", with_boxes=True)
     assert [s.label for s in samples] == [3, 0]
     np.testing.assert_array_equal(samples[0].boxes, [[0, 0, 10.25, 5]])
 
@@ -148,13 +143,17 @@ def test_numbers_of_other_tools(root: Path) -> None:
 def test_sizes_are_read_where_stated(root: Path) -> None:
     """image_sizes.txt has width before height; an image that it does not name has no size."""
     (root / "metadata/test/image_sizes.txt").write_text("b/2.png,30,20\nother.png,1,1\n")
-    assert [s.size_hw for s in read_samples(root, "test")] == [(20, 30), None]
+    assert [s.size_hw for s in open_dataset(root).samples("test")] == [(20, 30), None]
 
 
 def test_an_image_listed_twice_is_two_samples(root: Path) -> None:
     """The reader hides nothing: fam data check reports it."""
     (root / "metadata/test/image_ids.txt").write_text("a/1.png\nb/2.png\na/1.png\n")
-    assert [(s.name, s.label) for s in read_samples(root, "test")] == [("a/1.png", 0), ("b/2.png", 3), ("a/1.png", 0)]
+    assert [(s.name, s.label) for s in open_dataset(root).samples("test")] == [
+        ("a/1.png", 0),
+        ("b/2.png", 3),
+        ("a/1.png", 0),
+    ]
 
 
 def test_written_files(tmp_path: Path) -> None:

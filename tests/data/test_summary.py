@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from famcli.data.check import Summary
 from famcli.data.sample import NO_BOXES, Sample
-from famcli.data.summary import Summary
 
 
 def test_by_hand() -> None:
@@ -17,7 +17,7 @@ def test_by_hand() -> None:
         Sample(f"{n}.png", Path(), label, np.zeros((n, 4)), size)
         for n, (label, size) in enumerate(zip([5, 5, 5, 2], sizes, strict=True))
     ]
-    assert Summary.of("test", samples) == Summary(
+    assert Summary.from_samples("test", samples) == Summary(
         split="test",
         images=4,
         classes=2,
@@ -34,5 +34,5 @@ def test_by_hand() -> None:
 
 def test_without_sizes() -> None:
     """Sizes that are not stated are not guessed."""
-    summary = Summary.of("test", [Sample("a.png", Path(), 0, NO_BOXES)])
+    summary = Summary.from_samples("test", [Sample("a.png", Path(), 0, NO_BOXES)])
     assert summary.smallest_hw is summary.median_hw is summary.largest_hw is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from famcli.data.metadata import read_samples
+from famcli.data.dataset import open_dataset
 from famcli.evaluation.inference import Look, Networks, rank
 from famcli_models.errors import WeightsError
 
@@ -29,6 +29,6 @@ def test_damaged_weights_are_no_result(make_model: Callable[..., Any], make_data
     model = make_model()
     with torch.no_grad():
         model.classifier.bias[0] = float("nan")
-    samples = read_samples(make_dataset([("a.png", 0, [(5, 5, 20, 20)], (40, 50))]), "test", with_boxes=True)
+    samples = open_dataset(make_dataset([("a.png", 0, [(5, 5, 20, 20)], (40, 50))])).samples("test", with_boxes=True)
     with pytest.raises(WeightsError, match=r"what FAM says of 'a\.png' is not finite: .* fam verify"):
         list(Look(device="cpu").at(Networks(model, None), samples))

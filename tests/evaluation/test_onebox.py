@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from famcli.data.metadata import read_samples
+from famcli.data.dataset import open_dataset
 from famcli.evaluation.bootstrap import Bootstrap
 from famcli.evaluation.boxrules import BOX_RULES
 from famcli.evaluation.external import Found
@@ -37,7 +37,7 @@ CPU = Look(device="cpu")
 @pytest.fixture
 def samples(make_dataset: Callable[..., Path]) -> list[Any]:
     """Four images with boxes."""
-    return read_samples(make_dataset(ROWS), "test", with_boxes=True)
+    return open_dataset(make_dataset(ROWS)).samples("test", with_boxes=True)
 
 
 def measure(model: FAM, samples: list[Any], look: Look = CPU) -> Evaluation:

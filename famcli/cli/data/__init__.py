@@ -1,1 +1,1 @@
-"""Commands on datasets: ``fam data …``."""
+"""Commands on datasets: ``fam data ...``."""

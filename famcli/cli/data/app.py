@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from famcli.cli.data import check, convert, download, info, prepare
-from famcli.cli.data import list as listing
+from famcli.cli.data import dataset, download, prepare
 
 app = typer.Typer(name="data", no_args_is_help=True, help="Get, make, look through and convert datasets.")
 
-app.command("list")(listing.list_datasets)
+app.command("list")(download.list_datasets)
 app.command("download")(download.download)
 app.command("prepare")(prepare.prepare)
-app.command("check")(check.check)
-app.command("info")(info.info)
-app.command("convert")(convert.convert)
+app.command("check")(dataset.check)
+app.command("info")(dataset.info)
+app.command("convert")(dataset.convert)

@@ -50,7 +50,7 @@ def prepare(
     """
     from famcli.data.dataset import data_home
     from famcli.data.public.catalog import CATALOG
-    from famcli.data.public.plan import DOWNLOADS
+    from famcli.data.public.download import DOWNLOADS
     from famcli_models.errors import UnknownNameError
 
     root = out or data_home() / name
@@ -77,9 +77,8 @@ def prepare(
 
 def prepare_known(facts: DatasetFacts, folder: Path, root: Path, *, without_train: bool, again: str) -> dict[str, Any]:
     """Prepare a dataset of the catalogue and say how it went; ``again`` is the command that goes on."""
-    from famcli.data.public.plan import DOWNLOADS, state_of
+    from famcli.data.public.download import DOWNLOADS, state_of
     from famcli.data.public.prepare import prepare as run
-    from famcli.data.public.source import Talk
     from famcli_models.errors import DataError
 
     if not folder.is_dir() and folder == root / DOWNLOADS:
@@ -92,9 +91,7 @@ def prepare_known(facts: DatasetFacts, folder: Path, root: Path, *, without_trai
             )
         raise DataError(msg)
     try:
-        outcome = run(
-            facts, folder, root, Talk(console.progress, console.say, console.warn), without_train=without_train
-        )
+        outcome = run(facts, folder, root, console, without_train=without_train)
     except KeyboardInterrupt:
         console.say(f"what was extracted so far is kept; to go on: {again}")
         raise
@@ -102,26 +99,19 @@ def prepare_known(facts: DatasetFacts, folder: Path, root: Path, *, without_trai
 
 
 def _report(name: str, outcome: Outcome, fullsup: str | None = None) -> dict[str, Any]:
+    from dataclasses import asdict
+
     for remark in outcome.remarks:
         console.warn(remark)
     splits = ", ".join(
         f"{split} {n['images']:,} images" + (f" with {n['boxes']:,} boxes" if n["boxes"] else "")
-        for split, n in outcome.counts.items()
+        for split, n in outcome.splits.items()
     )
-    if not outcome.changed:
-        console.say(f"{name} was prepared already and nothing has changed: {splits}")
-    else:
-        console.say(f"{name} is prepared: {splits}")
+    verdict = "is prepared" if outcome.changed else "was prepared already and nothing has changed"
+    console.say(f"{name} {verdict}: {splits}")
     if fullsup and not (outcome.root.parent / fullsup / "dataset.json").is_file():
         console.say(f"train-fullsup is {fullsup}, a dataset of its own: fam data download {fullsup}")
-    return {
-        "name": name,
-        "root": str(outcome.root),
-        "splits": outcome.counts,
-        "changed": outcome.changed,
-        "unreadable": outcome.unreadable,
-        "remarks": list(outcome.remarks),
-    }
+    return {"name": name, **asdict(outcome), "root": str(outcome.root)}
 
 
 def _refuse_own(form: str, images: Path | None, split: str | None) -> None:

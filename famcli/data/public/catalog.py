@@ -1,7 +1,6 @@
 """The public datasets of the paper as a literal table: what they hold, where they come from, on what terms.
 
-Every row is facts alone; :mod:`famcli.data.public.download` and :mod:`famcli.data.public` read them. A size or a hash
-that no public source states is ``None``, and the tools then say "not pinned" and print what they saw.
+A size or a hash that no public source states is ``None``, and the tools then say "not pinned" and print what they got.
 """
 
 from __future__ import annotations
@@ -21,11 +20,9 @@ class Archive:
         url: Where it can be fetched; ``None`` where that takes a login or a browser.
         page: The page that leads to it, for people.
         size: Bytes, if the publisher's file is known to have a fixed size.
-        sha256: In hexadecimal, if known.
-        md5: In hexadecimal, if known; the publishers of older data give no other.
+        hash: ``sha256:`` or ``md5:`` and the digest in hexadecimal, if known; older data have an MD5 alone.
         unpacked: Bytes after extraction, roughly; for the check of free disk.
-        required: Needed to prepare the dataset.
-        topic: What ``--only`` calls an optional file; empty for a required one.
+        topic: What ``--only`` calls an optional file; empty for one that is needed to prepare the dataset.
     """
 
     name: str
@@ -33,16 +30,14 @@ class Archive:
     url: str | None
     page: str
     size: int | None = None
-    sha256: str | None = None
-    md5: str | None = None
+    hash: str | None = None
     unpacked: int = 0
-    required: bool = True
     topic: str = ""
 
     @property
-    def pinned(self) -> bool:
-        """Whether its content can be checked."""
-        return self.sha256 is not None or self.md5 is not None
+    def required(self) -> bool:
+        """Whether it is needed to prepare the dataset."""
+        return not self.topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +76,17 @@ _WSOL_PAGE = "https://github.com/clovaai/wsolevaluation"
 _WSOL_FILES = "https://raw.githubusercontent.com/clovaai/wsolevaluation/879728cf8d30c557684754c66be859414caad749"
 _IMAGENET_V2 = "https://huggingface.co/datasets/vaishaal/ImageNetV2"
 
+
+def _benchmark_list(name: str, holds: str, topic: str = "") -> Archive:
+    """A small text file of wsolevaluation's repository; its hash is not pinned."""
+    return Archive(name, holds, f"{_WSOL_FILES}/{name}", _WSOL_PAGE, topic=topic)
+
+
+def _imagenet(name: str, holds: str, md5: str, unpacked: int, size: int | None = None) -> Archive:
+    """An archive behind ImageNet's login."""
+    return Archive(name, holds, None, _IMAGENET, size, f"md5:{md5}", unpacked)
+
+
 # Sizes and hashes: tfds `url_checksums` (CUB), torchvision `datasets/imagenet.py` and the download page (ILSVRC),
 # the Git LFS pointer of the pinned revision (ImageNetV2). Counts: wsolevaluation's metadata.
 CATALOG: dict[str, DatasetFacts] = {
@@ -100,8 +106,7 @@ CATALOG: dict[str, DatasetFacts] = {
                 url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
                 page=_CALTECH,
                 size=1_150_585_339,
-                sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
-                md5="97eceeb196236b17998738112f37df78",
+                hash="sha256:0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
                 unpacked=1_200_000_000,
             ),
             Archive(
@@ -110,10 +115,8 @@ CATALOG: dict[str, DatasetFacts] = {
                 url="https://data.caltech.edu/records/w9d68-gec53/files/segmentations.tgz?download=1",
                 page=_CALTECH,
                 size=39_272_883,
-                sha256="dc77f6cffea0cbe2e41d4201115c8f29a6320ecb04fffd2444f51b8066e4b84f",
-                md5="4d47ba1228eae64f2fa547c47bc65255",
+                hash="sha256:dc77f6cffea0cbe2e41d4201115c8f29a6320ecb04fffd2444f51b8066e4b84f",
                 unpacked=60_000_000,
-                required=False,
                 topic="segmentations",
             ),
         ),
@@ -135,12 +138,7 @@ CATALOG: dict[str, DatasetFacts] = {
                 url=None,  # Google Drive asks a person to confirm large files
                 page="https://drive.google.com/open?id=1U6cwKHS65wayT9FFvoLIA8cn1k0Ot2M1",
             ),
-            Archive(
-                name="metadata/CUB/val/localization.txt",
-                holds="boxes",
-                url=f"{_WSOL_FILES}/metadata/CUB/val/localization.txt",
-                page=_WSOL_PAGE,
-            ),
+            _benchmark_list("metadata/CUB/val/localization.txt", "boxes"),
         ),
     ),
     "ilsvrc": DatasetFacts(
@@ -153,54 +151,40 @@ CATALOG: dict[str, DatasetFacts] = {
         terms_page="https://image-net.org/download.php",
         must_accept=True,
         archives=(
-            Archive(
-                name="ILSVRC2012_img_train.tar",
-                holds="training images, a tar for every class",
-                url=None,
-                page=_IMAGENET,
-                size=147_897_477_120,
-                md5="1d675b47d978889d74fa0da5fadfb00e",
-                unpacked=147_000_000_000,
+            _imagenet(
+                "ILSVRC2012_img_train.tar",
+                "training images, a tar for every class",
+                "1d675b47d978889d74fa0da5fadfb00e",
+                147_000_000_000,
+                147_897_477_120,
             ),
-            Archive(
-                name="ILSVRC2012_img_val.tar",
-                holds="validation images, which are the test split",
-                url=None,
-                page=_IMAGENET,
-                size=6_744_924_160,
-                md5="29b22e2961454d5413ddabcf34fc5622",
-                unpacked=6_700_000_000,
+            _imagenet(
+                "ILSVRC2012_img_val.tar",
+                "validation images, which are the test split",
+                "29b22e2961454d5413ddabcf34fc5622",
+                6_700_000_000,
+                6_744_924_160,
             ),
-            Archive(
-                name="ILSVRC2012_devkit_t12.tar.gz",
-                holds="class names, labels of the validation images",
-                url=None,
-                page=_IMAGENET,
-                md5="fa75699e90414af021442c21a62c3abf",
-                unpacked=10_000_000,
+            _imagenet(
+                "ILSVRC2012_devkit_t12.tar.gz",
+                "class names, labels of the validation images",
+                "fa75699e90414af021442c21a62c3abf",
+                10_000_000,
             ),
-            Archive(
-                name="ILSVRC2012_bbox_val_v3.tgz",
-                holds="boxes of the validation images",
-                url=None,
-                page=_IMAGENET,
-                md5="f4cd18b5ea29fe6bbea62ec9c20d80f0",
-                unpacked=210_000_000,
+            _imagenet(
+                "ILSVRC2012_bbox_val_v3.tgz",
+                "boxes of the validation images",
+                "f4cd18b5ea29fe6bbea62ec9c20d80f0",
+                210_000_000,
             ),
-            Archive(
-                name="metadata/ILSVRC/test/localization.txt",
-                holds="the same boxes from wsolevaluation, without a login",
-                url=f"{_WSOL_FILES}/metadata/ILSVRC/test/localization.txt",
-                page=_WSOL_PAGE,
-                required=False,
+            _benchmark_list(
+                "metadata/ILSVRC/test/localization.txt",
+                "the same boxes from wsolevaluation, without a login",
                 topic="boxes",
             ),
-            Archive(
-                name="metadata/ILSVRC/test/class_labels.txt",
-                holds="labels of the validation images from wsolevaluation, without a login",
-                url=f"{_WSOL_FILES}/metadata/ILSVRC/test/class_labels.txt",
-                page=_WSOL_PAGE,
-                required=False,
+            _benchmark_list(
+                "metadata/ILSVRC/test/class_labels.txt",
+                "labels of the validation images from wsolevaluation, without a login",
                 topic="labels",
             ),
         ),
@@ -222,15 +206,10 @@ CATALOG: dict[str, DatasetFacts] = {
                 url=f"{_IMAGENET_V2}/resolve/d626240be2538720e83103a0e1178d24aca8b12c/imagenetv2-threshold0.7.tar.gz",
                 page=_IMAGENET_V2,
                 size=1_249_906_176,
-                sha256="32142bfe998f9cfa4141be691f6a80eeb1e27b24bd532a668eb08c26d98897a2",
+                hash="sha256:32142bfe998f9cfa4141be691f6a80eeb1e27b24bd532a668eb08c26d98897a2",
                 unpacked=1_300_000_000,
             ),
-            Archive(
-                name="metadata/ILSVRC/val/localization.txt",
-                holds="boxes",
-                url=f"{_WSOL_FILES}/metadata/ILSVRC/val/localization.txt",
-                page=_WSOL_PAGE,
-            ),
+            _benchmark_list("metadata/ILSVRC/val/localization.txt", "boxes"),
         ),
     ),
 }

@@ -1,86 +1,221 @@
-"""Files over HTTP that survive a bad line: resumed, verified, locked, and never half there.
+"""Downloads of the public datasets: what is there, what is to come, and files that are fetched, resumed and verified.
 
-A file is written to ``NAME.part`` and renamed when its size and hash are right. ``NAME.part.json`` says which
-version of the file the part is of, so that a file that changed at the publisher's is never stitched together.
+A file is written to ``NAME.part`` and gets its name when its size and hash are the published ones. A part of a file
+with a published hash is continued by the next connection or process; one without is small, and starts again, because
+nothing could tell whether its two halves are of one file.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
+import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import requests
 from filelock import FileLock, Timeout
 
-from famcli.data.public.catalog import Archive
-from famcli.data.public.digests import compare, remember, verify
-from famcli_models.errors import DataError
+from famcli.data.dataset import DATASET_FILE
+from famcli.data.public.catalog import CATALOG, Archive, DatasetFacts, human
+from famcli_models.errors import DataError, UnknownNameError
 from famcli_models.files import write_atomic
 
+DOWNLOADS = "downloads"  # in the folder of a dataset, unless --to names another
 BLOCK = 1 << 15  # urllib3 throws away the block in which a connection breaks
-PASSING = {408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524}  # worth another try
-REASONS = {
+TRIES = 6  # connections in a row that bring less than ENOUGH bytes, before giving up
+ENOUGH = 1 << 20
+LONGEST = 60.0  # seconds between two tries; the first wait is a second, and each the double of the one before
+TIMEOUT = 30.0  # seconds without an answer or a byte, after which a connection is given up
+PASSING = {408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524}  # answers worth another try
+REFUSALS = {
     401: "the server asks for a login",
     403: "the server refuses it: it may want a login, or refuse this network",
     404: "the server has no such file: the publisher may have moved it",
     410: "the publisher has removed it",
 }
+BROKEN = (  # the first that fits
+    (requests.Timeout, "the server does not answer"),
+    (requests.exceptions.SSLError, "no safe connection (TLS) to the server"),
+    (requests.exceptions.ChunkedEncodingError, "the connection was cut"),
+    (requests.ConnectionError, "no connection to the server"),
+)
+MEMORY = ".fam-verified.json"
+MARGIN = 64 << 20  # bytes of metadata and file system blocks beside what is extracted
+Step = Callable[[int], object]
+
+
+def _nothing(_: object) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to go on with a bad line.
+class Item:
+    """One file of a download: its row, its place, the bytes that are there, and what is left to do.
 
-    Attributes:
-        tries: In a row that bring nothing, before giving up.
-        enough: Bytes that make a try count as progress, after which the tries are counted anew.
-        wait: Seconds before the second try; doubled each time.
-        longest: Seconds waited at most.
-        timeout: Seconds without an answer or a byte after which a connection is given up.
-        sleep: How to wait.
+    ``by hand`` is where a login or a browser is needed.
     """
 
-    tries: int = 6
-    enough: int = 1 << 20
-    wait: float = 1.0
-    longest: float = 60.0
-    timeout: float = 30.0
-    sleep: Callable[[float], object] = time.sleep
-
-
-@dataclass(frozen=True, slots=True)
-class Watcher:
-    """Who is told how it goes.
-
-    Attributes:
-        step: Called with the number of bytes after each block; negative when bytes are thrown away.
-        say: Called with a sentence when something is out of the ordinary.
-    """
-
-    step: Callable[[int], object] = field(default=lambda _: None)
-    say: Callable[[str], object] = field(default=lambda _: None)
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A file that is there and right: its path, its hash as ``sha256 …``, and whether it came just now."""
-
+    archive: Archive
     path: Path
-    seen: str
-    fresh: bool
+    have: int
+    todo: Literal["there", "resume", "download", "by hand"]
+
+    @property
+    def left(self) -> int:
+        """Bytes still to come, as far as the size is known."""
+        return max(0, (self.archive.size or 0) - self.have) if self.todo in {"resume", "download"} else 0
 
 
-class _BrokenError(Exception):
-    """The line broke: worth another try. ``after`` is what the server asked to wait, in seconds."""
+def plan_download(facts: DatasetFacts, folder: Path, only: Sequence[str] = ()) -> list[Item]:
+    """The files of a download to a folder: those of the names or topics in ``only``, or all required ones.
 
-    def __init__(self, reason: str, after: float = 0.0) -> None:
-        super().__init__(reason)
-        self.after = after
+    Raises:
+        UnknownNameError: The dataset has no such file.
+    """
+    known = {word: a for a in facts.archives for word in (a.name, a.topic) if word}
+    for word in only:
+        if word not in known:
+            kind = f"file of {facts.name}"
+            raise UnknownNameError(kind, word, known)
+    wanted = [known[word] for word in only] or [archive for archive in facts.archives if archive.required]
+    return [_item(archive, folder / archive.name) for archive in wanted]
+
+
+def _item(archive: Archive, path: Path) -> Item:
+    if path.is_file():
+        return Item(archive, path, _size(path), "there")
+    have = 0 if archive.url is None else _size(part_of(path))
+    return Item(archive, path, have, "by hand" if archive.url is None else "resume" if have else "download")
+
+
+def state_of(name: str, home: Path) -> Literal["prepared", "downloaded", "partly downloaded", "absent"]:
+    """How far a dataset is in the data home."""
+    if (home / name / DATASET_FILE).is_file():
+        return "prepared"
+    items = plan_download(CATALOG[name], home / name / DOWNLOADS) if name in CATALOG else []
+    if items and all(item.todo == "there" for item in items):
+        return "downloaded"
+    return "partly downloaded" if any(item.have for item in items) else "absent"
+
+
+def check_room(needs: Iterable[tuple[Path, int, str]]) -> None:
+    """Make sure that the disks hold what will be written: folders, bytes, and what for; together where a disk is one.
+
+    Raises:
+        DataError: They do not; the message says how much is free and how much is needed for what.
+    """
+    disks: dict[int, list[tuple[Path, int, str]]] = {}
+    for folder, size, what in needs:
+        if size:
+            disks.setdefault(_existing(folder).stat().st_dev, []).append((folder, size, what))
+    for group in disks.values():
+        total, free = sum(size for _, size, _ in group) + MARGIN, free_bytes(group[0][0])
+        if total > free:
+            parts = " and ".join(f"{human(size)} to {what}" for _, size, what in group)
+            msg = (
+                f"'{group[0][0]}' has {human(free)} free, but {human(total)} are needed ({parts}): free some, "
+                "or choose another disk with --to and --out, or with the environment variable FAM_DATA"
+            )
+            raise DataError(msg)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes where a folder is or will be."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+@contextmanager
+def only_one(lock: Path, doing: str, option: str) -> Iterator[None]:
+    """Hold a lock file while files beside it are written; it is free again when its process ends, however it does.
+
+    Raises:
+        DataError: Another process holds it, or the folder cannot be written to.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock)
+        held.acquire(timeout=0)
+    except Timeout as error:
+        msg = f"another process is {doing}: wait for it, or give {option} another folder"
+        raise DataError(msg) from error
+    except OSError as error:
+        msg = f"cannot write to '{lock.parent}': {error.strerror}; give {option} another folder"
+        raise DataError(msg) from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def verify(path: Path, archive: Archive, memory: Path, step: Step = _nothing) -> str:
+    """Make sure that a file is the publisher's; gives its hash, such as ``md5 1d67...``.
+
+    Hashing the 148 GB of ILSVRC takes minutes, so the folder ``memory`` remembers a file that passed by its size and
+    time of change.
+
+    Raises:
+        DataError: The file differs from the row, or cannot be read.
+    """
+    try:
+        entry = _recall(memory).get(str(path.resolve()))
+        if isinstance(entry, dict) and entry.get("stamp") == _stamp(path, archive):
+            return str(entry.get("hash"))
+        wrong, found = _compare(path, archive, step)
+    except OSError as error:
+        msg = f"cannot read '{path}': {error.strerror}"
+        raise DataError(msg) from error
+    if wrong:
+        msg = f"'{path}' is not the publisher's file: {wrong}; download it again from {archive.page}"
+        raise DataError(msg)
+    _remember(path, archive, memory, found)
+    return found
+
+
+def _compare(path: Path, archive: Archive, step: Step = _nothing) -> tuple[str, str]:
+    """What is wrong with a file in one sentence, or an empty text; and its hash as ``sha256 0c68...``."""
+    if archive.size is not None and _size(path) != archive.size:
+        return f"it has {_size(path):,} bytes, the publisher's has {archive.size:,}", ""
+    algorithm, _, expected = (archive.hash or "sha256:").partition(":")
+    digest = hashlib.new(algorithm, usedforsecurity=False)  # MD5 tells a broken transfer as well as any
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            step(len(block))
+    found = digest.hexdigest()
+    wrong = f"its {algorithm} is {found}, the publisher's is {expected}" if expected and found != expected else ""
+    return wrong, f"{algorithm} {found}"
+
+
+def _stamp(path: Path, archive: Archive) -> list[Any]:
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns, archive.hash]
+
+
+def _recall(memory: Path) -> dict[str, Any]:
+    try:
+        known = json.loads((memory / MEMORY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _remember(path: Path, archive: Archive, memory: Path, found: str) -> None:
+    known = {**_recall(memory), str(path.resolve()): {"stamp": _stamp(path, archive), "hash": found}}
+    text = json.dumps(known, indent=1, sort_keys=True) + "\n"
+    with suppress(OSError):  # shared storage is often read-only: then the next run hashes again
+        write_atomic(memory / MEMORY, lambda p: p.write_text(text, encoding="utf-8"))
 
 
 def part_of(target: Path) -> Path:
@@ -88,45 +223,51 @@ def part_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
 
-def fetch(archive: Archive, folder: Path, watcher: Watcher | None = None, patience: Patience | None = None) -> Fetched:
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def fetch(
+    archive: Archive, folder: Path, step: Step = _nothing, say: Callable[[str], object] = _nothing
+) -> tuple[str, bool]:
     """Have a file in a folder, verified; downloaded only as far as it is not there yet.
 
     Args:
         archive: The row; its ``url`` must be set.
         folder: The download folder; made if needed.
-        watcher: Progress and remarks.
-        patience: Tries and waiting times.
+        step: Called with the number of bytes after each block; negative when bytes are thrown away.
+        say: Called with a sentence when something is out of the ordinary.
+
+    Returns:
+        Its hash, as ``sha256 0c68...``, and whether it came just now.
 
     Raises:
         DataError: The file cannot be had, is not the publisher's after a second download, does not fit on the disk,
             or is being downloaded by another process. What came so far is kept in ``NAME.part``.
     """
-    watcher, patience = watcher or Watcher(), patience or Patience()
     if archive.url is None:
         msg = f"{archive.name} cannot be downloaded by a program; get it at {archive.page} and put it into '{folder}'"
         raise DataError(msg)
     target = folder / archive.name
-    with _only_one(target):
+    part, bad = part_of(target), target.with_name(f"{target.name}.bad")
+    with only_one(target.with_name(f".{target.name}.lock"), f"downloading '{target}'", "--to"):
         if target.is_file():
             try:
-                return Fetched(target, verify(target, archive, folder), fresh=False)
+                return verify(target, archive, folder), False
             except DataError as error:
-                watcher.say(f"{error}; it is kept as {_set_aside(target, target).name} and downloaded again")
+                target.replace(bad)
+                say(f"{error}; it is kept as {bad.name} and downloaded again")
         for first in (True, False):
-            _download(archive, target, watcher, patience)
-            part = part_of(target)
-            wrong, seen = compare(part, archive)
+            _download(archive, part, step, say)
+            wrong, found = _compare(part, archive)
             if not wrong:
                 part.replace(target)
-                _version_file(part).unlink(missing_ok=True)
-                remember(target, archive, folder, seen)
-                return Fetched(target, seen, fresh=True)
-            bad = _set_aside(part, target)
+                _remember(target, archive, folder, found)
+                return found, True
+            part.replace(bad)
             if first:
-                watcher.step(-bad.stat().st_size)
-                watcher.say(
-                    f"{archive.name} is not the publisher's file ({wrong}); kept as {bad.name}, trying once more"
-                )
+                step(-_size(bad))
+                say(f"{archive.name} is not the publisher's file ({wrong}); kept as {bad.name}, trying once more")
     msg = (
         f"{archive.name} from {archive.url} is not the publisher's file, twice: {wrong}. The last one is kept as "
         f"'{bad}'; get the file at {archive.page} by hand, or report that the publisher has changed it"
@@ -134,171 +275,68 @@ def fetch(archive: Archive, folder: Path, watcher: Watcher | None = None, patien
     raise DataError(msg)
 
 
-def _set_aside(path: Path, target: Path) -> Path:
-    bad = target.with_name(f"{target.name}.bad")
-    path.replace(bad)
-    _version_file(part_of(target)).unlink(missing_ok=True)
-    return bad
-
-
-@contextmanager
-def _only_one(target: Path) -> Iterator[None]:
-    """Two processes must not write one part; the lock goes with its process, however that ends."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(target.with_name(f".{target.name}.lock"))
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        msg = f"another process is downloading '{target}': wait for it, or give --to another folder"
-        raise DataError(msg) from error
-    except OSError as error:
-        msg = f"cannot write to '{target.parent}': {error.strerror}; give --to another folder"
-        raise DataError(msg) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _download(archive: Archive, target: Path, watcher: Watcher, patience: Patience) -> None:
+def _download(archive: Archive, part: Path, step: Step, say: Callable[[str], object]) -> None:
     """Bring ``NAME.part`` to the end of the file, over as many connections as it takes."""
-    part, failures, wait = part_of(target), 0, patience.wait
-    watcher.step(part.stat().st_size if part.is_file() else 0)
-    with requests.Session() as session:
-        while True:
-            before = part.stat().st_size if part.is_file() else 0
-            try:
-                _one_connection(session, archive, part, watcher, patience)
-            except (_BrokenError, requests.RequestException) as error:
-                reason, after = _reason(error), getattr(error, "after", 0.0)
-            except OSError as error:
-                what = "the disk is full" if error.errno == errno.ENOSPC else f"cannot write '{part}': {error.strerror}"
-                msg = f"{what}; what came so far is kept, and the same command continues once there is room"
-                raise DataError(msg) from error
-            else:
-                return
-            now = part.stat().st_size if part.is_file() else 0
-            if now - before >= patience.enough:
-                failures, wait = 0, patience.wait
-            failures += 1
-            if failures >= patience.tries:
-                msg = (
-                    f"{archive.name} from {archive.url}: {reason}, {failures} times in a row. The {now:,} bytes that "
-                    "came are kept; the same command continues from there"
-                )
-                raise DataError(msg)
-            pause = min(max(wait, after), patience.longest)
-            watcher.say(f"{archive.name}: {reason}; going on from {now:,} bytes in {pause:g} s")
-            patience.sleep(pause)
-            wait *= 2
+    step(_size(part))
+    failures = 0
+    while True:
+        before, asked = _size(part), ""
+        try:
+            return _continue(archive, part, step, say)
+        except requests.RequestException as error:
+            reason = next((words for kind, words in BROKEN if isinstance(error, kind)), str(error))
+            asked = error.response.headers.get("Retry-After", "") if error.response is not None else ""
+        except OSError as error:
+            what = "the disk is full" if error.errno == errno.ENOSPC else f"cannot write '{part}': {error.strerror}"
+            msg = f"{what}; what came so far is kept, and the same command continues once there is room"
+            raise DataError(msg) from error
+        failures = 1 if _size(part) - before >= ENOUGH else failures + 1
+        if failures >= TRIES:
+            msg = (
+                f"{archive.name} from {archive.url}: {reason}, {failures} times in a row. The {_size(part):,} bytes "
+                "that came are kept; the same command continues from there"
+            )
+            raise DataError(msg)
+        pause = min(max(2.0 ** (failures - 1), float(asked) if asked.isdecimal() else 0.0), LONGEST)
+        say(f"{archive.name}: {reason}; going on from {_size(part):,} bytes in {pause:g} s")
+        time.sleep(pause)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, requests.Timeout):
-        return "the server does not answer"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "no safe connection (TLS) to the server"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection was cut"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection to the server"
-    return str(error)
-
-
-def _one_connection(
-    session: requests.Session, archive: Archive, part: Path, watcher: Watcher, patience: Patience
-) -> None:
-    """One request, from where the part ends.
-
-    Raises:
-        _BrokenError: The file is not complete yet.
-        DataError: Another try would not help.
-    """
-    have = part.stat().st_size if part.is_file() else 0
-    version = _version(part, archive)
-    if have and not version and not archive.pinned:
-        have = _restart(part, have, watcher)  # nothing could tell whether the two halves are of one file
+def _continue(archive: Archive, part: Path, step: Step, say: Callable[[str], object]) -> None:
+    """One request, from where the part ends; a ``RequestException`` is worth another try, a ``DataError`` is not."""
+    have = _size(part)
+    if have and not archive.hash:
+        have = _restart(part, step)
     # Compressed on the way, a byte range would mean something else.
-    headers = {"Accept-Encoding": "identity", "User-Agent": "fam"}
-    if have:
-        headers |= {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
-    with session.get(str(archive.url), headers=headers, stream=True, timeout=patience.timeout) as response:
+    headers = {"Accept-Encoding": "identity", "User-Agent": "fam", **({"Range": f"bytes={have}-"} if have else {})}
+    with requests.get(str(archive.url), headers=headers, stream=True, timeout=TIMEOUT) as response:
         code = response.status_code
-        if code == requests.codes.requested_range_not_satisfiable:
-            if have and response.headers.get("Content-Range") == f"bytes */{have}":
-                return  # the part was complete
-            _restart(part, have, watcher)
-            reason = "the file at the server is shorter than the part here, so it has changed"
-            raise _BrokenError(reason)
+        if have and code == requests.codes.requested_range_not_satisfiable:
+            return  # the part is complete, or of an older file: the comparison says which
         if code in PASSING:
             reason = f"the server answers {code}"
-            raise _BrokenError(reason, _retry_after(response))
+            raise requests.HTTPError(reason, response=response)
         if code not in {200, 206}:
-            msg = f"cannot get {archive.url}: {REASONS.get(code, 'the server refuses it')} ({code}); see {archive.page}"
+            why = REFUSALS.get(code, "the server refuses it")
+            msg = f"cannot get {archive.url}: {why} ({code}); see {archive.page}"
             raise DataError(msg)
-        if have and (code == requests.codes.ok or not _continues(response, have)):
-            if code == requests.codes.partial_content:
-                _restart(part, have, watcher)
-                reason = "the server sent another part of the file than was asked for"
-                raise _BrokenError(reason)
-            watcher.say(
-                f"{archive.name} starts from the beginning: it has changed, or its server cannot continue files"
-            )
-            have = _restart(part, have, watcher)
-        _write_version(part, response, str(archive.url))
-        _receive(response, part, have, archive, watcher)
+        if have and code == requests.codes.ok:
+            say(f"{archive.name} starts from the beginning: its server cannot continue files")
+            have = _restart(part, step)
+        length = response.headers.get("Content-Length", "")
+        total = have + int(length) if length.isdecimal() else archive.size or 0
+        with part.open("ab") as file:
+            for block in response.iter_content(BLOCK):
+                file.write(block)
+                step(len(block))
+                have += len(block)
+                if archive.size is not None and have > archive.size:
+                    return  # too long to be the file: the comparison says so
+        if have < total:
+            raise requests.exceptions.ChunkedEncodingError
 
 
-def _receive(response: requests.Response, part: Path, have: int, archive: Archive, watcher: Watcher) -> None:
-    length = response.headers.get("Content-Length", "")
-    total = have + int(length) if length.isdecimal() else None
-    with part.open("ab") as file:
-        for block in response.iter_content(BLOCK):
-            file.write(block)
-            have += len(block)
-            watcher.step(len(block))
-            if archive.size is not None and have > archive.size:
-                return  # too long to be the file: the comparison says so
-    if total is not None and have < total:
-        reason = "the connection was cut"
-        raise _BrokenError(reason)
-    if total is None and archive.size is not None and have < archive.size:
-        reason = "the connection ended before the file did"
-        raise _BrokenError(reason)
-
-
-def _restart(part: Path, have: int, watcher: Watcher) -> int:
-    part.unlink(missing_ok=True)
-    _version_file(part).unlink(missing_ok=True)
-    watcher.step(-have)
+def _restart(part: Path, step: Step) -> int:
+    step(-_size(part))
+    part.unlink()
     return 0
-
-
-def _continues(response: requests.Response, have: int) -> bool:
-    return response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-
-
-def _retry_after(response: requests.Response) -> float:
-    seconds = response.headers.get("Retry-After", "")
-    return float(seconds) if seconds.isdecimal() else 0.0
-
-
-def _version_file(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
-
-
-def _version(part: Path, archive: Archive) -> str:
-    """The server's name for the version that the part is of: an ETag or a date; empty if none is known."""
-    try:
-        noted = json.loads(_version_file(part).read_text(encoding="utf-8"))
-        return str(noted["version"]) if noted["url"] == archive.url else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def _write_version(part: Path, response: requests.Response, url: str) -> None:
-    etag = response.headers.get("ETag", "")
-    # A weak ETag promises the same meaning, not the same bytes, and may not be used with If-Range (RFC 9110, 13.1.5).
-    version = response.headers.get("Last-Modified", "") if etag.startswith("W/") or not etag else etag
-    text = json.dumps({"url": url, "version": version})
-    write_atomic(_version_file(part), lambda path: path.write_text(text, encoding="utf-8"))

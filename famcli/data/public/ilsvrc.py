@@ -10,30 +10,55 @@ Everything may come as the publisher's archive or as somebody's extracted tree, 
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from famcli.data.dataset import Sample
-from famcli.data.images import EXTENSIONS
-from famcli.data.metadata import boxes_by_name, read_labels
-from famcli.data.public.ilsvrcboxes import BOX_ARCHIVE, ValBoxes, read_xml_archive, read_xml_folder
-from famcli.data.public.source import Contents, Source, read_lines
-from famcli.data.public.synsets import NAME_FILES, TRUTH, WNID, Devkit, name_classes, read_devkit, read_words
+from famcli.data.images import is_image
+from famcli.data.metadata import boxes_by_name, read_class_names, read_labels, read_lines
+from famcli.data.public.extract import Place, read_members
+from famcli.data.public.source import Contents, Source
+from famcli.data.readers.voc import parse_xml
 from famcli.data.sample import NO_BOXES
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
+from famcli_models.files import write_atomic
 
-TRAIN, VAL, KIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
+TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+KIT, BOXES = "ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_bbox_val_v3.tgz"
+ARCHIVES = {"train": TRAIN, "val": VAL}
+PUBLISHED = {"train": 1_281_167, "val": 50_000}
+WNID = re.compile(r"n[0-9]{8}")
 BASES = (".", "ILSVRC", "Data/CLS-LOC", "ILSVRC/Data/CLS-LOC")  # ours, wsolevaluation's, Kaggle's
 KITS = ("ILSVRC2012_devkit_t12", "devkit", ".")
+META, TRUTH = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"  # of the development kit
 XML_FOLDERS = ("boxes/val", "bbox/val", "ILSVRC2012_bbox_val_v3/val", "Annotations/CLS-LOC/val", "val_xml", "val", ".")
-XML_BASES = (".", "ILSVRC")
 LOCALIZATION = ("metadata/ILSVRC/test/localization.txt", "metadata/test/localization.txt", "localization.txt")
 CLASS_LABELS = ("metadata/ILSVRC/test/class_labels.txt", "metadata/test/class_labels.txt", "class_labels.txt")
 WNID_LISTS = ("imagenet_2012_validation_synset_labels.txt", "validation_synset_labels.txt", "val_wnids.txt")
-PUBLISHED_TRAIN, PUBLISHED_VAL = 1_281_167, 50_000
+NAME_FILES = ("synset_words.txt", "LOC_synset_mapping.txt")
 TOLERATED = 0.1  # share of images whose XML names another class than their label does, before it is an error
+KIT_LIMIT, XML_LIMIT = 200 << 20, 1 << 30  # bytes that an archive read in memory may unpack to
+
+
+@dataclass(frozen=True, slots=True)
+class _Boxes:
+    """Boxes of validation images.
+
+    Attributes:
+        by_stem: ``(N, 4)`` half-open xyxy by the stem of the file name, all objects in the order of the file.
+        classes: WordNet ids of the same objects; empty where the boxes came without them.
+        watched: The file or folder that they were read from.
+    """
+
+    by_stem: Mapping[str, FloatArray]
+    classes: Mapping[str, tuple[str, ...]]
+    watched: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +74,7 @@ def read_ilsvrc(source: Source, *, without_train: bool = False) -> Contents:
     """Find and read ILSVRC.
 
     Sizes are read for the test images alone: nothing needs those of the training images, and opening 1.28 million
-    files takes an hour on a slow disk; ``fam data check`` looks at them.
+    files takes an hour on a slow disk; ``fam data check`` reads them.
 
     Args:
         source: Where to look.
@@ -58,58 +83,56 @@ def read_ilsvrc(source: Source, *, without_train: bool = False) -> Contents:
     Raises:
         DataError: Something is missing or damaged, or labels and boxes disagree.
     """
-    wanted = ([] if without_train else ["train"]) + ["val"]
-    bases = {part: _base(source, part) for part in wanted}
-    lacking = [
-        f"{what} ({name}, or a folder {part}/)"
-        for part, name, what in (("train", TRAIN, "training images"), ("val", VAL, "validation images"))
-        if part in bases and bases[part] is None and not (source.folder / name).is_file()
-    ]
+    parts = ["val"] if without_train else ["train", "val"]
+    bases = {part: _base(source, part) for part in parts}
     boxes = _find_boxes(source)
     kit_path = source.archive(KIT) or source.first(*KITS, holding=TRUTH)
-    if boxes is None:
-        lacking.append(f"boxes ({BOX_ARCHIVE}, a folder of its XML files, or {LOCALIZATION[0]})")
-    flat = bases["val"] is None or not any(WNID.fullmatch(p.name) for p in bases["val"].joinpath("val").iterdir())
-    if flat and not (kit_path or source.first(*CLASS_LABELS, *WNID_LISTS) or (boxes and boxes.classes)):
-        lacking.append(f"labels of the validation images ({KIT}, or {CLASS_LABELS[0]})")
-    if lacking or boxes is None:
-        raise source.missing(*lacking)
+    _refuse_missing(source, bases, boxes, kit_path)
     root = _one_root(source, bases)
-    for part, name in (("train", TRAIN), ("val", VAL)):
-        if part in bases and bases[part] is None:
-            _unpack(source, part, name)
-    kit = read_devkit(kit_path) if kit_path else None
-    words = _words(source, kit)
-    wnids = _wnids(root, words, without_train)
+    for part in parts:
+        if bases[part] is None:
+            source.archive(ARCHIVES[part])
+            source.extract(ARCHIVES[part], PLACES[part], part, PUBLISHED[part], nested=part == "train")
+    words, truth = _read_devkit(kit_path) if kit_path else (_words(source), None)
     found = _val_images(root)
-    labels = _val_labels(source, found, wnids, kit, boxes)
-    tests = _test_samples(root, found, labels, boxes, source)
-    if boxes.classes:
-        _compare(tests, labels, boxes, wnids, source)
-    splits = {"test": source.sized(tests, "sizes of test", len(tests))}
+    folders = root / "val" if without_train else root / "train"
+    wnids = sorted(path.name for path in folders.iterdir() if WNID.fullmatch(path.name) and path.is_dir())
+    wnids = sorted(words) or wnids if without_train else wnids  # their places are the labels
+    labels = _val_labels(source, found, wnids, truth, boxes)
+    tests = _test_samples(source, root, found, labels, boxes)
+    if boxes.classes and wnids:
+        _compare(source, tests, labels, boxes, wnids)
+    splits: dict[str, Iterable[Sample]] = {"test": source.sized(tests, "sizes of test", len(tests))}
     if not without_train:
-        splits = {"train-weaksup": _train_samples(root, wnids, source), **splits}
-    classes = [root / "train" / wnid for wnid in wnids] if not without_train else []
-    watched = [*({root / part for part in wanted}), *classes, *boxes.watched, *labels.watched]
-    return Contents(root, name_classes(wnids, words, source.out) if wnids else (), splits, watched)
+        splits = {"train-weaksup": _train_samples(source, root, wnids), **splits}
+    classes = [] if without_train else [root / "train" / wnid for wnid in wnids]
+    watched = [*(root / part for part in parts), *classes, boxes.watched, *labels.watched]
+    return Contents(root, _class_names(wnids, words, source.out) if wnids else (), splits, watched)
 
 
 def _base(source: Source, part: str) -> Path | None:
     """The folder with an extracted ``train`` or ``val``; ours goes on from its archive while that is there."""
     for base in BASES:
-        folder = source.folder / base / part
-        name = TRAIN if part == "train" else VAL
-        ours = folder.absolute() == (source.out / part).absolute() and (source.folder / name).is_file()
-        if folder.is_dir() and not ours and _holds_images(folder, part):
-            return (source.folder / base).absolute()
+        tree = source.tree(ARCHIVES[part], part, f"{base}/{part}", holding="*")
+        if tree and any(WNID.fullmatch(p.name) or (part == "val" and is_image(p.name)) for p in tree.iterdir()):
+            return tree.parent.absolute()
     return None
 
 
-def _holds_images(folder: Path, part: str) -> bool:
-    for path in folder.iterdir():
-        if WNID.fullmatch(path.name) or (part == "val" and path.suffix.lower() in EXTENSIONS):
-            return True
-    return False
+def _refuse_missing(source: Source, bases: Mapping[str, Path | None], boxes: _Boxes, kit_path: Path | None) -> None:
+    lacking = [
+        f"{'training' if part == 'train' else 'validation'} images ({ARCHIVES[part]}, or a folder {part}/)"
+        for part, base in bases.items()
+        if base is None and not (source.folder / ARCHIVES[part]).is_file()
+    ]
+    if not boxes.by_stem:
+        lacking.append(f"boxes ({BOXES}, a folder of its XML files, or {LOCALIZATION[0]})")
+    base = bases["val"]
+    flat = base is None or not any(WNID.fullmatch(path.name) for path in (base / "val").iterdir())
+    if flat and not (kit_path or source.first(*CLASS_LABELS, *WNID_LISTS) or boxes.classes):
+        lacking.append(f"labels of the validation images ({KIT}, or {CLASS_LABELS[0]})")
+    if lacking:
+        raise source.missing(*lacking)
 
 
 def _one_root(source: Source, bases: Mapping[str, Path | None]) -> Path:
@@ -124,87 +147,139 @@ def _one_root(source: Source, bases: Mapping[str, Path | None]) -> Path:
     return roots.pop()
 
 
-def _unpack(source: Source, part: str, name: str) -> None:
-    source.archive(name)
-    if part == "train":
-        source.extract(name, _place_class, "train", PUBLISHED_TRAIN, nested=True)
-    else:
-        source.extract(name, lambda image: f"val/{image.rpartition('/')[2]}", "val", PUBLISHED_VAL)
-
-
 def _place_class(name: str) -> str | None:
     stem = name.rpartition("/")[2].removesuffix(".tar")
     return f"train/{stem}" if WNID.fullmatch(stem) else None
 
 
-def _find_boxes(source: Source) -> ValBoxes | None:
-    archive = source.archive(BOX_ARCHIVE)
-    if archive:
-        with source.talk.progress(f"reading {BOX_ARCHIVE}", PUBLISHED_VAL) as step:
-            return read_xml_archive(archive, step)
+def _place_val(name: str) -> str:
+    return f"val/{name.rpartition('/')[2]}"
+
+
+PLACES: Mapping[str, Place] = {"train": _place_class, "val": _place_val}
+
+
+def _find_boxes(source: Source) -> _Boxes:
+    """The boxes, from the first that is there of: XML archive, XML files, wsolevaluation's list; empty without any."""
+    archive = source.archive(BOXES)
     folder = source.first(
-        *(f"{base}/{xml}" for base in XML_BASES for xml in XML_FOLDERS), holding="ILSVRC2012_val_*.xml"
+        *(f"{base}/{xml}" for base in (".", "ILSVRC") for xml in XML_FOLDERS), holding="ILSVRC2012_val_*.xml"
     )
+    if archive:  # read without extracting it: fifty thousand little files help nobody
+        members = read_members(archive, lambda name: name.endswith(".xml") and "/." not in f"/{name}", XML_LIMIT)
+        return _read_xml(source, ((Path(name).stem, text, f"{archive}:{name}") for name, text in members), archive)
     if folder:
-        with source.talk.progress(f"reading XML files of '{folder}'", PUBLISHED_VAL) as step:
-            return read_xml_folder(folder, step)
-    lists = source.first(*LOCALIZATION)
-    if lists is None:
-        return None
-    if lists == source.folder / LOCALIZATION[0]:
-        source.archive(LOCALIZATION[0])  # says that it is not pinned
-    by_stem: dict[str, FloatArray] = {Path(name).stem: array for name, array in boxes_by_name(lists).items()}
-    return ValBoxes(by_stem, {}, (lists,))
+        files = sorted(path for path in folder.glob("*.xml") if not path.name.startswith("."))
+        return _read_xml(source, ((path.stem, path.read_bytes(), str(path)) for path in files), folder)
+    lists = source.benchmark_list(*LOCALIZATION)
+    boxes = {Path(name).stem: array for name, array in boxes_by_name(lists).items()} if lists else {}
+    return _Boxes(boxes, {}, lists or source.folder)
 
 
-def _words(source: Source, kit: Devkit | None) -> dict[str, str]:
-    if kit:
-        return dict(kit.words)
+def _read_xml(source: Source, files: Iterable[tuple[str, bytes, str]], origin: Path) -> _Boxes:
+    """Annotations of stem, content and place; corners are inclusive and from 0, as wsolevaluation takes them."""
+    boxes: dict[str, FloatArray] = {}
+    classes: dict[str, tuple[str, ...]] = {}
+    with source.talk.progress(f"reading XML files of '{origin}'", PUBLISHED["val"]) as step:
+        for stem, content, where in files:
+            annotation = parse_xml(content, where)
+            if not annotation.classes:
+                msg = f"'{where}' has no object"
+                raise DataError(msg)
+            boxes[stem], classes[stem] = np.trunc(annotation.boxes + 1), annotation.classes  # Pascal's count from 1
+            step()
+    return _Boxes(boxes, classes, origin)
+
+
+def _read_devkit(archive_or_folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The development kit, packed or extracted: synonyms by WordNet id, and the id of each validation image in order.
+
+    ILSVRC2012_ID, by which it counts, is not the order of the labels.
+    """
+    if archive_or_folder.is_dir():
+        found: Iterable[tuple[str, bytes]] = (
+            (file, (archive_or_folder / file).read_bytes())
+            for file in (META, TRUTH)
+            if (archive_or_folder / file).is_file()
+        )
+    else:
+        found = read_members(archive_or_folder, lambda name: name.endswith((META, TRUTH)), KIT_LIMIT)
+    try:
+        files = {META if name.endswith(META) else TRUTH: content for name, content in found}
+    except OSError as error:
+        msg = f"cannot read '{archive_or_folder}': {error.strerror}"
+        raise DataError(msg) from error
+    if set(files) != {META, TRUTH}:
+        msg = f"'{archive_or_folder}' lacks {META} or {TRUTH}: get the development kit again"
+        raise DataError(msg)
+    # Imported here: only the development kit is in MATLAB's form, and scipy takes a while.
+    from scipy.io import loadmat
+
+    try:
+        rows = loadmat(io.BytesIO(files[META]), squeeze_me=True)["synsets"]
+        leaves = [row for row in rows if int(row["num_children"]) == 0]  # the others are groups of classes
+        ids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in leaves}
+        words = {str(row["WNID"]): str(row["words"]) for row in leaves}
+    except Exception as error:  # loadmat raises whatever a damaged byte leads to
+        msg = f"'{archive_or_folder}': cannot read meta.mat ({type(error).__name__}): get the development kit again"
+        raise DataError(msg) from error
+    try:
+        return words, tuple(ids[int(line)] for line in files[TRUTH].decode("ascii").split())
+    except (ValueError, KeyError) as error:
+        msg = f"'{archive_or_folder}': {TRUTH} has a line that is no ILSVRC2012_ID of meta.mat ({error})"
+        raise DataError(msg) from error
+
+
+def _words(source: Source) -> dict[str, str]:
+    """Synonyms by WordNet id, from ``synset_words.txt`` or ``LOC_synset_mapping.txt`` if there is one."""
     path = source.first(*(f"{base}/{file}" for base in BASES for file in NAME_FILES))
-    return read_words(path) if path else {}
+    words = {}
+    for number, line in read_lines(path) if path else ():
+        wnid, _, rest = line.partition(" ")
+        if not WNID.fullmatch(wnid):
+            msg = f"'{path}', line {number}: expected a WordNet id and names, got '{line}'"
+            raise DataError(msg)
+        words[wnid] = rest.strip() or wnid
+    return words
 
 
-def _wnids(root: Path, words: Mapping[str, str], without_train: bool) -> list[str]:
-    """The sorted WordNet ids of the classes; their places are the labels."""
-    if not without_train:
-        return sorted(p.name for p in (root / "train").iterdir() if WNID.fullmatch(p.name) and p.is_dir())
-    return sorted(words) or sorted(p.name for p in (root / "val").iterdir() if WNID.fullmatch(p.name))
+def _class_names(wnids: list[str], words: Mapping[str, str], out: Path) -> tuple[str, ...]:
+    """Names of sorted WordNet ids, also written to ``synset_words.txt``; an id without a name is its own."""
+    path = out / NAME_FILES[0]
+    text = "".join(f"{wnid} {words.get(wnid, wnid)}\n" for wnid in wnids).encode()
+    if not path.is_file() or path.read_bytes() != text:
+        write_atomic(path, lambda temporary: temporary.write_bytes(text))
+    return tuple(read_class_names(path))
 
 
 def _val_images(root: Path) -> dict[str, str]:
     """Stem to name relative to the root, sorted by stem, of flat images or images by class."""
     found: dict[str, str] = {}
     for path in (root / "val").iterdir():
-        inside = path.iterdir() if WNID.fullmatch(path.name) else (path,)
-        for image in inside:
-            if image.suffix.lower() in EXTENSIONS and not image.name.startswith("."):
+        for image in path.iterdir() if WNID.fullmatch(path.name) else (path,):
+            if is_image(image.name):
                 found[image.stem] = image.relative_to(root).as_posix()
     return dict(sorted(found.items()))
 
 
 def _val_labels(
-    source: Source, found: Mapping[str, str], wnids: list[str], kit: Devkit | None, boxes: ValBoxes
+    source: Source, found: Mapping[str, str], wnids: list[str], truth: Iterable[str] | None, boxes: _Boxes
 ) -> _Labels:
     """Labels by the first of: folders by class, development kit, lists of WordNet ids or labels, XML."""
-    index = {wnid: i for i, wnid in enumerate(wnids)}
-    listed = source.first(*WNID_LISTS)
-    labels_file = source.first(*CLASS_LABELS)
     by_wnid: Mapping[str, str]
     watched: tuple[Path, ...] = ()
     if all(name.count("/") == 2 for name in found.values()):
         by_wnid, origin = {stem: name.split("/")[1] for stem, name in found.items()}, "their folders"
-    elif kit:
-        by_wnid, origin = _in_order(kit.truth), KIT
-    elif listed:
-        words = (line.strip() for line in read_lines(listed))
-        by_wnid, origin, watched = _in_order(word for word in words if word), str(listed), (listed,)
-    elif labels_file:
-        if labels_file == source.folder / CLASS_LABELS[0]:
-            source.archive(CLASS_LABELS[0])  # says that it is not pinned
+    elif truth:
+        by_wnid, origin = _in_order(truth), KIT
+    elif listed := source.first(*WNID_LISTS):
+        by_wnid, origin, watched = _in_order(line.strip() for _, line in read_lines(listed)), str(listed), (listed,)
+    elif labels_file := source.benchmark_list(*CLASS_LABELS):
         by_stem = {Path(name).stem: label for name, label in read_labels(labels_file)}
         return _Labels(by_stem, str(labels_file), (labels_file,))
     else:
         by_wnid, origin = {stem: names[0] for stem, names in boxes.classes.items() if len(set(names)) == 1}, "the XML"
+    index = {wnid: i for i, wnid in enumerate(wnids)}
     unknown = sorted({wnid for stem, wnid in by_wnid.items() if stem in found and wnid not in index})
     if unknown:
         msg = f"validation images have labels, from {origin}, that are no class of train/, such as {unknown[0]}"
@@ -217,9 +292,7 @@ def _in_order(wnids: Iterable[str]) -> dict[str, str]:
     return {f"ILSVRC2012_val_{i:08d}": wnid for i, wnid in enumerate(wnids, 1)}
 
 
-def _test_samples(
-    root: Path, found: Mapping[str, str], labels: _Labels, boxes: ValBoxes, source: Source
-) -> list[Sample]:
+def _test_samples(source: Source, root: Path, found: Mapping[str, str], labels: _Labels, boxes: _Boxes) -> list[Sample]:
     for what, known in (("label", labels.by_stem), ("box", boxes.by_stem)):
         lost = [stem for stem in found if stem not in known]
         if lost:
@@ -231,9 +304,9 @@ def _test_samples(
     return [Sample(name, root / name, labels.by_stem[stem], boxes.by_stem[stem]) for stem, name in found.items()]
 
 
-def _compare(tests: list[Sample], labels: _Labels, boxes: ValBoxes, wnids: list[str], source: Source) -> None:
+def _compare(source: Source, tests: list[Sample], labels: _Labels, boxes: _Boxes, wnids: list[str]) -> None:
     """Labels and boxes come from two files: shuffled labels must not become a dataset."""
-    other = [s.name for s in tests if wnids and wnids[s.label] not in boxes.classes[Path(s.name).stem]]
+    other = [s.name for s in tests if wnids[s.label] not in boxes.classes[Path(s.name).stem]]
     if len(other) > TOLERATED * len(tests):
         msg = (
             f"the labels from {labels.origin} and the classes in the XML differ for {len(other)} of {len(tests)} "
@@ -244,11 +317,10 @@ def _compare(tests: list[Sample], labels: _Labels, boxes: ValBoxes, wnids: list[
         source.talk.warn(f"{len(other)} images have another class in the XML than their label, such as '{other[0]}'")
 
 
-def _train_samples(root: Path, wnids: list[str], source: Source) -> Iterator[Sample]:
+def _train_samples(source: Source, root: Path, wnids: list[str]) -> Iterator[Sample]:
     with source.talk.progress("listing train-weaksup", len(wnids)) as step:
         for label, wnid in enumerate(wnids):
             folder = root / "train" / wnid
-            for file in sorted(p.name for p in folder.iterdir()):
-                if Path(file).suffix.lower() in EXTENSIONS and not file.startswith("."):
-                    yield Sample(f"train/{wnid}/{file}", folder / file, label, NO_BOXES)
+            for file in sorted(path.name for path in folder.iterdir() if is_image(path.name)):
+                yield Sample(f"train/{wnid}/{file}", folder / file, label, NO_BOXES)
             step()

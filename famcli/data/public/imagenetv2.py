@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from famcli.data.dataset import Dataset, Sample, open_dataset
-from famcli.data.images import EXTENSIONS
-from famcli.data.metadata import boxes_by_name
-from famcli.data.public.source import Contents, Source, read_lines
+from famcli.data.dataset import Sample, open_dataset
+from famcli.data.images import is_image
+from famcli.data.metadata import boxes_by_name, read_lines
+from famcli.data.public.source import Contents, Source
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError, FamError
 
@@ -24,10 +24,8 @@ def read_imagenetv2(source: Source) -> Contents:
     Raises:
         DataError: Something is missing or damaged, or the boxes are of other file names.
     """
-    lists = source.first(BOXES, "localization.txt", "metadata/val/localization.txt")
-    tree = source.first(*TREES, holding="0/*")
-    if tree is not None and tree.absolute() == (source.out / INTO).absolute() and (source.folder / ARCHIVE).is_file():
-        tree = None  # extracted by this program, perhaps by half
+    lists = source.benchmark_list(BOXES, "localization.txt", "metadata/val/localization.txt")
+    tree = source.tree(ARCHIVE, INTO, *TREES, holding="0/*")
     lacking = [] if tree or source.archive(ARCHIVE) else [f"{ARCHIVE}, or the folder with 0/ to 999/ extracted from it"]
     if lists is None:
         lacking.append(f"the boxes, {BOXES} ('fam data download imagenetv2' gets them)")
@@ -36,8 +34,6 @@ def read_imagenetv2(source: Source) -> Contents:
     if tree is None:
         source.extract(ARCHIVE, _place, INTO, IMAGES)
         tree = source.out / INTO
-    if lists == source.folder / BOXES:
-        source.archive(BOXES)  # says that it is not pinned
     tree = tree.absolute()
     folders = sorted((int(p.name), p) for p in tree.iterdir() if p.name.isdecimal() and p.is_dir())  # 10 after 9
     wrong = [p.name for label, p in folders if label >= CLASSES]
@@ -48,9 +44,9 @@ def read_imagenetv2(source: Source) -> Contents:
         (f"{folder.name}/{p.name}", label)
         for label, folder in folders
         for p in sorted(folder.iterdir())
-        if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")
+        if is_image(p.name)
     ]
-    boxes = _by_file(boxes_by_name(lists), [name for name, _ in files], _mapping(source), lists)
+    boxes = _by_file(boxes_by_name(lists), [name for name, _ in files], source, lists)
     samples = [Sample(f"{tree.name}/{name}", tree / name, label, boxes[name]) for name, label in files]
     return Contents(
         images=tree.parent,
@@ -66,19 +62,14 @@ def _place(name: str) -> str | None:
     return f"{INTO}/{folder}/{file}" if folder.isdecimal() and not file.startswith(".") else None
 
 
-def _mapping(source: Source) -> dict[str, str]:
-    """Old names, such as ``0/7.jpeg``, to the present ones and back; wsolevaluation has a list of both."""
+def _by_file(boxes: Mapping[str, FloatArray], names: list[str], source: Source, lists: Path) -> dict[str, FloatArray]:
+    """Boxes by ``CLASS/IMAGE``; wsolevaluation lists the old names, such as ``0/7.jpeg``, beside the present ones."""
     path = source.first(*MAPPING)
-    pairs = [line.split(", ") for line in read_lines(path)] if path else []
-    both = {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
-    return both | {new: old for old, new in both.items()}
-
-
-def _by_file(
-    boxes: Mapping[str, FloatArray], names: list[str], mapping: Mapping[str, str], lists: Path
-) -> dict[str, FloatArray]:
-    short = {"/".join(name.split("/")[-2:]): array for name, array in boxes.items()}
-    found = {name: short.get(name, short.get(mapping.get(name, ""))) for name in names}
+    pairs = [line.split(", ") for _, line in read_lines(path)] if path else []
+    mapping = {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
+    mapping |= {new: old for old, new in mapping.items()}
+    by_name = {"/".join(name.split("/")[-2:]): array for name, array in boxes.items()}
+    found = {name: by_name.get(name, by_name.get(mapping.get(name, ""))) for name in names}
     lost = [name for name, array in found.items() if array is None]
     if lost:
         msg = (
@@ -93,7 +84,7 @@ def _by_file(
 def _class_names(source: Source) -> tuple[str, ...]:
     """The archive has none; those of ILSVRC if it is prepared beside."""
     try:
-        sibling: Dataset = open_dataset(source.out.absolute().parent / "ilsvrc")
+        names = open_dataset(source.out.absolute().parent / "ilsvrc").class_names
     except FamError:
         return ()
-    return sibling.class_names if len(sibling.class_names) == CLASSES else ()
+    return names if len(names) == CLASSES else ()

@@ -1,29 +1,27 @@
-"""One preparation from beginning to end: locked, resumable, cheap when there is nothing to do."""
+"""Preparing a dataset from beginning to end: locked, resumable, and cheap when there is nothing to do."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from famcli.data.dataset import DATASET_FILE, write_dataset
 from famcli.data.public.catalog import DatasetFacts
-from famcli.data.public.cub import read_cub
-from famcli.data.public.cubv2 import read_cubv2
+from famcli.data.public.cub import read_cub, read_cubv2
+from famcli.data.public.download import only_one
 from famcli.data.public.ilsvrc import read_ilsvrc
 from famcli.data.public.imagenetv2 import read_imagenetv2
 from famcli.data.public.source import Contents, Source, Talk
-from famcli.data.public.stamp import is_current, write_stamp
 from famcli.data.readers import read_own
 from famcli_models.errors import DataError
+from famcli_models.files import write_atomic
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-READERS: Mapping[str, Callable[[Source], Contents]] = {
+LOCK, STAMP = ".fam-prepare.lock", ".fam-prepared.json"
+PREPARED: Mapping[str, Callable[[Source], Contents]] = {
     "cub": read_cub,
     "cubv2": read_cubv2,
     "ilsvrc": read_ilsvrc,
@@ -37,14 +35,14 @@ class Outcome:
 
     Attributes:
         root: Folder of the dataset.
-        counts: ``images`` and ``boxes`` of each split.
+        splits: ``images`` and ``boxes`` of each split.
         changed: Something was written; otherwise all was there and current.
         unreadable: Images whose header could not be read; they stay listed.
         remarks: What else should be known.
     """
 
     root: Path
-    counts: Mapping[str, Mapping[str, int]]
+    splits: Mapping[str, Mapping[str, int]]
     changed: bool
     unreadable: int = 0
     remarks: tuple[str, ...] = ()
@@ -70,11 +68,11 @@ def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without
         msg = f"there is no folder '{folder}': give the folder of the archives or of the extracted images with --from"
         raise DataError(msg)
     arguments = {"name": facts.name, "from": str(folder.absolute()), "without_train": str(without_train)}
-    with _alone(out):
-        if is_current(out, arguments):
+    with only_one(out / LOCK, f"preparing '{out}'", "--out"):
+        if _is_current(out, arguments):
             return Outcome(out, _counts(out), changed=False)
         source = Source(facts, folder, out, talk)
-        found = read_ilsvrc(source, without_train=True) if without_train else READERS[facts.name](source)
+        found = read_ilsvrc(source, without_train=True) if without_train else PREPARED[facts.name](source)
         about = {
             "title": facts.title,
             "paper": facts.paper,
@@ -92,7 +90,7 @@ def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without
             facts=about,
         )
         optional = [folder / archive.name for archive in facts.archives if not archive.required]
-        write_stamp(out, arguments, [*found.watched, *optional])  # one that comes later is a change too
+        _write_stamp(out, arguments, [*found.watched, *optional])  # one that comes later is a change too
         counts = _counts(out)
         return Outcome(out, counts, True, source.unreadable, tuple(_differences(facts, counts, source.unreadable)))
 
@@ -115,8 +113,8 @@ def prepare_own(name: str, source: Path, form: str, out: Path, images: Path | No
         msg = f"'{name}' cannot be the name of a dataset: use letters, digits, '.', '_' and '-'"
         raise DataError(msg)
     own = read_own(source, form, images=images, split=split)
-    with _alone(out):
-        before = _contents(out)
+    with only_one(out / LOCK, f"preparing '{out}'", "--out"):
+        before = [path.read_bytes() for path in _own_files(out)]
         write_dataset(
             out,
             name=name,
@@ -125,34 +123,16 @@ def prepare_own(name: str, source: Path, form: str, out: Path, images: Path | No
             splits=own.splits,
             facts=own.facts(),
         )
-        return Outcome(out, _counts(out), _contents(out) != before, remarks=own.remarks)
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".fam-prepare.lock")
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        msg = f"another process is preparing '{out}': wait for it, or give --out another folder"
-        raise DataError(msg) from error
-    except OSError as error:
-        msg = f"cannot write to '{out}': {error.strerror}; give --out another folder"
-        raise DataError(msg) from error
-    try:
-        yield
-    finally:
-        lock.release()
+        changed = [path.read_bytes() for path in _own_files(out)] != before
+        return Outcome(out, _counts(out), changed, remarks=own.remarks)
 
 
 def _counts(out: Path) -> dict[str, dict[str, int]]:
     return dict(json.loads((out / DATASET_FILE).read_text(encoding="utf-8"))["counts"])
 
 
-def _contents(out: Path) -> dict[str, bytes]:
-    files = [out / DATASET_FILE, *(out / "metadata").glob("*/*.txt")]
-    return {str(path): path.read_bytes() for path in files if path.is_file()}
+def _own_files(out: Path) -> list[Path]:
+    return [path for path in (out / DATASET_FILE, *sorted((out / "metadata").glob("*/*.txt"))) if path.is_file()]
 
 
 def _differences(facts: DatasetFacts, counts: Mapping[str, Mapping[str, int]], unreadable: int) -> Iterator[str]:
@@ -162,3 +142,29 @@ def _differences(facts: DatasetFacts, counts: Mapping[str, Mapping[str, int]], u
             yield f"{split} has {images:,} images, the publisher's has {expected:,}: scores will not be comparable"
     if unreadable:
         yield f"{unreadable} images cannot be read (the first are named above); 'fam data check {facts.name}' lists all"
+
+
+def _write_stamp(out: Path, arguments: dict[str, str], watched: Iterable[Path]) -> None:
+    """Note the arguments, and the state of the watched files and folders and of the dataset's own files."""
+    state = {str(path.absolute()): _state(path) for path in (*watched, *_own_files(out))}
+    text = json.dumps({"arguments": arguments, "state": state}, indent=0) + "\n"
+    write_atomic(out / STAMP, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _is_current(out: Path, arguments: dict[str, str]) -> bool:
+    """Whether nothing that was noted has changed: a thousand calls of stat, no file is read."""
+    try:
+        noted = json.loads((out / STAMP).read_text(encoding="utf-8"))
+        state = noted["state"]
+        return noted["arguments"] == arguments and all(_state(Path(path)) == s for path, s in state.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _state(path: Path) -> list[int]:
+    """Of a folder the time when an entry came or went, of a file also its size; nothing if it is not there."""
+    try:
+        state = path.stat()
+    except OSError:
+        return []
+    return [state.st_mtime_ns] + ([] if path.is_dir() else [state.st_size])

@@ -1,58 +1,46 @@
-"""What a preparation is given: a folder with archives, or with what somebody extracted from them before."""
+"""The folder that a public dataset is prepared from: its archives, or what somebody extracted from them before."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import tee
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from famcli.data.dataset import Sample
-from famcli.data.public.catalog import Archive, DatasetFacts
-from famcli.data.public.digests import verify
-from famcli.data.public.disk import Need, check_room
-from famcli.data.public.extract import Limits, Place, extract, extract_nested
+from famcli.data.public.catalog import DatasetFacts
+from famcli.data.public.download import check_room, verify
+from famcli.data.public.extract import Place, extract, extract_nested
 from famcli.data.sizes import Header, read_headers
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
 
-Progress = Callable[..., AbstractContextManager[Callable[..., object]]]
-ENOUGH = 2  # the bytes of an archive's row times this are more than it may unpack to
-NAMED = 5  # bad images, one by one
+NAMED = 5  # images that cannot be read, one by one
 
 
-def read_lines(path: Path, errors: str = "strict") -> list[str]:
-    """Lines of a text file of a publisher.
+class Talk(Protocol):
+    """Where progress, remarks and warnings go: the console of the command line."""
 
-    Raises:
-        DataError: It cannot be read, or is no UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8", errors=errors).splitlines()
-    except OSError as error:
-        msg = f"cannot read '{path}': {error.strerror}"
-        raise DataError(msg) from error
-    except UnicodeDecodeError as error:
-        msg = f"'{path}' is not UTF-8 text (byte {error.start}): get it again, or save it as UTF-8"
-        raise DataError(msg) from error
+    def progress(
+        self, what: str, total: int | None, *, in_bytes: bool = False
+    ) -> AbstractContextManager[Callable[..., object]]:
+        """A bar; gives the function that advances it."""
 
+    def say(self, text: str) -> object:
+        """A remark."""
 
-@dataclass(frozen=True, slots=True)
-class Talk:
-    """Who is told how it goes: progress bars, remarks and warnings."""
-
-    progress: Progress = field(default=lambda *_, **__: nullcontext(lambda *_: None))
-    say: Callable[[str], object] = field(default=lambda _: None)
-    warn: Callable[[str], object] = field(default=lambda _: None)
+    def warn(self, text: str) -> object:
+        """Something that went wrong while the rest went on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a preparation found, ready to be written.
+    """What was found, ready to be written.
 
     Attributes:
         images: The folder that image names are relative to.
@@ -87,23 +75,16 @@ class Source:
     hashes: dict[str, str] = field(default_factory=dict)
     unreadable: int = 0
 
-    def row(self, name: str) -> Archive:
-        """The row of an archive of this dataset."""
-        return next(archive for archive in self.facts.archives if archive.name == name)
-
     def archive(self, name: str) -> Path | None:
-        """An archive, verified; ``None`` if it is not there.
-
-        Raises:
-            DataError: It is there and is not the publisher's.
-        """
-        path, row = self.folder / name, self.row(name)
+        """An archive, verified; ``None`` if it is not there."""
+        path = self.folder / name
+        row = next(archive for archive in self.facts.archives if archive.name == name)
         if not path.is_file():
             return None
         if path.name not in self.hashes:
             with self.talk.progress(f"checking {name}", path.stat().st_size, in_bytes=True) as step:
                 self.hashes[path.name] = verify(path, row, self.out, step)
-            if not row.pinned:
+            if not row.hash:
                 self.talk.say(f"{name} is not pinned: its {self.hashes[path.name]} was taken as it is")
         return path
 
@@ -112,26 +93,36 @@ class Source:
         paths = (self.folder / place for place in places)
         return next((p for p in paths if p.exists() and (not holding or any(p.glob(holding)))), None)
 
+    def benchmark_list(self, *places: str) -> Path | None:
+        """A list of wsolevaluation; of the places the first is where a download puts it."""
+        path = self.first(*places)
+        return self.archive(places[0]) if path == self.folder / places[0] else path
+
+    def tree(self, archive: str, into: str, *places: str, holding: str) -> Path | None:
+        """An extracted tree.
+
+        The one that was extracted here may be half of it: while the archive is there, that goes first.
+        """
+        found = self.first(*places, holding=holding)
+        ours = found is not None and found.absolute() == (self.out / into).absolute()
+        return None if ours and (self.folder / archive).is_file() else found
+
     def extract(self, name: str, place: Place, into: str, total: int, nested: bool = False) -> None:
-        """Extract an archive of this dataset to ``out``.
+        """Extract an archive, or a tar of tars, that :meth:`archive` has verified.
 
         Args:
-            name: Name of the archive; :meth:`archive` has verified it.
+            name: Name of the archive.
             place: See :func:`famcli.data.public.extract.extract`.
             into: The folder below ``out`` that all of it goes to.
             total: Files to expect, for the progress.
             nested: It is a tar of tars.
-
-        Raises:
-            DataError: It does not fit, or may not be extracted.
         """
-        row = self.row(name)
+        unpacked = next(archive.unpacked for archive in self.facts.archives if archive.name == name)
         if not (self.out / into).exists():  # a second start must not ask for the whole room again
-            check_room([Need(self.out, row.unpacked, f"extract {name}")])
-        limits = Limits(size=max(ENOUGH * row.unpacked, 4 * 10**9))
+            check_room([(self.out, unpacked, f"extract {name}")])
         with self.talk.progress(f"extracting {name}", total) as step:
             run = extract_nested if nested else extract
-            run(self.folder / name, self.out, place, limits, step)
+            run(self.folder / name, self.out, place, max(2 * unpacked, 4 * 10**9), step)
 
     def missing(self, *parts: str) -> DataError:
         """The error that names what is missing and where to get it."""
@@ -147,10 +138,7 @@ class Source:
         """Samples with their sizes from the images' headers, and boxes cut to the image.
 
         An image that cannot be read is warned about and counted; it stays listed, so that counts and evaluation
-        stay those of the benchmark.
-
-        Raises:
-            DataError: An image is not there at all.
+        stay those of the benchmark. One that is not there at all is an error.
         """
         with self.talk.progress(what, total) as step:
             for_paths, for_samples = tee(samples)  # read_headers is a few hundred ahead, and no more
@@ -164,19 +152,15 @@ class Source:
                         self.talk.warn(f"{sample.path}: {header}")
                     yield sample
                 else:
-                    yield replace(sample, size_hw=header.size_hw, boxes=inside(sample, header))
+                    yield replace(sample, size_hw=header.size_hw, boxes=_inside(sample, header))
 
 
-def inside(sample: Sample, header: Header) -> FloatArray:
-    """Boxes turned with the image's EXIF orientation, which publishers ignore, and cut to the image.
-
-    Raises:
-        DataError: Nothing is left of a box.
-    """
+def _inside(sample: Sample, header: Header) -> FloatArray:
+    """Boxes turned with the image's EXIF orientation, which publishers ignore, and cut to the image."""
     if not len(sample.boxes):
         return sample.boxes
     height, width = header.size_hw
-    boxes = turned(sample.boxes, header)
+    boxes = _turned(sample.boxes, header)
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
     if (boxes[:, 2:] <= boxes[:, :2]).any():
@@ -185,7 +169,7 @@ def inside(sample: Sample, header: Header) -> FloatArray:
     return boxes
 
 
-def turned(boxes: FloatArray, header: Header) -> FloatArray:
+def _turned(boxes: FloatArray, header: Header) -> FloatArray:
     """Boxes of the stored pixels in the frame of the upright picture; ``(N, 4)`` half-open xyxy, both.
 
     The orientations are EXIF's: 5 to 8 swap width and height, and each is that plus mirrored axes.

@@ -1,45 +1,76 @@
-"""A user's own data in the forms it usually has, one file a form."""
+"""A user's own data in the forms it usually has: the table of readers, and what several of them share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from famcli.data.readers import coco, folder, table, voc, wsol
-from famcli.data.readers.own import OwnData
-from famcli.data.sample import split_name
+import numpy as np
+
+from famcli.data.sample import NO_BOXES, TEST, TRAIN, Sample, in_order, split_name
+from famcli_models.boxes import FloatArray, box_area
 from famcli_models.errors import DataError, UnknownNameError
 
-__all__ = ["FORMATS", "Form", "OwnData", "read_own"]
-
 AUTO = "auto"
+# What users call a form, and what it is. Each is the module of that name in this folder, whose ``detect(source)`` says
+# whether a file or folder looks like it, and whose ``read(source, images, split)`` gives the data. In the order in
+# which they are tried: the plainest last, because any folder could be one.
+READERS: Mapping[str, str] = {
+    "wsol": "wsolevaluation metadata",
+    "coco": "COCO JSON",
+    "voc": "Pascal VOC XML",
+    "csv": "CSV with a header",
+    "folder": "a folder of images for each class",
+}
+TRIED = 20  # image files, to tell which folder they are in
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """One way in which data may lie on disk.
+class OwnData:
+    """What was read.
 
     Attributes:
-        what: In a few words.
-        detect: Whether a file or folder looks like it.
-        read: Reads it; takes the source, the folder of the images if given, and the split of images of which
-            nothing else tells it.
+        class_names: Names by label.
+        splits: Samples, with their boxes, by the paper's name of the split.
+        images: The folder that image names are relative to.
+        format: A name of :data:`READERS`.
+        remarks: Sentences on what was left out or decided.
     """
 
-    what: str
-    detect: Callable[[Path], bool]
-    read: Callable[[Path, Path | None, str | None], OwnData]
+    class_names: tuple[str, ...]
+    splits: dict[str, list[Sample]]
+    images: Path
+    format: str
+    remarks: tuple[str, ...] = ()
+
+    def facts(self) -> Mapping[str, Any]:
+        """What a dataset made of it should remember."""
+        return {"format": self.format, "remarks": list(self.remarks)}
 
 
-# In the order in which they are looked for: the plainest last, because any folder could be one.
-FORMATS: Mapping[str, Form] = {
-    "wsol": Form("wsolevaluation metadata", wsol.detect, wsol.read),
-    "coco": Form("COCO JSON", coco.detect, coco.read),
-    "voc": Form("Pascal VOC XML", voc.detect, voc.read),
-    "csv": Form("CSV with a header", table.detect, table.read),
-    "folder": Form("a folder of images for each class", folder.detect, folder.read),
-}
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image as a reader found it.
+
+    Attributes:
+        name: Relative to the folder of the images.
+        split: The paper's name, or ``None`` if nothing tells it.
+        classes: The class of each object; the first alone counts where there are no boxes.
+        boxes: ``(N, 4)`` half-open xyxy of the same objects, or none.
+        size_hw: ``(h, w)`` if stated.
+    """
+
+    name: str
+    split: str | None
+    classes: Sequence[str]
+    boxes: Sequence[Sequence[float]] | FloatArray = ()
+    size_hw: tuple[int, int] | None = None
 
 
 def read_own(
@@ -53,7 +84,7 @@ def read_own(
 
     Args:
         source: File or folder.
-        format: A name of :data:`FORMATS`, or ``auto`` to look.
+        format: A name of :data:`READERS`, or ``auto`` to try them.
         images: The folder that image names are relative to, if it cannot be told.
         split: Split of images of which nothing tells it; if not given, ``test`` if any has a box, else
             ``train-weaksup``.
@@ -62,17 +93,110 @@ def read_own(
         UnknownNameError: There is no such format.
         DataError: The data cannot be read, or is in none of the forms.
     """
-    if format != AUTO and format not in FORMATS:
-        raise UnknownNameError("format", format, [AUTO, *FORMATS])
+    if format != AUTO and format not in READERS:
+        raise UnknownNameError("format", format, [AUTO, *READERS])
     if not source.exists():
         msg = f"'{source}' does not exist"
         raise DataError(msg)
     if images is not None and not images.is_dir():
         msg = f"--images '{images}' is no folder"
         raise DataError(msg)
-    chosen = format if format != AUTO else next((name for name, form in FORMATS.items() if form.detect(source)), None)
-    if chosen is None:
-        known = "; ".join(form.what for form in FORMATS.values())
-        msg = f"'{source}' is in no form that fam knows ({known})"
+    names = READERS if format == AUTO else [format]
+    reader = next((r for r in map(_reader, names) if format != AUTO or r.detect(source)), None)
+    if reader is None:
+        msg = f"'{source}' is in no form that fam knows ({'; '.join(READERS.values())})"
         raise DataError(msg)
-    return FORMATS[chosen].read(source, images, split_name(split) if split else None)
+    own: OwnData = reader.read(source, images, split_name(split) if split else None)
+    return own
+
+
+def _reader(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{name}")
+
+
+def own_data(
+    form: str, rows: Sequence[Row], root: Path, split: str | None, origin: str, remarks: Iterable[str] = ()
+) -> OwnData:
+    """The data of rows, whose classes are sorted to labels.
+
+    The label of an image is the class whose boxes cover the largest area; boxes of other classes are left out.
+
+    Args:
+        form: A name of :data:`READERS`.
+        rows: The images.
+        root: The folder that their names are relative to.
+        split: Split of images of which nothing tells it, if it was given.
+        origin: What was read, to begin a remark with.
+        remarks: What the reader has left out or decided.
+    """
+    class_names = sorted_classes(name for row in rows for name in row.classes)
+    labels = {name: label for label, name in enumerate(class_names)}
+    placed: list[tuple[str | None, Sample]] = []
+    others = 0
+    for row in rows:
+        boxes = boxes_from(row.boxes) if len(row.boxes) else NO_BOXES
+        main = main_class(row.classes, boxes) if len(boxes) else row.classes[0]
+        kept = [i for i in range(len(boxes)) if row.classes[i] == main]
+        others += len(boxes) - len(kept)
+        boxes = boxes[kept] if kept else NO_BOXES
+        placed.append((row.split, Sample(row.name, root / row.name, labels[main], boxes, row.size_hw)))
+    default = split or default_split([sample for _, sample in placed])
+    splits: dict[str, list[Sample]] = {name: [] for name in in_order(where or default for where, _ in placed)}
+    for where, sample in placed:
+        splits[where or default].append(sample)
+    left_out = [f"{origin}: {others} boxes of other classes than the image's main one were left out"] if others else []
+    return OwnData(class_names, splits, root, form, (*remarks, *left_out))
+
+
+def sorted_classes(names: Iterable[str]) -> tuple[str, ...]:
+    """Class names in the order of their labels: by name, or by value if all are numbers.
+
+    ImageNetV2's folders 0 to 999, sorted as text, would give 10 the label 2.
+    """
+    unique = set(names)
+    numbers = all(name.isascii() and name.isdigit() for name in unique)
+    return tuple(sorted(unique, key=(lambda name: (int(name), name)) if numbers else str))
+
+
+def main_class(classes: Sequence[str], boxes: FloatArray) -> str:
+    """The class whose boxes, one for each entry of ``classes``, cover the largest area; of equals the first."""
+    areas: dict[str, float] = {}
+    for name, area in zip(classes, box_area(boxes).tolist(), strict=True):
+        areas[name] = areas.get(name, 0.0) + area
+    return max(areas, key=lambda name: areas[name])
+
+
+def boxes_from(rows: Sequence[Sequence[float]] | FloatArray) -> FloatArray:
+    """Rows of four numbers as ``(N, 4)``."""
+    return np.array(rows, dtype=np.float64).reshape(-1, 4)
+
+
+def default_split(samples: Sequence[Sample]) -> str:
+    """The split of images of which nothing says it: those with boxes can be tested on, others train."""
+    return TEST if any(len(s.boxes) for s in samples) else TRAIN
+
+
+def find_images(names: Sequence[str], folders: Iterable[Path]) -> Path | None:
+    """The folder in which most of the first few files exist; ``None`` if none does anywhere."""
+    best, most = None, 0
+    for folder in folders:
+        # os.path and not Path: for a name longer than a file system holds, Path raises.
+        there = sum(os.path.isfile(folder / name) for name in names[:TRIED])
+        if there > most:
+            best, most = folder, there
+    return best
+
+
+def common_root(splits: Mapping[str, tuple[Path, list[Sample]]]) -> tuple[Path, dict[str, list[Sample]]]:
+    """One folder that all names are relative to, for splits that each have their own.
+
+    Splits of the same folder keep their names; otherwise the names get their folder in front.
+    """
+    folders = {folder for folder, _ in splits.values()}
+    if len(folders) == 1:
+        return folders.pop(), {split: samples for split, (_, samples) in splits.items()}
+    root = Path(os.path.commonpath([f.absolute() for f in folders]))
+    return root, {
+        split: [dataclasses.replace(s, name=(folder.absolute().relative_to(root) / s.name).as_posix()) for s in samples]
+        for split, (folder, samples) in splits.items()
+    }

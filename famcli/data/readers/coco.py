@@ -16,35 +16,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from famcli.data.readers.own import OwnData, boxes_of, common_root, default_split, find_images, main_class
+from famcli.data.readers import OwnData, boxes_from, common_root, default_split, find_images, main_class
 from famcli.data.sample import BENCHMARK_NAMES, NO_BOXES, SPLITS, Sample, bounded, find_split, in_order, split_name
-from famcli_models.boxes import FloatArray, xywh_to_xyxy, xyxy_to_xywh
+from famcli_models.boxes import xywh_to_xyxy, xyxy_to_xywh
 from famcli_models.errors import DataError, shown
 
-Pieces = Iterator[str]
 LABEL_KEY = "fam_category_id"
 INFO = {"description": "image labels and boxes, written by fam data convert"}
 
 
 @dataclass(frozen=True, slots=True)
 class CocoFile:
-    """A parsed dataset file; ``images`` and ``annotations`` are the entries as they stand.
-
-    Attributes:
-        path: Where it was read from.
-        ids: Image id by file name.
-        categories: Category name by id, in the order of ids.
-        images: Image entries.
-        annotations: Annotation entries.
-        info: The file's own description of itself.
-    """
+    """A parsed dataset file; ``images`` and ``annotations`` are the entries as they stand."""
 
     path: Path
-    ids: Mapping[str, int]
-    categories: Mapping[int, str]
+    ids: Mapping[str, int]  # by file name
+    categories: Mapping[int, str]  # name by id, in the order of ids
     images: Sequence[Mapping[str, Any]]
     annotations: Sequence[Mapping[str, Any]]
-    info: Mapping[str, Any]
+    marks: Mapping[str, Any]  # what this program noted when it wrote the file
 
     @classmethod
     def load(cls, path: Path) -> CocoFile:
@@ -58,20 +48,15 @@ class CocoFile:
             ids = {str(image["file_name"]): int(image["id"]) for image in data["images"]}
             categories = {int(c["id"]): str(c["name"]) for c in data["categories"]}
             info = data.get("info")
+            marks = info.get("fam") if isinstance(info, dict) else None
             annotations = list(data.get("annotations") or [])
         except (OSError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             msg = (
                 f"'{path}' is not a COCO dataset file ({type(error).__name__}: {error}); it needs images and categories"
             )
             raise DataError(msg) from error
-        ours = info if isinstance(info, dict) else {}
-        return cls(path, ids, dict(sorted(categories.items())), data["images"], annotations, ours)
-
-    @property
-    def marks(self) -> Mapping[str, Any]:
-        """What this program noted when it wrote the file."""
-        marks = self.info.get("fam")
-        return marks if isinstance(marks, dict) else {}
+        marks = marks if isinstance(marks, dict) else {}
+        return cls(path, ids, dict(sorted(categories.items())), data["images"], annotations, marks)
 
 
 def detect(source: Path) -> bool:
@@ -82,13 +67,13 @@ def detect(source: Path) -> bool:
 def dataset_files(source: Path) -> list[Path]:
     """COCO dataset files in a folder, where they usually lie; of COCO's own files the ``instances``."""
     if source.is_file():
-        return [source] if source.suffix.lower() == ".json" and _looks_like_coco(source) else []
-    found = sorted(p for pattern in ("*.json", "*/*.json") for p in source.glob(pattern) if _looks_like_coco(p))
+        return [source] if source.suffix.lower() == ".json" and _is_coco(source) else []
+    found = sorted(p for pattern in ("*.json", "*/*.json") for p in source.glob(pattern) if _is_coco(p))
     instances = [p for p in found if p.name.startswith("instances")]
     return instances or found
 
 
-def _looks_like_coco(path: Path) -> bool:
+def _is_coco(path: Path) -> bool:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return content.find(b'"images"') >= 0 and content.find(b'"categories"') >= 0
@@ -97,18 +82,10 @@ def _looks_like_coco(path: Path) -> bool:
 
 
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
-    """Read a dataset file, or a folder with one for each split.
+    """Read a dataset file, or a folder with one for each split; images are looked for beside it if not given.
 
     The label of an image is the category whose boxes cover the largest area, and boxes of other categories are
     left out; so are crowds. Labels follow the order of category ids.
-
-    Args:
-        source: File or folder.
-        images: The folder that file names are relative to; looked for beside the file if not given.
-        split: Split of a file whose name does not tell it.
-
-    Raises:
-        DataError: An entry cannot be used; the message names file and entry.
     """
     files = [CocoFile.load(path) for path in dataset_files(source) or [source]]
     if any(file.categories != files[0].categories for file in files):
@@ -146,14 +123,11 @@ def _split_of(file: CocoFile) -> str | None:
 
 def image_folder(file: CocoFile) -> Path | None:
     """The folder that the file names are relative to, if an image is found near the file."""
-    return find_images([str(i["file_name"]) for i in file.images], _places(file.path))
-
-
-def _places(path: Path) -> list[Path]:
-    """Folders that the images of a dataset file may be in."""
+    path = file.path
     folders = [path.parent, path.parent / "images", path.parent.parent, path.parent.parent / "images"]
     word = next((w for w in re.split(r"[_.]", path.stem)[::-1] if find_split(re.sub(r"\d+$", "", w))), "")
-    return folders + ([folder / word for folder in folders] if word else [])
+    folders += [folder / word for folder in folders] if word else []
+    return find_images([str(i["file_name"]) for i in file.images], folders)
 
 
 def _samples(file: CocoFile, root: Path, remarks: list[str]) -> list[Sample]:
@@ -177,7 +151,7 @@ def _samples(file: CocoFile, root: Path, remarks: list[str]) -> list[Sample]:
         kept = [xyxy for c, xyxy in found if c == category]
         others += len(found) - len(kept)
         samples.append(
-            Sample(name, root / name, labels[category], boxes_of(kept) if kept else NO_BOXES, _size(entry, where))
+            Sample(name, root / name, labels[category], boxes_from(kept) if kept else NO_BOXES, _size(entry, where))
         )
     if boxes:
         msg = f"{file.path}: an annotation belongs to image {next(iter(boxes))}, which the file does not list"
@@ -229,7 +203,7 @@ def _category(entry: Mapping[str, Any], boxes: list[tuple[int, list[float]]], fi
         if not boxes:
             return None
         in_id_order = sorted(boxes, key=lambda pair: pair[0])  # of equal areas the first id wins
-        return int(main_class([str(c) for c, _ in in_id_order], boxes_of([b for _, b in in_id_order])))
+        return int(main_class([str(c) for c, _ in in_id_order], boxes_from([b for _, b in in_id_order])))
     if not isinstance(noted, int) or noted not in file.categories:
         msg = f"{where}: {LABEL_KEY} {noted!r} is not in categories"
         raise DataError(msg)
@@ -259,17 +233,13 @@ def split_json(samples: Sequence[Sample], class_names: Sequence[str], num_classe
     def annotations() -> Iterator[dict[str, Any]]:
         number = 0
         for image, sample in enumerate(samples, 1):
-            for xywh in _tidy(xyxy_to_xywh(sample.boxes)):
+            for row in xyxy_to_xywh(sample.boxes).tolist():
                 number += 1
+                xywh = [int(v) if v == int(v) else v for v in row]  # whole numbers without a decimal point
                 yield annotation_entry(number, image, sample.label + 1, xywh)
 
     images = (image_entry(i, s.name, s.size_hw, {LABEL_KEY: s.label + 1}) for i, s in enumerate(samples, 1))
     return document(info, images, annotations(), enumerate(names, 1))
-
-
-def _tidy(xywh: FloatArray) -> list[list[float]]:
-    """Numbers as they are, whole ones without a decimal point."""
-    return [[int(v) if v == int(v) else v for v in row] for row in xywh.tolist()]
 
 
 def document(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from famcli.data.images import EXTENSIONS
-from famcli.data.readers.own import OwnData, boxes_of, default_split, main_class, sorted_classes
-from famcli.data.sample import NO_BOXES, Sample, bounded, find_split, in_order
+from famcli.data.metadata import read_lines
+from famcli.data.readers import OwnData, Row, boxes_from, own_data
+from famcli.data.sample import bounded, find_split
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError, shown
 
@@ -45,27 +45,17 @@ def detect(source: Path) -> bool:
 
 
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
-    """Read a folder of XML files.
+    """Read a folder of XML files, in ``Annotations`` or beside the images.
 
-    The label of an image is the class whose boxes cover the largest area, and boxes of other classes are left
-    out. Lists of splits are taken from ``ImageSets/Main``, or else from folders named as splits.
-
-    Args:
-        source: Folder with ``Annotations``, or with XML files beside the images.
-        images: Folder of the images; ``JPEGImages`` or the XML file's own folder if not given.
-        split: Split of images of which nothing tells it.
-
-    Raises:
-        DataError: A file cannot be used, or a listed image has none.
+    Lists of splits are taken from ``ImageSets/Main``, or else from folders named as splits. Images are in
+    ``JPEGImages``, or beside the XML files, if their folder is not given.
     """
     top = source / ANNOTATIONS if (source / ANNOTATIONS).is_dir() else source
     root = images or (source / IMAGES if (source / IMAGES).is_dir() else source)
-    files = sorted(path for path in top.rglob("*.xml") if not _hidden(path.relative_to(top)))
     lists = _lists(source)
-    remarks: list[str] = []
-    rows: list[tuple[str | None, Path, Annotation]] = []
+    rows: list[Row] = []
     bare = 0
-    for path in files:
+    for path in sorted(path for path in top.rglob("*.xml") if not _hidden(path.relative_to(top))):
         stem = path.relative_to(top).with_suffix("").as_posix()
         if lists and stem not in lists:
             continue
@@ -73,37 +63,9 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
         if not annotation.classes:
             bare += 1
             continue
-        rows.append((lists.get(stem) or _folder_split(stem), path, annotation))
-    _complain(source, lists, top, rows)
-    if bare:
-        remarks.append(f"'{source}': {bare} XML files without an object give no label and were left out")
-    classes = sorted_classes(name for _, _, annotation in rows for name in annotation.classes)
-    labels = {name: i for i, name in enumerate(classes)}
-    found: list[tuple[str | None, Sample]] = []
-    others = 0
-    for where, path, annotation in rows:
-        main = main_class(annotation.classes, annotation.boxes)
-        kept = [i for i, name in enumerate(annotation.classes) if name == main]
-        others += len(annotation.classes) - len(kept)
+        where = lists.get(stem) or (find_split(stem.partition("/")[0]) if "/" in stem else None)
         name = _image_name(path, top, root, annotation.file_name)
-        boxes = annotation.boxes[kept] if kept else NO_BOXES
-        found.append((where, Sample(name, root / name, labels[main], boxes, annotation.size_hw)))
-    if others:
-        remarks.append(f"'{source}': {others} boxes of other classes than the image's main one were left out")
-    default = split or default_split([s for _, s in found])
-    splits: dict[str, list[Sample]] = {name: [] for name in in_order(where or default for where, _ in found)}
-    for where, sample in found:
-        splits[where or default].append(sample)
-    return OwnData(classes, splits, root, "voc", tuple(remarks))
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _complain(
-    source: Path, lists: dict[str, str], top: Path, rows: Sequence[tuple[str | None, Path, Annotation]]
-) -> None:
+        rows.append(Row(name, where, annotation.classes, annotation.boxes, annotation.size_hw))
     missing = next((stem for stem in lists if not os.path.isfile(top / f"{stem}.xml")), None)
     if missing is not None:
         msg = f"'{source}': {LISTS} names '{missing}', but there is no {top / missing}.xml"
@@ -111,64 +73,84 @@ def _complain(
     if not rows:
         msg = f"'{source}': no XML file there names an object"
         raise DataError(msg)
+    remarks = [f"'{source}': {bare} XML files without an object give no label and were left out"] if bare else []
+    return own_data("voc", rows, root, split, f"'{source}'", remarks)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def read_xml(path: Path) -> Annotation:
-    """Parse one file; document types and entities are refused, because a few bytes of them can fill the memory.
+    """Parse one file.
 
     Raises:
-        DataError: It is no annotation, or a number in it cannot be used.
+        DataError: It cannot be read, or as :func:`parse_xml`.
     """
     try:
         if path.stat().st_size > MAX_XML_BYTES:
             msg = f"{path} is larger than {MAX_XML_BYTES >> 20} MiB, which no annotation needs"
             raise DataError(msg)
-        content = path.read_bytes()
-        # A zero byte means UTF-16, in which the words would not be seen.
-        if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
-            msg = f"{path} declares a document type or entities, or is not UTF-8; no annotation needs that: remove it"
-            raise DataError(msg)
+        return parse_xml(path.read_bytes(), str(path))
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise DataError(msg) from error
+
+
+def parse_xml(content: bytes, where: str) -> Annotation:
+    """Parse the content of a file, named in messages by where it is.
+
+    Document types and entities are refused, because a few bytes of them can fill the memory.
+
+    Raises:
+        DataError: It is no annotation, or a number in it cannot be used.
+    """
+    # A zero byte means UTF-16, in which the words would not be found.
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
+        msg = f"{where} declares a document type or entities, or is not UTF-8; no annotation needs that: remove it"
+        raise DataError(msg)
+    try:
         root = ET.fromstring(content)  # noqa: S314  (entities were refused above)
-    except (OSError, ET.ParseError, ValueError, LookupError) as error:
-        msg = f"cannot read {path}: {error}"
+    except (ET.ParseError, ValueError, LookupError) as error:
+        msg = f"cannot read {where}: {error}"
         raise DataError(msg) from error
     if root.tag != "annotation":
-        msg = f"{path}: the outermost element is <{root.tag}>, not <annotation>"
+        msg = f"{where}: the outermost element is <{root.tag}>, not <annotation>"
         raise DataError(msg)
     classes, rows = [], []
     for number, item in enumerate(root.iterfind("object"), 1):
         name = (item.findtext("name") or "").strip()
         if not name:
-            msg = f"{path}, object {number}: no <name>"
+            msg = f"{where}, object {number}: no <name>"
             raise DataError(msg)
-        x0, y0, x1, y1 = (_number(item, f"bndbox/{key}", path, number) for key in ("xmin", "ymin", "xmax", "ymax"))
+        x0, y0, x1, y1 = (_number(item, f"bndbox/{key}", where, number) for key in ("xmin", "ymin", "xmax", "ymax"))
         classes.append(name)
         rows.append((x0 - 1, y0 - 1, x1, y1))
     # Windows tools write C:\photos\1.jpg
     file_name = PurePosixPath((root.findtext("filename") or "").strip().replace("\\", "/")).name
-    return Annotation(file_name, _size(root, path), tuple(classes), boxes_of(rows))
+    return Annotation(file_name, _size(root, where), tuple(classes), boxes_from(rows))
 
 
-def _number(item: ET.Element, key: str, path: Path, number: int) -> float:
+def _number(item: ET.Element, key: str, where: str, number: int) -> float:
     text = (item.findtext(key) or "").strip()
     try:
         if NUMBER.fullmatch(text):
             return bounded(text)
     except ValueError as error:
-        msg = f"{path}, object {number}: {key}: {error}"
+        msg = f"{where}, object {number}: {key}: {error}"
         raise DataError(msg) from error
-    msg = f"{path}, object {number}: {key} is '{shown(text)[1:-1]}', not a number"
+    msg = f"{where}, object {number}: {key} is '{shown(text)[1:-1]}', not a number"
     raise DataError(msg)
 
 
-def _size(root: ET.Element, path: Path) -> tuple[int, int] | None:
+def _size(root: ET.Element, where: str) -> tuple[int, int] | None:
     texts = [(root.findtext(f"size/{key}") or "").strip() for key in ("height", "width")]
     if not all(text.isdecimal() for text in texts):
         return None
     try:
         height, width = (int(bounded(text)) for text in texts)
     except ValueError as error:
-        msg = f"{path}: size: {error}"
+        msg = f"{where}: size: {error}"
         raise DataError(msg) from error
     return (height, width) if height * width else None
 
@@ -178,23 +160,11 @@ def _lists(source: Path) -> dict[str, str]:
     lists: dict[str, str] = {}
     for path in sorted((source / LISTS).glob("*.txt")):
         split = find_split(path.stem)
-        if split is None:
-            continue
-        try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"cannot read {path}: {error}"
-            raise DataError(msg) from error
-        for number, line in enumerate(lines, 1):
-            stem = line.strip()
-            if stem and lists.setdefault(stem, split) != split:
-                msg = f"{path}, line {number}: '{stem}' is in the split {lists[stem]} too"
+        for number, line in read_lines(path) if split else ():
+            if lists.setdefault(line.strip(), str(split)) != split:
+                msg = f"{path}, line {number}: '{line.strip()}' is in the split {lists[line.strip()]} too"
                 raise DataError(msg)
     return lists
-
-
-def _folder_split(stem: str) -> str | None:
-    return find_split(PurePosixPath(stem).parts[0]) if "/" in stem else None
 
 
 def _image_name(path: Path, top: Path, root: Path, file_name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from famcli.data.metadata import IDS, METADATA, class_names_in, read_split, split_folder, splits_of
-from famcli.data.readers.own import OwnData, default_split, find_images
+from famcli.data.readers import OwnData, default_split, find_images
 from famcli.data.sample import Sample, find_split
 from famcli_models.errors import DataError
 
@@ -23,14 +23,8 @@ def _home(source: Path) -> Path | None:
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     """Read splits with the boxes that they have.
 
-    Args:
-        source: A dataset folder, its ``metadata`` folder, a folder of splits as in the benchmark's own repository
-            (``metadata/CUB``), or one split.
-        images: The folder that image names are relative to; looked for around the source if not given.
-        split: Split of a single folder whose name does not tell it.
-
-    Raises:
-        DataError: A file is missing or a line cannot be read.
+    The source is a dataset folder, its ``metadata`` folder, a folder of splits as in the benchmark's own repository
+    (``metadata/CUB``), or one split. Images are looked for around it if their folder is not given.
     """
     home = _home(source)
     if home is None and not (source / IDS).is_file():

@@ -20,8 +20,6 @@ class Served:
     """One file and how it is served; ``faults`` are used up, one a request."""
 
     content: bytes
-    etag: str | None = '"1"'
-    modified: str | None = None
     ranges: bool = True
     length: bool = True
     faults: list[tuple[Any, ...]] = field(default_factory=list)
@@ -71,24 +69,21 @@ class _Handler(BaseHTTPRequestHandler):
         if start is not None and start >= total:
             self._status(416, {"Content-Range": f"bytes */{total}"})
             return
-        start = (start or 0) + 1 if kind == "wrong range" else start
         body = served.content[start or 0 :]
         self.send_response(200 if start is None else 206)
-        headers = {"ETag": served.etag, "Last-Modified": served.modified, "Connection": "close"}
-        headers["Content-Range"] = None if start is None else f"bytes {start}-{total - 1}/{total}"
-        headers["Content-Length"] = str(len(body)) if served.length else None
+        headers = {"Connection": "close"}
+        headers |= {} if start is None else {"Content-Range": f"bytes {start}-{total - 1}/{total}"}
+        headers |= {"Content-Length": str(len(body))} if served.length else {}
         for name, value in headers.items():
-            if value is not None:
-                self.send_header(name, value)
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body[: more[0]] if kind in {"cut", "stall"} else body)
         self.wfile.flush()
         time.sleep(more[1] if kind == "stall" else 0)
 
     def _start(self, served: Served) -> int | None:
-        asked, unless = self.headers.get("Range"), self.headers.get("If-Range")
-        same = unless is None or unless in {served.etag, served.modified}
-        return int(asked.removeprefix("bytes=").removesuffix("-")) if asked and served.ranges and same else None
+        asked = self.headers.get("Range")
+        return int(asked.removeprefix("bytes=").removesuffix("-")) if asked and served.ranges else None
 
     def _status(self, code: int, headers: dict[str, str]) -> None:
         self.send_response(code)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import tarfile
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from famcli.data.public.extract import LEDGER, TEMPORARY, Limits, extract, extract_nested, read_members
+from famcli.data.public.extract import LEDGER, extract, extract_nested, read_members
 from famcli_models.errors import DataError
 
 Members = list[tuple[tarfile.TarInfo, bytes | None]]
@@ -47,37 +45,30 @@ def same(name: str) -> str:
     return name
 
 
+LIMIT = 1 << 30
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_tar(tmp_path: Path, mode: str) -> None:
     """Plain files of a tar, however compressed, arrive with their content; the name of the archive says nothing."""
     path = make_tar(tmp_path / "archive.tar.gz", [entry("./a/b.txt", b"one"), entry("c", b"")], mode)
-    done = extract(path, tmp_path / "out", same)
+    steps: list[int] = []
+    for _ in range(2):  # progress is one a file, written or passed over
+        extract(path, tmp_path / "out", same, LIMIT, lambda: steps.append(1))
     assert tree(tmp_path / "out") == {"a/b.txt": b"one", "c": b""}
-    assert (done.files, done.written, done.size) == (2, 2, 3)
-
-
-def test_zip(tmp_path: Path) -> None:
-    """Plain files of a zip arrive with their content."""
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
-        file.writestr("a/", "")
-        file.writestr("a/b.txt", "one")
-    extract(tmp_path / "a.zip", tmp_path / "out", same)
-    assert tree(tmp_path / "out") == {"a/b.txt": b"one"}
+    assert len(steps) == 4
 
 
 def test_place(tmp_path: Path) -> None:
     """The caller says where a member goes, and which are left out."""
     path = make_tar(tmp_path / "a.tar", [entry("top/a"), entry("top/b")])
-    extract(path, tmp_path / "out", lambda name: "x/new" if name == "top/a" else None)
+    extract(path, tmp_path / "out", lambda name: "x/new" if name == "top/a" else None, LIMIT)
     assert list(tree(tmp_path / "out")) == ["x/new"]
 
 
 REFUSED = {
     "parent": entry("../evil"),
     "hidden parent": entry("a/../../evil"),
-    "absolute": entry("/evil"),
-    "drive": entry("C:/evil"),
-    "backslash": entry("..\\evil"),
     "symlink": entry("evil", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
     "hard link": entry("evil", b"", type=tarfile.LNKTYPE, linkname="good"),
     "character device": entry("evil", b"", type=tarfile.CHRTYPE),
@@ -91,76 +82,53 @@ def test_refused_members(tmp_path: Path, bad: tuple[tarfile.TarInfo, bytes]) -> 
     """Whatever would leave the folder, or is no plain file, is refused by name, and nothing appears elsewhere."""
     path = make_tar(tmp_path / "a.tar", [entry("good"), bad, entry("later")])
     with pytest.raises(DataError, match="is refused") as caught:
-        extract(path, tmp_path / "in" / "out", same)
+        extract(path, tmp_path / "in" / "out", same, LIMIT)
     assert bad[0].name in str(caught.value)
     assert tree(tmp_path / "in") == {"out/good": b"content"}
     assert not (tmp_path / "evil").exists()
 
 
-def test_refused_even_if_left_out(tmp_path: Path) -> None:
-    """A link is refused although the caller would have left it out: such an archive is not what it should be."""
-    path = make_tar(tmp_path / "a.tar", [REFUSED["symlink"]])
-    with pytest.raises(DataError, match="a link"):
-        extract(path, tmp_path / "out", lambda _: None)
+def test_absolute_names(tmp_path: Path) -> None:
+    """A leading slash means the folder, not the root of the disk."""
+    evil = tmp_path / "evil"
+    extract(make_tar(tmp_path / "a.tar", [entry(str(evil))]), tmp_path / "out", same, LIMIT)
+    assert not evil.exists()
+    assert list(tree(tmp_path / "out")) == [str(evil)[1:]]
 
 
 def test_a_place_outside(tmp_path: Path) -> None:
-    """Not even the caller can send a member out of the folder."""
+    """Not even the caller, nor a link that is there, can send a member out of the folder."""
     path = make_tar(tmp_path / "a.tar", [entry("good")])
     with pytest.raises(DataError, match="outside"):
-        extract(path, tmp_path / "out", lambda _: "../good")
-
-
-@pytest.mark.parametrize("name", ["../evil", "/evil", "a\\..\\..\\evil"])
-def test_zip_traversal(tmp_path: Path, name: str) -> None:
-    """A zip may not leave the folder either."""
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
-        file.writestr(name, "x")
-    with pytest.raises(DataError, match="outside of the folder"):
-        extract(tmp_path / "a.zip", tmp_path / "out", same)
-
-
-def test_zip_link(tmp_path: Path) -> None:
-    """A symbolic link in a zip is refused."""
-    info = zipfile.ZipInfo("link")
-    info.external_attr = 0o120777 << 16
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
-        file.writestr(info, "/etc/passwd")
-    with pytest.raises(DataError, match="a link or a device"):
-        extract(tmp_path / "a.zip", tmp_path / "out", same)
+        extract(path, tmp_path / "out", lambda _: "../good", LIMIT)
+    (tmp_path / "out" / "link").mkdir(parents=True)
+    (tmp_path / "out" / "link").rmdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path)
+    with pytest.raises(DataError, match="outside"):
+        extract(path, tmp_path / "out", lambda name: f"link/{name}", LIMIT)
 
 
 def test_an_existing_link_is_not_followed(tmp_path: Path) -> None:
-    """A link that lies where a file should go is replaced by the file, and what it led to stays."""
+    """A link that lies where a file should go does not lead to what it points to."""
     (tmp_path / "precious").write_text("mine...")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "good").symlink_to(tmp_path / "precious")
-    (tmp_path / "out" / TEMPORARY).symlink_to(tmp_path / "precious")
-    extract(make_tar(tmp_path / "a.tar", [entry("good")]), tmp_path / "out", same)
+    with pytest.raises(DataError, match="outside"):
+        extract(make_tar(tmp_path / "a.tar", [entry("good")]), tmp_path / "out", same, LIMIT)
     assert (tmp_path / "precious").read_text() == "mine..."
-    assert not (tmp_path / "out" / "good").is_symlink()
 
 
-@pytest.mark.parametrize(
-    ("limits", "words"),
-    [(Limits(size=10), "more than 0.0 GB"), (Limits(files=1), "more than 1 files")],
-    ids=["size", "files"],
-)
-def test_absurd_sizes(tmp_path: Path, limits: Limits, words: str) -> None:
-    """An archive with more bytes or files than it can have is refused before they are written."""
-    path = make_tar(tmp_path / "a.tar", [entry("a", b"12345678"), entry("b", b"12345678")])
-    with pytest.raises(DataError, match=words):
-        extract(path, tmp_path / "out", same, limits)
-    assert "b" not in tree(tmp_path / "out")
-
-
-def test_a_bomb(tmp_path: Path) -> None:
-    """An archive that says it unpacks to hundreds of times its size is refused before the member is written."""
-    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("zeros", bytes(70 << 20))
-    with pytest.raises(DataError, match="more than 200 times its own size"):
-        extract(tmp_path / "bomb.zip", tmp_path / "out", same)
-    assert not (tmp_path / "out").exists()
+def test_bombs(tmp_path: Path) -> None:
+    """An archive of more bytes or files than it can have is refused before they are written; nothing counts as 512."""
+    path = make_tar(tmp_path / "a.tar", [entry("a", b"12345678"), entry("b", bytes(1 << 20))], "w:gz")
+    with pytest.raises(DataError, match=r"it unpacks to more than 0.0 GB"):
+        extract(path, tmp_path / "out", same, 1 << 20)
+    assert list(tree(tmp_path / "out")) == ["a"]
+    many = make_tar(tmp_path / "b.tar", [entry(str(i), b"") for i in range(5)])
+    with pytest.raises(DataError, match="it unpacks to more than"):
+        extract(many, tmp_path / "many", same, 2000)
+    with pytest.raises(DataError, match="it unpacks to more than"):
+        list(read_members(many, lambda _: True, 2000))
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
@@ -170,7 +138,7 @@ def test_cut_off(tmp_path: Path, mode: str) -> None:
     path = make_tar(tmp_path / "a.tar", [entry("a", b"first"), entry("b", noise)], mode)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
     with pytest.raises(DataError, match="damaged or cut off"):
-        extract(path, tmp_path / "out", same)
+        extract(path, tmp_path / "out", same, LIMIT)
     assert set(tree(tmp_path / "out")) <= {"a"}
 
 
@@ -178,7 +146,7 @@ def test_not_an_archive(tmp_path: Path) -> None:
     """Something else than an archive is said to be damaged."""
     (tmp_path / "a.tar").write_text("<html>please log in</html>")
     with pytest.raises(DataError, match="damaged or cut off"):
-        extract(tmp_path / "a.tar", tmp_path / "out", same)
+        extract(tmp_path / "a.tar", tmp_path / "out", same, LIMIT)
 
 
 def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,20 +157,26 @@ def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(DataError, match="No space left on device; the same command goes on"):
-        extract(make_tar(tmp_path / "a.tar", [entry("a")]), tmp_path / "out", same)
+        extract(make_tar(tmp_path / "a.tar", [entry("a")]), tmp_path / "out", same, LIMIT)
     assert tree(tmp_path / "out") == {}
 
 
+def test_a_python_without_the_filter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python that cannot extract safely extracts nothing."""
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(DataError, match="update it to 3.10.12"):
+        extract(make_tar(tmp_path / "a.tar", [entry("a")]), tmp_path / "out", same, LIMIT)
+
+
 def test_goes_on(tmp_path: Path) -> None:
-    """Files that are there with their size are passed over; missing, short and half-written ones are written."""
+    """Files that are there with their size are passed over; missing and short ones are written."""
     path = make_tar(tmp_path / "a.tar", [entry("a", b"aaaa"), entry("b", b"bbbb"), entry("c", b"cccc")])
     out = tmp_path / "out"
-    extract(path, out, same)
+    extract(path, out, same, LIMIT)
     before = (out / "a").stat().st_mtime_ns
     (out / "b").write_bytes(b"b")
-    (out / "c").rename(out / TEMPORARY)  # as a killed run leaves it
-    done = extract(path, out, same)
-    assert (done.files, done.written) == (3, 2)
+    (out / "c").unlink()
+    extract(path, out, same, LIMIT)
     assert tree(out) == {"a": b"aaaa", "b": b"bbbb", "c": b"cccc"}
     assert (out / "a").stat().st_mtime_ns == before
 
@@ -216,47 +190,56 @@ def place(name: str) -> str | None:
     return name.removesuffix(".tar") if name.endswith(".tar") else None
 
 
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the members that are read from here on."""
+    names: list[str] = []
+    real = tarfile.TarFile.extractfile
+
+    def spy(self: tarfile.TarFile, member: tarfile.TarInfo) -> object:
+        names.append(member.name)
+        return real(self, member)
+
+    monkeypatch.setattr(tarfile.TarFile, "extractfile", spy)
+    return names
+
+
 def test_tar_of_tars(tmp_path: Path) -> None:
     """Each inner tar gets its folder, and no inner tar is written to disk."""
     steps: list[int] = []
-    done = extract_nested(nested(tmp_path), tmp_path / "out", place, step=steps.append)
+    extract_nested(nested(tmp_path), tmp_path / "out", place, LIMIT, steps.append)
     names = [f"n0000000{i}/n0000000{i}_{j}.JPEG" for i in range(3) for j in (1, 2)]
     assert [n for n in tree(tmp_path / "out") if not n.startswith(".")] == names
-    assert (done.files, done.written, steps) == (6, 6, [2, 2, 2])
+    assert steps == [2, 2, 2]
 
 
 def test_tar_of_tars_goes_on_by_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Finished classes are not read again, unless a file of theirs was deleted."""
     archive, out = nested(tmp_path), tmp_path / "out"
-    extract_nested(archive, out, place)
+    extract_nested(archive, out, place, LIMIT)
     (out / "n00000001" / "n00000001_2.JPEG").unlink()
-    opened: list[str] = []
-    real = tarfile.TarFile.extractfile
-
-    def spy(self: tarfile.TarFile, member: tarfile.TarInfo) -> object:
-        opened.append(member.name)
-        return real(self, member)
-
-    monkeypatch.setattr(tarfile.TarFile, "extractfile", spy)
-    done = extract_nested(archive, out, place)
-    assert opened == ["n00000001.tar", "n00000001_2.JPEG"]
-    assert (done.files, done.written) == (6, 1)
+    names = opened(monkeypatch)
+    extract_nested(archive, out, place, LIMIT)
+    assert names == ["n00000001.tar", "n00000001_2.JPEG"]
+    assert len(list(out.glob("*/*.JPEG"))) == 6
 
 
-def test_a_ledger_of_another_archive(tmp_path: Path) -> None:
+def test_a_ledger_of_another_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was noted of inner tars of another size does not count, nor do lines that make no sense."""
     out = tmp_path / "out"
     out.mkdir()
     (out / f"{LEDGER}-train.tar.txt").write_text("n00000000.tar\t1\t0\nnonsense\n\n")
-    assert extract_nested(nested(tmp_path), out, place).written == 6
+    names = opened(monkeypatch)
+    extract_nested(nested(tmp_path), out, place, LIMIT)
+    assert len(names) == 3 + 6
 
 
 @pytest.mark.parametrize("inside", [True, False], ids=["inner", "outer"])
 def test_tar_of_tars_refuses(tmp_path: Path, inside: bool) -> None:
     """Neither the outer nor an inner tar may leave the folder."""
-    bad = [entry("n00000000.tar", packed(entry("../../evil")))] if inside else [entry("../n00000000.tar", packed())]
+    good = packed(entry("evil"))
+    bad = entry("n00000000.tar", packed(entry("../../evil"))) if inside else entry("../n00000000.tar", good)
     with pytest.raises(DataError, match="is refused"):
-        extract_nested(make_tar(tmp_path / "train.tar", bad), tmp_path / "in" / "out", place)
+        extract_nested(make_tar(tmp_path / "train.tar", [bad]), tmp_path / "in" / "out", place, LIMIT)
     assert not list(tmp_path.rglob("evil"))
 
 
@@ -265,23 +248,14 @@ def test_inner_tar_cut_off(tmp_path: Path) -> None:
     half = packed(entry("a.JPEG", b"x" * 3000))[:1500]
     archive = make_tar(tmp_path / "train.tar", [entry("n00000000.tar", half)])
     with pytest.raises(DataError, match="damaged or cut off"):
-        extract_nested(archive, tmp_path / "out", place)
+        extract_nested(archive, tmp_path / "out", place, LIMIT)
     assert not list((tmp_path / "out").glob(f"{LEDGER}*"))
 
 
 def test_read_members(tmp_path: Path) -> None:
-    """Small members are read without writing anything, under the same refusals."""
+    """Small members are read without writing anything; a link is refused here too."""
     path = make_tar(tmp_path / "a.tgz", [entry("val/a.xml", b"<a/>"), entry("readme")], "w:gz")
-    assert list(read_members(path, lambda n: n.endswith(".xml"), Limits())) == [("val/a.xml", b"<a/>")]
+    assert list(read_members(path, lambda n: n.endswith(".xml"), LIMIT)) == [("val/a.xml", b"<a/>")]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tgz"]
     with pytest.raises(DataError, match="is refused"):
-        list(read_members(make_tar(tmp_path / "b.tar", [entry("../x.xml")]), lambda _: True, Limits()))
-
-
-def test_steps(tmp_path: Path) -> None:
-    """Progress is told once a file, written or passed over."""
-    path, steps = make_tar(tmp_path / "a.tar", [entry("a"), entry("b")]), []
-    step: Callable[[], None] = lambda: steps.append(1)  # noqa: E731
-    extract(path, tmp_path / "out", same, step=step)
-    extract(path, tmp_path / "out", same, step=step)
-    assert len(steps) == 4
+        list(read_members(make_tar(tmp_path / "b.tar", [REFUSED["symlink"]]), lambda _: True, LIMIT))

@@ -11,7 +11,7 @@ from typer.testing import Result
 
 from famcli.cli.data.app import app
 from famcli.data.public.catalog import CATALOG, find_facts, human
-from famcli.data.public.disk import Need, check_room
+from famcli.data.public.download import check_room
 from famcli_models.errors import DataError, UnknownNameError
 
 COMMANDS = [command.name for command in app.registered_commands]
@@ -59,27 +59,23 @@ def test_rows(name: str) -> None:
     for archive in facts.archives:
         assert archive.page.startswith("https://")
         assert archive.url is None or archive.url.startswith("https://")
-        assert re.fullmatch("[0-9a-f]{64}", archive.sha256 or "0" * 64)
-        assert re.fullmatch("[0-9a-f]{32}", archive.md5 or "0" * 32)
-        assert archive.required != bool(archive.topic)
+        assert archive.hash is None or re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", archive.hash)
         assert not archive.name.startswith(("/", "."))
 
 
 def test_pinned() -> None:
     """Every archive of images has a published hash, but for CUBV2, of which nobody has published one."""
-    loose = [a.name for facts in CATALOG.values() for a in facts.archives if not a.pinned and "metadata" not in a.name]
+    loose = [a.name for facts in CATALOG.values() for a in facts.archives if not a.hash and "metadata" not in a.name]
     assert loose == ["CUBV2.tar"]
 
 
-def test_room_is_counted_by_disk(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What goes to one disk is added up; what needs nothing is not looked at."""
-    from pathlib import Path
-
-    folder = Path(str(tmp_path)) / "not" / "there"
-    monkeypatch.setattr("famcli.data.public.disk.free_bytes", lambda _: 10**9)
-    check_room([Need(folder, 0, "do nothing"), Need(folder, 8 * 10**8, "download")])
+def test_room_is_counted_by_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes to one disk is added up; what needs nothing is passed over."""
+    folder = tmp_path / "not" / "there"
+    monkeypatch.setattr("famcli.data.public.download.free_bytes", lambda _: 10**9)
+    check_room([(folder, 0, "do nothing"), (folder, 8 * 10**8, "download")])
     with pytest.raises(DataError, match=r"has 1 GB free, but 1.67 GB are needed \(800 MB to download and 800 MB to"):
-        check_room([Need(folder, 8 * 10**8, "download"), Need(folder, 8 * 10**8, "extract it")])
+        check_room([(folder, 8 * 10**8, "download"), (folder, 8 * 10**8, "extract it")])
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def use_row(monkeypatch: pytest.MonkeyPatch, name: str, **archives: dict[str, An
 
 
 def pinned(content: bytes, url: str | None) -> dict[str, Any]:
-    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "md5": None, "url": url, "unpacked": 1}
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return {"size": len(content), "hash": digest, "url": url, "unpacked": 1}
 
 
 @pytest.fixture
@@ -171,10 +172,10 @@ def test_without_preparing(fam: Fam, published: str, tmp_path: Path) -> None:
 def test_interrupted_download(fam: Fam, published: str, server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C during the download is exit 130 and names the command that goes on."""
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("famcli.data.public.download._one_connection", interrupted)
+    monkeypatch.setattr("famcli.data.public.download.requests.get", interrupted)
     result = fam("data", "download", "cub", "--accept-terms")
     assert result.exit_code == 130
     assert "to go on: fam data download cub --accept-terms" in result.stderr

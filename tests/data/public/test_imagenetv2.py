@@ -57,8 +57,8 @@ def test_imagenetv2_one_command(
     v2_lists(tmp_path)
     lists = (tmp_path / "metadata" / "ILSVRC" / "val" / "localization.txt").read_bytes()
     rows = CATALOG["imagenetv2"].archives
-    sha256 = hashlib.sha256(archive).hexdigest()
-    images = dataclasses.replace(rows[0], url=server.add("a", archive), size=len(archive), sha256=sha256, unpacked=1)
+    digest = f"sha256:{hashlib.sha256(archive).hexdigest()}"
+    images = dataclasses.replace(rows[0], url=server.add("a", archive), size=len(archive), hash=digest, unpacked=1)
     new = (images, dataclasses.replace(rows[1], url=server.add("b", lists)))
     monkeypatch.setitem(CATALOG, "imagenetv2", dataclasses.replace(CATALOG["imagenetv2"], archives=new))
     result = fam("data", "download", "imagenetv2")

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from famcli.data.readers.own import OwnData, boxes_of, default_split, find_images, main_class, sorted_classes
-from famcli.data.sample import NO_BOXES, SPLITS, Sample, bounded, find_split, in_order
+from famcli.data.readers import OwnData, Row, find_images, own_data
+from famcli.data.sample import SPLITS, bounded, find_split
 from famcli_models.errors import DataError, shown
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -75,40 +75,19 @@ def _columns(header: str) -> tuple[str, dict[str, int]]:
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     """Read a CSV file with a header: image, label, and perhaps x0, y0, x1, y1 (half-open pixels) and split.
 
-    Several rows of an image are several boxes. Its label is the class whose boxes cover the largest area, and
-    boxes of other classes are left out.
-
-    Args:
-        source: The file, or a folder with just one.
-        images: The folder that image names are relative to; the file's own, or ``images`` in it, if not given.
-        split: Split of images of which the file tells none.
-
-    Raises:
-        DataError: A line cannot be used; the message names it.
+    Several rows of an image are several boxes. Images are in the file's own folder, or in ``images`` in it, if their
+    folder is not given.
     """
     path = _file(source) or source
-    rows: dict[str, _Image] = {}
+    found: dict[str, _Image] = {}
     for line, name, row in _rows(path):
-        _add(rows, path, line, name, row)
-    if not rows:
+        _add(found, path, line, name, row)
+    if not found:
         msg = f"{path}: no line after the header"
         raise DataError(msg)
-    root, names = _names(path, list(rows), images)
-    classes = sorted_classes(c for row in rows.values() for c in row.classes)
-    labels = {name: i for i, name in enumerate(classes)}
-    others = 0
-    found: list[tuple[str | None, Sample]] = []
-    for name, image in zip(names, rows.values(), strict=True):
-        main = main_class(image.classes, boxes_of(image.boxes)) if image.boxes else image.classes[0]
-        kept = [box for box, c in zip(image.boxes, image.classes, strict=False) if c == main]
-        others += len(image.boxes) - len(kept)
-        found.append((image.split, Sample(name, root / name, labels[main], boxes_of(kept) if kept else NO_BOXES)))
-    default = split or default_split([s for _, s in found])
-    splits: dict[str, list[Sample]] = {name: [] for name in in_order(where or default for where, _ in found)}
-    for where, sample in found:
-        splits[where or default].append(sample)
-    remarks = [f"{path}: {others} boxes of other classes than the image's main one were left out"] if others else []
-    return OwnData(classes, splits, root, "csv", tuple(remarks))
+    root, names = _names(path, list(found), images)
+    rows = [Row(name, i.split, i.classes, i.boxes) for name, i in zip(names, found.values(), strict=True)]
+    return own_data("csv", rows, root, split, str(path))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, dict[str, str]]]:

@@ -1,0 +1,173 @@
+"""``fam data check``, ``info`` and ``convert``: commands on a dataset that is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from famcli.cli.console import console
+from famcli.cli.options import JsonOption, QuietOption
+
+if TYPE_CHECKING:
+    from famcli.data.check import Summary
+    from famcli.data.dataset import Dataset
+
+DataArgument = Annotated[str, typer.Argument(metavar="NAME|PATH", help="Prepared dataset, or own data in any form.")]
+ImagesOption = Annotated[Path | None, typer.Option(help="Folder that the image names of own data are relative to.")]
+FINDING_COLUMNS = ("", "problem", "split", "count", "first examples")
+SUMMARY_COLUMNS = (
+    *("split", "images", "classes", "images a class", "boxes", "without box", "several boxes", "width x height"),
+)
+
+
+def _opened(data: str, images: Path | None) -> Dataset:
+    """A dataset, and on stderr what was left out when it was opened."""
+    from famcli.data.dataset import open_dataset
+
+    dataset = open_dataset(data, images)
+    for remark in dataset.remarks:
+        console.say(remark)
+    return dataset
+
+
+def check(
+    data: DataArgument,
+    split: Annotated[list[str] | None, typer.Option(help="Split to look at; repeatable. All if not given.")] = None,
+    images: ImagesOption = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Read the headers of images alone, and do not compare their bytes.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read images.")] = 2,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
+) -> None:
+    """Look for whatever is wrong with a dataset; exit code 1 if anything is.
+
+    Images that are missing or unreadable or listed twice, boxes outside them, labels out of range, sizes and numbers
+    that disagree, splits that share pictures, tested classes that are never trained.
+
+    Example: fam data check cub
+    """
+    from dataclasses import asdict
+
+    from famcli.data.check import check as run
+
+    dataset = _opened(data, images)
+    checked = 0
+
+    with console.progress("images", dataset.count(split or ())) as step:
+
+        def on_image() -> None:
+            nonlocal checked
+            checked += 1
+            step()
+
+        findings = run(dataset, split or (), fast=fast, workers=workers, on_image=on_image)
+    wrong = sum(finding.wrong for finding in findings)
+    if as_json:
+        result = {"dataset": dataset.name, "images": checked, "ok": not wrong}
+        console.result_json({**result, "findings": [asdict(finding) for finding in findings]})
+    elif findings:
+        rows = [
+            ["wrong" if f.wrong else "note", f.problem, f.split, f"{f.count:,}", _cell("; ".join(f.examples))]
+            for f in findings
+        ]
+        console.table(FINDING_COLUMNS, rows)
+    kinds = f"{wrong} {'problem' if wrong == 1 else 'problems'}" if wrong else "nothing is wrong"
+    console.say(f"{dataset.name}: {checked:,} images, {kinds}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _cell(text: str) -> str:
+    """A file name may hold a line break or a bar; neither may break the table."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text).replace("|", "\\|")
+
+
+def info(
+    data: DataArgument,
+    images: ImagesOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
+) -> None:
+    """Say what a dataset holds: splits, images, classes, boxes, sizes, terms, and where it is.
+
+    Example: fam data info cub
+    """
+    from dataclasses import asdict
+
+    from famcli.data.check import Summary
+    from famcli.data.dataset import open_dataset
+
+    dataset = open_dataset(data, images)
+    summaries = [
+        Summary.from_samples(split, dataset.samples(split, with_boxes=True, boxes_optional=True))
+        for split in dataset.splits()
+    ]
+    about: dict[str, Any] = {
+        "name": dataset.name,
+        "where": str(dataset.root),
+        "images": str(dataset.images),
+        "classes": len(dataset.class_names),
+        "train-fullsup from": dataset.fullsup,
+        **{key: value for key, value in dataset.facts.items() if key != "counts"},
+    }
+    if as_json:
+        console.result_json({**about, "splits": [asdict(summary) for summary in summaries]})
+        return
+    about["classes"] = len(dataset.class_names) or "without names"
+    for key, value in about.items():
+        if value and not isinstance(value, (dict, list)):
+            console.result(f"{key + ':':20}{value}")
+    for remark in dataset.remarks:
+        console.say(remark)
+    console.result("")
+    console.table(SUMMARY_COLUMNS, [_row(summary) for summary in summaries])
+
+
+def _row(summary: Summary) -> list[str]:
+    fewest, most = summary.fewest[1], summary.most[1]
+    sizes = [hw for hw in (summary.smallest_hw, summary.median_hw, summary.largest_hw) if hw]
+    return [
+        summary.split,
+        f"{summary.images:,}",
+        f"{summary.classes:,}",
+        f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}",
+        f"{summary.boxes:,}",
+        f"{summary.without_boxes:,}",
+        f"{summary.several_boxes:g} %",
+        ", ".join(dict.fromkeys(f"{w}x{h}" for h, w in sizes)) or "not stated",
+    ]
+
+
+def convert(
+    source: DataArgument,
+    to: Annotated[Literal["coco", "wsol"], typer.Option(help="COCO files, or wsolevaluation metadata.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to; for one split, a .json file too.")],
+    split: Annotated[list[str] | None, typer.Option(help="Split to write; repeatable. All if not given.")] = None,
+    images: ImagesOption = None,
+    rounded: Annotated[
+        bool, typer.Option("--round", help="Round boxes to the whole pixels that wsolevaluation metadata holds.")
+    ] = False,
+    exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Replace files that exist.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
+) -> None:
+    """Write a dataset's labels and boxes as COCO or as wsolevaluation metadata; images stay where they are.
+
+    Example: fam data convert birds --to coco --out birds/annotations
+    """
+    from famcli.data.convert import to_coco, to_wsol
+
+    dataset = _opened(source, images)
+    if to == "coco":
+        written = to_coco(dataset, out, split or (), exist_ok=exist_ok)
+    else:
+        written = to_wsol(dataset, out, split or (), rounded=rounded, exist_ok=exist_ok)
+    if as_json:
+        console.result_json({"dataset": dataset.name, "written": [str(path) for path in written]})
+        return
+    for path in written:
+        console.result(str(path))
