@@ -11,7 +11,7 @@ import pytest
 from famcli.data.dataset import open_dataset
 from famcli.data.metadata import count_images, read_class_names, read_split, splits_of, write_split
 from famcli.data.sample import MAX_CLASSES, NO_BOXES, Sample
-from famcli_models.config import _RANGES
+from famcli_models.config import MethodConfig
 from famcli_models.errors import DataError
 
 ROWS = [
@@ -94,7 +94,7 @@ def test_a_size_that_is_none(root: Path) -> None:
 
 def test_as_many_classes_as_a_model_can_have() -> None:
     """Labels and models have the same bound."""
-    assert _RANGES["num_classes"][1] == MAX_CLASSES
+    assert MethodConfig.RANGES["num_classes"][1] == MAX_CLASSES
 
 
 def test_file_that_is_no_text(root: Path) -> None:
