@@ -167,8 +167,8 @@ def load_recipe(
     typed = [pair.partition("=")[2] for pair in overrides if pair.startswith(("method=", "model.method="))]
     method = method_class({"method": written, **(model or {}), **({"method": _value(typed[-1])} if typed else {})})
     if written != method.name():
-        # A recipe of another method: its own settings and its threshold mean nothing here.
-        shared = {f.name for f in fields(MethodConfig)} - {"method", "tau"}
+        # A recipe of another method: its own settings mean nothing here, nor does the threshold if it names the method.
+        shared = {f.name for f in fields(MethodConfig)} - ({"method", "tau"} if "method" in tables["model"] else set())
         tables["model"] = {name: value for name, value in tables["model"].items() if name in shared}
     kinds: dict[str, Any] = {"run": RunConfig, "model": method.config_class, "train": TrainConfig}
     known = {table: {f.name for f in fields(kind)} for table, kind in kinds.items()}

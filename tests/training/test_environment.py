@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from famcli.checkpoints.doctor import PACKAGES
 from famcli.training import environment as environment_module
 from famcli.training.accelerator import make_accelerator
-from famcli.training.environment import PACKAGES, commit, environment
+from famcli.training.environment import commit, environment
 
 
 def test_the_facts_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:

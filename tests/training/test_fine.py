@@ -23,6 +23,7 @@ from famcli.training.recipe import load_recipe
 from famcli.training.sampler import Order
 from famcli.training.targets import make_targets
 from famcli_models import CAM, FAM
+from famcli_models.preprocess import normalize
 
 CPU = torch.device("cpu")
 Make = Callable[..., FAM]
@@ -43,7 +44,7 @@ def test_cached_maps(fine: FAM, labelled: list[Sample]) -> None:
     cached = CachedFeatures(fine, views, 3, CPU, 0, rounds=2)
     fresh = [views[2, image].inputs for image in (5, 0, 6)]
     with torch.no_grad():
-        want = fine.features(Normalize(fine.config.mean, fine.config.std)(torch.stack(fresh), CPU))
+        want = fine.features(normalize(torch.stack(fresh), fine.config.mean, fine.config.std))
     *maps, targets, labels = cached.rounds[1]
     assert targets.shape == (8, 8, 8)
     assert labels.tolist() == [sample.label for sample in labelled]

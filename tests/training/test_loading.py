@@ -19,7 +19,7 @@ from famcli.training.loop import fit
 from famcli.training.sampler import Order
 from famcli_models.errors import DataError
 from famcli_models.methods.fam import FAM
-from famcli_models.preprocess import RandomCrop
+from famcli_models.preprocess import RandomCrop, normalize
 
 CPU = torch.device("cpu")
 HW = (4, 4)
@@ -131,13 +131,14 @@ def test_cached_features_are_those_of_fresh_views(make_model: Callable[..., FAM]
     model = make_model().eval()
     views = Views(labelled, 64, map_size(model, CPU), 0, [np.full((8, 8), i / 8, np.float32) for i in range(8)])
     order = order_of(labelled, epochs=3)
-    normalize = Normalize(model.config.mean, model.config.std)
     cached = CachedFeatures(model, views, 3, CPU, 0, rounds=2)
     compared = 0
     for got, step in zip(cached.batches(order, 1), list(order.batches(1)), strict=True):
         again = [((epoch - 1) % 2 + 1, image) for epoch, image in step]  # epoch 3 has the views of epoch 1
         fresh = [views[view] for view in again]
-        X = model.features(normalize(torch.stack([view.inputs for view in fresh]), CPU)).X
+        X = model.features(
+            normalize(torch.stack([view.inputs for view in fresh]), model.config.mean, model.config.std)
+        ).X
         torch.testing.assert_close(got.inputs, X, rtol=1e-3, atol=1e-4)
         assert got.inputs.dtype == torch.float32
         assert got.labels.tolist() == [int(view.labels) for view in fresh]

@@ -111,10 +111,7 @@ def test_metrics(tmp_path: Path) -> None:
         Epoch(
             number=number,
             terms={"total": 1.5, "cla": 1.0},
-            foreground=0.5,
-            spread=0.2,
-            part_similarity=0.1,
-            top1=0.5,
+            measures={"foreground": 0.5, "spread": 0.2, "part_similarity": 0.1, "top1": 0.5},
             images=8,
             seconds=2.0,
             waiting=0.0,

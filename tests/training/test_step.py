@@ -15,7 +15,6 @@ from torch import Tensor
 from torch._inductor import config as inductor
 
 from famcli.data.sample import Sample
-from famcli.training import step as training_module
 from famcli.training.accelerator import make_accelerator
 from famcli.training.config import TrainConfig
 from famcli.training.loop import fit
@@ -24,8 +23,9 @@ from famcli.training.resume import State, read_state, write_state
 from famcli.training.sampler import Order
 from famcli.training.step import Training, target_loss
 from famcli_models.errors import FamError, WeightsError
-from famcli_models.losses import Losses, fam_loss
+from famcli_models.losses import Losses
 from famcli_models.methods.fam import FAM
+from famcli_models.methods.method import Batch
 
 Make = Callable[..., FAM]
 TRAINED: Mapping[str, Any] = {"backbone": "trained", "backbone_lr": 0.1}
@@ -53,9 +53,9 @@ def assert_close(first: FAM, second: FAM, atol: float) -> None:
 
 def test_target_loss_by_hand() -> None:
     """M = (1/4, 1/2) with targets (0, 1): -(log 3/4 + log 1/2) / 2."""
-    M = torch.tensor([[[[0.25, 0.5]]]])
+    M = torch.tensor([[[0.25, 0.5]]])
     assert target_loss(M, torch.tensor([[[0.0, 1.0]]])).item() == pytest.approx(-math.log(0.75 * 0.5) / 2)
-    assert torch.isfinite(target_loss(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1)))
+    assert torch.isfinite(target_loss(torch.ones(1, 1, 1), torch.zeros(1, 1, 1)))
 
 
 def test_the_average_by_hand(make_model: Make, labelled: list[Sample]) -> None:
@@ -98,7 +98,7 @@ def test_accumulating_is_the_same_training(make_model: Make, labelled: list[Samp
         assert_close(model, runs[0][0], atol=1e-4)
         assert history[-1].images == 8
         assert history[-1].terms == pytest.approx(runs[0][1][-1].terms, abs=1e-4)
-        assert history[-1].top1 == runs[0][1][-1].top1
+        assert history[-1].measures["top1"] == runs[0][1][-1].measures["top1"]
 
 
 def test_channels_last_is_the_same_training(make_model: Make, labelled: list[Sample]) -> None:
@@ -169,12 +169,13 @@ def test_balanced_classes_by_hand(make_model: Make, labelled: list[Sample], monk
     few = [s for s in labelled if s.label == 0] + [s for s in labelled if s.label == 1][:2]
     few += [labelled[0], labelled[2]]
     seen: list[Tensor | None] = []
+    plain = FAM.loss
 
-    def spy(out: Any, labels: Tensor, config: Any, weight: Tensor | None) -> Losses:
-        seen.append(weight)
-        return fam_loss(out, labels, config, weight)
+    def spy(self: FAM, output: Any, batch: Batch) -> Losses:
+        seen.append(batch.class_weight)
+        return plain(self, output, batch)
 
-    monkeypatch.setattr(training_module, "fam_loss", spy)
+    monkeypatch.setattr(FAM, "loss", spy)
     train(make_model(), few, epochs=1, class_balanced=True)
     assert seen[0] is not None
     assert seen[0].tolist() == pytest.approx([8 / 12, 8 / 4, 0, 0, 0])
@@ -186,15 +187,17 @@ def test_balanced_classes_by_hand(make_model: Make, labelled: list[Sample], monk
 def test_the_sparsity_warmup_by_hand(make_model: Make, labelled: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
     """Over half of four steps λ_spa rises from 0: 0, 1/2, 1 and 1 of it; the model's own stays as it was."""
     seen: list[float] = []
+    plain = FAM.loss
 
-    def spy(out: Any, labels: Tensor, config: Any, weight: Tensor | None) -> Losses:
-        seen.append(config.lambda_spa)
-        return fam_loss(out, labels, config, weight)
+    def spy(self: FAM, output: Any, batch: Batch) -> Losses:
+        losses = plain(self, output, batch)
+        seen.append(((losses.total - losses.terms["cla"]) / losses.terms["spa"]).item())
+        return losses
 
-    monkeypatch.setattr(training_module, "fam_loss", spy)
-    model = make_model(lambda_spa=0.8)
-    train(model, labelled, sparsity_warmup=0.5)
-    assert seen == pytest.approx([0.0, 0.4, 0.8, 0.8])
+    monkeypatch.setattr(FAM, "loss", spy)
+    model = make_model(lambda_spa=0.8, sparsity_warmup=0.5, diversity=False)
+    train(model, labelled)
+    assert seen == pytest.approx([0.0, 0.4, 0.8, 0.8], abs=1e-5)
     assert model.config.lambda_spa == 0.8
 
 
@@ -202,14 +205,13 @@ def test_a_loss_that_is_not_finite_stops(
     make_model: Make, labelled: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error has step, epoch and the batch's files; the weights and the average are those of the step before."""
-    calls: list[int] = []
+    plain = FAM.loss
 
-    def break_third(*arguments: Any) -> Losses:
-        calls.append(1)
-        losses = fam_loss(*arguments)
-        return losses if len(calls) < 3 else Losses(losses.total * math.nan, losses.terms)
+    def break_third(self: FAM, output: Any, batch: Batch) -> Losses:
+        losses = plain(self, output, batch)
+        return losses if batch.step < 2 else Losses(losses.total * math.nan, losses.terms)
 
-    monkeypatch.setattr(training_module, "fam_loss", break_third)
+    monkeypatch.setattr(FAM, "loss", break_third)
     kept: list[State] = []
     model = make_model()
 
@@ -246,8 +248,8 @@ def test_the_numbers_of_an_epoch(make_model: Make, labelled: list[Sample]) -> No
         assert epoch.images == 8
         assert epoch.seconds > 0
         assert 0 <= epoch.waiting <= 1
-        assert 0 <= epoch.foreground <= 1
-        assert 0 <= epoch.top1 <= 1
+        assert 0 <= epoch.measures["foreground"] <= 1
+        assert 0 <= epoch.measures["top1"] <= 1
         config = make_model().config
         total = epoch.terms["cla"] + config.lambda_spa * epoch.terms["spa"] + config.lambda_div * epoch.terms["div"]
         assert epoch.terms["total"] == pytest.approx(total, abs=1e-5)
@@ -256,11 +258,11 @@ def test_the_numbers_of_an_epoch(make_model: Make, labelled: list[Sample]) -> No
 RUNS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {  # fields of the model and of the training
     "frozen": ({}, {}),
     "everything": ({"frozen_norm": False}, {**TRAINED, "ema": 0.9, "accumulate": 2, "clip_norm": 1.0}),
-    "channels last": ({"frozen_norm": False}, {**TRAINED, "channels_last": True, "part_std": 1.0}),
+    "channels last": ({"frozen_norm": False, "part_std": 1.0}, {**TRAINED, "channels_last": True}),
     "dropout": ({}, {}),
     "cached": ({"frozen_norm": False}, {"cached_views": 2, "class_balanced": True}),
-    "rising": ({}, {"sparsity_warmup": 0.8}),
-    "cam": ({"method": "cam", "frozen_norm": False}, {**TRAINED, "ema": 0.9, "part_std": 1.0}),
+    "rising": ({"sparsity_warmup": 0.8}, {}),
+    "cam": ({"method": "cam", "frozen_norm": False}, {**TRAINED, "ema": 0.9}),
     "cached cam": ({"method": "cam"}, {"cached_views": 2}),
     "bf16": ({}, {"precision": "bf16", "backbone": "trained"}),
 }
