@@ -201,7 +201,7 @@ def answers(model: Method, device: str = "cpu") -> list[Answer]:
     found = []
     for picture in draw(model.config.size):  # one at a time: large inputs fit too
         out = engine.output(picture[None])
-        M, logits = model.maps(out).cpu(), out.logits.cpu()[0]
+        M, logits = model.maps(out).cpu().clone(), out.logits[0].cpu().clone()
         if not (bool(M.isfinite().all()) and bool(logits.isfinite().all())):
             msg = "what the model says of a drawn picture is not finite: its weights are damaged"
             raise WeightsError(msg)

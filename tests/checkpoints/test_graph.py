@@ -10,6 +10,7 @@ import torch
 from famcli.checkpoints.graph import BOX_OUTPUTS, OUTPUTS, Graph, largest_box, largest_component
 from famcli.checkpoints.reference import draw
 from famcli_models import FAM, localize
+from famcli_models.preprocess import normalize
 
 
 def by_opencv(mask: np.ndarray) -> np.ndarray:
@@ -105,7 +106,7 @@ def test_graph_is_the_model(model: FAM) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     pictures = draw(64)
     with torch.no_grad():
-        want = model(Normalize(model.config.mean, model.config.std)(list(pictures)))
+        want = model(normalize(torch.from_numpy(pictures), model.config.mean, model.config.std))
         maps, probabilities = Graph(model)(torch.from_numpy(pictures))
     torch.testing.assert_close(maps, want.M, rtol=0, atol=1e-5)
     torch.testing.assert_close(probabilities, want.logits.softmax(dim=1), rtol=0, atol=1e-5)

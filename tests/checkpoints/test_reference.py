@@ -27,7 +27,7 @@ from famcli.checkpoints.reference import (
     stored,
 )
 from famcli_models import FAM
-from famcli_models.checkpoint import GOLDEN
+from famcli_models.checkpoint import REFERENCE
 from famcli_models.errors import WeightsError
 from famcli_models.files import sha256_file
 
@@ -197,5 +197,5 @@ def test_damaged(model: FAM, edit: Callable[[dict[str, Any]], object], words: st
 def test_other_versions(kept: object) -> None:
     """A stored prediction of another version is refused with what to do, and none at all is none."""
     with pytest.raises(WeightsError, match="pip install -U famcli"):
-        stored({GOLDEN: kept})
+        stored({REFERENCE: kept})
     assert stored({}) is None
