@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -25,40 +25,25 @@ SLACK = 0.5  # pixels that a box may reach out of its image: other tools round
 DECODED = 64  # pixels: a JPEG decoded at an eighth of its size is still read to its end
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Images of a split that share a problem.
-
-    Attributes:
-        problem: In a few words.
-        split: The split, or nothing if it is about all.
-        count: How many images, boxes, classes or files have it.
-        examples: The first few, with the reason where they differ.
-        wrong: Must be put right; if not, it is a remark.
-    """
-
-    problem: str
-    split: str
-    count: int
-    examples: tuple[str, ...]
-    wrong: bool = True
-
-
 @dataclass(slots=True)
-class _Findings:
-    """Problems in the order in which they were met, counted."""
+class Finding:
+    """Images of a split that share a problem."""
 
-    rows: dict[tuple[str, str], tuple[int, list[str], bool]] = field(default_factory=dict)
+    problem: str  # in a few words
+    split: str  # empty if it is about all
+    count: int = 0  # images, boxes, classes or files that have it
+    examples: tuple[str, ...] = ()  # the first few, with the reason where they differ
+    wrong: bool = True  # must be put right; if not, it is a remark
+
+
+class _Findings(dict[tuple[str, str], Finding]):
+    """Problems by their words and split, in the order in which they were met."""
 
     def add(self, problem: str, split: str, example: str, *, wrong: bool = True, count: int = 1) -> None:
-        before, examples, _ = self.rows.get((problem, split), (0, [], wrong))
-        if len(examples) < EXAMPLES:
-            examples.append(example)
-        self.rows[problem, split] = (before + count, examples, wrong)
-
-    def listed(self) -> list[Finding]:
-        found = [Finding(p, s, count, tuple(examples), wrong) for (p, s), (count, examples, wrong) in self.rows.items()]
-        return sorted(found, key=lambda f: not f.wrong)
+        finding = self.setdefault((problem, split), Finding(problem, split, wrong=wrong))
+        finding.count += count
+        if len(finding.examples) < EXAMPLES:
+            finding.examples += (example,)
 
 
 _File = tuple["tuple[int, int] | None", bytes, str]  # upright size, digest of the bytes; or why it cannot be read
@@ -72,14 +57,9 @@ def check(
     workers: int = 2,
     on_image: Callable[[], object] = lambda: None,
 ) -> list[Finding]:
-    """Everything that is wrong with a dataset; then what is merely worth knowing.
+    """Everything that is wrong with some splits of a dataset, or with all; then what is merely worth knowing.
 
-    Args:
-        dataset: The dataset.
-        splits: The splits to look at; all if none is given.
-        fast: Read the headers of the images alone, and do not compare their bytes.
-        workers: Threads that read images.
-        on_image: Called after each image.
+    If ``fast``, the headers of the images alone are read, and their bytes are not compared.
     """
     findings = _Findings()
     noted = dataset.facts.get("counts", {})
@@ -94,10 +74,8 @@ def check(
             findings.add("split cannot be read", split, str(error))
             continue
         classes[split] = Counter(sample.label for sample in samples)
-        _check_counts(findings, dataset, split, samples)
-        _check_labels(findings, dataset, split, samples)
-        masks = _masks(findings, dataset, split, samples)
-        _check_boxes_there(findings, split, samples, masks)
+        _check_lists(findings, dataset, split, samples)
+        masks = _check_truth(findings, dataset, split, samples)
         files = _read_files((sample.path for sample in samples), fast, workers)
         listed: set[str] = set()
         for sample, (size_hw, digest, reason), mask in zip(samples, files, masks, strict=True):
@@ -116,13 +94,12 @@ def check(
             listed.add(path)
             on_image()
         paths.update((path, split) for path in listed if path not in paths)
-    for split in _expected(dataset):
-        if split not in chosen and not splits:
-            findings.add(
-                "published split that was not prepared", split, f"fam data prepare {dataset.name}", wrong=False
-            )
-    _check_classes(findings, dataset, classes)
-    return findings.listed()
+    for split in () if splits else _expected(dataset):
+        if split not in chosen:
+            command = f"fam data prepare {dataset.name}"
+            findings.add("published split that was not prepared", split, command, wrong=False)
+    _check_classes(findings, dataset.class_names, classes)
+    return sorted(findings.values(), key=lambda finding: not finding.wrong)
 
 
 def _expected(dataset: Dataset) -> dict[str, int]:
@@ -131,7 +108,7 @@ def _expected(dataset: Dataset) -> dict[str, int]:
     return dict(CATALOG[dataset.name].counts) if prepared and dataset.name in CATALOG else {}
 
 
-def _check_counts(findings: _Findings, dataset: Dataset, split: str, samples: list[Sample]) -> None:
+def _check_lists(findings: _Findings, dataset: Dataset, split: str, samples: list[Sample]) -> None:
     found = {"images": len(samples), "boxes": sum(len(s.boxes) for s in samples)}
     noted = dataset.facts.get("counts", {}).get(split, {})
     for what, count in found.items():
@@ -143,23 +120,24 @@ def _check_counts(findings: _Findings, dataset: Dataset, split: str, samples: li
     if images != len(samples):
         example = f"{len(samples)} images, the publisher's list has {images}"
         findings.add("not the published number", split, example, count=abs(images - len(samples)))
-
-
-def _check_labels(findings: _Findings, dataset: Dataset, split: str, samples: list[Sample]) -> None:
     top = len(dataset.class_names) or MAX_CLASSES
     for sample in samples:
         if not 0 <= sample.label < top:
             findings.add("label out of range", split, f"{sample.name} ({sample.label}; allowed: 0 to {top - 1})")
 
 
-def _masks(findings: _Findings, dataset: Dataset, split: str, samples: list[Sample]) -> list[MaskSource | None]:
-    """Where the masks of a split are; training needs none."""
+def _check_truth(findings: _Findings, dataset: Dataset, split: str, samples: list[Sample]) -> list[MaskSource | None]:
+    """Test images need boxes or masks; so do those of train-fullsup, unless none has any. Gives the masks."""
+    masks: list[MaskSource | None] = [None] * len(samples)
     if split != TRAIN and split in dataset.own_splits():
         try:
-            return find_masks(dataset, samples)
+            masks = find_masks(dataset, samples)
         except DataError as error:
             findings.add("masks cannot be found", split, str(error))
-    return [None] * len(samples)
+    bare = [s.name for s, mask in zip(samples, masks, strict=True) if not len(s.boxes) and mask is None]
+    for name in bare if split != TRAIN else ():
+        findings.add("no box", split, name, wrong=split == TEST or len(bare) < len(samples))
+    return masks
 
 
 def _check_mask(findings: _Findings, split: str, sample: Sample, mask: MaskSource, size_hw: tuple[int, int]) -> None:
@@ -170,16 +148,6 @@ def _check_mask(findings: _Findings, split: str, sample: Sample, mask: MaskSourc
         return
     if not any(pixels.any() for pixels in objects):
         findings.add("mask without an object", split, sample.name)
-
-
-def _check_boxes_there(findings: _Findings, split: str, samples: list[Sample], masks: list[MaskSource | None]) -> None:
-    """Test images need boxes or masks; so do those of train-fullsup, unless none has any."""
-    if split == TRAIN:
-        return
-    bare = [s.name for s, mask in zip(samples, masks, strict=True) if not len(s.boxes) and mask is None]
-    wrong = split == TEST or len(bare) < len(samples)
-    for name in bare:
-        findings.add("no box", split, name, wrong=wrong)
 
 
 def _read_files(paths: Iterator[Path], fast: bool, workers: int) -> Iterator[_File]:
@@ -231,9 +199,7 @@ def _check_picture(findings: _Findings, split: str, sample: Sample, first: tuple
         findings.add("same picture twice", split, pair, wrong=False)
 
 
-def _check_classes(findings: _Findings, dataset: Dataset, classes: dict[str, Counter[int]]) -> None:
-    names = dataset.class_names
-
+def _check_classes(findings: _Findings, names: Sequence[str], classes: dict[str, Counter[int]]) -> None:
     def called(label: int) -> str:
         return f"{label} ({names[label]})" if 0 <= label < len(names) else str(label)
 
@@ -251,31 +217,17 @@ def _check_classes(findings: _Findings, dataset: Dataset, classes: dict[str, Cou
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Numbers of one split.
-
-    Attributes:
-        split: Its name.
-        images: Number of images.
-        classes: Number of classes that occur.
-        boxes: Number of boxes.
-        without_boxes: Images that have none.
-        several_boxes: Share of the images that have more than one, in percent.
-        fewest: Label with the fewest images, and their number; of equals the lowest.
-        most: Label with the most images, and their number.
-        smallest_hw: ``(h, w)`` of the image with the fewest pixels, if the dataset states sizes.
-        median_hw: The same of the middle one.
-        largest_hw: The same of the one with most pixels.
-    """
+    """What one split holds."""
 
     split: str
     images: int
-    classes: int
+    classes: int  # that occur
     boxes: int
-    without_boxes: int
-    several_boxes: float
-    fewest: tuple[int, int]
+    without_boxes: int  # images that have none
+    several_boxes: float  # share of the images that have more than one, in percent
+    fewest: tuple[int, int]  # label with the fewest images, and their number; of equals the lowest
     most: tuple[int, int]
-    smallest_hw: tuple[int, int] | None
+    smallest_hw: tuple[int, int] | None  # of the image with the fewest pixels, if the dataset states sizes
     median_hw: tuple[int, int] | None
     largest_hw: tuple[int, int] | None
 
@@ -283,8 +235,6 @@ class Summary:
     def from_samples(cls, split: str, samples: Sequence[Sample]) -> Summary:
         """Count samples, of which there is at least one."""
         labels = Counter(sample.label for sample in samples)
-        order = sorted(labels.items(), key=lambda item: (item[1], item[0]))
-        most = max(labels.items(), key=lambda item: (item[1], -item[0]))
         boxes = [len(sample.boxes) for sample in samples]
         sizes = sorted((s.size_hw for s in samples if s.size_hw is not None), key=lambda hw: (hw[0] * hw[1], hw))
         return cls(
@@ -294,8 +244,8 @@ class Summary:
             boxes=sum(boxes),
             without_boxes=sum(n == 0 for n in boxes),
             several_boxes=round(100 * sum(n > 1 for n in boxes) / len(samples), 2),
-            fewest=order[0],
-            most=most,
+            fewest=min(labels.items(), key=lambda item: (item[1], item[0])),
+            most=max(labels.items(), key=lambda item: (item[1], -item[0])),
             smallest_hw=sizes[0] if sizes else None,
             median_hw=sizes[len(sizes) // 2] if sizes else None,
             largest_hw=sizes[-1] if sizes else None,

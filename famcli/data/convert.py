@@ -21,19 +21,12 @@ from famcli_models.files import write_atomic
 
 
 def to_coco(dataset: Dataset, out: Path, splits: Sequence[str] = (), *, exist_ok: bool = False) -> list[Path]:
-    """Write a COCO dataset file for each split.
+    """Write a COCO dataset file for each of some splits, or of all; gives the files.
 
-    Args:
-        dataset: The dataset.
-        out: Folder for ``instances_train.json`` and so on, or, for a single split, a file ``*.json``.
-        splits: The splits to write; all if none is given.
-        exist_ok: Replace files that exist.
-
-    Returns:
-        The files.
+    ``out`` is a folder for ``instances_train.json`` and so on, or, for a single split, a file ``*.json``.
 
     Raises:
-        DataError: The dataset cannot be read, a label has no class, or a file exists.
+        DataError: The dataset cannot be read, a label has no class, or a file exists and may not be replaced.
     """
     read = _read(dataset, splits)
     single = out.suffix.lower() == ".json"
@@ -52,20 +45,12 @@ def to_coco(dataset: Dataset, out: Path, splits: Sequence[str] = (), *, exist_ok
 def to_wsol(
     dataset: Dataset, out: Path, splits: Sequence[str] = (), *, rounded: bool = False, exist_ok: bool = False
 ) -> list[Path]:
-    """Write wsolevaluation metadata, in folders train, val and test, and a ``dataset.json`` that makes it a dataset.
+    """Write wsolevaluation metadata and a ``dataset.json`` that makes it a dataset; gives the folders of the splits.
 
-    Args:
-        dataset: The dataset.
-        out: Folder to write ``metadata/`` to.
-        splits: The splits to write; all if none is given.
-        rounded: Round boxes to whole pixels; without it a fraction is refused.
-        exist_ok: Replace files that exist.
-
-    Returns:
-        The folders of the splits.
+    Without ``rounded``, which rounds boxes to whole pixels, a fraction is refused.
 
     Raises:
-        DataError: The dataset cannot be read, a label has no class, a box has a fraction, or a file exists.
+        DataError: As :func:`to_coco`, or a box has a fraction.
     """
     read = _read(dataset, splits)
     _refuse([path for path in (out / METADATA, out / DATASET_FILE) if path.exists()], exist_ok)
@@ -73,8 +58,7 @@ def to_wsol(
     for split, folder in zip(read, folders, strict=True):
         there = split_folder(out / METADATA, split)
         if there is not None and there != folder:  # then one of two would be read, and not this one
-            msg = f"'{there}' holds {split} under another name: choose another --out"
-            raise DataError(msg)
+            raise DataError(f"'{there}' holds {split} under another name: choose another --out")
     others = [split for split in splits_of(out / METADATA) if split not in read]
     if others:
         msg = f"'{out}' also has {', '.join(others)}, which the new dataset.json would not: choose another --out"
@@ -86,11 +70,10 @@ def to_wsol(
                 continue
             if not rounded:
                 box = next(b for b, w in zip(sample.boxes.tolist(), whole.tolist(), strict=True) if b != w)
-                msg = (
+                raise DataError(
                     f"'{sample.name}' ({split}) has the box {','.join(f'{v:g}' for v in box)}; wsolevaluation metadata "
                     "holds whole pixels: add --round to round to the nearest"
                 )
-                raise DataError(msg)
             samples[i] = dataclasses.replace(sample, boxes=_at_least_a_pixel(whole, sample.boxes))
     write_dataset(
         out,
@@ -122,25 +105,22 @@ def _read(dataset: Dataset, splits: Sequence[str]) -> Mapping[str, list[Sample]]
     splits = [split_name(s) for s in splits]
     if FULLSUP in splits and FULLSUP in dataset.splits() and FULLSUP not in dataset.own_splits():
         sibling = shlex.quote(os.fspath(dataset.root.parent / str(dataset.fullsup)))
-        msg = (
+        raise DataError(
             f"{FULLSUP} of '{dataset.name}' is '{dataset.fullsup}', a dataset with images and class names of its own: "
             f"convert that, 'fam data convert {sibling}'"
         )
-        raise DataError(msg)
     read = {s: dataset.samples(s, with_boxes=True, boxes_optional=True) for s in splits or dataset.own_splits()}
     top = len(dataset.class_names) or MAX_CLASSES
     for split, samples in read.items():
         for sample in samples:
             if not 0 <= sample.label < top:
-                msg = (
+                raise DataError(
                     f"'{sample.name}' ({split}) has label {sample.label}, which is no class of '{dataset.name}': "
                     f"see 'fam data check {dataset.root}'"
                 )
-                raise DataError(msg)
     return read
 
 
 def _refuse(existing: Sequence[Path], exist_ok: bool) -> None:
     if existing and not exist_ok:
-        msg = f"'{os.fspath(existing[0])}' exists: choose another --out, or replace it with --exist-ok"
-        raise DataError(msg)
+        raise DataError(f"'{os.fspath(existing[0])}' exists: choose another --out, or replace it with --exist-ok")

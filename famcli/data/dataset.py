@@ -76,12 +76,11 @@ class Dataset:
         total = 0
         for split in [split_name(split) for split in splits] or self.splits():
             sibling = self._sibling() if split == FULLSUP and split not in self.own_splits() else None
-            folder = self._folder(split)
-            if self.held is not None:
-                total += len(self.held.get(split, ()))
-            elif sibling is not None:
+            if sibling is not None:
                 total += sibling.count([split])
-            elif folder is not None:
+            elif self.held is not None:
+                total += len(self.held.get(split, ()))
+            elif folder := self._folder(split):
                 total += metadata.count_images(folder)
         return total
 
@@ -98,7 +97,11 @@ class Dataset:
         """
         name = split_name(split)
         if self.held is not None and name in self.held:
-            return self._from_memory(name, with_boxes, boxes_optional)
+            samples = self.held[name]
+            bare = next((s for s in samples if not len(s.boxes)), None)
+            if with_boxes and bare is not None and not boxes_optional:
+                raise DataError(f"'{self.root}', {name}: image '{bare.name}' has no box, which is needed here")
+            return [s if with_boxes or not len(s.boxes) else dataclasses.replace(s, boxes=NO_BOXES) for s in samples]
         folder = self._folder(name)
         if folder is not None:
             return metadata.read_split(folder, self.images, with_boxes=with_boxes, boxes_optional=boxes_optional)
@@ -109,8 +112,7 @@ class Dataset:
                 raise DataError(msg)
             return sibling.samples(name, with_boxes=with_boxes, boxes_optional=boxes_optional)
         found = f"splits found: {', '.join(self.splits()) or 'none'}"
-        msg = f"'{self.root}' has no split '{split}' ({found}){self._how_to_say(name)}"
-        raise DataError(msg)
+        raise DataError(f"'{self.root}' has no split '{split}' ({found}){self._how_to_say(name)}")
 
     def _folder(self, split: str) -> Path | None:
         """The folder of a split of this dataset alone."""
@@ -128,16 +130,6 @@ class Dataset:
         words += ["--images", str(self.images)] if again.images != self.images else []
         command = f"fam data prepare NAME {shlex.join(words)}"
         return f"; nothing in it tells the split, so if its images are {split}, run '{command}' and give NAME instead"
-
-    def _from_memory(self, split: str, with_boxes: bool, boxes_optional: bool) -> list[Sample]:
-        samples = (self.held or {})[split]
-        if not with_boxes:
-            return [dataclasses.replace(s, boxes=NO_BOXES) if len(s.boxes) else s for s in samples]
-        bare = next((s for s in samples if not len(s.boxes)), None)
-        if bare is not None and not boxes_optional:
-            msg = f"'{self.root}', {split}: image '{bare.name}' has no box, which is needed here"
-            raise DataError(msg)
-        return list(samples)
 
     def _sibling(self) -> Dataset | None:
         if not self.fullsup or not (self.root.parent / self.fullsup / METADATA).is_dir():
@@ -184,8 +176,7 @@ def open_dataset(name_or_path: str | os.PathLike[str], images: Path | None = Non
     path = Path(name)
     there = os.path.exists(path)
     if not there and path.name != name:
-        msg = f"there is no file or folder '{name}'"
-        raise DataError(msg)
+        raise DataError(f"there is no file or folder '{name}'")
     if not there or not name:
         prepared = [p.parent.name for p in data_home().glob(f"*/{DATASET_FILE}")]
         raise UnknownNameError("dataset", name, prepared, f"or give a file or folder; {_get(name)}")
@@ -202,31 +193,25 @@ def _open_folder(root: Path) -> Dataset:
     path = root / DATASET_FILE
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            msg = f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB, which no dataset needs"
-            raise DataError(msg)
+            raise DataError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB, which no dataset needs")
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        msg = f"cannot read {path}: {error}: prepare the dataset again"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read {path}: {error}: prepare the dataset again") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("format_version") != FORMAT_VERSION:
         msg = f"{path} is not a dataset of this version of fam: it needs 'format' {FORMAT}, version {FORMAT_VERSION}"
         raise DataError(msg)
     try:
+        counts = {split_name(s): {what: int(n) for what, n in found.items()} for s, found in data["counts"].items()}
         return Dataset(
             name=str(data["name"]),
             root=root,
             images=root / str(data["images"]),
             class_names=tuple(str(name) for name in data["class_names"]),
             fullsup=str(data["fullsup"]) if data["fullsup"] else None,
-            facts={**data["facts"], "counts": _counts(data["counts"])},
+            facts={**data["facts"], "counts": counts},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        msg = f"{path} is damaged ({type(error).__name__}: {error}): prepare the dataset again"
-        raise DataError(msg) from error
-
-
-def _counts(data: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    return {split_name(split): {what: int(number) for what, number in n.items()} for split, n in data.items()}
+        raise DataError(f"{path} is damaged ({type(error).__name__}: {error}): prepare the dataset again") from error
 
 
 def write_dataset(
@@ -239,20 +224,18 @@ def write_dataset(
     fullsup: str | None = None,
     facts: Mapping[str, Any] | None = None,
     benchmark_names: bool = False,
-) -> None:
-    """Write a prepared dataset: each file appears whole or not at all.
+) -> dict[str, dict[str, int]]:
+    """Write a prepared dataset, each file whole or not at all; gives the number of ``images`` and ``boxes`` by split.
 
     ``dataset.json`` is removed first and written last, so that what is half-written is never taken for whole.
     Splits that were there before and are not given stay on disk, but the dataset has them no more.
-
-    Samples are taken one by one, so that memory does not grow with their number.
 
     Args:
         root: Folder to write to.
         name: Name of the dataset.
         images: The folder that image names are relative to; stays where it is.
         class_names: Names by label; may be empty.
-        splits: Samples by split.
+        splits: Samples by split; taken one by one, so that memory does not grow with their number.
         fullsup: Name of the sibling dataset that has the split train-fullsup.
         facts: Source, terms and whatever else should be known later; JSON values.
         benchmark_names: Call the folders of the splits train, val and test, as wsolevaluation's programs do.
@@ -278,6 +261,7 @@ def write_dataset(
     }
     text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
     write_atomic(root / DATASET_FILE, lambda path: path.write_bytes(text.encode("utf-8", "backslashreplace")))
+    return counts
 
 
 def _get(name: str) -> str:

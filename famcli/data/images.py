@@ -56,15 +56,10 @@ def is_image(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded image.
+    """A decoded image."""
 
-    Attributes:
-        image: RGB, orientation applied; smaller than the original if ``at_least`` allowed it.
-        size_hw: ``(h, w)`` of the original, orientation applied.
-    """
-
-    image: Image.Image
-    size_hw: tuple[int, int]
+    image: Image.Image  # RGB, orientation applied; smaller than the original if ``at_least`` allowed it
+    size_hw: tuple[int, int]  # (h, w) of the original, orientation applied
 
 
 def read_picture(path: Path, at_least: int | None = None) -> Picture:
@@ -143,8 +138,7 @@ def array_picture(array: np.ndarray) -> Picture:
         ShapeError: It is something else.
     """
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or array.size == 0:
-        msg = f"the image is {array.dtype} of shape {array.shape}; expected uint8 (h, w, 3), RGB"
-        raise ShapeError(msg)
+        raise ShapeError(f"the image is {array.dtype} of shape {array.shape}; expected uint8 (h, w, 3), RGB")
     return Picture(Image.fromarray(array), (array.shape[0], array.shape[1]))
 
 

@@ -65,8 +65,7 @@ def list_images(
         files += found
     if not files:
         given = ", ".join(f"'{i}'" for i in inputs)
-        msg = f"no images in {given}; folders are searched for {', '.join(sorted(EXTENSIONS))}"
-        raise DataError(msg)
+        raise DataError(f"no images in {given}; folders are searched for {', '.join(sorted(EXTENSIONS))}")
     try:
         root = Path(os.path.commonpath(roots))
     except ValueError:  # Windows: two drives

@@ -68,37 +68,25 @@ def find_masks(dataset: Dataset, samples: Sequence[Sample], folder: Path | None 
     ``masks`` and ``segmentations`` in the dataset's folder, in that of its images and in the one above it. A file has
     the image's name with the suffix .png, in the same subfolder, or in any if no other file or image has that name.
 
-    Args:
-        dataset: The dataset.
-        samples: Samples of it.
-        folder: The folder of the mask files, if it should not be looked for.
-
     Raises:
         DataError: The folder is none, has no mask of any sample, or has a mask that may be of two.
     """
     if folder is not None and not folder.is_dir():
-        msg = f"'{folder}' is not a folder of masks; give one with a {SUFFIX} file for each image"
-        raise DataError(msg)
-    listed = _listed(dataset, samples, folder)
-    if any(listed):
-        return list(listed)
+        raise DataError(f"'{folder}' is not a folder of masks; give one with a {SUFFIX} file for each image")
+    found: Mapping[str, MaskSource] = _listed(dataset, samples, folder)
     if folder is not None:
-        found = _in_folder(folder, samples, strict=True)
-        if not any(found):
+        found = found or _in_folder(folder, samples, strict=True)
+        if not found:
             expected = PurePosixPath(samples[0].name).with_suffix(SUFFIX)
             msg = f"'{folder}' has no mask of any of the {len(samples):,} images; expected '{expected}' and so on"
             raise DataError(msg)
-        return list(found)
-    segmented = _segmented(dataset, samples)
-    if any(segmented):
-        return list(segmented)
-    home = dataset.root if dataset.root.is_dir() else dataset.root.parent
-    for place in dict.fromkeys((home, dataset.images, dataset.images.parent)):
-        for name in FOLDERS:
-            found = _in_folder(place / name, samples, strict=False)
-            if any(found):
-                return list(found)
-    return [None] * len(samples)
+    found = found or _segmented(dataset, samples)
+    if not found:
+        home = dataset.root if dataset.root.is_dir() else dataset.root.parent
+        above = dict.fromkeys((home, dataset.images, dataset.images.parent))
+        tried = (_in_folder(place / name, samples, strict=False) for place in above for name in FOLDERS)
+        found = next(filter(None, tried), {})
+    return [found.get(sample.name) for sample in samples]
 
 
 def covered(masks: Sequence[MaskSource | None]) -> int:
@@ -107,15 +95,10 @@ def covered(masks: Sequence[MaskSource | None]) -> int:
 
 
 def read_truth(source: MaskSource, size_hw: tuple[int, int]) -> tuple[list[Pixels], Pixels | None]:
-    """The masks of one image.
+    """The pixels ``(h, w)`` of each object of one image, and of the region to ignore if there is one.
 
-    Args:
-        source: Where they are.
-        size_hw: ``(h, w)`` of the image, EXIF orientation applied.
-
-    Returns:
-        The pixels ``(h, w)`` of each object, and of the region to ignore if there is one, for
-        :func:`famcli.evaluation.metrics.mask.truth_mask`. Masks of wsolevaluation's lists have sizes of their own.
+    They are for :func:`famcli.evaluation.metrics.mask.truth_mask`; ``size_hw`` is that of the upright image. Masks of
+    wsolevaluation's lists have sizes of their own.
 
     Raises:
         DataError: A mask is missing or cannot be read, or is of another size; the message names it.
@@ -126,8 +109,7 @@ def read_truth(source: MaskSource, size_hw: tuple[int, int]) -> tuple[list[Pixel
             ignore = np.logical_or.reduce(crowds) if crowds else None
             return [decode(segmentation, size_hw) for segmentation in source.objects], ignore
         except DataError as error:
-            msg = f"{source.name}: {error}"
-            raise DataError(msg) from error
+            raise DataError(f"{source.name}: {error}") from error
     if source.listed:
         ignore = None if source.ignore is None else _values(source.ignore) > 0
         return [_values(path) > 0 for path in source.objects], ignore
@@ -144,8 +126,7 @@ def _object(path: Path, size_hw: tuple[int, int]) -> Pixels:
     if values.shape != size_hw:
         (h, w), (height, width) = values.shape, size_hw
         turned = ": turn the mask as the EXIF data turn the image" if (w, h) == size_hw else ""
-        msg = f"'{path}' is a mask of {w}x{h}, its image is {width}x{height}{turned}"
-        raise DataError(msg)
+        raise DataError(f"'{path}' is a mask of {w}x{h}, its image is {width}x{height}{turned}")
     return values > (0 if top <= 1 else 127 if top <= 255 else 32_767)
 
 
@@ -158,69 +139,53 @@ def _values(path: Path) -> npt.NDArray[np.int64]:
             if size <= MAX_PIXELS:
                 array = np.asarray(image if grey else image.convert("RGBA")).astype(np.int64)
     except FileNotFoundError as error:
-        msg = f"there is no mask '{path}'"
-        raise DataError(msg) from error
+        raise DataError(f"there is no mask '{path}'") from error
     except Exception as error:  # Pillow raises whatever a damaged byte leads to
         msg = f"'{path}' is not a PNG mask that can be read ({str(error).partition(' <')[0] or type(error).__name__})"
         raise DataError(msg) from error
     if size > MAX_PIXELS:
-        msg = f"'{path}' has {size / 1e6:.0f} million pixels, more than any image that can be read"
-        raise DataError(msg)
+        raise DataError(f"'{path}' has {size / 1e6:.0f} million pixels, more than any image that can be read")
     if grey:
         return array
     if (array[..., :3] != array[..., :1]).any() or (array[..., 3] != 255).any():
-        msg = f"'{path}' has colours or transparent pixels; a mask is grey, with 255 for the object"
-        raise DataError(msg)
+        raise DataError(f"'{path}' has colours or transparent pixels; a mask is grey, with 255 for the object")
     return array[..., 0]
 
 
-def _in_folder(folder: Path, samples: Sequence[Sample], *, strict: bool) -> list[MaskFiles | None]:
+def _in_folder(folder: Path, samples: Sequence[Sample], *, strict: bool) -> dict[str, MaskFiles]:
     """Files named as the images; where one may be of several, none, or an error if ``strict``."""
-    files = _files(folder)
-    if not files:
-        return [None] * len(samples)
-    of_stem: dict[str, list[Path]] = {}
+    files = {  # by relative path without the suffix; what fam predict made is no truth
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() == SUFFIX and not path.name.endswith(MASK_SUFFIX) and not path.name.startswith(".")
+    }
+    by_stem: dict[str, list[Path]] = {}
     for key, file in files.items():
-        of_stem.setdefault(PurePosixPath(key).name, []).append(file)
+        by_stem.setdefault(PurePosixPath(key).name, []).append(file)
     images = Counter(PurePosixPath(name).stem for name in {sample.name for sample in samples})
-    found: list[MaskFiles | None] = []
-    for sample in samples:
+    found: dict[str, MaskFiles] = {}
+    for sample in samples if files else ():
         name = PurePosixPath(sample.name)
         path = files.get(sample.name) or files.get(name.with_suffix("").as_posix())
-        alike = of_stem.get(name.stem, [])
-        if path is None and alike and (len(alike) > 1 or images[name.stem] > 1):
-            if strict:
-                msg = (
-                    f"'{alike[0]}' may be the mask of '{sample.name}', but other masks or images have that name too: "
-                    f"put the masks into the folders of their images, as '{name.with_suffix(SUFFIX)}'"
-                )
-                raise DataError(msg)
-        elif path is None and alike:
+        alike = [] if path else by_stem.get(name.stem, [])
+        if alike and len(alike) == images[name.stem] == 1:
             path = alike[0]
-        found.append(None if path is None else MaskFiles((path,)))
+        elif alike and strict:
+            raise DataError(
+                f"'{alike[0]}' may be the mask of '{sample.name}', but other masks or images have that name too: "
+                f"put the masks into the folders of their images, as '{name.with_suffix(SUFFIX)}'"
+            )
+        if path:
+            found[sample.name] = MaskFiles((path,))
     return found
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Mask files below a folder by relative POSIX path without the suffix; what ``fam predict`` made is no truth."""
-    files: dict[str, Path] = {}
-    for top, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            if name.lower().endswith(SUFFIX) and not name.endswith(MASK_SUFFIX) and not name.startswith("."):
-                path = Path(top, name)
-                files[path.relative_to(folder).with_suffix("").as_posix()] = path
-    return files
-
-
-def _listed(dataset: Dataset, samples: Sequence[Sample], folder: Path | None) -> list[MaskFiles | None]:
+def _listed(dataset: Dataset, samples: Sequence[Sample], folder: Path | None) -> dict[str, MaskFiles]:
     """Files that a list of wsolevaluation names."""
-    lists = [
-        path for pattern in ("", "*/", f"{METADATA}/*/") for path in sorted(dataset.root.glob(f"{pattern}{BOXES}"))
-    ]
     wanted = {sample.name for sample in samples}
     objects: dict[str, list[str]] = {}
     ignored: dict[str, str] = {}
+    lists = (path for above in ("", "*/", f"{METADATA}/*/") for path in sorted(dataset.root.glob(f"{above}{BOXES}")))
     for path in filter(names_masks, lists):
         for name, mask, ignore in read_mask_lines(path):
             if name in wanted:
@@ -228,26 +193,22 @@ def _listed(dataset: Dataset, samples: Sequence[Sample], folder: Path | None) ->
                 if ignore and ignored.setdefault(name, ignore) != ignore:
                     msg = f"{path}: '{name}' has two masks of what to ignore, '{ignored[name]}' and '{ignore}'"
                     raise DataError(msg)
-    if not objects:
-        return [None] * len(samples)
-    first = [masks[0] for masks in objects.values()]
     near = [place / name for place in (dataset.images, dataset.root, dataset.images.parent) for name in ("", *FOLDERS)]
-    root = find_images(first, near if folder is None else [folder])
+    root = find_images([masks[0] for masks in objects.values()], [folder] if folder else near)
     if root is None and folder is not None:  # its files have other names: those of the images
-        return [None] * len(samples)
+        return {}
     root = root or dataset.images
-    found = {
+    return {
         name: MaskFiles(tuple(root / mask for mask in masks), root / ignored[name] if name in ignored else None, True)
         for name, masks in objects.items()
     }
-    return [found.get(sample.name) for sample in samples]
 
 
-def _segmented(dataset: Dataset, samples: Sequence[Sample]) -> list[Segmentations | None]:
+def _segmented(dataset: Dataset, samples: Sequence[Sample]) -> dict[str, Segmentations]:
     """Segmentations in the COCO files that a dataset was opened from."""
-    if dataset.held is None or dataset.facts.get("format") != "coco":
-        return [None] * len(samples)
     found: dict[str, Segmentations] = {}
+    if dataset.held is None or dataset.facts.get("format") != "coco":
+        return found
     wanted = {os.path.abspath(sample.path): sample for sample in samples}
     for path in dataset_files(dataset.root):
         file = CocoFile.load(path)
@@ -258,14 +219,14 @@ def _segmented(dataset: Dataset, samples: Sequence[Sample]) -> list[Segmentation
         roots = [dataset.images, image_folder(file) or path.parent]  # the first if --images was given
         for name, number in file.ids.items():
             sample = next((s for root in roots if (s := wanted.get(os.path.abspath(root / name)))), None)
-            entries = [] if sample is None else of_image.get(number, [])
-            entries = [e for e in entries if sample is not None and labels.get(int(e["category_id"])) == sample.label]
+            if sample is None:
+                continue
+            entries = [e for e in of_image.get(number, []) if labels.get(int(e["category_id"])) == sample.label]
             objects = [e.get("segmentation") for e in entries if not e.get("iscrowd")]
             crowds = [e["segmentation"] for e in entries if e.get("iscrowd") and e.get("segmentation")]
-            if sample is not None and objects and all(objects):  # an object with a box alone would be background
-                key = os.path.abspath(sample.path)
-                found.setdefault(key, Segmentations(f"{path}, '{name}'", tuple(objects), tuple(crowds)))
-    return [found.get(os.path.abspath(sample.path)) for sample in samples]
+            if objects and all(objects):  # an object with a box alone would be background
+                found.setdefault(sample.name, Segmentations(f"{path}, '{name}'", tuple(objects), tuple(crowds)))
+    return found
 
 
 def decode(segmentation: Any, size_hw: tuple[int, int]) -> Pixels:
@@ -278,8 +239,7 @@ def decode(segmentation: Any, size_hw: tuple[int, int]) -> Pixels:
         return _from_runs(segmentation, size_hw)
     if isinstance(segmentation, list) and segmentation:
         return _from_polygons(segmentation, size_hw)
-    msg = f"the segmentation is {shown(segmentation)}; polygons or run lengths are needed"
-    raise DataError(msg)
+    raise DataError(f"the segmentation is {shown(segmentation)}; polygons or run lengths are needed")
 
 
 def _from_polygons(polygons: Sequence[Any], size_hw: tuple[int, int]) -> Pixels:
@@ -288,10 +248,8 @@ def _from_polygons(polygons: Sequence[Any], size_hw: tuple[int, int]) -> Pixels:
     h, w = size_hw
     far = (1 + REACH) * max(size_hw)
     for polygon in polygons:
-        numbers = isinstance(polygon, list) and all(
-            isinstance(v, (int, float)) and not isinstance(v, bool) for v in polygon
-        )
-        if not numbers or len(polygon) < 6 or len(polygon) % 2 or not all(abs(v) <= far for v in polygon):
+        good = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+        if not good or not all(type(v) in (int, float) and abs(v) <= far for v in polygon):
             msg = f"the polygon {shown(polygon)} is not a list x, y, x, y, ... of three points or more in the image"
             raise DataError(msg)
     # An outline of four numbers would be taken for a box by pycocotools; there are six or more.
@@ -302,17 +260,11 @@ def _from_polygons(polygons: Sequence[Any], size_hw: tuple[int, int]) -> Pixels:
 def _from_runs(segmentation: dict[str, Any], size_hw: tuple[int, int]) -> Pixels:
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != list(size_hw):
-        msg = f"the run lengths are of size {shown(size)} (height, width), the image's is {list(size_hw)}"
-        raise DataError(msg)
+        raise DataError(f"the run lengths are of size {shown(size)} (height, width), the image's is {list(size_hw)}")
     runs = _unpacked(counts) if isinstance(counts, str) else counts
     h, w = size_hw
-    if (
-        not isinstance(runs, list)
-        or not all(isinstance(run, int) and 0 <= run <= h * w for run in runs)
-        or sum(runs) != h * w
-    ):
-        msg = f"the run lengths {shown(counts)} do not add up to the {h * w:,} pixels of the image"
-        raise DataError(msg)
+    if not isinstance(runs, list) or not all(isinstance(r, int) and r >= 0 for r in runs) or sum(runs) != h * w:
+        raise DataError(f"the run lengths {shown(counts)} do not add up to the {h * w:,} pixels of the image")
     inside = np.arange(len(runs)) % 2 == 1  # background comes first
     return np.repeat(inside, runs).reshape(w, h).T
 

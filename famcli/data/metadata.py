@@ -47,21 +47,17 @@ def split_folder(folder: Path, split: str) -> Path | None:
 
 
 def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_optional: bool = False) -> list[Sample]:
-    """Samples of one split, in the order of ``image_ids.txt``.
+    """Samples of one split, in the order of ``image_ids.txt``, whose names are relative to ``images``.
 
-    Args:
-        folder: The folder of the four files.
-        images: The folder that the names are relative to.
-        with_boxes: Read ``localization.txt``.
-        boxes_optional: Let images have no box, and the file be absent or name masks.
+    With boxes, each image must have one, unless they are optional: then ``localization.txt`` may also be absent, or
+    name masks.
 
     Raises:
         DataError: A file is missing, a line cannot be read, or an image has no label or no box.
     """
     names = [name for _, name in read_lines(folder / IDS, "surrogateescape")]
     if not names:
-        msg = f"{folder}: no images in {IDS}"
-        raise DataError(msg)
+        raise DataError(f"{folder}: no images in {IDS}")
     places = {name: i for i, name in enumerate(names)}  # of an image listed twice, the last
     labels: list[int | None] = [None] * len(names)
     for name, label in read_labels(folder / LABELS):
@@ -85,8 +81,7 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
         label_ = labels[place]
         if label_ is None or (with_boxes and not boxes_optional and place not in boxes):
             what = f"label in {LABELS}" if label_ is None else f"box in {BOXES}"
-            msg = f"{folder}: image '{name}' has no {what}"
-            raise DataError(msg)
+            raise DataError(f"{folder}: image '{name}' has no {what}")
         array = np.array(boxes[place], dtype=np.float64) if place in boxes else NO_BOXES
         samples.append(Sample(name, images / name, label_, array, sizes[place]))
     return samples
@@ -96,8 +91,7 @@ def _has_boxes(path: Path, optional: bool) -> bool:
     """Whether a file of boxes should be read; one that is not optional and not there is missed when it is."""
     masks = names_masks(path)
     if masks and not optional:
-        msg = f"{path} names masks and has no boxes, which are needed here: use a protocol that scores masks"
-        raise DataError(msg)
+        raise DataError(f"{path} names masks and has no boxes, which are needed here: use a protocol that scores masks")
     return not masks and not (optional and not path.exists())
 
 
@@ -236,8 +230,7 @@ def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
                 if text.strip():
                     yield number, text
     except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         msg = f"'{path}' is not UTF-8 text (byte {error.start}): get it again, or save it as UTF-8"
         raise DataError(msg) from error

@@ -18,11 +18,7 @@ FULLSUP: Final = "train-fullsup"
 TEST: Final = "test"
 SPLITS: Final = (TRAIN, FULLSUP, TEST)
 BENCHMARK_NAMES: Final = {TRAIN: "train", FULLSUP: "val", TEST: "test"}  # wsolevaluation's folders
-_ALIASES: Final = {
-    TRAIN: ("train", "training"),
-    FULLSUP: ("val", "valid", "validation", "dev"),
-    TEST: ("testing",),
-}
+_ALIASES: Final = {TRAIN: ("train", "training"), FULLSUP: ("val", "valid", "validation", "dev"), TEST: ("testing",)}
 _KNOWN: Final = {alias: split for split, aliases in _ALIASES.items() for alias in (split, *aliases)}
 
 MAX_CLASSES = 100_000  # the most that a model can have
@@ -53,31 +49,21 @@ class Sample:
 
 
 def read_sample(sample: Sample, size: int) -> Picture:
-    """The picture of a sample for a network input of ``size`` pixels.
-
-    Raises:
-        DataError: The image cannot be read; the message names it.
-    """
+    """The picture of a sample for a network input of ``size`` pixels; an error names the image."""
     try:
         return read_picture(sample.path, at_least=DECODE_MARGIN * size)
     except DataError as error:
-        msg = f"{sample.path}: {error}"
-        raise DataError(msg) from error
+        raise DataError(f"{sample.path}: {error}") from error
 
 
 def check_labels(samples: Sequence[Sample], num_classes: int) -> None:
-    """Make sure that a model knows the classes of all samples.
-
-    Raises:
-        DataError: A label is not in 0..num_classes - 1.
-    """
+    """Make sure that a model knows the classes of all samples, which are 0 to ``num_classes`` - 1."""
     for sample in samples:
         if not 0 <= sample.label < num_classes:
-            msg = (
+            raise DataError(
                 f"'{sample.name}' has label {sample.label}, but the model's {num_classes} classes are numbered from 0: "
                 "was it made for other classes?"
             )
-            raise DataError(msg)
 
 
 def find_split(name: str) -> str | None:
@@ -103,6 +89,5 @@ def bounded(value: Any, top: float = MAX_PIXEL) -> float:
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not abs(number) <= top:  # also what is not a number
-        msg = f"{shown(value)} is not a number up to {top:,.0f}"
-        raise ValueError(msg)
+        raise ValueError(f"{shown(value)} is not a number up to {top:,.0f}")
     return number

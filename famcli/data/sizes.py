@@ -36,8 +36,7 @@ def read_header(path: Path) -> Header:
             orientation = 1 if image.format == "TIFF" else orientation_of(image)  # Pillow turns TIFF itself
             return Header((width, height) if orientation in TURNED else (height, width), orientation)
     except FileNotFoundError as error:
-        msg = "no such file"
-        raise DataError(msg) from error
+        raise DataError("no such file") from error
     except Exception as error:  # Pillow raises whatever a damaged byte leads to
         msg = f"not an image that can be read ({str(error).partition(' <')[0] or type(error).__name__})"
         raise DataError(msg) from error

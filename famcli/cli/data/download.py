@@ -160,7 +160,7 @@ def _get(
         )
         raise DataError(msg)
     unpacked = sum(item.archive.unpacked for item in items if item.archive.url) if prepares and coming else 0
-    check_room([(folder, sum(item.left for item in coming), "download"), (root, unpacked, "extract what came")])
+    check_room((folder, sum(item.left for item in coming), "download"), (root, unpacked, "extract what came"))
     done = []
     for archive, todo in [(item.archive, item.todo) for item in items if item.archive.url]:
         if todo != "there":

@@ -5,34 +5,23 @@ A size or a hash that no public source states is ``None``, and the tools then sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from famcli_models.errors import UnknownNameError
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One file of a publisher.
+    """One file of a publisher."""
 
-    Attributes:
-        name: File name in the download folder.
-        holds: What is in it, in a few words.
-        url: Where it can be fetched; ``None`` where that takes a login or a browser.
-        page: The page that leads to it, for people.
-        size: Bytes, if the publisher's file is known to have a fixed size.
-        hash: ``sha256:`` or ``md5:`` and the digest in hexadecimal, if known; older data have an MD5 alone.
-        unpacked: Bytes after extraction, roughly; for the check of free disk.
-        topic: What ``--only`` calls an optional file; empty for one that is needed to prepare the dataset.
-    """
-
-    name: str
-    holds: str
-    url: str | None
-    page: str
-    size: int | None = None
-    hash: str | None = None
-    unpacked: int = 0
-    topic: str = ""
+    name: str  # of the file in the download folder
+    holds: str  # in a few words
+    url: str | None  # None where that takes a login or a browser
+    page: str  # that leads to it, for people
+    size: int | None = None  # in bytes, if the publisher's file is known to have a fixed size
+    hash: str | None = None  # "sha256:" or "md5:" and the digest in hexadecimal; older data have an MD5 alone
+    unpacked: int = 0  # bytes after extraction, roughly, for the check of free disk
+    topic: str = ""  # what --only calls an optional file; empty for one that is needed to prepare the dataset
 
     @property
     def required(self) -> bool:
@@ -42,31 +31,18 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """One dataset.
+    """One dataset."""
 
-    Attributes:
-        name: What commands call it.
-        title: Its own name.
-        paper: What the FAM paper calls it.
-        classes: How many.
-        counts: Images of each split, by the paper's names of the splits.
-        terms: The terms of use in one sentence of ours, which does not replace theirs.
-        terms_page: Where the publisher states them.
-        must_accept: The publisher sets terms, so that a download needs ``--accept-terms``.
-        archives: The files it is made from.
-        fullsup: The dataset that is its train-fullsup split.
-    """
-
-    name: str
-    title: str
-    paper: str
+    name: str  # that commands call it
+    title: str  # its own name
+    paper: str  # what the FAM paper calls it
     classes: int
-    counts: dict[str, int]
-    terms: str
+    counts: dict[str, int]  # images of each split, by the paper's names of the splits
+    terms: str  # of use, in one sentence of ours, which does not replace theirs
     terms_page: str
-    must_accept: bool
-    archives: tuple[Archive, ...] = field(repr=False)
-    fullsup: str | None = None
+    must_accept: bool  # the publisher sets terms, so that a download needs --accept-terms
+    archives: tuple[Archive, ...]
+    fullsup: str | None = None  # the dataset that is its train-fullsup split
 
 
 _CALTECH = "https://www.vision.caltech.edu/datasets/cub_200_2011/"
@@ -216,11 +192,7 @@ CATALOG: dict[str, DatasetFacts] = {
 
 
 def find_facts(name: str) -> DatasetFacts:
-    """The row of a dataset.
-
-    Raises:
-        UnknownNameError: There is none.
-    """
+    """The row of a dataset, or an error that names those that there are."""
     if name not in CATALOG:
         raise UnknownNameError("dataset", name, CATALOG, "'fam data list' shows them all")
     return CATALOG[name]

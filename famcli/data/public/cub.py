@@ -53,8 +53,7 @@ def read_cub(source: Source) -> Contents:
     order = {number: label for label, number in enumerate(classes)}
     for number, (name,) in names.items():
         if labels.get(number, [""])[0] not in order or number not in is_train or number not in boxes:
-            msg = f"'{top}': image {number} ({name}) has no class, split or box: extract the archive again"
-            raise DataError(msg)
+            raise DataError(f"'{top}': image {number} ({name}) has no class, split or box: extract the archive again")
 
     def samples(training: bool) -> Iterator[Sample]:
         for number, (name,) in names.items():
@@ -136,8 +135,7 @@ def read_cubv2(source: Source) -> Contents:
     for name, array in boxes.items():
         match = CLASS.fullmatch(name.partition("/")[0])
         if match is None:
-            msg = f"'{lists}': '{name}' is not CLASS/IMAGE with a class such as 001.Black_footed_Albatross"
-            raise DataError(msg)
+            raise DataError(f"'{lists}': '{name}' is not CLASS/IMAGE with a class such as 001.Black_footed_Albatross")
         names[int(match[1])] = match[2].replace("_", " ")
         samples.append(Sample(name, tree / name, int(match[1]) - 1, array))
     return Contents(

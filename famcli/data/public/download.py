@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,24 +47,18 @@ BROKEN = (  # the first that fits
 )
 MEMORY = ".fam-verified.json"
 MARGIN = 64 << 20  # bytes of metadata and file system blocks beside what is extracted
-Step = Callable[[int], object]
-
-
-def _nothing(_: object) -> None:
-    pass
+Report = Callable[[Any], object]  # takes a number of bytes, or a sentence
+Todo = Literal["there", "resume", "download", "by hand"]  # by hand where a login or a browser is needed
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file of a download: its row, its place, the bytes that are there, and what is left to do.
-
-    ``by hand`` is where a login or a browser is needed.
-    """
+    """One file of a download."""
 
     archive: Archive
     path: Path
-    have: int
-    todo: Literal["there", "resume", "download", "by hand"]
+    have: int  # bytes that are there
+    todo: Todo
 
     @property
     def left(self) -> int:
@@ -73,56 +67,45 @@ class Item:
 
 
 def plan_download(facts: DatasetFacts, folder: Path, only: Sequence[str] = ()) -> list[Item]:
-    """The files of a download to a folder: those of the names or topics in ``only``, or all required ones.
-
-    Raises:
-        UnknownNameError: The dataset has no such file.
-    """
+    """The files of a download to a folder: those of the names or topics in ``only``, or all required ones."""
     known = {word: a for a in facts.archives for word in (a.name, a.topic) if word}
     for word in only:
         if word not in known:
             kind = f"file of {facts.name}"
             raise UnknownNameError(kind, word, known)
-    wanted = [known[word] for word in only] or [archive for archive in facts.archives if archive.required]
-    return [_item(archive, folder / archive.name) for archive in wanted]
-
-
-def _item(archive: Archive, path: Path) -> Item:
-    if path.is_file():
-        return Item(archive, path, _size(path), "there")
-    have = 0 if archive.url is None else _size(part_of(path))
-    return Item(archive, path, have, "by hand" if archive.url is None else "resume" if have else "download")
+    items = []
+    for archive in [known[word] for word in only] or [archive for archive in facts.archives if archive.required]:
+        path = folder / archive.name
+        have = _size(path) or (_size(part_of(path)) if archive.url else 0)
+        todo: Todo = "there" if path.is_file() else "by hand" if not archive.url else "resume" if have else "download"
+        items.append(Item(archive, path, have, todo))
+    return items
 
 
 def state_of(name: str, home: Path) -> Literal["prepared", "downloaded", "partly downloaded", "absent"]:
-    """How far a dataset is in the data home."""
+    """How far a dataset of the catalogue is in the data home."""
     if (home / name / DATASET_FILE).is_file():
         return "prepared"
-    items = plan_download(CATALOG[name], home / name / DOWNLOADS) if name in CATALOG else []
-    if items and all(item.todo == "there" for item in items):
+    items = plan_download(CATALOG[name], home / name / DOWNLOADS)
+    if all(item.todo == "there" for item in items):
         return "downloaded"
     return "partly downloaded" if any(item.have for item in items) else "absent"
 
 
-def check_room(needs: Iterable[tuple[Path, int, str]]) -> None:
-    """Make sure that the disks hold what will be written: folders, bytes, and what for; together where a disk is one.
-
-    Raises:
-        DataError: They do not; the message says how much is free and how much is needed for what.
-    """
+def check_room(*needs: tuple[Path, int, str]) -> None:
+    """Make sure that the disks hold what will be written: folder, bytes, and what for; added up where a disk is one."""
     disks: dict[int, list[tuple[Path, int, str]]] = {}
     for folder, size, what in needs:
         if size:
             disks.setdefault(_existing(folder).stat().st_dev, []).append((folder, size, what))
     for group in disks.values():
-        total, free = sum(size for _, size, _ in group) + MARGIN, free_bytes(group[0][0])
-        if total > free:
+        folder, total = group[0][0], sum(size for _, size, _ in group) + MARGIN
+        if total > free_bytes(folder):
             parts = " and ".join(f"{human(size)} to {what}" for _, size, what in group)
-            msg = (
-                f"'{group[0][0]}' has {human(free)} free, but {human(total)} are needed ({parts}): free some, "
+            raise DataError(
+                f"'{folder}' has {human(free_bytes(folder))} free, but {human(total)} are needed ({parts}): free some, "
                 "or choose another disk with --to and --out, or with the environment variable FAM_DATA"
             )
-            raise DataError(msg)
 
 
 def free_bytes(folder: Path) -> int:
@@ -138,28 +121,19 @@ def _existing(folder: Path) -> Path:
 
 @contextmanager
 def only_one(lock: Path, doing: str, option: str) -> Iterator[None]:
-    """Hold a lock file while files beside it are written; it is free again when its process ends, however it does.
-
-    Raises:
-        DataError: Another process holds it, or the folder cannot be written to.
-    """
+    """Hold a lock file while files beside it are written; it is free again when its process ends, however it does."""
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock)
-        held.acquire(timeout=0)
+        held = FileLock(lock).acquire(timeout=0)
     except Timeout as error:
-        msg = f"another process is {doing}: wait for it, or give {option} another folder"
-        raise DataError(msg) from error
+        raise DataError(f"another process is {doing}: wait for it, or give {option} another folder") from error
     except OSError as error:
-        msg = f"cannot write to '{lock.parent}': {error.strerror}; give {option} another folder"
-        raise DataError(msg) from error
-    try:
+        raise DataError(f"cannot write to '{lock.parent}': {error.strerror}; give {option} another folder") from error
+    with held:
         yield
-    finally:
-        held.release()
 
 
-def verify(path: Path, archive: Archive, memory: Path, step: Step = _nothing) -> str:
+def verify(path: Path, archive: Archive, memory: Path, step: Report = lambda _: None) -> str:
     """Make sure that a file is the publisher's; gives its hash, such as ``md5 1d67...``.
 
     Hashing the 148 GB of ILSVRC takes minutes, so the folder ``memory`` remembers a file that passed by its size and
@@ -169,21 +143,19 @@ def verify(path: Path, archive: Archive, memory: Path, step: Step = _nothing) ->
         DataError: The file differs from the row, or cannot be read.
     """
     try:
-        entry = _recall(memory).get(str(path.resolve()))
-        if isinstance(entry, dict) and entry.get("stamp") == _stamp(path, archive):
-            return str(entry.get("hash"))
+        known = _recall(memory).get(str(path.resolve()))
+        if isinstance(known, dict) and known.get("stamp") == _stamp(path, archive):
+            return str(known.get("hash"))
         wrong, found = _compare(path, archive, step)
     except OSError as error:
-        msg = f"cannot read '{path}': {error.strerror}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read '{path}': {error.strerror}") from error
     if wrong:
-        msg = f"'{path}' is not the publisher's file: {wrong}; download it again from {archive.page}"
-        raise DataError(msg)
+        raise DataError(f"'{path}' is not the publisher's file: {wrong}; download it again from {archive.page}")
     _remember(path, archive, memory, found)
     return found
 
 
-def _compare(path: Path, archive: Archive, step: Step = _nothing) -> tuple[str, str]:
+def _compare(path: Path, archive: Archive, step: Report) -> tuple[str, str]:
     """What is wrong with a file in one sentence, or an empty text; and its hash as ``sha256 0c68...``."""
     if archive.size is not None and _size(path) != archive.size:
         return f"it has {_size(path):,} bytes, the publisher's has {archive.size:,}", ""
@@ -204,11 +176,10 @@ def _stamp(path: Path, archive: Archive) -> list[Any]:
 
 
 def _recall(memory: Path) -> dict[str, Any]:
-    try:
+    with suppress(OSError, ValueError):
         known = json.loads((memory / MEMORY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
+        return known if isinstance(known, dict) else {}
+    return {}
 
 
 def _remember(path: Path, archive: Archive, memory: Path, found: str) -> None:
@@ -228,7 +199,7 @@ def _size(path: Path) -> int:
 
 
 def fetch(
-    archive: Archive, folder: Path, step: Step = _nothing, say: Callable[[str], object] = _nothing
+    archive: Archive, folder: Path, step: Report = lambda _: None, say: Report = lambda _: None
 ) -> tuple[str, bool]:
     """Have a file in a folder, verified; downloaded only as far as it is not there yet.
 
@@ -245,9 +216,6 @@ def fetch(
         DataError: The file cannot be had, is not the publisher's after a second download, does not fit on the disk,
             or is being downloaded by another process. What came so far is kept in ``NAME.part``.
     """
-    if archive.url is None:
-        msg = f"{archive.name} cannot be downloaded by a program; get it at {archive.page} and put it into '{folder}'"
-        raise DataError(msg)
     target = folder / archive.name
     part, bad = part_of(target), target.with_name(f"{target.name}.bad")
     with only_one(target.with_name(f".{target.name}.lock"), f"downloading '{target}'", "--to"):
@@ -259,7 +227,7 @@ def fetch(
                 say(f"{error}; it is kept as {bad.name} and downloaded again")
         for first in (True, False):
             _download(archive, part, step, say)
-            wrong, found = _compare(part, archive)
+            wrong, found = _compare(part, archive, lambda _: None)
             if not wrong:
                 part.replace(target)
                 _remember(target, archive, folder, found)
@@ -268,14 +236,13 @@ def fetch(
             if first:
                 step(-_size(bad))
                 say(f"{archive.name} is not the publisher's file ({wrong}); kept as {bad.name}, trying once more")
-    msg = (
+    raise DataError(
         f"{archive.name} from {archive.url} is not the publisher's file, twice: {wrong}. The last one is kept as "
         f"'{bad}'; get the file at {archive.page} by hand, or report that the publisher has changed it"
     )
-    raise DataError(msg)
 
 
-def _download(archive: Archive, part: Path, step: Step, say: Callable[[str], object]) -> None:
+def _download(archive: Archive, part: Path, step: Report, say: Report) -> None:
     """Bring ``NAME.part`` to the end of the file, over as many connections as it takes."""
     step(_size(part))
     failures = 0
@@ -292,21 +259,18 @@ def _download(archive: Archive, part: Path, step: Step, say: Callable[[str], obj
             raise DataError(msg) from error
         failures = 1 if _size(part) - before >= ENOUGH else failures + 1
         if failures >= TRIES:
-            msg = (
+            raise DataError(
                 f"{archive.name} from {archive.url}: {reason}, {failures} times in a row. The {_size(part):,} bytes "
                 "that came are kept; the same command continues from there"
             )
-            raise DataError(msg)
         pause = min(max(2.0 ** (failures - 1), float(asked) if asked.isdecimal() else 0.0), LONGEST)
         say(f"{archive.name}: {reason}; going on from {_size(part):,} bytes in {pause:g} s")
         time.sleep(pause)
 
 
-def _continue(archive: Archive, part: Path, step: Step, say: Callable[[str], object]) -> None:
+def _continue(archive: Archive, part: Path, step: Report, say: Report) -> None:
     """One request, from where the part ends; a ``RequestException`` is worth another try, a ``DataError`` is not."""
-    have = _size(part)
-    if have and not archive.hash:
-        have = _restart(part, step)
+    have = _size(part) if archive.hash else 0
     # Compressed on the way, a byte range would mean something else.
     headers = {"Accept-Encoding": "identity", "User-Agent": "fam", **({"Range": f"bytes={have}-"} if have else {})}
     with requests.get(str(archive.url), headers=headers, stream=True, timeout=TIMEOUT) as response:
@@ -318,14 +282,15 @@ def _continue(archive: Archive, part: Path, step: Step, say: Callable[[str], obj
             raise requests.HTTPError(reason, response=response)
         if code not in {200, 206}:
             why = REFUSALS.get(code, "the server refuses it")
-            msg = f"cannot get {archive.url}: {why} ({code}); see {archive.page}"
-            raise DataError(msg)
+            raise DataError(f"cannot get {archive.url}: {why} ({code}); see {archive.page}")
         if have and code == requests.codes.ok:
             say(f"{archive.name} starts from the beginning: its server cannot continue files")
-            have = _restart(part, step)
+            have = 0
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdecimal() else archive.size or 0
-        with part.open("ab") as file:
+        if not have:
+            step(-_size(part))
+        with part.open("ab" if have else "wb") as file:
             for block in response.iter_content(BLOCK):
                 file.write(block)
                 step(len(block))
@@ -334,9 +299,3 @@ def _continue(archive: Archive, part: Path, step: Step, say: Callable[[str], obj
                     return  # too long to be the file: the comparison says so
         if have < total:
             raise requests.exceptions.ChunkedEncodingError
-
-
-def _restart(part: Path, step: Step) -> int:
-    step(-_size(part))
-    part.unlink()
-    return 0

@@ -1,7 +1,7 @@
 """Files of tar archives, written below one folder and nowhere else; an interrupted extraction goes on where it was.
 
 Only plain files are taken: tarfile's data filter refuses a member that would leave the folder, and links and devices
-are refused here, as is an archive that unpacks to more than its dataset can have.
+are refused here, as is an archive that unpacks to more bytes than a limit.
 """
 
 from __future__ import annotations
@@ -24,16 +24,10 @@ Place = Callable[[str], "str | None"]
 
 
 def extract(archive: Path, out: Path, place: Place, limit: int, step: Callable[[], object] = lambda: None) -> None:
-    """Extract a tar (plain, gz, bz2 or xz, whatever its name says).
+    """Extract a tar (plain, gz, bz2 or xz, whatever its name says); a file that is there with its size is passed over.
 
-    A file that is there with the member's size is passed over.
-
-    Args:
-        archive: The file.
-        out: The folder that nothing leaves.
-        place: Member name, without a leading ``./``, to the relative path to write it to, or ``None`` to leave it out.
-        limit: Bytes of all members together, above which the archive is refused.
-        step: Called after each file.
+    ``place`` turns the name of a member into the path below ``out`` to write it to, or ``None`` to leave it out;
+    ``step`` is called after each file.
 
     Raises:
         DataError: A member may not be extracted, the archive is damaged or cut off, or the disk is full. The files
@@ -52,17 +46,8 @@ def extract_nested(
 ) -> None:
     """Extract a tar of tars, as ILSVRC's training images are, without writing the inner ones to disk.
 
-    A ledger notes each finished inner tar with its number of files; while that many are there it is passed over unread.
-
-    Args:
-        archive: The outer tar.
-        out: The folder that nothing leaves.
-        place: Name of an inner tar to the folder of its files, or ``None`` to leave it out.
-        limit: Bytes of all inner tars together.
-        step: Called after each inner tar with its number of files.
-
-    Raises:
-        DataError: As :func:`extract`.
+    ``place`` gives the folder of an inner tar's files, whose number ``step`` is called with. A ledger notes each
+    finished inner tar with that number; while as many files are there it is passed over unread.
     """
     ledger = out / f"{LEDGER}-{archive.name}.txt"
     finished = set(ledger.read_text(encoding="utf-8").splitlines()) if ledger.is_file() else set()
@@ -82,7 +67,7 @@ def extract_nested(
 
 
 def read_members(archive: Path, wanted: Callable[[str], bool], limit: int) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the wanted members of a tar, without writing anything; raises as :func:`extract`."""
+    """Name and content of the wanted members of a tar, without writing anything."""
     with _opened(archive) as tar:
         for member, name in _members(tar, archive, limit):
             if wanted(name):
@@ -90,7 +75,7 @@ def read_members(archive: Path, wanted: Callable[[str], bool], limit: int) -> It
 
 
 def _members(tar: tarfile.TarFile, archive: Path, limit: int) -> Iterator[tuple[tarfile.TarInfo, str]]:
-    """The files of a tar with their names, within the limit."""
+    """The files of a tar with their names, without a leading ``./``."""
     total = 0
     for member in tar:
         if member.isdir():
@@ -100,8 +85,7 @@ def _members(tar: tarfile.TarFile, archive: Path, limit: int) -> Iterator[tuple[
         if total > limit:
             wrong = f"it unpacks to more than {limit / 1e9:.1f} GB, which no such dataset does"
         if wrong:
-            msg = f"'{archive}' is refused: {wrong}"
-            raise DataError(msg)
+            raise DataError(f"'{archive}' is refused: {wrong}")
         yield member, member.name.removeprefix("./")
 
 
@@ -111,9 +95,8 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, out: Path, relative: str) -> None:
     """Write a member whole, or not at all."""
-    safe = tarfile.data_filter(member.replace(name=relative, deep=False), str(out))
-    target = out / safe.name
-    if target.is_file() and not target.is_symlink() and target.stat().st_size == member.size:
+    target = out / tarfile.data_filter(member.replace(name=relative, deep=False), str(out)).name
+    if target.is_file() and target.stat().st_size == member.size:
         return
 
     def copy(temporary: Path) -> None:
@@ -131,14 +114,12 @@ def _files_in(folder: Path) -> int:
 def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     """An opened tar; whatever is wrong with it, or with the disk, becomes a sentence."""
     if not hasattr(tarfile, "data_filter"):
-        msg = "this Python cannot extract archives safely: update it to 3.10.12, 3.11.4, 3.12 or newer"
-        raise DataError(msg)
+        raise DataError("this Python cannot extract archives safely: update it to 3.10.12, 3.11.4, 3.12 or newer")
     try:
         with tarfile.open(archive) as tar:
             yield tar
     except tarfile.FilterError as error:
-        msg = f"'{archive}' is refused: its member {error}"
-        raise DataError(msg) from error
+        raise DataError(f"'{archive}' is refused: its member {error}") from error
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
         msg = f"'{archive}' is damaged or cut off ({error}): get it again; what was extracted is kept"
         raise DataError(msg) from error

@@ -21,7 +21,7 @@ import numpy as np
 from famcli.data.dataset import Sample
 from famcli.data.images import is_image
 from famcli.data.metadata import boxes_by_name, read_class_names, read_labels, read_lines
-from famcli.data.public.extract import Place, read_members
+from famcli.data.public.extract import read_members
 from famcli.data.public.source import Contents, Source
 from famcli.data.readers.voc import parse_xml
 from famcli.data.sample import NO_BOXES
@@ -48,17 +48,11 @@ KIT_LIMIT, XML_LIMIT = 200 << 20, 1 << 30  # bytes that an archive read in memor
 
 @dataclass(frozen=True, slots=True)
 class _Boxes:
-    """Boxes of validation images.
+    """Boxes of validation images by the stem of the file name, all objects in the order of the file."""
 
-    Attributes:
-        by_stem: ``(N, 4)`` half-open xyxy by the stem of the file name, all objects in the order of the file.
-        classes: WordNet ids of the same objects; empty where the boxes came without them.
-        watched: The file or folder that they were read from.
-    """
-
-    by_stem: Mapping[str, FloatArray]
-    classes: Mapping[str, tuple[str, ...]]
-    watched: Path
+    by_stem: Mapping[str, FloatArray]  # (N, 4) half-open xyxy
+    classes: Mapping[str, tuple[str, ...]]  # WordNet ids of the same objects; empty where the boxes came without them
+    watched: Path  # the file or folder that they were read from
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +68,7 @@ def read_ilsvrc(source: Source, *, without_train: bool = False) -> Contents:
     """Find and read ILSVRC.
 
     Sizes are read for the test images alone: nothing needs those of the training images, and opening 1.28 million
-    files takes an hour on a slow disk; ``fam data check`` reads them.
-
-    Args:
-        source: Where to look.
-        without_train: Prepare the test split alone.
+    files takes an hour on a slow disk; ``fam data check`` reads them. ``without_train`` gives the test split alone.
 
     Raises:
         DataError: Something is missing or damaged, or labels and boxes disagree.
@@ -92,7 +82,7 @@ def read_ilsvrc(source: Source, *, without_train: bool = False) -> Contents:
     for part in parts:
         if bases[part] is None:
             source.archive(ARCHIVES[part])
-            source.extract(ARCHIVES[part], PLACES[part], part, PUBLISHED[part], nested=part == "train")
+            source.extract(ARCHIVES[part], _place, part, PUBLISHED[part], nested=part == "train")
     words, truth = _read_devkit(kit_path) if kit_path else (_words(source), None)
     found = _val_images(root)
     folders = root / "val" if without_train else root / "train"
@@ -139,24 +129,18 @@ def _one_root(source: Source, bases: Mapping[str, Path | None]) -> Path:
     roots = {base or source.out.absolute() for base in bases.values()}
     if len(roots) > 1:
         tree = next(base for base in bases.values() if base is not None)
-        msg = (
+        raise DataError(
             f"one part of ILSVRC is extracted in '{tree}' and another would be extracted to '{source.out}', but a "
             f"dataset has one folder of images: extract both, or add --out '{tree}' to extract the other part there"
         )
-        raise DataError(msg)
     return roots.pop()
 
 
-def _place_class(name: str) -> str | None:
-    stem = name.rpartition("/")[2].removesuffix(".tar")
-    return f"train/{stem}" if WNID.fullmatch(stem) else None
-
-
-def _place_val(name: str) -> str:
-    return f"val/{name.rpartition('/')[2]}"
-
-
-PLACES: Mapping[str, Place] = {"train": _place_class, "val": _place_val}
+def _place(name: str) -> str | None:
+    """Where a class of the training images goes, or a validation image."""
+    file = name.rpartition("/")[2]
+    wnid = file.removesuffix(".tar")
+    return f"val/{file}" if wnid == file else f"train/{wnid}" if WNID.fullmatch(wnid) else None
 
 
 def _find_boxes(source: Source) -> _Boxes:
@@ -184,34 +168,24 @@ def _read_xml(source: Source, files: Iterable[tuple[str, bytes, str]], origin: P
         for stem, content, where in files:
             annotation = parse_xml(content, where)
             if not annotation.classes:
-                msg = f"'{where}' has no object"
-                raise DataError(msg)
+                raise DataError(f"'{where}' has no object")
             boxes[stem], classes[stem] = np.trunc(annotation.boxes + 1), annotation.classes  # Pascal's count from 1
             step()
     return _Boxes(boxes, classes, origin)
 
 
-def _read_devkit(archive_or_folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+def _read_devkit(kit: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     """The development kit, packed or extracted: synonyms by WordNet id, and the id of each validation image in order.
 
     ILSVRC2012_ID, by which it counts, is not the order of the labels.
     """
-    if archive_or_folder.is_dir():
-        found: Iterable[tuple[str, bytes]] = (
-            (file, (archive_or_folder / file).read_bytes())
-            for file in (META, TRUTH)
-            if (archive_or_folder / file).is_file()
-        )
+    if kit.is_dir():
+        files = {file: (kit / file).read_bytes() for file in (META, TRUTH) if (kit / file).is_file()}
     else:
-        found = read_members(archive_or_folder, lambda name: name.endswith((META, TRUTH)), KIT_LIMIT)
-    try:
-        files = {META if name.endswith(META) else TRUTH: content for name, content in found}
-    except OSError as error:
-        msg = f"cannot read '{archive_or_folder}': {error.strerror}"
-        raise DataError(msg) from error
+        members = read_members(kit, lambda name: name.endswith((META, TRUTH)), KIT_LIMIT)
+        files = {META if name.endswith(META) else TRUTH: content for name, content in members}
     if set(files) != {META, TRUTH}:
-        msg = f"'{archive_or_folder}' lacks {META} or {TRUTH}: get the development kit again"
-        raise DataError(msg)
+        raise DataError(f"'{kit}' lacks {META} or {TRUTH}: get the development kit again")
     # Imported here: only the development kit is in MATLAB's form, and scipy takes a while.
     from scipy.io import loadmat
 
@@ -221,13 +195,12 @@ def _read_devkit(archive_or_folder: Path) -> tuple[dict[str, str], tuple[str, ..
         ids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in leaves}
         words = {str(row["WNID"]): str(row["words"]) for row in leaves}
     except Exception as error:  # loadmat raises whatever a damaged byte leads to
-        msg = f"'{archive_or_folder}': cannot read meta.mat ({type(error).__name__}): get the development kit again"
+        msg = f"'{kit}': cannot read meta.mat ({type(error).__name__}): get the development kit again"
         raise DataError(msg) from error
     try:
         return words, tuple(ids[int(line)] for line in files[TRUTH].decode("ascii").split())
     except (ValueError, KeyError) as error:
-        msg = f"'{archive_or_folder}': {TRUTH} has a line that is no ILSVRC2012_ID of meta.mat ({error})"
-        raise DataError(msg) from error
+        raise DataError(f"'{kit}': {TRUTH} has a line that is no ILSVRC2012_ID of meta.mat ({error})") from error
 
 
 def _words(source: Source) -> dict[str, str]:
@@ -237,8 +210,7 @@ def _words(source: Source) -> dict[str, str]:
     for number, line in read_lines(path) if path else ():
         wnid, _, rest = line.partition(" ")
         if not WNID.fullmatch(wnid):
-            msg = f"'{path}', line {number}: expected a WordNet id and names, got '{line}'"
-            raise DataError(msg)
+            raise DataError(f"'{path}', line {number}: expected a WordNet id and names, got '{line}'")
         words[wnid] = rest.strip() or wnid
     return words
 
@@ -266,30 +238,27 @@ def _val_labels(
     source: Source, found: Mapping[str, str], wnids: list[str], truth: Iterable[str] | None, boxes: _Boxes
 ) -> _Labels:
     """Labels by the first of: folders by class, development kit, lists of WordNet ids or labels, XML."""
-    by_wnid: Mapping[str, str]
+    in_order: list[str] = []  # without names: line n belongs to the nth image, whose name ends in n
+    by_wnid: dict[str, str] = {}
     watched: tuple[Path, ...] = ()
     if all(name.count("/") == 2 for name in found.values()):
         by_wnid, origin = {stem: name.split("/")[1] for stem, name in found.items()}, "their folders"
     elif truth:
-        by_wnid, origin = _in_order(truth), KIT
+        in_order, origin = list(truth), KIT
     elif listed := source.first(*WNID_LISTS):
-        by_wnid, origin, watched = _in_order(line.strip() for _, line in read_lines(listed)), str(listed), (listed,)
+        in_order, origin, watched = [line.strip() for _, line in read_lines(listed)], str(listed), (listed,)
     elif labels_file := source.benchmark_list(*CLASS_LABELS):
         by_stem = {Path(name).stem: label for name, label in read_labels(labels_file)}
         return _Labels(by_stem, str(labels_file), (labels_file,))
     else:
         by_wnid, origin = {stem: names[0] for stem, names in boxes.classes.items() if len(set(names)) == 1}, "the XML"
+    by_wnid |= {f"ILSVRC2012_val_{i:08d}": wnid for i, wnid in enumerate(in_order, 1)}
     index = {wnid: i for i, wnid in enumerate(wnids)}
     unknown = sorted({wnid for stem, wnid in by_wnid.items() if stem in found and wnid not in index})
     if unknown:
         msg = f"validation images have labels, from {origin}, that are no class of train/, such as {unknown[0]}"
         raise DataError(msg)
     return _Labels({stem: index[wnid] for stem, wnid in by_wnid.items() if wnid in index}, origin, watched)
-
-
-def _in_order(wnids: Iterable[str]) -> dict[str, str]:
-    """The lists have no names: line n belongs to the nth image, whose name ends in n."""
-    return {f"ILSVRC2012_val_{i:08d}": wnid for i, wnid in enumerate(wnids, 1)}
 
 
 def _test_samples(source: Source, root: Path, found: Mapping[str, str], labels: _Labels, boxes: _Boxes) -> list[Sample]:
@@ -308,11 +277,10 @@ def _compare(source: Source, tests: list[Sample], labels: _Labels, boxes: _Boxes
     """Labels and boxes come from two files: shuffled labels must not become a dataset."""
     other = [s.name for s in tests if wnids[s.label] not in boxes.classes[Path(s.name).stem]]
     if len(other) > TOLERATED * len(tests):
-        msg = (
+        raise DataError(
             f"the labels from {labels.origin} and the classes in the XML differ for {len(other)} of {len(tests)} "
             f"images, such as '{other[0]}': one of them is of other data"
         )
-        raise DataError(msg)
     if other:
         source.talk.warn(f"{len(other)} images have another class in the XML than their label, such as '{other[0]}'")
 

@@ -72,12 +72,11 @@ def _by_file(boxes: Mapping[str, FloatArray], names: list[str], source: Source, 
     found = {name: by_name.get(name, by_name.get(mapping.get(name, ""))) for name in names}
     lost = [name for name, array in found.items() if array is None]
     if lost:
-        msg = (
+        raise DataError(
             f"'{lists}' has no box for {len(lost)} of {len(names)} images, such as '{lost[0]}'. ImageNetV2 renamed its "
             f"files in 2020: get the present lists with 'fam data download imagenetv2', or put wsolevaluation's "
             f"{MAPPING[0]} beside them"
         )
-        raise DataError(msg)
     return {name: array for name, array in found.items() if array is not None}
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from famcli.data.dataset import DATASET_FILE, write_dataset
+from famcli.data.dataset import DATASET_FILE, open_dataset, write_dataset
 from famcli.data.public.catalog import DatasetFacts
 from famcli.data.public.cub import read_cub, read_cubv2
 from famcli.data.public.download import only_one
@@ -31,35 +31,20 @@ PREPARED: Mapping[str, Callable[[Source], Contents]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a preparation did.
-
-    Attributes:
-        root: Folder of the dataset.
-        splits: ``images`` and ``boxes`` of each split.
-        changed: Something was written; otherwise all was there and current.
-        unreadable: Images whose header could not be read; they stay listed.
-        remarks: What else should be known.
-    """
+    """What a preparation did."""
 
     root: Path
-    splits: Mapping[str, Mapping[str, int]]
-    changed: bool
-    unreadable: int = 0
+    splits: Mapping[str, Mapping[str, int]]  # ``images`` and ``boxes`` of each
+    changed: bool  # otherwise all was there and current, and nothing was written
+    unreadable: int = 0  # images whose header could not be read; they stay listed
     remarks: tuple[str, ...] = ()
 
 
 def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without_train: bool = False) -> Outcome:
-    """Prepare a dataset of the catalogue.
+    """Prepare a dataset of the catalogue from a folder of its archives, or of what was extracted from them.
 
     Archives are extracted first. Then ``dataset.json`` is removed before the lists are written and written after
     them, so that an interrupted preparation is never taken for a dataset; the same call goes on with it.
-
-    Args:
-        facts: The dataset's row.
-        folder: Folder with its archives, or with what was extracted from them.
-        out: Folder of the prepared dataset.
-        talk: Progress and remarks.
-        without_train: Of ILSVRC, prepare the test split alone.
 
     Raises:
         DataError: Something is missing, damaged or refused; or another process prepares the same folder.
@@ -70,52 +55,44 @@ def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without
     arguments = {"name": facts.name, "from": str(folder.absolute()), "without_train": str(without_train)}
     with only_one(out / LOCK, f"preparing '{out}'", "--out"):
         if _is_current(out, arguments):
-            return Outcome(out, _counts(out), changed=False)
+            return Outcome(out, open_dataset(out.absolute()).facts["counts"], changed=False)
         source = Source(facts, folder, out, talk)
         found = read_ilsvrc(source, without_train=True) if without_train else PREPARED[facts.name](source)
-        about = {
-            "title": facts.title,
-            "paper": facts.paper,
-            "terms": facts.terms,
-            "terms_page": facts.terms_page,
-            "archives": source.hashes,
-        }
-        write_dataset(
+        about = {key: getattr(facts, key) for key in ("title", "paper", "terms", "terms_page")}
+        counts = write_dataset(
             out,
             name=facts.name,
             images=found.images,
             class_names=found.class_names,
             splits=found.splits,
             fullsup=facts.fullsup,
-            facts=about,
+            facts={**about, "archives": source.hashes},
         )
         optional = [folder / archive.name for archive in facts.archives if not archive.required]
         _write_stamp(out, arguments, [*found.watched, *optional])  # one that comes later is a change too
-        counts = _counts(out)
-        return Outcome(out, counts, True, source.unreadable, tuple(_differences(facts, counts, source.unreadable)))
+        remarks = [
+            f"{split} has {counts[split]['images']:,} images, the publisher's has {expected:,}: scores will not be "
+            "comparable"
+            for split, expected in facts.counts.items()
+            if split in counts and counts[split]["images"] != expected
+        ]
+        if source.unreadable:
+            seek = f"'fam data check {facts.name}' lists all"
+            remarks.append(f"{source.unreadable} images cannot be read (the first are named above); {seek}")
+        return Outcome(out, counts, True, source.unreadable, tuple(remarks))
 
 
 def prepare_own(name: str, source: Path, form: str, out: Path, images: Path | None, split: str | None) -> Outcome:
     """Make a dataset of somebody's own labelled images, which stay where they are.
 
-    Args:
-        name: What to call it.
-        source: File or folder in one of the forms of :mod:`famcli.data.readers`.
-        form: Name of the form, or ``auto``.
-        out: Folder of the prepared dataset.
-        images: The folder that image names are relative to, if it cannot be told.
-        split: Split of images of which nothing tells it.
-
-    Raises:
-        DataError: It cannot be read, or the name cannot be one.
+    The form, the folder of the images and the split are as in :func:`famcli.data.readers.read_own`.
     """
     if not NAME.fullmatch(name):
-        msg = f"'{name}' cannot be the name of a dataset: use letters, digits, '.', '_' and '-'"
-        raise DataError(msg)
+        raise DataError(f"'{name}' cannot be the name of a dataset: use letters, digits, '.', '_' and '-'")
     own = read_own(source, form, images=images, split=split)
     with only_one(out / LOCK, f"preparing '{out}'", "--out"):
         before = [path.read_bytes() for path in _own_files(out)]
-        write_dataset(
+        counts = write_dataset(
             out,
             name=name,
             images=own.images.absolute(),
@@ -124,24 +101,11 @@ def prepare_own(name: str, source: Path, form: str, out: Path, images: Path | No
             facts=own.facts(),
         )
         changed = [path.read_bytes() for path in _own_files(out)] != before
-        return Outcome(out, _counts(out), changed, remarks=own.remarks)
-
-
-def _counts(out: Path) -> dict[str, dict[str, int]]:
-    return dict(json.loads((out / DATASET_FILE).read_text(encoding="utf-8"))["counts"])
+        return Outcome(out, counts, changed, remarks=own.remarks)
 
 
 def _own_files(out: Path) -> list[Path]:
     return [path for path in (out / DATASET_FILE, *sorted((out / "metadata").glob("*/*.txt"))) if path.is_file()]
-
-
-def _differences(facts: DatasetFacts, counts: Mapping[str, Mapping[str, int]], unreadable: int) -> Iterator[str]:
-    for split, expected in facts.counts.items():
-        images = counts.get(split, {}).get("images")
-        if images is not None and images != expected:
-            yield f"{split} has {images:,} images, the publisher's has {expected:,}: scores will not be comparable"
-    if unreadable:
-        yield f"{unreadable} images cannot be read (the first are named above); 'fam data check {facts.name}' lists all"
 
 
 def _write_stamp(out: Path, arguments: dict[str, str], watched: Iterable[Path]) -> None:

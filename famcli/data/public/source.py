@@ -12,10 +12,10 @@ from typing import Protocol
 
 import numpy as np
 
-from famcli.data.dataset import Sample
 from famcli.data.public.catalog import DatasetFacts
 from famcli.data.public.download import check_room, verify
 from famcli.data.public.extract import Place, extract, extract_nested
+from famcli.data.sample import Sample
 from famcli.data.sizes import Header, read_headers
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
@@ -24,7 +24,7 @@ NAMED = 5  # images that cannot be read, one by one
 
 
 class Talk(Protocol):
-    """Where progress, remarks and warnings go: the console of the command line."""
+    """Where progress bars, remarks and warnings go: the console of the command line."""
 
     def progress(
         self, what: str, total: int | None, *, in_bytes: bool = False
@@ -40,40 +40,24 @@ class Talk(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What was found, ready to be written.
+    """What was found, ready to be written."""
 
-    Attributes:
-        images: The folder that image names are relative to.
-        class_names: Names by label; may be empty.
-        splits: Samples by split; each may be taken once.
-        watched: Files and folders of which a change means that the dataset should be prepared anew.
-    """
-
-    images: Path
-    class_names: tuple[str, ...]
-    splits: Mapping[str, Iterable[Sample]]
-    watched: Iterable[Path]
+    images: Path  # the folder that image names are relative to
+    class_names: tuple[str, ...]  # by label; may be empty
+    splits: Mapping[str, Iterable[Sample]]  # each may be taken once
+    watched: Iterable[Path]  # files and folders of which a change means that the dataset should be prepared anew
 
 
 @dataclass(slots=True)
 class Source:
-    """The folder of ``--from``, and where to extract to.
-
-    Attributes:
-        facts: The dataset's row.
-        folder: Where archives or extracted trees are looked for; never written to, unless it is ``out`` too.
-        out: The folder of the prepared dataset.
-        talk: Progress and remarks.
-        hashes: Hashes of the archives used, by name; filled on the way.
-        unreadable: Images that could not be read; counted on the way.
-    """
+    """The folder of ``--from``, and where to extract to."""
 
     facts: DatasetFacts
-    folder: Path
-    out: Path
+    folder: Path  # of archives or extracted trees; never written to, unless it is ``out`` too
+    out: Path  # of the prepared dataset
     talk: Talk
-    hashes: dict[str, str] = field(default_factory=dict)
-    unreadable: int = 0
+    hashes: dict[str, str] = field(default_factory=dict)  # of the archives used so far, by name
+    unreadable: int = 0  # images that could not be read so far
 
     def archive(self, name: str) -> Path | None:
         """An archive, verified; ``None`` if it is not there."""
@@ -99,27 +83,19 @@ class Source:
         return self.archive(places[0]) if path == self.folder / places[0] else path
 
     def tree(self, archive: str, into: str, *places: str, holding: str) -> Path | None:
-        """An extracted tree.
-
-        The one that was extracted here may be half of it: while the archive is there, that goes first.
-        """
+        """An extracted tree; not the one that was extracted here, perhaps by half, while its archive is there."""
         found = self.first(*places, holding=holding)
         ours = found is not None and found.absolute() == (self.out / into).absolute()
         return None if ours and (self.folder / archive).is_file() else found
 
     def extract(self, name: str, place: Place, into: str, total: int, nested: bool = False) -> None:
-        """Extract an archive, or a tar of tars, that :meth:`archive` has verified.
+        """Extract an archive that :meth:`archive` has verified, or a tar of tars, to the folder ``into`` below ``out``.
 
-        Args:
-            name: Name of the archive.
-            place: See :func:`famcli.data.public.extract.extract`.
-            into: The folder below ``out`` that all of it goes to.
-            total: Files to expect, for the progress.
-            nested: It is a tar of tars.
+        ``total`` is the number of files to expect.
         """
         unpacked = next(archive.unpacked for archive in self.facts.archives if archive.name == name)
         if not (self.out / into).exists():  # a second start must not ask for the whole room again
-            check_room([(self.out, unpacked, f"extract {name}")])
+            check_room((self.out, unpacked, f"extract {name}"))
         with self.talk.progress(f"extracting {name}", total) as step:
             run = extract_nested if nested else extract
             run(self.folder / name, self.out, place, max(2 * unpacked, 4 * 10**9), step)
@@ -143,43 +119,35 @@ class Source:
         with self.talk.progress(what, total) as step:
             for_paths, for_samples = tee(samples)  # read_headers is a few hundred ahead, and no more
             for sample, header in zip(for_samples, read_headers((s.path for s in for_paths), step=step), strict=True):
-                if isinstance(header, DataError):
-                    if not os.path.isfile(sample.path):
-                        msg = f"'{sample.path}' is listed but not there: extract the images again"
-                        raise DataError(msg) from header
-                    self.unreadable += 1
-                    if self.unreadable <= NAMED:
-                        self.talk.warn(f"{sample.path}: {header}")
-                    yield sample
-                else:
+                if not isinstance(header, DataError):
                     yield replace(sample, size_hw=header.size_hw, boxes=_inside(sample, header))
+                    continue
+                if not os.path.isfile(sample.path):
+                    msg = f"'{sample.path}' is listed but not there: extract the images again"
+                    raise DataError(msg) from header
+                self.unreadable += 1
+                if self.unreadable <= NAMED:
+                    self.talk.warn(f"{sample.path}: {header}")
+                yield sample
 
 
 def _inside(sample: Sample, header: Header) -> FloatArray:
-    """Boxes turned with the image's EXIF orientation, which publishers ignore, and cut to the image."""
-    if not len(sample.boxes):
-        return sample.boxes
-    height, width = header.size_hw
-    boxes = _turned(sample.boxes, header)
-    boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
-    boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
-    if (boxes[:, 2:] <= boxes[:, :2]).any():
-        msg = f"'{sample.name}' has a box outside of the image, which is {width}x{height}: {sample.boxes.tolist()}"
-        raise DataError(msg)
-    return boxes
-
-
-def _turned(boxes: FloatArray, header: Header) -> FloatArray:
-    """Boxes of the stored pixels in the frame of the upright picture; ``(N, 4)`` half-open xyxy, both.
+    """Half-open xyxy boxes of the stored pixels, which publishers mean, in the frame of the upright picture, cut to it.
 
     The orientations are EXIF's: 5 to 8 swap width and height, and each is that plus mirrored axes.
     """
+    if not len(sample.boxes):
+        return sample.boxes
     height, width = header.size_hw
-    x0, y0, x1, y1 = boxes.T
+    x0, y0, x1, y1 = sample.boxes.T
     if header.orientation >= 5:  # transposed first; what is left is a mirroring of the upright frame
         x0, y0, x1, y1 = y0, x0, y1, x1
     if header.orientation in {2, 3, 6, 7}:
         x0, x1 = width - x1, width - x0
     if header.orientation in {3, 4, 7, 8}:
         y0, y1 = height - y1, height - y0
-    return np.stack([x0, y0, x1, y1], axis=1)
+    boxes = np.stack([x0.clip(0, width), y0.clip(0, height), x1.clip(0, width), y1.clip(0, height)], axis=1)
+    if (boxes[:, 2:] <= boxes[:, :2]).any():
+        msg = f"'{sample.name}' has a box outside of the image, which is {width}x{height}: {sample.boxes.tolist()}"
+        raise DataError(msg)
+    return boxes

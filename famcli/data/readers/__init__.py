@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -33,21 +31,13 @@ TRIED = 20  # image files, to tell which folder they are in
 
 @dataclass(frozen=True, slots=True)
 class OwnData:
-    """What was read.
+    """What was read."""
 
-    Attributes:
-        class_names: Names by label.
-        splits: Samples, with their boxes, by the paper's name of the split.
-        images: The folder that image names are relative to.
-        format: A name of :data:`READERS`.
-        remarks: Sentences on what was left out or decided.
-    """
-
-    class_names: tuple[str, ...]
-    splits: dict[str, list[Sample]]
-    images: Path
-    format: str
-    remarks: tuple[str, ...] = ()
+    class_names: tuple[str, ...]  # by label
+    splits: dict[str, list[Sample]]  # with their boxes, by the paper's name of the split
+    images: Path  # the folder that image names are relative to
+    format: str  # a name of READERS
+    remarks: tuple[str, ...] = ()  # sentences on what was left out or decided
 
     def facts(self) -> Mapping[str, Any]:
         """What a dataset made of it should remember."""
@@ -56,21 +46,13 @@ class OwnData:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image as a reader found it.
+    """One image as a reader found it."""
 
-    Attributes:
-        name: Relative to the folder of the images.
-        split: The paper's name, or ``None`` if nothing tells it.
-        classes: The class of each object; the first alone counts where there are no boxes.
-        boxes: ``(N, 4)`` half-open xyxy of the same objects, or none.
-        size_hw: ``(h, w)`` if stated.
-    """
-
-    name: str
-    split: str | None
-    classes: Sequence[str]
-    boxes: Sequence[Sequence[float]] | FloatArray = ()
-    size_hw: tuple[int, int] | None = None
+    name: str  # relative to the folder of the images
+    split: str | None  # the paper's name, if something tells it
+    classes: Sequence[str]  # of each object; the first alone counts where there are no boxes
+    boxes: Sequence[Sequence[float]] | FloatArray = ()  # (N, 4) half-open xyxy of the same objects, or none
+    size_hw: tuple[int, int] | None = None  # (h, w) if stated
 
 
 def read_own(
@@ -86,8 +68,7 @@ def read_own(
         source: File or folder.
         format: A name of :data:`READERS`, or ``auto`` to try them.
         images: The folder that image names are relative to, if it cannot be told.
-        split: Split of images of which nothing tells it; if not given, ``test`` if any has a box, else
-            ``train-weaksup``.
+        split: Split of images of which nothing tells it; by default ``test`` if any has a box, else ``train-weaksup``.
 
     Raises:
         UnknownNameError: There is no such format.
@@ -96,38 +77,23 @@ def read_own(
     if format != AUTO and format not in READERS:
         raise UnknownNameError("format", format, [AUTO, *READERS])
     if not source.exists():
-        msg = f"'{source}' does not exist"
-        raise DataError(msg)
+        raise DataError(f"'{source}' does not exist")
     if images is not None and not images.is_dir():
-        msg = f"--images '{images}' is no folder"
-        raise DataError(msg)
-    names = READERS if format == AUTO else [format]
-    reader = next((r for r in map(_reader, names) if format != AUTO or r.detect(source)), None)
+        raise DataError(f"--images '{images}' is no folder")
+    modules = (import_module(f"{__name__}.{name}") for name in (READERS if format == AUTO else [format]))
+    reader = next((module for module in modules if format != AUTO or module.detect(source)), None)
     if reader is None:
-        msg = f"'{source}' is in no form that fam knows ({'; '.join(READERS.values())})"
-        raise DataError(msg)
+        raise DataError(f"'{source}' is in no form that fam knows ({'; '.join(READERS.values())})")
     own: OwnData = reader.read(source, images, split_name(split) if split else None)
     return own
-
-
-def _reader(name: str) -> ModuleType:
-    return import_module(f"{__name__}.{name}")
 
 
 def own_data(
     form: str, rows: Sequence[Row], root: Path, split: str | None, origin: str, remarks: Iterable[str] = ()
 ) -> OwnData:
-    """The data of rows, whose classes are sorted to labels.
+    """The data of rows, whose classes are sorted to labels; ``origin``, what was read, begins a remark.
 
     The label of an image is the class whose boxes cover the largest area; boxes of other classes are left out.
-
-    Args:
-        form: A name of :data:`READERS`.
-        rows: The images.
-        root: The folder that their names are relative to.
-        split: Split of images of which nothing tells it, if it was given.
-        origin: What was read, to begin a remark with.
-        remarks: What the reader has left out or decided.
     """
     class_names = sorted_classes(name for row in rows for name in row.classes)
     labels = {name: label for label, name in enumerate(class_names)}
@@ -149,10 +115,7 @@ def own_data(
 
 
 def sorted_classes(names: Iterable[str]) -> tuple[str, ...]:
-    """Class names in the order of their labels: by name, or by value if all are numbers.
-
-    ImageNetV2's folders 0 to 999, sorted as text, would give 10 the label 2.
-    """
+    """Class names in the order of their labels: by name, or by value if all are numbers (as text, 10 is before 2)."""
     unique = set(names)
     numbers = all(name.isascii() and name.isdigit() for name in unique)
     return tuple(sorted(unique, key=(lambda name: (int(name), name)) if numbers else str))
@@ -178,25 +141,7 @@ def default_split(samples: Sequence[Sample]) -> str:
 
 def find_images(names: Sequence[str], folders: Iterable[Path]) -> Path | None:
     """The folder in which most of the first few files exist; ``None`` if none does anywhere."""
-    best, most = None, 0
-    for folder in folders:
-        # os.path and not Path: for a name longer than a file system holds, Path raises.
-        there = sum(os.path.isfile(folder / name) for name in names[:TRIED])
-        if there > most:
-            best, most = folder, there
-    return best
-
-
-def common_root(splits: Mapping[str, tuple[Path, list[Sample]]]) -> tuple[Path, dict[str, list[Sample]]]:
-    """One folder that all names are relative to, for splits that each have their own.
-
-    Splits of the same folder keep their names; otherwise the names get their folder in front.
-    """
-    folders = {folder for folder, _ in splits.values()}
-    if len(folders) == 1:
-        return folders.pop(), {split: samples for split, (_, samples) in splits.items()}
-    root = Path(os.path.commonpath([f.absolute() for f in folders]))
-    return root, {
-        split: [dataclasses.replace(s, name=(folder.absolute().relative_to(root) / s.name).as_posix()) for s in samples]
-        for split, (folder, samples) in splits.items()
-    }
+    # os.path and not Path: for a name longer than a file system holds, Path raises.
+    found = {folder: sum(os.path.isfile(folder / name) for name in names[:TRIED]) for folder in folders}
+    best = max(found, key=lambda folder: found[folder], default=None)
+    return best if best and found[best] else None

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from famcli.data.readers import OwnData, boxes_from, common_root, default_split, find_images, main_class
+from famcli.data.readers import OwnData, boxes_from, default_split, find_images, main_class
 from famcli.data.sample import BENCHMARK_NAMES, NO_BOXES, SPLITS, Sample, bounded, find_split, in_order, split_name
 from famcli_models.boxes import xywh_to_xyxy, xyxy_to_xywh
 from famcli_models.errors import DataError, shown
@@ -51,10 +52,8 @@ class CocoFile:
             marks = info.get("fam") if isinstance(info, dict) else None
             annotations = list(data.get("annotations") or [])
         except (OSError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            msg = (
-                f"'{path}' is not a COCO dataset file ({type(error).__name__}: {error}); it needs images and categories"
-            )
-            raise DataError(msg) from error
+            why = f"({type(error).__name__}: {error}); it needs images and categories"
+            raise DataError(f"'{path}' is not a COCO dataset file {why}") from error
         marks = marks if isinstance(marks, dict) else {}
         return cls(path, ids, dict(sorted(categories.items())), data["images"], annotations, marks)
 
@@ -89,8 +88,8 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     """
     files = [CocoFile.load(path) for path in dataset_files(source) or [source]]
     if any(file.categories != files[0].categories for file in files):
-        msg = f"'{source}': the files {', '.join(f.path.name for f in files)} have different categories; give one"
-        raise DataError(msg)
+        listed = ", ".join(file.path.name for file in files)
+        raise DataError(f"'{source}': the files {listed} have different categories; give one")
     roots: dict[str, tuple[Path, list[Sample]]] = {}
     paths: dict[str, Path] = {}
     remarks: list[str] = []
@@ -104,7 +103,15 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
             msg = f"'{paths[name]}' and '{file.path}' are both the split {name}; give one of them, or put it in a name"
             raise DataError(msg)
         roots[name], paths[name] = (root or file.path.parent, samples), file.path
-    root, splits = common_root(roots)
+    folders = {folder.absolute() for folder, _ in roots.values()}
+    if len(folders) == 1:
+        root, splits = roots[name][0], {split: samples for split, (_, samples) in roots.items()}
+    else:  # names of splits with folders of their own get these in front
+        root = Path(os.path.commonpath(folders))
+        splits = {
+            split: [replace(s, name=(folder.absolute().relative_to(root) / s.name).as_posix()) for s in samples]
+            for split, (folder, samples) in roots.items()
+        }
     named = all(file.marks.get("named", True) for file in files)
     names = tuple(files[0].categories.values()) if named else ()
     return OwnData(names, {s: splits[s] for s in in_order(splits)}, root, "coco", tuple(remarks))
@@ -134,15 +141,14 @@ def _samples(file: CocoFile, root: Path, remarks: list[str]) -> list[Sample]:
     boxes, crowds = _boxes(file)
     labels = {category: i for i, category in enumerate(file.categories)}
     samples: list[Sample] = []
-    seen: set[int] = set()
+    known: set[int] = set()
     bare = others = 0
     for number, entry in enumerate(file.images):
         where = f"{file.path}, images[{number}]"
         name, image = str(entry["file_name"]), int(entry["id"])
-        if image in seen:
-            msg = f"{where}: the image id {image} occurs twice"
-            raise DataError(msg)
-        seen.add(image)
+        if image in known:
+            raise DataError(f"{where}: the image id {image} occurs twice")
+        known.add(image)
         found = boxes.pop(image, [])
         category = _category(entry, found, file, where)
         if category is None:
@@ -154,8 +160,9 @@ def _samples(file: CocoFile, root: Path, remarks: list[str]) -> list[Sample]:
             Sample(name, root / name, labels[category], boxes_from(kept) if kept else NO_BOXES, _size(entry, where))
         )
     if boxes:
-        msg = f"{file.path}: an annotation belongs to image {next(iter(boxes))}, which the file does not list"
-        raise DataError(msg)
+        raise DataError(
+            f"{file.path}: an annotation belongs to image {next(iter(boxes))}, which the file does not list"
+        )
     for count, what in (
         (crowds, "annotations of crowds (iscrowd) were left out"),
         (others, "boxes of other categories than the image's main one were left out"),
@@ -164,8 +171,7 @@ def _samples(file: CocoFile, root: Path, remarks: list[str]) -> list[Sample]:
         if count:
             remarks.append(f"{file.path}: {count} {what}")
     if not samples:
-        msg = f"{file.path}: no image has a label: no annotations"
-        raise DataError(msg)
+        raise DataError(f"{file.path}: no image has a label: no annotations")
     return samples
 
 
@@ -180,16 +186,12 @@ def _boxes(file: CocoFile) -> tuple[dict[int, list[tuple[int, list[float]]]], in
             crowd = bool(entry.get("iscrowd", 0))
             values = [bounded(v) for v in xywh]
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            msg = (
-                f"{where}: needs image_id, category_id and bbox [x, y, width, height] ({type(error).__name__}: {error})"
-            )
-            raise DataError(msg) from error
+            needs = f"needs image_id, category_id and bbox [x, y, width, height] ({type(error).__name__}: {error})"
+            raise DataError(f"{where}: {needs}") from error
         if len(values) != 4:
-            msg = f"{where}: bbox is {shown(xywh)}, not four numbers [x, y, width, height]"
-            raise DataError(msg)
+            raise DataError(f"{where}: bbox is {shown(xywh)}, not four numbers [x, y, width, height]")
         if category not in file.categories:
-            msg = f"{where}: category_id {category} is not in categories"
-            raise DataError(msg)
+            raise DataError(f"{where}: category_id {category} is not in categories")
         if crowd:
             crowds += 1
         else:
@@ -205,8 +207,7 @@ def _category(entry: Mapping[str, Any], boxes: list[tuple[int, list[float]]], fi
         in_id_order = sorted(boxes, key=lambda pair: pair[0])  # of equal areas the first id wins
         return int(main_class([str(c) for c, _ in in_id_order], boxes_from([b for _, b in in_id_order])))
     if not isinstance(noted, int) or noted not in file.categories:
-        msg = f"{where}: {LABEL_KEY} {noted!r} is not in categories"
-        raise DataError(msg)
+        raise DataError(f"{where}: {LABEL_KEY} {noted!r} is not in categories")
     return noted
 
 
@@ -216,8 +217,7 @@ def _size(entry: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     try:
         return int(bounded(entry["height"])), int(bounded(entry["width"]))
     except ValueError as error:
-        msg = f"{where}: width and height must be whole numbers: {error}"
-        raise DataError(msg) from error
+        raise DataError(f"{where}: width and height must be whole numbers: {error}") from error
 
 
 def file_name(split: str) -> str:

@@ -80,74 +80,61 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     """
     path = _file(source) or source
     found: dict[str, _Image] = {}
-    for line, name, row in _rows(path):
-        _add(found, path, line, name, row)
+    for line, row in _rows(path):
+        _add(found, f"{path}, line {line}", line, row)
     if not found:
-        msg = f"{path}: no line after the header"
-        raise DataError(msg)
+        raise DataError(f"{path}: no line after the header")
     root, names = _names(path, list(found), images)
     rows = [Row(name, i.split, i.classes, i.boxes) for name, i in zip(names, found.values(), strict=True)]
     return own_data("csv", rows, root, split, str(path))
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, dict[str, str]]]:
-    """Line number, image and the known columns of each line."""
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Number and known columns of each line."""
     line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             delimiter, places = _columns(file.readline(MAX_HEADER))
             missing = [c for c in ("image", "label") if c not in places]
-            corners = [c for c in CORNERS if c in places]
-            if missing or 0 < len(corners) < 4:
+            if missing or sum(c in places for c in CORNERS) not in {0, 4}:
                 need = f"a column {missing[0]} ({', '.join(COLUMNS[missing[0]])})" if missing else f"all of {CORNERS}"
-                msg = f"{path}, line 1: the header needs {need}"
-                raise DataError(msg)
+                raise DataError(f"{path}, line 1: the header needs {need}")
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            for cells in reader:
-                if not any(cell.strip() for cell in cells):
-                    continue
+            for cells in filter(any, ([cell.strip() for cell in cells] for cells in reader)):
                 line = reader.line_num + 1
                 if len(cells) <= max(places.values()):
-                    msg = f"{path}, line {line}: {len(cells)} fields, but the header has more"
-                    raise DataError(msg)
-                row = {column: cells[place].strip() for column, place in places.items()}
+                    raise DataError(f"{path}, line {line}: {len(cells)} fields, but the header has more")
+                row = {column: cells[place] for column, place in places.items()}
                 if not row["image"] or not row["label"]:
-                    msg = f"{path}, line {line}: no {'image' if not row['image'] else 'label'}"
-                    raise DataError(msg)
-                yield line, row["image"], row
+                    raise DataError(f"{path}, line {line}: no {'image' if not row['image'] else 'label'}")
+                yield line, row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"cannot read {path}, after line {line}: {error}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read {path}, after line {line}: {error}") from error
 
 
-def _add(images: dict[str, _Image], path: Path, line: int, name: str, row: dict[str, str]) -> None:
+def _add(images: dict[str, _Image], where: str, line: int, row: dict[str, str]) -> None:
     """Take one line into the rows of its image."""
-    where = find_split(row.get("split", ""))
-    if row.get("split") and where is None:
-        msg = f"{path}, line {line}: unknown split '{row['split']}' (known: {', '.join(SPLITS)}; train, val, test)"
-        raise DataError(msg)
-    image = images.setdefault(name, _Image(line, where))
-    if image.split != where:
-        msg = f"{path}, line {line}: '{name}' has another split than on line {image.line}"
-        raise DataError(msg)
+    name, split = row["image"], find_split(row.get("split", ""))
+    if row.get("split") and split is None:
+        raise DataError(f"{where}: unknown split '{row['split']}' (known: {', '.join(SPLITS)}; train, val, test)")
+    image = images.setdefault(name, _Image(line, split))
+    if image.split != split:
+        raise DataError(f"{where}: '{name}' has another split than on line {image.line}")
     texts = [row.get(corner, "") for corner in CORNERS]
     if any(texts):
         try:
             box = [bounded(text) for text in texts]
         except ValueError as error:
-            msg = f"{path}, line {line}: the box is {shown(','.join(texts))}, not four numbers x0,y0,x1,y1: {error}"
-            raise DataError(msg) from error
+            what = f"the box is {shown(','.join(texts))}, not four numbers x0,y0,x1,y1: {error}"
+            raise DataError(f"{where}: {what}") from error
         if len(image.boxes) < len(image.classes):
-            msg = f"{path}, line {line}: '{name}' has a box here and none on line {image.line}"
-            raise DataError(msg)
+            raise DataError(f"{where}: '{name}' has a box here and none on line {image.line}")
         image.boxes.append(box)
     elif image.boxes:
-        msg = f"{path}, line {line}: '{name}' has no box here and one on line {image.line}"
-        raise DataError(msg)
+        raise DataError(f"{where}: '{name}' has no box here and one on line {image.line}")
     elif image.classes:
-        same = image.classes[0] == row["label"]
-        msg = f"{path}, line {line}: '{name}' was on line {image.line} already{'' if same else ', with another label'}"
-        raise DataError(msg)
+        other = "" if image.classes[0] == row["label"] else ", with another label"
+        raise DataError(f"{where}: '{name}' was on line {image.line} already{other}")
     image.classes.append(row["label"])
 
 

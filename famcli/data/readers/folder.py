@@ -39,6 +39,5 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     if loose:
         remarks.append(f"'{source}': {loose} images in no folder of a class were left out")
     if not rows:
-        msg = f"'{source}' has images, but none in a folder of its class: expected {source}/CLASS/IMAGE"
-        raise DataError(msg)
+        raise DataError(f"'{source}' has images, but none in a folder of its class: expected {source}/CLASS/IMAGE")
     return own_data("folder", rows, listing.root, split, f"'{source}'", remarks)

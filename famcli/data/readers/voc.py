@@ -17,24 +17,18 @@ from famcli_models.errors import DataError, shown
 
 ANNOTATIONS, IMAGES, LISTS = "Annotations", "JPEGImages", "ImageSets/Main"
 MAX_XML_BYTES = 16 * 2**20  # thousands of objects fit into one
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What one XML file says.
+    """What one XML file says."""
 
-    Attributes:
-        file_name: Name of the image, without a folder; empty if the file has none.
-        size_hw: ``(h, w)`` if stated.
-        classes: Class of each object.
-        boxes: ``(N, 4)`` half-open xyxy in original pixels.
-    """
-
-    file_name: str
-    size_hw: tuple[int, int] | None
-    classes: tuple[str, ...]
-    boxes: FloatArray
+    file_name: str  # of the image, without a folder; empty if there is none
+    size_hw: tuple[int, int] | None  # if stated
+    classes: tuple[str, ...]  # of each object
+    boxes: FloatArray  # (N, 4) half-open xyxy in original pixels
 
 
 def detect(source: Path) -> bool:
@@ -55,7 +49,9 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     lists = _lists(source)
     rows: list[Row] = []
     bare = 0
-    for path in sorted(path for path in top.rglob("*.xml") if not _hidden(path.relative_to(top))):
+    for path in sorted(top.rglob("*.xml")):
+        if any(part.startswith(".") for part in path.relative_to(top).parts):
+            continue
         stem = path.relative_to(top).with_suffix("").as_posix()
         if lists and stem not in lists:
             continue
@@ -68,62 +64,43 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
         rows.append(Row(name, where, annotation.classes, annotation.boxes, annotation.size_hw))
     missing = next((stem for stem in lists if not os.path.isfile(top / f"{stem}.xml")), None)
     if missing is not None:
-        msg = f"'{source}': {LISTS} names '{missing}', but there is no {top / missing}.xml"
-        raise DataError(msg)
+        raise DataError(f"'{source}': {LISTS} names '{missing}', but there is no {top / missing}.xml")
     if not rows:
-        msg = f"'{source}': no XML file there names an object"
-        raise DataError(msg)
+        raise DataError(f"'{source}': no XML file there names an object")
     remarks = [f"'{source}': {bare} XML files without an object give no label and were left out"] if bare else []
     return own_data("voc", rows, root, split, f"'{source}'", remarks)
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
 def read_xml(path: Path) -> Annotation:
-    """Parse one file.
-
-    Raises:
-        DataError: It cannot be read, or as :func:`parse_xml`.
-    """
+    """Parse one file."""
     try:
         if path.stat().st_size > MAX_XML_BYTES:
-            msg = f"{path} is larger than {MAX_XML_BYTES >> 20} MiB, which no annotation needs"
-            raise DataError(msg)
+            raise DataError(f"{path}: larger than {MAX_XML_BYTES >> 20} MiB, which no annotation needs")
         return parse_xml(path.read_bytes(), str(path))
     except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
 
 
 def parse_xml(content: bytes, where: str) -> Annotation:
-    """Parse the content of a file, named in messages by where it is.
+    """Parse the content of a file, which messages name by where it is.
 
     Document types and entities are refused, because a few bytes of them can fill the memory.
-
-    Raises:
-        DataError: It is no annotation, or a number in it cannot be used.
     """
     # A zero byte means UTF-16, in which the words would not be found.
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
-        msg = f"{where} declares a document type or entities, or is not UTF-8; no annotation needs that: remove it"
-        raise DataError(msg)
+        raise DataError(f"{where}: declares a document type or entities, or is not UTF-8, which no annotation needs")
     try:
         root = ET.fromstring(content)  # noqa: S314  (entities were refused above)
     except (ET.ParseError, ValueError, LookupError) as error:
-        msg = f"cannot read {where}: {error}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read {where}: {error}") from error
     if root.tag != "annotation":
-        msg = f"{where}: the outermost element is <{root.tag}>, not <annotation>"
-        raise DataError(msg)
+        raise DataError(f"{where}: the outermost element is <{root.tag}>, not <annotation>")
     classes, rows = [], []
     for number, item in enumerate(root.iterfind("object"), 1):
         name = (item.findtext("name") or "").strip()
         if not name:
-            msg = f"{where}, object {number}: no <name>"
-            raise DataError(msg)
-        x0, y0, x1, y1 = (_number(item, f"bndbox/{key}", where, number) for key in ("xmin", "ymin", "xmax", "ymax"))
+            raise DataError(f"{where}, object {number}: no <name>")
+        x0, y0, x1, y1 = (_number(item, f"bndbox/{corner}", f"{where}, object {number}") for corner in CORNERS)
         classes.append(name)
         rows.append((x0 - 1, y0 - 1, x1, y1))
     # Windows tools write C:\photos\1.jpg
@@ -131,16 +108,14 @@ def parse_xml(content: bytes, where: str) -> Annotation:
     return Annotation(file_name, _size(root, where), tuple(classes), boxes_from(rows))
 
 
-def _number(item: ET.Element, key: str, where: str, number: int) -> float:
+def _number(item: ET.Element, key: str, where: str) -> float:
     text = (item.findtext(key) or "").strip()
+    if not NUMBER.fullmatch(text):
+        raise DataError(f"{where}: {key} is '{shown(text)[1:-1]}', not a number")
     try:
-        if NUMBER.fullmatch(text):
-            return bounded(text)
+        return bounded(text)
     except ValueError as error:
-        msg = f"{where}, object {number}: {key}: {error}"
-        raise DataError(msg) from error
-    msg = f"{where}, object {number}: {key} is '{shown(text)[1:-1]}', not a number"
-    raise DataError(msg)
+        raise DataError(f"{where}: {key}: {error}") from error
 
 
 def _size(root: ET.Element, where: str) -> tuple[int, int] | None:
@@ -150,8 +125,7 @@ def _size(root: ET.Element, where: str) -> tuple[int, int] | None:
     try:
         height, width = (int(bounded(text)) for text in texts)
     except ValueError as error:
-        msg = f"{where}: size: {error}"
-        raise DataError(msg) from error
+        raise DataError(f"{where}: size: {error}") from error
     return (height, width) if height * width else None
 
 
@@ -162,8 +136,7 @@ def _lists(source: Path) -> dict[str, str]:
         split = find_split(path.stem)
         for number, line in read_lines(path) if split else ():
             if lists.setdefault(line.strip(), str(split)) != split:
-                msg = f"{path}, line {number}: '{line.strip()}' is in the split {lists[line.strip()]} too"
-                raise DataError(msg)
+                raise DataError(f"{path}, line {number}: '{line.strip()}' is in the split {lists[line.strip()]} too")
     return lists
 
 

@@ -30,8 +30,7 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     if home is None and not (source / IDS).is_file():
         deeper = sorted(p.parent.parent for p in source.glob(f"*/*/{IDS}"))
         hint = f": give {deeper[0]}" if deeper else ""
-        msg = f"'{source}' has no folder of a split with {IDS}{hint}"
-        raise DataError(msg)
+        raise DataError(f"'{source}' has no folder of a split with {IDS}{hint}")
     folders = [source] if home is None else [f for s in splits_of(home) if (f := split_folder(home, s))]
     remarks: list[str] = []
     root = images

@@ -304,12 +304,6 @@ def test_a_folder_that_cannot_be_written(server: Any, tmp_path: Path) -> None:
         fetch(row(server.add("data.bin", CONTENT)), tmp_path / "file")
 
 
-def test_by_hand(tmp_path: Path) -> None:
-    """A file without an address is named with its page."""
-    with pytest.raises(DataError, match=r"get it at https://example.org/page and put it into"):
-        fetch(row(None), tmp_path)
-
-
 def test_a_file_in_a_folder(server: Any, run: Run) -> None:
     """A file in a subfolder, as wsolevaluation's lists are, gets its folder."""
     archive = Archive("a/b/list.txt", "names", server.add("list.txt", b"x"), "https://example.org/page")
