@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
-from famcli_models.errors import UnknownNameError, WeightsError, shown
+from famcli_models.errors import UnknownNameError, WeightsError, short, shown
 from famcli_models.files import write_atomic
-from famcli_models.header import read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +29,9 @@ REFERENCE = "golden"  # in the provenance: the reference outputs of these very w
 FORMAT = "fam-checkpoint"
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 16 * 2**20  # a config with 100,000 long class names is still below this
+MAX_WEIGHTS_BYTES = 8 * 2**30  # the largest FAM of the paper has 0.2 GB
+MAX_HEADER_BYTES = 16 * 2**20  # safetensors takes 100 MB: a million tensors, 430 MB of memory and 5 s
+TENSOR_TYPES = ("F16", "F32", "I64")
 PACKAGED_DIR = Path(__file__).parent / "weights"
 FIELDS = {"format", "format_version", "model", "class_names", "provenance"}
 SHOWN_FIELDS = 3  # of the unknown ones, in a message
@@ -137,6 +139,38 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def read_shapes(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of each tensor of a weights file by name, from its header alone.
+
+    safetensors holds what a header claims against the size of the file before anything is allocated; what it takes
+    and a FAM does not need is refused here.
+
+    Raises:
+        WeightsError: The file or its header is too large or damaged, or a tensor is not fp16, fp32 or int64.
+    """
+    try:
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        for what, size, most in (
+            ("size", path.stat().st_size, MAX_WEIGHTS_BYTES),
+            ("header", header, MAX_HEADER_BYTES),
+        ):
+            if size > most:
+                msg = f"{path} has a {what} of {size:,} bytes; no FAM checkpoint needs more than {most:,}"
+                raise WeightsError(msg)
+        with safe_open(path, framework="np") as tensors:
+            found = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118  (it is no mapping)
+            shapes = {name: (str(part.get_dtype()), tuple(part.get_shape())) for name, part in found.items()}
+    except (OSError, SafetensorError) as error:
+        msg = f"cannot read {path}: {short(str(error))}; it may be damaged or cut off"
+        raise WeightsError(msg) from error
+    for name, (dtype, _) in shapes.items():
+        if dtype not in TENSOR_TYPES:
+            msg = f"cannot read {path}: {short(name)} is {dtype}; only {', '.join(TENSOR_TYPES)} are allowed"
+            raise WeightsError(msg)
+    return shapes
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint folder.
 
@@ -146,7 +180,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     from safetensors.torch import load_file
 
     config = read_config(folder)
-    read_header(folder / WEIGHTS_FILE)  # what it claims is checked before anything is allocated
+    read_shapes(folder / WEIGHTS_FILE)  # what it claims is checked before anything is allocated
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:

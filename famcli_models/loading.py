@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, method_of, read_config, resolve
+from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, method_of, read_config, read_shapes, resolve
 from famcli_models.config import MethodConfig
-from famcli_models.errors import ConfigError, FamError, UnknownNameError, WeightsError, short
-from famcli_models.header import TensorHeader, read_header
+from famcli_models.errors import ConfigError, FamError, UnknownNameError, WeightsError, short, shown
 from famcli_models.methods import METHODS
 from famcli_models.methods.method import Method
 
@@ -72,7 +71,7 @@ def check_checkpoint(folder: Path) -> MethodConfig:
     try:
         method = method_class(stored["model"])
         config = method.config_class.from_dict(stored["model"])
-        header = read_header(folder / WEIGHTS_FILE)
+        tensors = read_shapes(folder / WEIGHTS_FILE)
         expected = _expected(method, config, folder)
     except ConfigError as error:
         msg = f"{folder / CONFIG_FILE}: {error}"
@@ -81,7 +80,7 @@ def check_checkpoint(folder: Path) -> MethodConfig:
     if names != config.num_classes:
         msg = f"{folder / CONFIG_FILE} has {names} class names for {config.num_classes} classes"
         raise ConfigError(msg)
-    wrong = [_difference(name, expected.get(name), header.get(name)) for name in sorted({*expected, *header})]
+    wrong = [_difference(name, expected.get(name), tensors.get(name)) for name in sorted({*expected, *tensors})]
     found = [difference for difference in wrong if difference]
     if found:
         msg = f"config and weights of '{folder}' do not belong together: {found[0]}"
@@ -102,15 +101,15 @@ def _expected(method: type[Method], config: MethodConfig, folder: Path) -> dict[
     return {name: (tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in state.items()}
 
 
-def _difference(name: str, expected: tuple[tuple[int, ...], bool] | None, found: TensorHeader | None) -> str:
+def _difference(
+    name: str, expected: tuple[tuple[int, ...], bool] | None, found: tuple[str, tuple[int, ...]] | None
+) -> str:
     name = short(name)
     if expected is None:
         return f"{name} is no tensor of the model"
     if found is None:
         return f"{name} is missing"
-    shape, floating = expected
-    if shape != found.shape:
-        return f"{name} has shape {found.shape}, not {shape}"
-    if floating == (found.dtype == "I64"):
-        return f"{name} is {found.dtype}"
-    return ""
+    (shape, floating), (dtype, other) = expected, found
+    if shape != other:
+        return f"{name} has shape {shown(other)}, not {shape}"
+    return f"{name} is {dtype}" if floating == (dtype == "I64") else ""

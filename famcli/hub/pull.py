@@ -22,10 +22,9 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progr
 
 from famcli.data.public.catalog import human
 from famcli.hub.names import HubModel
-from famcli_models.checkpoint import CONFIG_FILE, MAX_CONFIG_BYTES, WEIGHTS_FILE
+from famcli_models.checkpoint import CONFIG_FILE, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE
 from famcli_models.errors import WeightsError
 from famcli_models.files import sha256_file
-from famcli_models.header import MAX_WEIGHTS_BYTES
 from famcli_models.loading import check_checkpoint
 
 CARD_FILE = "README.md"

@@ -156,8 +156,8 @@ BAD = [
     ("huge", lambda f: edited(f, model={"num_classes": 10**12}), "num_classes is 1000000000000; it must be in"),
     ("other network", lambda f: edited(f, model={"backbone": "resnet50"}), "do not belong together"),
     ("remote network", lambda f: edited(f, model={"backbone": "hf-hub:evil/net"}), "unknown backbone"),
-    ("header", lambda f: {**f, WEIGHTS: (2**62).to_bytes(8, "little") + b"{}"}, "claims a header of"),
-    ("cut off", lambda f: {**f, WEIGHTS: f[WEIGHTS][:-10]}, "may be cut off"),
+    ("header", lambda f: {**f, WEIGHTS: (2**62).to_bytes(8, "little") + b"{}"}, "has a header of"),
+    ("cut off", lambda f: {**f, WEIGHTS: f[WEIGHTS][:-10]}, "damaged or cut off"),
 ]
 
 
