@@ -192,9 +192,9 @@ def _dataset(data: str | None, split: str, out: Path | None, stack: ExitStack) -
 
 
 def _report(found: Assessment, out: Path | None, as_json: bool) -> None:
+    from famcli.results import tables
     from famcli.results.images import FILE_NAME, write_images
     from famcli.results.io import JSON_NAME, to_json, write_results
-    from famcli.results.markdown import delta_rows, difference_rows, score_rows
 
     results = found.results
     if out is not None:
@@ -208,9 +208,9 @@ def _report(found: Assessment, out: Path | None, as_json: bool) -> None:
     of = f" of {data['images_of_split']:,}, partial" if data["partial"] else ""
     how = f"protocol {results.protocol['name']}, percent, 95 % intervals over images"
     console.say(f"{source['name']} on {data['name']}/{data['split']}, {data['images']:,} images{of}; {how}")
-    for columns, rows in (score_rows(results), delta_rows(results), difference_rows(results)):
-        if rows:
-            console.table(columns, rows)
+    for table in (tables.scores(results), tables.deltas(results), tables.differences(results)):
+        if table.rows:
+            console.table(table.columns, table.lines())
             console.result("")
     if any(row.tau_from == "oracle" for row in results.rows):
         console.say("oracle: the threshold was chosen on these very images, which flatters the row")

@@ -1,8 +1,8 @@
 """The report as one HTML file that needs nothing else: no network, no other file.
 
-The page's policy allows its own style and script, by their hashes, and pictures in ``data:``; so even a string from
-data that slipped through as markup could neither run nor load anything. The file is written as the photos are read:
-memory does not grow with their number, but for a few hundred bytes of facts an image.
+The page's policy allows its own style and script, by their hashes, and pictures in ``data:``; so even a text from data
+that slipped through as markup could neither run nor load anything. The file is written as the photos are read: memory
+does not grow with their number, but for a few hundred bytes of facts an image.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -19,24 +19,26 @@ from typing import Any
 
 import cv2
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from famcli.evaluation.boxrules import BOX_RULES
 from famcli.evaluation.metrics.box import SIDE
-from famcli.report import card, charts, entries, scores
-from famcli.report.markup import json_block, lines_block, text
-from famcli.report.parts import Parts, find, part_maps
-from famcli.report.picks import Picks, pick
-from famcli.report.pictures import Shot, as_base64, in_threads, photo_of, shoot, size_for
+from famcli.report.charts import WIDTH, charts
+from famcli.report.parts import open_parts, part_maps
+from famcli.report.pictures import as_base64, in_threads, make_pictures, map_bytes, select, size_for
+from famcli.results import tables
 from famcli.results.images import ERROR_TYPES, FILE_NAME, ImageResult, read_images
-from famcli.results.schema import Results
+from famcli.results.schema import METRICS, Results
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic
 
 PARTS_SHOWN = 6  # rows in the section of parts; the others are in the large views
 BLOCK = 64  # images whose thumbnails share an element
 SCRIPTS = ("pictures.js", "gallery.js", "view.js", "page.js")
-NONE = "<p>These results have none.</p>"
-_SLOT = re.compile(r"{{(\w+)}}")
+
+# No character of HTML: controls, halves of surrogate pairs (odd bytes of a file name), and what Unicode reserves.
+_NOT_HTML = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,86 +90,63 @@ def write_report(
 
     Args:
         results: Of the folder.
-        folder: The results folder; its records of images are read twice.
+        folder: The results folder; its per-image results are read twice.
         out: The HTML file.
         settings: How.
         on_image: Called after each photo.
 
     Raises:
-        DataError: The records are damaged or not those of the results, or not one photo can be read.
+        DataError: The per-image results are damaged or not those of the results, or not one photo can be read.
         FamError: ``settings.model`` is not the model that was evaluated.
     """
-    records = folder / FILE_NAME
-    picks = pick(read_images(records), results, settings.gallery, settings.seed)
-    report = _Report(results, picks, settings, records, on_image)
+    report = _Report(results, folder / FILE_NAME, settings, on_image)
+    template = _templates().get_template("page.html")
 
     def fill(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for piece in report.pieces():
-                file.write(piece)
+            file.writelines(template.generate(report.context()))
 
     write_atomic(out, fill)
-    return Written(len(picks.shown), picks.total, report.missing)
+    return Written(len(report.selection.shown), report.selection.total, report.missing)
 
 
 class _Report:
     """One report while it is written."""
 
-    def __init__(
-        self, results: Results, picks: Picks, settings: Settings, records: Path, step: Callable[[], object]
-    ) -> None:
-        self.results, self.picks, self.settings, self.step = results, picks, settings, step
-        self.records = records
+    def __init__(self, results: Results, records: Path, settings: Settings, step: Callable[[], object]) -> None:
+        self.results, self.records, self.settings, self.step = results, records, settings, step
+        self.selection = select(read_images(records), results, settings.gallery, settings.seed)
+        self.methods = list(dict.fromkeys(row.method for row in results.rows))  # that may have maps
         self.missing: list[tuple[str, str]] = []
         self.facts: list[list[Any]] = []
         self.photos: list[tuple[int, Path]] = []  # of featured images, by place in the report
-        checked = find(results, settings.model) if settings.parts else None
-        self.model = checked.folder if checked else None
-        self.parts_words = checked.reason if checked else "Part maps were not asked for."
+        self.model, self.no_parts = None, "Part maps were not asked for."
+        if settings.parts:
+            self.model, self.no_parts = open_parts(results, settings.model, settings.device)
 
-    def pieces(self) -> Iterator[str]:
-        """The file, piece by piece."""
+    def context(self) -> dict[str, Any]:
+        """What the template needs; pictures are made, and then data gathered, as they are asked for."""
         results = self.results
-        style, script = _template("page.css"), "\n".join(map(_template, SCRIPTS))
-        policy = (
-            f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
-            "base-uri 'none'; form-action 'none'"
-        )
-        slots: dict[str, Iterable[str]] = {
-            "policy": [policy],
-            "generator": [f"fam {version('famcli')}"],
-            "title": [text(card.title(results))],
-            "style": [style],
-            "heading": [text(card.title(results))],
-            "summary": [text(card.summary(results))],
-            "warnings": [card.warnings(results)],
-            "headline": [scores.headline(results)],
-            "scores": [scores.scores(results)],
-            "charts": [charts.charts(results) or NONE],
-            "gallery": [text(self._gallery_words())],
-            "parts": [text(self._part_words())],
-            "classes": [scores.classes(results) or NONE],
-            "card": [card.card(results)],
+        level = results.bootstrap.get("level")
+        style, script = _file("page.css"), "\n".join(map(_file, SCRIPTS))
+        return {
+            "policy": f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+            "base-uri 'none'; form-action 'none'",
+            "version": version("famcli"),
+            "style": Markup(style),  # noqa: S704  (our own files)
+            "script": Markup(script),  # noqa: S704
+            "results": results,
+            "metrics": METRICS,
+            "tables": tables,
+            "cell": tables.Cell.from_number,
+            "interval": f"; below, the {100 * level:g} % bootstrap interval over images" if level else "",
+            "charts": charts(results),
+            "chart_width": WIDTH,
+            "gallery": self._gallery_words(),
+            "no_parts": self.no_parts,
             "pictures": self._pictures(),
-            "data": self._data(),
-            "script": [script],
+            "data": self._data,
         }
-        # Text, slot, text, slot and so on.
-        for i, piece in enumerate(_SLOT.split(_template("page.html"))):
-            yield from slots[piece] if i % 2 else [piece]
-
-    def _gallery_words(self) -> str:
-        picks, first = self.picks, self.results.rows[0].title
-        words = f"Images were picked by the IoU of {first}; random is by seed {self.settings.seed}."
-        protocol = self.results.protocol["name"]
-        if self._cropped:
-            words += f" {protocol} looks at the central crop: true boxes are cut to it before they are compared."
-        if protocol not in BOX_RULES:
-            words += f" {protocol} has many thresholds: the boxes are those at the best one for δ = 0.5."
-        if picks.total == len(picks.shown):
-            return f"All {picks.total} images. {words}"
-        shown = f"{len(picks.shown)} of {picks.total} images: the best, the worst, and {len(picks.random)} random ones."
-        return f"{shown} {words} Counts in this section are of the images shown; the tables and charts are of all."
 
     @property
     def _cropped(self) -> bool:
@@ -179,91 +158,144 @@ class _Report:
         if not self._cropped:
             return [0.0, 0.0, 1.0, 1.0]
         side = int(self.results.source.get("input_size") or SIDE)
-        box: list[float] = (
-            BOX_RULES[str(self.results.protocol["name"])].to_photo([0, 0, side, side], (1, 1), side)[0].tolist()
-        )
+        rules = BOX_RULES[str(self.results.protocol["name"])]
+        box: list[float] = rules.to_photo([0, 0, side, side], (1, 1), side)[0].tolist()
         return box
 
-    def _part_words(self) -> str:
-        if self.model is None:
-            return self.parts_words
+    def _gallery_words(self) -> str:
+        selection, protocol = self.selection, self.results.protocol["name"]
+        first = self.results.rows[0].title
+        words = f"Images were picked by the IoU of {first}; random is by seed {self.settings.seed}."
+        if self._cropped:
+            words += f" {protocol} looks at the central crop: true boxes are cut to it before they are compared."
+        if protocol not in BOX_RULES:
+            words += f" {protocol} has many thresholds: the boxes are those at the best one for δ = 0.5."
+        if selection.total == len(selection.shown):
+            return f"All {selection.total} images. {words}"
         return (
-            "The K part maps A of the model, and the weight t of each part in the object's feature; computed for "
-            "this report. More are in the large views of the first of the best, worst and random images."
+            f"{len(selection.shown)} of {selection.total} images: the best, the worst, and {len(selection.random)} "
+            f"random ones. {words} Counts in this section are of the images shown; the tables and charts are of all."
         )
 
-    def _pictures(self) -> Iterator[str]:
-        """Blocks of thumbnails and maps, and the larger pictures."""
-        size = size_for(len(self.picks.shown))
-        featured = frozenset(self.picks.featured)
-        names = entries.methods(self.results.rows)
+    def _pictures(self) -> Iterator[tuple[str, str]]:
+        """Ids and contents of blocks of thumbnails and maps, and of larger pictures."""
+        size = size_for(len(self.selection.shown))
+        shown, featured = frozenset(self.selection.shown), frozenset(self.selection.featured)
+        images = ((i, image) for i, image in enumerate(read_images(self.records)) if i in shown)
 
-        def work(item: tuple[int, ImageResult]) -> tuple[Path, Shot]:
-            number, record = item
-            photo = photo_of(record, self.settings.images)
-            return photo, shoot(photo, size, large=number in featured)
+        def work(item: tuple[int, ImageResult]) -> Any:
+            return make_pictures(self._photo(item[1]), size, large=item[0] in featured)
 
         lines: list[str] = []
         blocks = 0
-        for place, ((number, record), (photo, shot)) in enumerate(
-            in_threads(work, self._shown(), self.settings.workers)
-        ):
-            if shot.problem:
-                self.missing.append((str(photo), shot.problem))
+        for place, ((number, image), made) in enumerate(in_threads(work, images, self.settings.workers)):
+            if made.problem:
+                self.missing.append((str(self._photo(image)), made.problem))
             elif number in featured:
-                self.photos.append((place, photo))
-            if shot.large:
-                yield lines_block(f"large-{place}", [as_base64(shot.large)])
-            self.facts.append(entries.facts(record, self.results.rows))
-            lines.append(entries.line(record, shot, size, names))
+                self.photos.append((place, self._photo(image)))
+            if made.large:
+                yield f"large-{place}", as_base64(made.large)
+            self.facts.append(self._image(image))
+            lines.append(" ".join([as_base64(made.thumbnail) or "-", *self._maps(image, size.map_side)]))
             if len(lines) == BLOCK:
-                yield lines_block(f"pictures-{blocks}", lines)
+                yield f"pictures-{blocks}", "\n".join(lines)
                 lines, blocks = [], blocks + 1
             self.step()
         if lines:
-            yield lines_block(f"pictures-{blocks}", lines)
+            yield f"pictures-{blocks}", "\n".join(lines)
         if len(self.missing) == len(self.facts):
             name, reason = self.missing[0]
             msg = f"not one photo can be read, first '{name}' ({reason}): say where they are with --images DIR"
             raise DataError(msg)
 
-    def _shown(self) -> Iterator[tuple[int, ImageResult]]:
-        shown = frozenset(self.picks.shown)
-        return ((i, record) for i, record in enumerate(read_images(self.records)) if i in shown)
+    def _photo(self, image: ImageResult) -> Path:
+        """Where it was scored, or below ``--images`` by name."""
+        return Path(image.path) if self.settings.images is None else self.settings.images / image.name
 
-    def _data(self) -> Iterator[str]:
+    def _maps(self, image: ImageResult, most: int) -> Iterator[str]:
+        """Each method's map as ``h,w,bytes`` with the bytes in base64; ``-`` where there is none."""
+        for method in self.methods:
+            if (values := image.maps.get(method)) is None:
+                yield "-"
+            else:
+                (h, w), content = map_bytes(values, most)
+                yield f"{h},{w},{as_base64(content)}"
+
+    def _image(self, image: ImageResult) -> list[Any]:
+        """What filters, captions and boxes need, as the page's script takes it apart."""
+        kinds = list(ERROR_TYPES)
+        found: list[list[Any] | None] = []
+        for row in self.results.rows:
+            one = image.found.get(row.title)
+            if one is None:
+                found.append(None)
+                continue
+            box = one.box and _rounded(one.box)
+            found.append([box, _round(one.iou, 4), kinds.index(one.kind), _round(one.score, 3)])
+        truth = [_rounded(box) for box in image.truth]
+        classes = [[label, round(probability, 3)] for label, probability in image.classes]
+        return [image.name, image.label, image.width, image.height, truth, classes, image.rank, found]
+
+    def _data(self) -> dict[str, Any]:
         """What the script reads: rows, classes, facts of all images, parts."""
         results = self.results
-        place = {number: i for i, number in enumerate(self.picks.shown)}
-        parts = self._parts()
-        methods = entries.methods(results.rows)
-        random = [place[number] for number in self.picks.random]
-        yield json_block(
-            "data",
-            {
-                "block": BLOCK,
-                "colours": as_base64(_colours()),
-                "rows": [{"title": row.title, "map": methods.index(row.method)} for row in results.rows],
-                "kinds": list(ERROR_TYPES),
-                "meanings": dict(ERROR_TYPES),
-                "classes": list(results.data.get("class_names") or ()),
-                "predicted": list(results.source.get("class_names") or results.data.get("class_names") or ()),
-                "random": random,
-                "view": self._view(),
-                "boxRows": [i for i, row in enumerate(results.rows) if any(f[-1][i] for f in self.facts)],
-                "parts": {number: entries.parts_data(found) for number, found in parts.items()},
-                "partRows": [i for i in random if i in parts][:PARTS_SHOWN],
-                "images": self.facts,
-            },
-        )
+        place = {number: i for i, number in enumerate(self.selection.shown)}
+        random = [place[number] for number in self.selection.random]
+        parts = {}
+        if self.model is not None:
+            for number, found in part_maps(self.model, self.photos):
+                maps = np.round(255 * found.A).astype(np.uint8)
+                parts[number] = {
+                    "size": maps.shape[1:],
+                    "weights": [round(float(weight), 4) for weight in found.weights],
+                    "maps": [as_base64(part.tobytes()) for part in maps],
+                }
+        names = results.data.get("class_names") or ()
+        return {
+            "block": BLOCK,
+            "colours": as_base64(_colours()),
+            "rows": [{"title": row.title, "map": self.methods.index(row.method)} for row in results.rows],
+            "kinds": list(ERROR_TYPES),
+            "meanings": dict(ERROR_TYPES),
+            "classes": names,
+            "predicted": results.source.get("class_names") or names,
+            "random": random,
+            "view": self._view(),
+            "boxRows": [i for i in range(len(results.rows)) if any(facts[-1][i] for facts in self.facts)],
+            "parts": parts,
+            "partRows": [i for i in random if i in parts][:PARTS_SHOWN],
+            "images": self.facts,
+        }
 
-    def _parts(self) -> dict[int, Parts]:
-        if self.model is None:
-            return {}
-        return dict(part_maps(self.model, self.photos, self.settings.device))
+
+def _rounded(box: Sequence[float]) -> list[float]:
+    """Corners to a tenth of a pixel; whole numbers without a point, which is half of the page's data."""
+    return [int(value) if value == int(value) else round(value, 1) for value in box]
 
 
-def _template(name: str) -> str:
+def _round(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _templates() -> Environment:
+    """Jinja with every text from data escaped, and what HTML cannot hold replaced."""
+
+    def finalize(value: Any) -> Any:
+        return value if isinstance(value, Markup) else _NOT_HTML.sub("\ufffd", str(value))
+
+    templates = Environment(
+        loader=PackageLoader("famcli.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return templates
+
+
+def _file(name: str) -> str:
     return files("famcli.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 

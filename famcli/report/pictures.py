@@ -1,11 +1,11 @@
-"""Photos to small pictures inside the page, made in threads while the page is written."""
+"""Which images a report shows, and their photos as small pictures, made in threads while the page is written."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,77 @@ from PIL import Image
 
 from famcli.data.images import DECODE_MARGIN, read_picture
 from famcli.results.images import ImageResult
+from famcli.results.schema import Results
 from famcli_models.errors import DataError
 
+FEATURED = 12  # of the best, worst and random images: larger pictures and part maps
 QUEUED = 4  # pictures waiting for each thread: enough to keep it busy, few enough to keep memory flat
 LARGE = (480, 60)  # side and quality of the pictures of featured images
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Images of a report, by their place in the results folder.
+
+    Attributes:
+        total: Number of images scored.
+        shown: Ascending; all of them, or the best, worst and random third of what was asked for.
+        random: All of ``shown`` in random order, or the random ones alone if images were left out.
+        featured: The first of the best, of the worst and of the random ones, ascending.
+    """
+
+    total: int
+    shown: Sequence[int]
+    random: Sequence[int]
+    featured: Sequence[int]
+
+
+def select(images: Iterable[ImageResult], results: Results, most: int, seed: int = 0) -> Selection:
+    """Choose at most so many images by the IoU of the first row; no box is worse than the worst box.
+
+    The images are read once and not kept.
+
+    Raises:
+        DataError: The images are not those of the results.
+    """
+    first, titles = results.rows[0], {row.title for row in results.rows}
+    ious = []
+    kinds: Counter[str] = Counter()
+    labels: Counter[int] = Counter()
+    for image in images:
+        odd = image.found.keys() - titles
+        if odd or first.title not in image.found:
+            what = f"has boxes of '{min(odd)}', which" if odd else f"has no box of '{first.title}', which"
+            msg = f"'{image.name}' {what} does not go with results.json: are both of one run of fam eval?"
+            raise DataError(msg)
+        found = image.found[first.title]
+        ious.append(-1.0 if found.iou is None else found.iou)
+        kinds[found.kind] += 1
+        labels[image.label] += 1
+    expected = results.data.get("images")
+    if not ious or (expected is not None and expected != len(ious)):
+        msg = f"{len(ious)} images in images.jsonl, {expected} in results.json: run fam eval with --out again"
+        raise DataError(msg)
+    by_class = {row.label: row.images for row in results.classes}
+    if (first.kinds is not None and kinds != Counter(first.kinds)) or (by_class and labels != Counter(by_class)):
+        msg = "images.jsonl and results.json count other images: both must be of one run of fam eval; run it again"
+        raise DataError(msg)
+    return _choose(np.array(ious), most, seed)
+
+
+def _choose(ious: np.ndarray, most: int, seed: int) -> Selection:
+    best, worst = np.argsort(-ious, kind="stable"), np.argsort(ious, kind="stable")  # equal ones stay in order
+    random = np.random.default_rng(seed).permutation(len(ious))
+    if len(ious) > most:
+        third = max(1, most // 3) if most > 2 else 0
+        best, worst = best[: most - 2 * third], worst[:third]
+        random = random[:third]  # of all images, so some of them may be among the best or worst
+    shown = np.unique(np.concatenate([best, worst, random]))
+    featured = np.unique(np.concatenate([part[:FEATURED] for part in (best, worst, random)]))
+    return Selection(len(ious), shown.tolist(), random.tolist(), featured.tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +122,8 @@ def size_for(images: int) -> Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
-    """Pictures of one record.
+class Pictures:
+    """Small pictures of one photo.
 
     Attributes:
         thumbnail: WebP; empty if the photo cannot be read.
@@ -72,13 +136,13 @@ class Shot:
     problem: str = ""
 
 
-def shoot(path: Path, size: Size, *, large: bool) -> Shot:
+def make_pictures(path: Path, size: Size, *, large: bool) -> Pictures:
     """Read one photo and make its pictures; a photo that cannot be read is a problem and not an error."""
     try:
         picture = read_picture(path, at_least=DECODE_MARGIN * (LARGE[0] if large else size.side)).image
     except DataError as error:
-        return Shot(problem=str(error))
-    return Shot(_webp(picture, size.side, size.quality), _webp(picture, *LARGE) if large else b"")
+        return Pictures(problem=str(error))
+    return Pictures(_webp(picture, size.side, size.quality), _webp(picture, *LARGE) if large else b"")
 
 
 def _webp(picture: Image.Image, side: int, quality: int) -> bytes:
@@ -90,15 +154,7 @@ def _webp(picture: Image.Image, side: int, quality: int) -> bytes:
 
 
 def map_bytes(values: np.ndarray, most: int) -> tuple[tuple[int, int], bytes]:
-    """A map as the page takes it.
-
-    Args:
-        values: ``(h, w)`` uint8.
-        most: The longest side that is kept; larger maps are averaged down.
-
-    Returns:
-        ``(h, w)`` and as many bytes, row by row.
-    """
+    """A map ``(h, w)`` uint8 averaged down to a longest side of ``most``: its new size, and its bytes row by row."""
     h, w = values.shape
     if max(h, w) > most:
         scale = most / max(h, w)
@@ -123,8 +179,3 @@ def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iter
                 yield first, done.result()
         for first, done in waiting:
             yield first, done.result()
-
-
-def photo_of(record: ImageResult, images: Path | None) -> Path:
-    """Where a record's photo is: where it was scored, or below ``images`` by name."""
-    return Path(record.path) if images is None else images / record.name

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 NOT_MEASURED = "paper, Table 1; not measured here"
 
 
-@dataclass(frozen=True, slots=True)
-class PaperRow:
-    """One row of Table 1 on one data set, in percent; ``None`` where the paper has no number.
-
-    Attributes:
-        method: ``FAM`` or ``CAM``.
-        top1_loc: Top-1 Loc.
-        top1_cls: Top-1 Cls.
-        gt_known: GT-known.
-    """
+class PaperRow(NamedTuple):
+    """One row of Table 1 on one data set, in percent; ``None`` where the paper has no number."""
 
     method: str
     top1_loc: float
@@ -30,10 +22,10 @@ class PaperRow:
         return f"{self.method} ({NOT_MEASURED})"
 
 
-# Images of the split that the paper tests on; a result on fewer is not on the paper's data.
+# Images of the split that the paper tests on; a result on fewer, such as cub-mini, is not on the paper's data.
 IMAGES: Mapping[str, int] = {"cub": 5794, "ilsvrc": 50_000}
 
-# The paper has rows of CAM for two of the backbones, taken from other papers.
+# By data set and backbone, FAM's first. The rows of CAM, for two of the backbones, are from other papers.
 TABLE1: Mapping[tuple[str, str], tuple[PaperRow, ...]] = {
     ("cub", "vgg16"): (PaperRow("FAM", 69.26, 77.26, 89.26), PaperRow("CAM", 34.41, 67.55, None)),
     ("cub", "resnet50"): (PaperRow("FAM", 73.74, 82.72, 85.73),),
@@ -44,13 +36,3 @@ TABLE1: Mapping[tuple[str, str], tuple[PaperRow, ...]] = {
     ("ilsvrc", "mobilenetv1"): (PaperRow("FAM", 46.24, 70.28, 62.05), PaperRow("CAM", 41.66, 68.38, None)),
     ("ilsvrc", "inceptionv3"): (PaperRow("FAM", 55.24, 77.63, 68.62),),
 }
-
-
-def find(data_name: str, backbone: str) -> tuple[PaperRow, ...]:
-    """The paper's rows on a data set with a backbone, FAM's first; none if it has none.
-
-    Args:
-        data_name: ``cub`` or ``ilsvrc``; a subset such as ``cub-mini`` is not the paper's data and has no row.
-        backbone: Name of the backbone, such as ``resnet50``.
-    """
-    return TABLE1.get((data_name, backbone), ())

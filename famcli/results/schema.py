@@ -24,7 +24,6 @@ from famcli_models.errors import DataError
 
 FORMAT, FORMAT_VERSION = "fam-results", 1
 SMOKE = "smoke check"
-ORACLE = "oracle"  # a threshold that was chosen on the very images scored
 
 # Names and titles of the metrics, in the order of tables; all in percent.
 METRICS: Mapping[str, str] = {

@@ -88,10 +88,12 @@ def _records(photos: Path, count: int = 30, classes: int = 3) -> list[ImageResul
     return records
 
 
-def _results(records: list[ImageResult], names: tuple[str, ...] = ("cat", "dog", "cup"), **more: Any) -> Results:
+def _results(
+    records: list[ImageResult], names: tuple[str, ...] = ("cat", "dog", "cup"), title: str = "FAM", **more: Any
+) -> Results:
     """Results of the records."""
     rows = (
-        _row("FAM", "FAM", records, tau=0.5, tau_from="fixed"),
+        _row("FAM", title, records, tau=0.5, tau_from="fixed"),
         _row("CAM", "CAM, oracle", records, tau=0.2, tau_from="oracle"),
     )
     fields: dict[str, Any] = {

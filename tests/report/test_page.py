@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import html
 import json
 import re
 from collections import Counter
@@ -12,13 +13,14 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 
 from famcli.report.page import BLOCK, Settings, write_report
 from famcli.results.images import ERROR_TYPES, FILE_NAME, ImageResult, write_images
-from famcli.results.schema import ClassRow, Results
+from famcli.results.schema import ClassRow, Difference, Number, Results
 from famcli_models.errors import DataError
 from famcli_models.files import sha256_file
 
@@ -51,6 +53,20 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
+Render = Callable[..., str]
+
+
+@pytest.fixture
+def render(folder: Path, results: Results, tmp_path: Path) -> Render:
+    """A function that writes the report of the folder and gives its text."""
+
+    def write(changed: Results = results, settings: Settings = ALL) -> str:
+        write_report(changed, folder, tmp_path / "report.html", settings)
+        return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    return write
+
+
 def data_of(page: str) -> Any:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
@@ -77,14 +93,12 @@ def test_page(folder: Path, results: Results, records: list[ImageResult], tmp_pa
     assert images[5][7][0] == [None, None, 5, 0.5]
 
 
-def test_nothing_is_loaded_and_only_our_script_runs(folder: Path, results: Results, tmp_path: Path) -> None:
+def test_nothing_is_loaded_and_only_our_script_runs(render: Render) -> None:
     """The policy names the page's own style and script by hash; no attribute runs code or loads a file."""
-    out = tmp_path / "report.html"
-    write_report(results, folder, out, ALL)
-    page = out.read_text(encoding="utf-8")
+    page = render()
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     assert policy is not None
-    allowed = dict(part.strip().split(" ", 1) for part in policy[1].split(";"))
+    allowed = dict(part.strip().split(" ", 1) for part in html.unescape(policy[1]).split(";"))
     assert allowed["default-src"] == "'none'"
     assert allowed["img-src"] == "data:"
     for rule, tag in (("script-src", "script"), ("style-src", "style")):
@@ -163,27 +177,69 @@ def test_photos_that_have_moved(folder: Path, results: Results, records: list[Im
     assert write_report(results, folder, out, Settings(gallery=5000, images=tmp_path / "elsewhere")).missing == []
 
 
-def test_parts(folder: Path, results: Results, checkpoint: Path, tmp_path: Path) -> None:
+def test_parts(render: Render, results: Results, checkpoint: Path) -> None:
     """With the model that was evaluated the featured images have part maps; without it a sentence says why."""
-    out = tmp_path / "report.html"
-    write_report(results, folder, out, ALL)
-    page = out.read_text(encoding="utf-8")
-    assert "nowhere/model&#x27; is not here; say where it is with --model." in page
+    page = render()
+    assert "nowhere/model&#39; is not here; say where it is with --model." in page
     assert data_of(page)["parts"] == {}
     source = {**results.source, "weights_sha256": sha256_file(checkpoint / "model.safetensors")}
     of_tiny = dataclasses.replace(results, source=source)
-    write_report(of_tiny, folder, out, Settings(gallery=5000, model=str(checkpoint), device="cpu"))
-    data = data_of(out.read_text(encoding="utf-8"))
+    data = data_of(render(of_tiny, Settings(gallery=5000, model=str(checkpoint), device="cpu")))
     assert len(data["partRows"]) == 6
     found = data["parts"][str(data["partRows"][0])]
     h, w = found["size"]
     assert {len(base64.b64decode(one)) for one in found["maps"]} == {h * w}
     assert len(found["maps"]) == len(found["weights"])
-    write_report(of_tiny, folder, out, Settings(gallery=5000, parts=False, model=None))
-    assert "Part maps were not asked for." in out.read_text(encoding="utf-8")
+    assert "Part maps were not asked for." in render(of_tiny, Settings(gallery=5000, parts=False))
 
 
-def test_bare_results(folder: Path, results: Results, tmp_path: Path) -> None:
+def test_numbers(render: Render, results: Results) -> None:
+    """Numbers are large at the top and stand in the table, with intervals; what was not measured is empty."""
+    value = results.rows[0].metrics["gt_known"]
+    page = render()
+    interval = f'<small class="interval">{value.low:.1f} to {value.high:.1f}</small>'
+    assert f"<dt>GT-known</dt><dd>{value.value:.1f} {interval}</dd>" in page
+    assert "MaxBoxAcc" not in page
+    assert '<th scope="row">FAM</th><td class="number">0.5 <small class="interval">fixed</small></td>' in page
+    assert "flatters" in page
+    bare = dataclasses.replace(results.rows[1], metrics={}, empty=None, tau=None, tau_from="")
+    page = render(dataclasses.replace(results, rows=(results.rows[0], bare)))
+    assert f'<th scope="row">{bare.title}</th>' + 4 * '<td class="number"></td>' + "</tr>" in page
+    assert "flatters" not in page
+
+
+def test_differences(render: Render, results: Results) -> None:
+    """A difference has its sign; it is bold if its interval does not hold 0."""
+    page = render()
+    assert '<th scope="row">FAM minus CAM, oracle</th>' in page
+    assert '<b>+12.5</b> <small class="interval">+3.0 to +22.0</small>' in page
+    unclear = Difference("FAM", "CAM, oracle", "gt_known", Number(-1.0, -3.0, 2.0))
+    page = render(dataclasses.replace(results, differences=(unclear,)))
+    assert '"number">−1.0 <small class="interval">−3.0 to +2.0</small>' in page
+
+
+def test_classes_and_charts(render: Render) -> None:
+    """Classes have sortable heads and link to their images; a chart has a name and a table, and is well-formed."""
+    page = render()
+    assert page.count('<button type="button" class="sort">') == 6
+    assert '<a href="#gallery" data-label="1">dog</a>' in page
+    drawings = re.findall(r'<svg class="chart".*?</svg>', page, re.DOTALL)
+    assert len(drawings) == page.count("<details>") == 3
+    for drawing in drawings:
+        assert ET.fromstring(drawing).get("aria-label")  # noqa: S314  (our own)
+
+
+def test_warnings_are_shouted(render: Render, results: Results) -> None:
+    """A smoke check and a partial evaluation say so in capitals; the card has every fact."""
+    odd = dataclasses.replace(results, kind="smoke check", data={**results.data, "partial": True})
+    page = render(odd)
+    assert '<p class="warning"><strong>SMOKE CHECK</strong> These numbers' in page
+    assert "<strong>PARTIAL</strong> Only 30 of more images were scored." in page
+    assert f"<dt>SHA-256 of the weights</dt><dd>{'ab' * 32}</dd>" in page
+    assert '<section class="all"><h3>Rules</h3>' in page
+
+
+def test_bare_results(render: Render, results: Results) -> None:
     """Results without charts, classes, differences and names are a page that says what they have not."""
     rows = tuple(
         dataclasses.replace(row, metrics={}, curve=None, iou_histogram=None, kinds=None, tau=None)
@@ -191,10 +247,12 @@ def test_bare_results(folder: Path, results: Results, tmp_path: Path) -> None:
     )
     data = {key: value for key, value in results.data.items() if key != "class_names"}
     bare = dataclasses.replace(results, rows=rows, data=data, classes=(), differences=(), taus=(), bootstrap={})
-    write_report(bare, folder, tmp_path / "report.html", ALL)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = render(bare)
     assert page.count("These results have none.") == 2
     assert data_of(page)["classes"] == []
+
+
+ODD = "</script></title><script>alert(1)</script><!-- \" ' & \u2028 \udcff\x00\x1b"
 
 
 def test_names_are_never_markup(
@@ -202,28 +260,34 @@ def test_names_are_never_markup(
 ) -> None:
     """Class names, titles and file names with tags, quotes and odd bytes leave the page well-formed."""
     records = make_records(tmp_path / "photos", 3)
-    odd = "</script></title><script>alert(1)</script><!-- \" ' & \u2028 \udcff"
-    records[1] = dataclasses.replace(records[1], name=odd)
+    records[1] = dataclasses.replace(records[1], name=ODD)
+    for record in records:
+        record.found[ODD] = record.found.pop("FAM")
     write_images(tmp_path / FILE_NAME, records)
-    names = (odd, "b", "c")
     results = make_results(
         records,
-        names,
-        data={"name": odd, "split": odd, "images": 3, "class_names": list(names)},
-        classes=tuple(ClassRow(i, odd, 1, 1.0, 1.0, 1.0, 1.0) for i in range(3)),
-        protocol={"name": odd, "rules": {odd: odd}},
-        source={"kind": "model", "name": odd},
-        versions={odd: odd},
-        created=odd,
+        (ODD, "b", "c"),
+        title=ODD,
+        data={"name": ODD, "split": ODD, "images": 3, "class_names": [ODD, "b", "c"]},
+        classes=tuple(ClassRow(i, ODD, 1, 1.0, 1.0, 1.0, 1.0) for i in range(3)),
+        differences=(Difference(ODD, ODD, "gt_known", Number(1.0)),),
+        protocol={"name": ODD, "rules": {ODD: ODD}},
+        source={"kind": "model", "name": ODD},
+        versions={ODD: ODD},
+        created=ODD,
     )
     write_report(results, tmp_path, tmp_path / "report.html", ALL)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     reader = Balanced()
     reader.feed(page)
     assert reader.open == []
-    assert page.count("alert(1)") > 5
+    assert page.count("alert(1)") > 20
     assert "<script>alert" not in page
-    assert data_of(page)["images"][1][0] == odd
+    assert not re.search("[\x00\x1b]", page)
+    data = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
+    assert data is not None
+    assert not re.search("[<>&\u2028]", data[1])
+    assert json.loads(data[1])["images"][1][0] == ODD
 
 
 def test_documentation_has_the_kinds() -> None:
@@ -249,15 +313,12 @@ def test_the_same_folder_gives_the_same_file(folder: Path, results: Results, tmp
     ],
 )
 def test_the_part_that_maps_are_of(
-    folder: Path, results: Results, tmp_path: Path, protocol: str, view: list[float], words: str | None
+    render: Render, results: Results, protocol: str, view: list[float], words: str | None
 ) -> None:
     """Maps of a protocol that looks at the central crop lie on it, and what is special of a protocol is said."""
-    out = tmp_path / "report.html"
-    write_report(dataclasses.replace(results, protocol={"name": protocol}), folder, out, ALL)
-    page = out.read_text(encoding="utf-8")
+    page = render(dataclasses.replace(results, protocol={"name": protocol}))
     assert data_of(page)["view"] == pytest.approx(view)
-    if words is not None:
-        assert words in page
+    assert words is None or words in page
 
 
 def test_rows_without_boxes_are_not_offered(

@@ -1,4 +1,4 @@
-"""Thumbnails, maps and threads."""
+"""Which images a report shows, their thumbnails, maps and threads."""
 
 from __future__ import annotations
 
@@ -11,24 +11,36 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from famcli.report.pictures import LARGE, QUEUED, SIZES, in_threads, map_bytes, photo_of, shoot, size_for
-from famcli.results.images import ImageResult
+from famcli.report.pictures import (
+    FEATURED,
+    LARGE,
+    QUEUED,
+    SIZES,
+    in_threads,
+    make_pictures,
+    map_bytes,
+    select,
+    size_for,
+)
+from famcli.results.images import BoxResult, ImageResult
+from famcli.results.schema import Results
+from famcli_models.errors import DataError
 
 
 def test_thumbnail_keeps_the_shape(tmp_path: Path) -> None:
     """A thumbnail's longer side is what was asked for; a featured photo has a larger picture too."""
     Image.new("RGB", (2000, 1000), "red").save(tmp_path / "a.jpg")
-    shot = shoot(tmp_path / "a.jpg", SIZES[-1], large=True)
+    shot = make_pictures(tmp_path / "a.jpg", SIZES[-1], large=True)
     assert Image.open(io.BytesIO(shot.thumbnail)).size == (144, 72)
     assert Image.open(io.BytesIO(shot.large)).size == (LARGE[0], LARGE[0] // 2)
     assert shot.problem == ""
-    assert shoot(tmp_path / "a.jpg", SIZES[-1], large=False).large == b""
+    assert make_pictures(tmp_path / "a.jpg", SIZES[-1], large=False).large == b""
 
 
 def test_thumbnail_of_a_small_photo(tmp_path: Path) -> None:
     """A photo that is smaller than a thumbnail is not enlarged."""
     Image.new("RGB", (7, 5)).save(tmp_path / "a.png")
-    assert Image.open(io.BytesIO(shoot(tmp_path / "a.png", SIZES[0], large=False).thumbnail)).size == (7, 5)
+    assert Image.open(io.BytesIO(make_pictures(tmp_path / "a.png", SIZES[0], large=False).thumbnail)).size == (7, 5)
 
 
 @pytest.mark.parametrize(("content", "problem"), [(None, "no such file"), (b"", "empty"), (b"text", "not a JPEG")])
@@ -36,7 +48,7 @@ def test_a_photo_that_cannot_be_read(tmp_path: Path, content: bytes | None, prob
     """It is a problem with a reason, and not an error."""
     if content is not None:
         (tmp_path / "a.jpg").write_bytes(content)
-    shot = shoot(tmp_path / "a.jpg", SIZES[0], large=True)
+    shot = make_pictures(tmp_path / "a.jpg", SIZES[0], large=True)
     assert problem in shot.problem
     assert shot.thumbnail == shot.large == b""
 
@@ -84,8 +96,48 @@ def test_threads_keep_the_order_and_little_in_memory() -> None:
     assert max(ahead) <= 2 * QUEUED
 
 
-def test_where_photos_are(tmp_path: Path, records: list[ImageResult]) -> None:
-    """A photo is where it was scored, or below a folder by its name."""
-    record = dataclasses.replace(records[0], name="a/b.jpg", path="/data/a/b.jpg")
-    assert photo_of(record, None) == Path("/data/a/b.jpg")
-    assert photo_of(record, tmp_path) == tmp_path / "a" / "b.jpg"
+def test_all(records: list[ImageResult], results: Results) -> None:
+    """All images are shown if they are not too many, in order; the random order holds each once."""
+    chosen = select(records, results, 30)
+    assert (chosen.total, list(chosen.shown)) == (30, list(range(30)))
+    assert sorted(chosen.random) == list(range(30))
+    assert list(chosen.random) != list(range(30))
+
+
+def test_samples(records: list[ImageResult], results: Results) -> None:
+    """Of too many images the best, the worst and some random ones are shown: no box is the worst of all."""
+    chosen = select(records, results, 9)
+    best = {0, 1, 2}  # IoU falls along the records
+    worst = {5, 11, 17}  # the first ones without a box
+    assert set(chosen.shown) == best | worst | set(chosen.random)
+    assert len(chosen.random) == 3
+    assert len(chosen.shown) <= 9
+
+
+def test_random_is_drawn_from_all_by_seed(records: list[ImageResult], results: Results) -> None:
+    """The same seed gives the same images, another seed others."""
+    assert select(records, results, 9, 3) == select(records, results, 9, 3)
+    assert select(records, results, 9, 3).random != select(records, results, 9, 4).random
+
+
+def test_featured(records: list[ImageResult], results: Results) -> None:
+    """The first best, worst and random images are featured, so no more than three times as many."""
+    chosen = select(records, results, 30)
+    assert set(range(FEATURED - 2)) <= set(chosen.featured)
+    assert len(chosen.featured) <= 3 * FEATURED
+
+
+@pytest.mark.parametrize(
+    "found", [{}, {"FAM": BoxResult(None, None, None, "empty"), "other": BoxResult(None, None, None, "empty")}]
+)
+def test_records_of_another_run(records: list[ImageResult], results: Results, found: dict[str, BoxResult]) -> None:
+    """Records without the first row, or with a row that the results have not, are one sentence."""
+    odd = dataclasses.replace(records[4], found=found)
+    with pytest.raises(DataError, match=r"'photo 04.png' has .* does not go with results.json"):
+        select([*records[:4], odd, *records[5:]], results, 30)
+
+
+def test_other_number_of_records(records: list[ImageResult], results: Results) -> None:
+    """Fewer records than the results say is a damaged folder."""
+    with pytest.raises(DataError, match=r"29 images in images.jsonl, 30 in results.json"):
+        select(records[1:], results, 30)

@@ -1,0 +1,239 @@
+"""Tables and facts of an evaluation: computed once, shown by the terminal, Markdown, the HTML report and model cards.
+
+What was not measured is an empty cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from famcli.data.sample import TEST, split_name
+from famcli.results.paper import IMAGES, TABLE1
+from famcli.results.schema import COCO, METRICS, SMOKE, Number, Results
+
+PAPER_COLUMNS = ("gt_known", "top1_loc", "top1_cls")
+HASH_DIGITS = 12  # of a hash in a summary; the facts have all of it
+
+# What facts are called where the key alone does not say it.
+TITLES: Mapping[str, str] = {
+    "images_of_split": "images of the split",
+    "masks": "images with masks",
+    "sha256": "SHA-256",
+    "weights_sha256": "SHA-256 of the weights",
+    "data": "trained on",
+    "tuned_on_test": "tuned on the test split",
+    "interval": "interval of τ",
+    "same_classes": "labels are classes of the model",
+    "iou": "IoU",
+}
+LEFT_OUT = frozenset({"class_names", "rules"})  # they have a table, or a group of facts, of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A number in a table.
+
+    Attributes:
+        value: ``None`` where nothing was measured.
+        low: Lower end of its interval.
+        high: Upper end.
+        note: A few words beside it, such as how a threshold was chosen.
+        form: Of the number: ``f`` for percent, ``+f`` for a difference in points, ``g`` for a threshold, ``d`` for a
+            count.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+    form: str = "f"
+
+    @classmethod
+    def from_number(cls, number: Number | None, form: str = "f") -> Cell:
+        """A measured number, or nothing."""
+        return cls() if number is None else cls(number.value, number.low, number.high, form=form)
+
+    def number(self, digits: int = 2) -> str:
+        """The value alone; percent and points have so many digits after the point."""
+        return "" if self.value is None else self._shown(self.value, digits)
+
+    def interval(self, digits: int = 2, between: str = ", ") -> str:
+        """Both ends, or nothing."""
+        if self.low is None or self.high is None:
+            return ""
+        return self._shown(self.low, digits) + between + self._shown(self.high, digits)
+
+    def text(self, digits: int = 2, literal: Callable[[str], str] = str) -> str:
+        """The value, its interval and its note in a line; ``literal`` is done to the note."""
+        interval = self.interval(digits)
+        parts = (self.number(digits), interval and f"[{interval}]", self.note and f"({literal(self.note)})")
+        return " ".join(part for part in parts if part)
+
+    @property
+    def clear(self) -> bool:
+        """It is a difference whose interval does not hold 0."""
+        return self.form == "+f" and self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+    def _shown(self, value: float, digits: int) -> str:
+        return f"{value:{self.form.replace('f', f'.{digits}f').replace('g', '.4g')}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table whose first column says what a row is of.
+
+    Attributes:
+        columns: Their titles.
+        rows: What a row is of, and a cell for each of the other columns.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Cell]]]
+
+    def lines(self, digits: int = 2, literal: Callable[[str], str] = str) -> list[list[str]]:
+        """The rows as plain text; ``literal`` is done to each text that came from a file."""
+        return [[literal(of), *(cell.text(digits, literal) for cell in cells)] for of, cells in self.rows]
+
+
+def scores(results: Results) -> Table:
+    """A line for each row: its threshold, what was measured, and the share of images without a box."""
+    rows = results.rows
+    metrics = [name for name in METRICS if any(name in row.metrics for row in rows)]
+    coco = [name for name in COCO if any(name in (row.coco or {}) for row in rows)]
+    lines = [
+        (
+            row.title,
+            [
+                Cell() if row.tau is None else Cell(row.tau, note=row.tau_from, form="g"),
+                *(Cell.from_number(row.metrics.get(name)) for name in metrics),
+                *(Cell((row.coco or {}).get(name)) for name in coco),
+                Cell(row.empty),
+            ],
+        )
+        for row in rows
+    ]
+    return Table(["method", "τ", *(METRICS[name] for name in metrics), *coco, "no box"], lines)
+
+
+def deltas(results: Results) -> Table:
+    """MaxBoxAcc and MaxBoxAccV2 at each δ, each at its own τ; other protocols have no rows."""
+    rows = [row for row in results.rows if row.at_delta]
+    names = list(dict.fromkeys(delta for row in rows for delta in row.at_delta or ()))
+    lines = [(row.title, [_at((row.at_delta or {}).get(delta, {})) for delta in names]) for row in rows]
+    return Table(["method", *(f"IoU from {delta}" for delta in names)], lines)
+
+
+def _at(found: Mapping[str, float]) -> Cell:
+    return Cell(found.get("value"), note=f"τ = {found['tau']:.4g}" if "tau" in found else "")
+
+
+def differences(results: Results) -> Table:
+    """Paired differences of the first row to the others, in points."""
+    names = [name for name in METRICS if any(d.metric == name for d in results.differences)]
+    found = {(d.of, d.minus, d.metric): d.number for d in results.differences}
+    pairs = dict.fromkeys((d.of, d.minus) for d in results.differences)
+    lines = [
+        (f"{of} minus {minus}", [Cell.from_number(found.get((of, minus, name)), "+f") for name in names])
+        for of, minus in pairs
+    ]
+    return Table(["difference", *(METRICS[name] for name in names)], lines)
+
+
+def classes(results: Results) -> Table:
+    """The first row class by class, in the order of ``results.classes``."""
+    columns, names = ["class", "images", "GT-known", "mean IoU"], ["gt_known", "mean_iou"]
+    if any(row.top1_loc is not None for row in results.classes):
+        columns, names = [*columns, "Top-1 Loc", "Top-1 Cls"], [*names, "top1_loc", "top1_cls"]
+    lines = [
+        (row.name or str(row.label), [Cell(row.images, form="d"), *(Cell(getattr(row, name)) for name in names)])
+        for row in results.classes
+    ]
+    return Table(columns, lines)
+
+
+def beside_paper(results: Results) -> Table:
+    """The paper's rows below those measured with its methods.
+
+    There are some only for a backbone of the paper on the whole test split of the paper's data.
+    """
+    data = results.data
+    whole = split_name(data["split"]) == TEST and not data.get("partial") and data["images"] == IMAGES.get(data["name"])
+    paper = TABLE1.get((data["name"], str(results.source.get("backbone"))), ())
+    if not whole or results.kind == SMOKE:
+        paper = ()
+    methods = {row.method for row in paper}
+    measured = [
+        (f"{row.title} (measured)", [Cell.from_number(row.metrics.get(name)) for name in PAPER_COLUMNS])
+        for row in results.rows
+        if row.method in methods
+    ]
+    printed = [(row.title, [Cell(getattr(row, name)) for name in PAPER_COLUMNS]) for row in paper]
+    return Table(["method", *(METRICS[name] for name in PAPER_COLUMNS)], [*measured, *printed])
+
+
+def title(results: Results) -> str:
+    """What was measured on what, in a line."""
+    return f"{results.source['name']} on {results.data['name']}/{results.data['split']}"
+
+
+def summary(results: Results) -> str:
+    """What a number must never be without, in a line: n, protocol, threshold, weights, day."""
+    row, weights = results.rows[0], results.source.get("weights_sha256")
+    parts = [
+        f"{results.data['images']} images",
+        f"protocol {results.protocol['name']}",
+        "" if row.tau is None else f"τ = {row.tau:.4g} ({row.tau_from})",
+        f"weights {str(weights)[:HASH_DIGITS]}" if weights else "",
+        results.created[:10],
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def warnings(results: Results) -> Iterator[tuple[str, str]]:
+    """What must be read before any number: a word, and a sentence."""
+    if results.kind == SMOKE:
+        yield "Smoke check", "These numbers say that the program works, and nothing about a method."
+    if results.data.get("partial"):
+        of = results.data.get("images_of_split") or "more"
+        yield "Partial", f"Only {results.data['images']} of {of} images were scored."
+    if results.source.get("tuned_on_test"):
+        yield "Tuned on these images", "The model was chosen on the split that it is scored on."
+    if results.source.get("cam_tuned_on_test"):
+        yield (
+            "Tuned on these images",
+            "The model that it is compared with was chosen on the split that it is scored on.",
+        )
+
+
+def facts(results: Results) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """What must be the same before two numbers are laid side by side: groups of names and values."""
+    rules = results.protocol.get("rules") or {}
+    groups: Mapping[str, Mapping[str, Any]] = {
+        "Data": results.data,
+        "Source": results.source,
+        "Protocol": {**results.protocol, "same_classes": results.same_classes},
+        "Thresholds": {row.title: f"τ = {row.tau:.4g}, {row.tau_from}" for row in results.rows if row.tau is not None},
+        "Bootstrap": results.bootstrap,
+        "Versions": {"created": results.created, **results.versions},
+        "Rules": rules if isinstance(rules, Mapping) else {"in words": rules},
+    }
+    for group, values in groups.items():
+        found = [
+            (TITLES.get(key, key.replace("_", " ")), _fact(value))
+            for key, value in values.items()
+            if key not in LEFT_OUT and value is not None and value != ""
+        ]
+        if found:
+            yield group, found
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and value >= 10_000:
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {part}" for key, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
