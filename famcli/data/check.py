@@ -5,22 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from famcli.data.dataset import DATASET_FILE, Dataset
-from famcli.data.images import read_picture
+from famcli.data.images import on_threads, read_picture, read_size
 from famcli.data.masks import MaskSource, find_masks, read_truth
 from famcli.data.public.catalog import CATALOG
 from famcli.data.sample import FULLSUP, MAX_CLASSES, TEST, TRAIN, Sample, in_order, split_name
-from famcli.data.sizes import read_size
 from famcli_models.errors import DataError
 
 EXAMPLES = 3  # shown of each problem
-AHEAD = 512  # images in flight, so that memory stays flat
 SLACK = 0.5  # pixels that a box may reach out of its image: other tools round
 DECODED = 64  # pixels: a JPEG decoded at an eighth of its size is still read to its end
 
@@ -76,7 +74,7 @@ def check(
         classes[split] = Counter(sample.label for sample in samples)
         _check_lists(findings, dataset, split, samples)
         masks = _check_truth(findings, dataset, split, samples)
-        files = _read_files((sample.path for sample in samples), fast, workers)
+        files = on_threads(partial(_read_file, fast=fast), (sample.path for sample in samples), workers)
         listed: set[str] = set()
         for sample, (size_hw, digest, reason), mask in zip(samples, files, masks, strict=True):
             _check_size(findings, split, sample, size_hw, reason)
@@ -150,12 +148,6 @@ def _check_mask(findings: _Findings, split: str, sample: Sample, mask: MaskSourc
         findings.add("mask without an object", split, sample.name)
 
 
-def _read_files(paths: Iterator[Path], fast: bool, workers: int) -> Iterator[_File]:
-    with ThreadPoolExecutor(workers, thread_name_prefix="fam") as pool:
-        while chunk := list(islice(paths, AHEAD)):
-            yield from pool.map(lambda path: _read_file(path, fast), chunk)
-
-
 def _read_file(path: Path, fast: bool) -> _File:
     try:
         if fast:
@@ -215,38 +207,23 @@ def _check_classes(findings: _Findings, names: Sequence[str], classes: dict[str,
             findings.add("class name used twice", "", name, wrong=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What one split holds."""
-
-    split: str
-    images: int
-    classes: int  # that occur
-    boxes: int
-    without_boxes: int  # images that have none
-    several_boxes: float  # share of the images that have more than one, in percent
-    fewest: tuple[int, int]  # label with the fewest images, and their number; of equals the lowest
-    most: tuple[int, int]
-    smallest_hw: tuple[int, int] | None  # of the image with the fewest pixels, if the dataset states sizes
-    median_hw: tuple[int, int] | None
-    largest_hw: tuple[int, int] | None
-
-    @classmethod
-    def from_samples(cls, split: str, samples: Sequence[Sample]) -> Summary:
-        """Count samples, of which there is at least one."""
-        labels = Counter(sample.label for sample in samples)
-        boxes = [len(sample.boxes) for sample in samples]
-        sizes = sorted((s.size_hw for s in samples if s.size_hw is not None), key=lambda hw: (hw[0] * hw[1], hw))
-        return cls(
-            split=split,
-            images=len(samples),
-            classes=len(labels),
-            boxes=sum(boxes),
-            without_boxes=sum(n == 0 for n in boxes),
-            several_boxes=round(100 * sum(n > 1 for n in boxes) / len(samples), 2),
-            fewest=min(labels.items(), key=lambda item: (item[1], item[0])),
-            most=max(labels.items(), key=lambda item: (item[1], -item[0])),
-            smallest_hw=sizes[0] if sizes else None,
-            median_hw=sizes[len(sizes) // 2] if sizes else None,
-            largest_hw=sizes[-1] if sizes else None,
-        )
+def summary(split: str, samples: Sequence[Sample]) -> dict[str, Any]:
+    """What a split holds, of which there is at least one image; sizes are ``(h, w)``, if the dataset states them."""
+    labels = Counter(sample.label for sample in samples)
+    boxes = [len(sample.boxes) for sample in samples]
+    sizes = sorted((s.size_hw for s in samples if s.size_hw is not None), key=lambda hw: (hw[0] * hw[1], hw))
+    return {
+        "split": split,
+        "images": len(samples),
+        "classes": len(labels),  # that occur
+        "boxes": sum(boxes),
+        "without_boxes": sum(n == 0 for n in boxes),
+        "several_boxes": round(100 * sum(n > 1 for n in boxes) / len(samples), 2),  # percent of the images
+        "fewest": min(
+            labels.items(), key=lambda item: (item[1], item[0])
+        ),  # label and its images; of equals the lowest
+        "most": max(labels.items(), key=lambda item: (item[1], -item[0])),
+        "smallest_hw": sizes[0] if sizes else None,
+        "median_hw": sizes[len(sizes) // 2] if sizes else None,
+        "largest_hw": sizes[-1] if sizes else None,
+    }

@@ -24,9 +24,6 @@ def to_coco(dataset: Dataset, out: Path, splits: Sequence[str] = (), *, exist_ok
     """Write a COCO dataset file for each of some splits, or of all; gives the files.
 
     ``out`` is a folder for ``instances_train.json`` and so on, or, for a single split, a file ``*.json``.
-
-    Raises:
-        DataError: The dataset cannot be read, a label has no class, or a file exists and may not be replaced.
     """
     read = _read(dataset, splits)
     single = out.suffix.lower() == ".json"
@@ -48,9 +45,6 @@ def to_wsol(
     """Write wsolevaluation metadata and a ``dataset.json`` that makes it a dataset; gives the folders of the splits.
 
     Without ``rounded``, which rounds boxes to whole pixels, a fraction is refused.
-
-    Raises:
-        DataError: As :func:`to_coco`, or a box has a fraction.
     """
     read = _read(dataset, splits)
     _refuse([path for path in (out / METADATA, out / DATASET_FILE) if path.exists()], exist_ok)

@@ -6,8 +6,12 @@ The frame of every picture here is the original image with its EXIF orientation 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import (
@@ -36,7 +40,9 @@ FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 13,377 pixels squared
 DECODE_MARGIN = 2  # JPEGs may be decoded small while both sides keep this many times the network's input
+AHEAD = 512  # files in flight: enough to keep a network disk busy, few enough for any memory
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+T = TypeVar("T")
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -132,11 +138,7 @@ def upright_picture(image: Image.Image) -> Picture:
 
 
 def array_picture(array: np.ndarray) -> Picture:
-    """An RGB array ``(h, w, 3)`` uint8 as a picture.
-
-    Raises:
-        ShapeError: It is something else.
-    """
+    """An RGB array ``(h, w, 3)`` uint8 as a picture."""
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or array.size == 0:
         raise ShapeError(f"the image is {array.dtype} of shape {array.shape}; expected uint8 (h, w, 3), RGB")
     return Picture(Image.fromarray(array), (array.shape[0], array.shape[1]))
@@ -162,3 +164,52 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
     top = values.max(initial=0)
     full = 1 if top <= 1 and not np.all(values == np.round(values)) else 255 if top <= 255 else max(65535, top)
     return (values.clip(0) * (255 / full)).round().astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of an image says."""
+
+    size_hw: tuple[int, int]  # EXIF orientation applied
+    orientation: int = 1  # EXIF's, 1 to 8; 1 is upright
+
+
+def read_header(path: Path) -> Header:
+    """Size and orientation of an image file."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            orientation = 1 if image.format == "TIFF" else orientation_of(image)  # Pillow turns TIFF itself
+            return Header((width, height) if orientation in TURNED else (height, width), orientation)
+    except FileNotFoundError as error:
+        raise DataError("no such file") from error
+    except Exception as error:  # Pillow raises whatever a damaged byte leads to
+        msg = f"not an image that can be read ({str(error).partition(' <')[0] or type(error).__name__})"
+        raise DataError(msg) from error
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """``(h, w)`` of an image file, EXIF orientation applied; raises as :func:`read_header`."""
+    return read_header(path).size_hw
+
+
+def read_headers(paths: Iterable[Path], step: Callable[[], object] = lambda: None) -> Iterator[Header | DataError]:
+    """Headers of many files in order, or the error where a file cannot be read; ``step`` is called after each."""
+
+    def header_or_error(path: Path) -> Header | DataError:
+        try:
+            return read_header(path)
+        except DataError as error:
+            return error
+
+    for header in on_threads(header_or_error, paths, 8):
+        step()
+        yield header
+
+
+def on_threads(function: Callable[[Path], T], paths: Iterable[Path], workers: int) -> Iterator[T]:
+    """Results for many files, in order; a few hundred ahead, so that memory stays flat."""
+    left = iter(paths)
+    with ThreadPoolExecutor(workers, thread_name_prefix="fam") as pool:
+        while chunk := list(islice(left, AHEAD)):
+            yield from pool.map(function, chunk)

@@ -33,18 +33,10 @@ def list_images(
 ) -> Listing:
     """Expand files, folders, glob patterns and ``-`` (one path a line on stdin).
 
-    Folders are searched recursively for the extensions of the supported formats; hidden files and folders and
-    the pictures and masks of earlier runs are left out. A file named by itself is taken whatever its extension,
-    even if it does not exist: reading it will say so.
-
-    Args:
-        inputs: What was typed.
-        stdin: Lines to use for ``-``.
-        exclude: Folders never searched, such as those the results go to.
-        follow_links: Search folders that are symbolic links too, but none that holds the link itself.
-
-    Raises:
-        DataError: No image was found.
+    Folders are searched recursively for the extensions of the supported formats; hidden files and folders, the
+    pictures and masks of earlier runs, and the folders in ``exclude`` are left out. Folders that are symbolic links are
+    searched if ``follow_links``, but none that holds the link itself. A file named by itself is taken whatever its
+    extension, even if it does not exist: reading it will say so.
     """
     lines = [line for line in (raw.rstrip("\r\n") for raw in stdin) if line] if STDIN in inputs else []
     files: list[str] = []

@@ -67,9 +67,6 @@ def find_masks(dataset: Dataset, samples: Sequence[Sample], folder: Path | None 
     Without a folder, masks are looked for in this order: in the lists of the dataset, in its COCO file, and in
     ``masks`` and ``segmentations`` in the dataset's folder, in that of its images and in the one above it. A file has
     the image's name with the suffix .png, in the same subfolder, or in any if no other file or image has that name.
-
-    Raises:
-        DataError: The folder is none, has no mask of any sample, or has a mask that may be of two.
     """
     if folder is not None and not folder.is_dir():
         raise DataError(f"'{folder}' is not a folder of masks; give one with a {SUFFIX} file for each image")
@@ -99,9 +96,6 @@ def read_truth(source: MaskSource, size_hw: tuple[int, int]) -> tuple[list[Pixel
 
     They are for :func:`famcli.evaluation.metrics.mask.truth_mask`; ``size_hw`` is that of the upright image. Masks of
     wsolevaluation's lists have sizes of their own.
-
-    Raises:
-        DataError: A mask is missing or cannot be read, or is of another size; the message names it.
     """
     if isinstance(source, Segmentations):
         try:

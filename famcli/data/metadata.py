@@ -51,9 +51,6 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
 
     With boxes, each image must have one, unless they are optional: then ``localization.txt`` may also be absent, or
     name masks.
-
-    Raises:
-        DataError: A file is missing, a line cannot be read, or an image has no label or no box.
     """
     names = [name for _, name in read_lines(folder / IDS, "surrogateescape")]
     if not names:
@@ -138,9 +135,6 @@ def write_split(folder: Path, samples: Iterable[Sample]) -> dict[str, int]:
 
     Samples are taken one by one, so that memory does not grow with their number. Without any size or box
     there is no file of them.
-
-    Raises:
-        DataError: A name cannot be a line of text.
     """
     counts = {"images": 0, "boxes": 0}
     sizes = 0
@@ -188,16 +182,18 @@ def _write_together(paths: list[Path], fill: Callable[..., object], *opened: Tex
 
 
 def read_class_names(path: Path) -> list[str]:
-    """Class names, one a line, a WordNet id at the start left out and only the first synonym kept.
+    """Class names of a file that has one a line."""
+    return unique_class_names(line for _, line in read_lines(path))
+
+
+def unique_class_names(lines: Iterable[str]) -> list[str]:
+    """Class names, a WordNet id at the start left out and only the first synonym kept.
 
     A name that is there already, up to case, keeps its second synonym or its WordNet id to stay unique.
-
-    Raises:
-        DataError: The file cannot be read.
     """
     names: list[str] = []
     known: set[str] = set()
-    for _, line in read_lines(path):
+    for line in lines:
         first, _, rest = line.partition(" ")
         wordnet = first if len(first) == 9 and first[0] == "n" and first[1:].isdigit() else ""
         synonyms = (rest if wordnet else line).split(", ")
@@ -219,9 +215,6 @@ def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
     """Number and text of the lines of a text file that are not blank.
 
     Only line feeds end a line, because names may hold what else looks like an end.
-
-    Raises:
-        DataError: The file cannot be read, or is not UTF-8.
     """
     try:
         with path.open(encoding="utf-8-sig", errors=errors, newline="\n") as file:

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from famcli.data.images import read_size
 from famcli.data.masks import MaskSource, read_truth
 from famcli.data.sample import Sample
-from famcli.data.sizes import read_size
 from famcli.evaluation.maps import read_map
 from famcli.evaluation.metrics.box import (
     DELTAS,

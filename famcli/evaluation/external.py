@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from famcli.data.dataset import Dataset
+from famcli.data.images import Header, read_headers
 from famcli.data.readers.coco import CocoFile, dataset_files
 from famcli.data.sample import MAX_PIXEL, Sample
-from famcli.data.sizes import Header, read_headers
 from famcli.evaluation.filenames import match_names
 from famcli_models.boxes import FloatArray, as_boxes, xywh_to_xyxy
 from famcli_models.errors import DataError, shown

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from famcli.data.images import EXTENSIONS, FORMATS, MAX_PIXELS, read_picture
-from famcli.data.sizes import read_size
+from famcli.data.images import EXTENSIONS, FORMATS, MAX_PIXELS, read_picture, read_size
 from famcli_models.errors import DataError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

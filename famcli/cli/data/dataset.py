@@ -11,7 +11,6 @@ from famcli.cli.console import console
 from famcli.cli.options import JsonOption, QuietOption
 
 if TYPE_CHECKING:
-    from famcli.data.check import Summary
     from famcli.data.dataset import Dataset
 
 DataArgument = Annotated[str, typer.Argument(metavar="NAME|PATH", help="Prepared dataset, or own data in any form.")]
@@ -96,15 +95,11 @@ def info(
 
     Example: fam data info cub
     """
-    from dataclasses import asdict
+    from famcli.data.check import summary
 
-    from famcli.data.check import Summary
-    from famcli.data.dataset import open_dataset
-
-    dataset = open_dataset(data, images)
+    dataset = _opened(data, images)
     summaries = [
-        Summary.from_samples(split, dataset.samples(split, with_boxes=True, boxes_optional=True))
-        for split in dataset.splits()
+        summary(split, dataset.samples(split, with_boxes=True, boxes_optional=True)) for split in dataset.splits()
     ]
     about: dict[str, Any] = {
         "name": dataset.name,
@@ -115,31 +110,30 @@ def info(
         **{key: value for key, value in dataset.facts.items() if key != "counts"},
     }
     if as_json:
-        console.result_json({**about, "splits": [asdict(summary) for summary in summaries]})
+        console.result_json({**about, "splits": summaries})
         return
     about["classes"] = len(dataset.class_names) or "without names"
     for key, value in about.items():
         if value and not isinstance(value, (dict, list)):
             console.result(f"{key + ':':20}{value}")
-    for remark in dataset.remarks:
-        console.say(remark)
     console.result("")
-    console.table(SUMMARY_COLUMNS, [_row(summary) for summary in summaries])
-
-
-def _row(summary: Summary) -> list[str]:
-    fewest, most = summary.fewest[1], summary.most[1]
-    sizes = [hw for hw in (summary.smallest_hw, summary.median_hw, summary.largest_hw) if hw]
-    return [
-        summary.split,
-        f"{summary.images:,}",
-        f"{summary.classes:,}",
-        f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}",
-        f"{summary.boxes:,}",
-        f"{summary.without_boxes:,}",
-        f"{summary.several_boxes:g} %",
-        ", ".join(dict.fromkeys(f"{w}x{h}" for h, w in sizes)) or "not stated",
-    ]
+    rows = []
+    for row in summaries:
+        fewest, most = row["fewest"][1], row["most"][1]
+        sizes = [row["smallest_hw"], row["median_hw"], row["largest_hw"]]
+        rows.append(
+            [
+                row["split"],
+                f"{row['images']:,}",
+                f"{row['classes']:,}",
+                f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}",
+                f"{row['boxes']:,}",
+                f"{row['without_boxes']:,}",
+                f"{row['several_boxes']:g} %",
+                ", ".join(dict.fromkeys(f"{hw[1]}x{hw[0]}" for hw in sizes if hw)) or "not stated",
+            ]
+        )
+    console.table(SUMMARY_COLUMNS, rows)
 
 
 def convert(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from famcli.cli.console import console
+from famcli.cli.data.prepare import RootOption, prepare_known, typed
 from famcli.cli.options import JsonOption, QuietOption
 
 if TYPE_CHECKING:
-    from famcli.data.dataset import Dataset
-    from famcli.data.public.catalog import DatasetFacts
+    from famcli.data.public.catalog import Archive, DatasetFacts
     from famcli.data.public.download import Item
 
 LIST_COLUMNS = ("name", "dataset", "classes", "images", "download", "state", "terms")
@@ -28,9 +28,10 @@ def list_datasets(
 
     Example: fam data list
     """
-    from famcli.data.dataset import DATASET_FILE, data_home
+    from famcli.data.dataset import DATASET_FILE, data_home, open_dataset
     from famcli.data.public.catalog import CATALOG, human
     from famcli.data.public.download import state_of
+    from famcli_models.errors import DataError
 
     home = data_home()
     found: list[dict[str, Any]] = [
@@ -51,34 +52,27 @@ def list_datasets(
     nothing = {"bytes": None, "login": False, "terms": "", "terms_page": "", "state": "prepared"}
     found += [{"name": name, "title": "your own", "classes": 0, "images": {}, **nothing} for name in own]
     for row in found:
-        dataset = _opened(home / row["name"]) if row["state"] == "prepared" else None
-        if row["state"] == "prepared" and dataset is None:
-            row["state"] = "damaged"
-        elif dataset and row["name"] in own:
-            row["classes"] = len(dataset.class_names)
-            row["images"] = {split: n.get("images", 0) for split, n in dataset.facts.get("counts", {}).items()}
+        if row["state"] == "prepared":
+            try:
+                dataset = open_dataset(home / row["name"])
+            except DataError as error:  # it does not hide the others
+                console.warn(f"{row['name']} is damaged and must be prepared again: {error}")
+                row["state"] = "damaged"
+                continue
+            if row["name"] in own:
+                counts = dataset.facts.get("counts", {})
+                row["classes"] = len(dataset.class_names)
+                row["images"] = {split: n.get("images", 0) for split, n in counts.items()}
     if as_json:
         console.result_json({"home": str(home), "datasets": found})
         return
     rows = []
     for row in found:
         splits = ", ".join(f"{split} {n:,}" for split, n in row["images"].items())
-        get = (human(row["bytes"]) if row["bytes"] else "") + (" by hand" if row["login"] else "")
-        rows.append([row["name"], row["title"], str(row["classes"]), splits, get.strip(), row["state"], row["terms"]])
+        get = f"{human(row['bytes']) if row['bytes'] else ''}{' by hand' if row['login'] else ''}".strip()
+        rows.append([row["name"], row["title"], str(row["classes"]), splits, get, row["state"], row["terms"]])
     console.table(LIST_COLUMNS, rows)
     console.say(f"data home: {home} (the environment variable FAM_DATA moves it)")
-
-
-def _opened(root: Path) -> Dataset | None:
-    """A prepared dataset; one that cannot be opened is warned about, and does not hide the others."""
-    from famcli.data.dataset import open_dataset
-    from famcli_models.errors import DataError
-
-    try:
-        return open_dataset(root)
-    except DataError as error:
-        console.warn(f"{root.name} is damaged and must be prepared again: {error}")
-        return None
 
 
 def download(
@@ -94,10 +88,7 @@ def download(
         list[str] | None, typer.Option(help="A file to get instead of all needed ones; repeatable.", metavar="FILE")
     ] = None,
     no_prepare: Annotated[bool, typer.Option("--no-prepare", help="Do not extract and prepare afterwards.")] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder of the prepared dataset; NAME in the data home if not given."),
-    ] = None,
+    out: RootOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
@@ -109,7 +100,7 @@ def download(
     """
     from famcli.data.dataset import DATASET_FILE, data_home
     from famcli.data.public.catalog import find_facts
-    from famcli.data.public.download import DOWNLOADS, plan_download
+    from famcli.data.public.download import DOWNLOADS, check_room, plan_download, refuse_by_hand, refuse_unaccepted
 
     facts = find_facts(name)
     folder, root = to or data_home() / name / DOWNLOADS, out or data_home() / name
@@ -117,27 +108,26 @@ def download(
     if dry_run:
         _print_plan(facts, items, folder, as_json)
         return
+    options = {"--to": to, "--accept-terms": accept_terms, "--only": only, "--no-prepare": no_prepare, "--out": out}
+    again = typed("download", name, options)
     result: dict[str, Any] = {"name": name, "folder": str(folder), "files": [], "prepared": None}
     if not (only or no_prepare) and (root / DATASET_FILE).is_file() and any(item.left for item in items):
         # The archives were deleted to save their room: nobody wants them twice.
         console.say(f"{name} is prepared already in '{root}'; to get its archives again, add --no-prepare")
         result["prepared"] = {"root": str(root)}
     else:
-        words = ["fam", "data", "download", name, *(["--to", str(to)] if to else [])]
-        words += ["--accept-terms"] * accept_terms + [word for file in only or () for word in ("--only", file)]
-        words += ["--no-prepare"] * no_prepare + (["--out", str(out)] if out else [])
-        again = shlex.join(words)
+        refuse_unaccepted(facts, items, accepted=accept_terms)
+        unpacked = 0 if no_prepare else sum(item.archive.unpacked for item in items if item.archive.url and item.left)
+        check_room((folder, sum(item.left for item in items), "download"), (root, unpacked, "extract what came"))
         try:
-            result["files"] = _get(facts, items, folder, root, accept_terms, prepares=not no_prepare)
+            result["files"] = [_get(item.archive, item.todo, folder) for item in items if item.archive.url]
         except KeyboardInterrupt:
             console.say(f"what came so far is kept; to go on: {again}")
             raise
-        _name_missing(facts, items, folder, again)
+        refuse_by_hand(facts, items, folder, again)
         if no_prepare or not all((folder / a.name).is_file() for a in facts.archives if a.required):
             console.say(f"next: fam data prepare {name}" + (f" --from {shlex.quote(str(to))}" if to else ""))
         else:
-            from famcli.cli.data.prepare import prepare_known
-
             result["prepared"] = prepare_known(facts, folder, root, without_train=False, again=again)
     if as_json:
         console.result_json(result)
@@ -145,47 +135,17 @@ def download(
         console.result(str(root if result["prepared"] else folder))
 
 
-def _get(
-    facts: DatasetFacts, items: list[Item], folder: Path, root: Path, accepted: bool, prepares: bool
-) -> list[dict[str, Any]]:
+def _get(archive: Archive, todo: str, folder: Path) -> dict[str, Any]:
     from famcli.data.public.catalog import human
-    from famcli.data.public.download import check_room, fetch
-    from famcli_models.errors import DataError
+    from famcli.data.public.download import fetch
 
-    coming = [item for item in items if item.todo in {"resume", "download"}]
-    if coming and facts.must_accept and not accepted:
-        msg = (
-            f"{facts.title} has terms of use. In our words: {facts.terms} Read the publisher's at {facts.terms_page}, "
-            "and add --accept-terms if you accept them"
-        )
-        raise DataError(msg)
-    unpacked = sum(item.archive.unpacked for item in items if item.archive.url) if prepares and coming else 0
-    check_room((folder, sum(item.left for item in coming), "download"), (root, unpacked, "extract what came"))
-    done = []
-    for archive, todo in [(item.archive, item.todo) for item in items if item.archive.url]:
-        if todo != "there":
-            console.say(f"{archive.name}: {human(archive.size) if archive.size else 'size unknown'} from {archive.url}")
-        with console.progress(archive.name, archive.size, in_bytes=True) as step:
-            found, new = fetch(archive, folder, step, console.say)
-        pinned = "as published" if archive.hash else "not pinned: nobody states its hash, so it is taken as it is"
-        console.say(f"{archive.name}: {found}, {pinned}")
-        done.append({"file": archive.name, "path": str(folder / archive.name), "hash": found, "new": new})
-    return done
-
-
-def _name_missing(facts: DatasetFacts, items: list[Item], folder: Path, again: str) -> None:
-    from famcli_models.errors import DataError
-
-    by_hand = [item.archive for item in items if item.todo == "by hand"]
-    if by_hand:
-        names = ", ".join(f"{a.name} ({a.holds})" for a in by_hand)
-        pages = " and ".join(dict.fromkeys(a.page for a in by_hand))
-        why = "after a login" if facts.must_accept else "with a browser"
-        msg = (
-            f"{facts.title} cannot be downloaded by a program. Get {names} {why} at {pages}, put them into '{folder}', "
-            f"and run '{again}' again, or run 'fam data prepare {facts.name} --from DIR' on another folder"
-        )
-        raise DataError(msg)
+    if todo != "there":
+        console.say(f"{archive.name}: {human(archive.size) if archive.size else 'size unknown'} from {archive.url}")
+    with console.progress(archive.name, archive.size, in_bytes=True) as step:
+        found, new = fetch(archive, folder, step, console.say)
+    pinned = "as published" if archive.hash else "not pinned: nobody states its hash, so it is taken as it is"
+    console.say(f"{archive.name}: {found}, {pinned}")
+    return {"file": archive.name, "path": str(folder / archive.name), "hash": found, "new": new}
 
 
 def _print_plan(facts: DatasetFacts, items: list[Item], folder: Path, as_json: bool) -> None:

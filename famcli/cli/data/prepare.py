@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from famcli.data.public.catalog import DatasetFacts
     from famcli.data.public.prepare import Outcome
 
+RootOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder of the prepared dataset; NAME in the data home if not given."),
+]
+
 
 def prepare(
     name: Annotated[
@@ -26,10 +32,7 @@ def prepare(
             "--from", help="Archives, extracted images, or your own data; NAME/downloads in the data home if not given."
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder of the prepared dataset; NAME in the data home if not given."),
-    ] = None,
+    out: RootOption = None,
     without_train: Annotated[
         bool, typer.Option("--without-train", help="ilsvrc: the test split alone, without the training images.")
     ] = False,
@@ -51,23 +54,24 @@ def prepare(
     from famcli.data.dataset import data_home
     from famcli.data.public.catalog import CATALOG
     from famcli.data.public.download import DOWNLOADS
+    from famcli.data.public.prepare import prepare_own
     from famcli_models.errors import UnknownNameError
 
     root = out or data_home() / name
     if name in CATALOG:
-        _refuse_own(format, images, split)
+        own = [o for o, v in (("--format", format != "auto"), ("--images", images), ("--split", split)) if v]
+        if own:
+            msg = f"{' and '.join(own)} is for your own data; the datasets of 'fam data list' have one form each"
+            raise typer.BadParameter(msg)
         if without_train and name != "ilsvrc":
             msg = "--without-train is for ilsvrc alone"
             raise typer.BadParameter(msg)
-        words = ["fam", "data", "prepare", name, *(["--from", str(source)] if source else [])]
-        words += [*(["--out", str(out)] if out else []), *(["--without-train"] if without_train else [])]
+        again = typed("prepare", name, {"--from": source, "--out": out, "--without-train": without_train})
         folder = source or data_home() / name / DOWNLOADS
-        result = prepare_known(CATALOG[name], folder, root, without_train=without_train, again=shlex.join(words))
+        result = prepare_known(CATALOG[name], folder, root, without_train=without_train, again=again)
     elif source is None:
         raise UnknownNameError("dataset", name, CATALOG, "for your own data add --from and its folder or file")
     else:
-        from famcli.data.public.prepare import prepare_own
-
         result = _report(name, prepare_own(name, source, format, root, images, split))
     if as_json:
         console.result_json(result)
@@ -75,21 +79,19 @@ def prepare(
         console.result(str(root))
 
 
+def typed(command: str, name: str, options: dict[str, Any]) -> str:
+    """A command with the options that were given, to be typed again."""
+    words = ["fam", "data", command, name]
+    for option, value in options.items():
+        for each in value if isinstance(value, list) else [value] if value else []:
+            words += [option] if each is True else [option, str(each)]
+    return shlex.join(words)
+
+
 def prepare_known(facts: DatasetFacts, folder: Path, root: Path, *, without_train: bool, again: str) -> dict[str, Any]:
     """Prepare a dataset of the catalogue and say how it went; ``again`` is the command that goes on."""
-    from famcli.data.public.download import DOWNLOADS, state_of
     from famcli.data.public.prepare import prepare as run
-    from famcli_models.errors import DataError
 
-    if not folder.is_dir() and folder == root / DOWNLOADS:
-        if state_of(root.name, root.parent) == "prepared":
-            msg = f"{facts.name} is prepared in '{root}', and its downloads are gone; add --from to prepare it anew"
-        else:
-            msg = (
-                f"there is nothing to prepare in '{folder}': 'fam data download {facts.name}' gets the files, or names "
-                "those that need a login; or give the folder where you have them with --from"
-            )
-        raise DataError(msg)
     try:
         outcome = run(facts, folder, root, console, without_train=without_train)
     except KeyboardInterrupt:
@@ -99,8 +101,6 @@ def prepare_known(facts: DatasetFacts, folder: Path, root: Path, *, without_trai
 
 
 def _report(name: str, outcome: Outcome, fullsup: str | None = None) -> dict[str, Any]:
-    from dataclasses import asdict
-
     for remark in outcome.remarks:
         console.warn(remark)
     splits = ", ".join(
@@ -112,10 +112,3 @@ def _report(name: str, outcome: Outcome, fullsup: str | None = None) -> dict[str
     if fullsup and not (outcome.root.parent / fullsup / "dataset.json").is_file():
         console.say(f"train-fullsup is {fullsup}, a dataset of its own: fam data download {fullsup}")
     return {"name": name, **asdict(outcome), "root": str(outcome.root)}
-
-
-def _refuse_own(form: str, images: Path | None, split: str | None) -> None:
-    given = [o for o, v in (("--format", form != "auto"), ("--images", images), ("--split", split)) if v]
-    if given:
-        msg = f"{' and '.join(given)} is for your own data; the datasets of 'fam data list' have one form each"
-        raise typer.BadParameter(msg)

@@ -29,9 +29,6 @@ def read_cub(source: Source) -> Contents:
 
     The boxes of the training images are left out: training with them would not be weakly supervised, and nothing
     here should be able to use them by mistake.
-
-    Raises:
-        DataError: Something is missing or damaged.
     """
     top = source.tree(ARCHIVE, TOP, TOP, ".", holding="images.txt")
     if top is None:
@@ -114,9 +111,6 @@ def read_cubv2(source: Source) -> Contents:
     """Find and read CUBV2, five photographs a class collected by wsolevaluation; its list of boxes lists its images.
 
     The tree may also hold CUB's own images, as wsolevaluation extracts both to one folder.
-
-    Raises:
-        DataError: Something is missing or damaged.
     """
     lists = source.benchmark_list(V2_BOXES, "localization.txt", "metadata/val/localization.txt")
     boxes = boxes_by_name(lists) if lists else {}

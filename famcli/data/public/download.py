@@ -82,6 +82,28 @@ def plan_download(facts: DatasetFacts, folder: Path, only: Sequence[str] = ()) -
     return items
 
 
+def refuse_unaccepted(facts: DatasetFacts, items: Sequence[Item], *, accepted: bool) -> None:
+    """Make sure that the publisher's terms are accepted if anything is to be downloaded."""
+    if facts.must_accept and not accepted and any(item.todo in {"resume", "download"} for item in items):
+        raise DataError(
+            f"{facts.title} has terms of use. In our words: {facts.terms} Read the publisher's at {facts.terms_page}, "
+            "and add --accept-terms if you accept them"
+        )
+
+
+def refuse_by_hand(facts: DatasetFacts, items: Sequence[Item], folder: Path, again: str) -> None:
+    """Name the files that a program cannot get, if there are some, and the command to run once they are there."""
+    by_hand = [item.archive for item in items if item.todo == "by hand"]
+    if by_hand:
+        names = ", ".join(f"{a.name} ({a.holds})" for a in by_hand)
+        pages = " and ".join(dict.fromkeys(a.page for a in by_hand))
+        why = "after a login" if facts.must_accept else "with a browser"
+        raise DataError(
+            f"{facts.title} cannot be downloaded by a program. Get {names} {why} at {pages}, put them into '{folder}', "
+            f"and run '{again}' again, or run 'fam data prepare {facts.name} --from DIR' on another folder"
+        )
+
+
 def state_of(name: str, home: Path) -> Literal["prepared", "downloaded", "partly downloaded", "absent"]:
     """How far a dataset of the catalogue is in the data home."""
     if (home / name / DATASET_FILE).is_file():
@@ -138,9 +160,6 @@ def verify(path: Path, archive: Archive, memory: Path, step: Report = lambda _: 
 
     Hashing the 148 GB of ILSVRC takes minutes, so the folder ``memory`` remembers a file that passed by its size and
     time of change.
-
-    Raises:
-        DataError: The file differs from the row, or cannot be read.
     """
     try:
         known = _recall(memory).get(str(path.resolve()))

@@ -28,10 +28,6 @@ def extract(archive: Path, out: Path, place: Place, limit: int, step: Callable[[
 
     ``place`` turns the name of a member into the path below ``out`` to write it to, or ``None`` to leave it out;
     ``step`` is called after each file.
-
-    Raises:
-        DataError: A member may not be extracted, the archive is damaged or cut off, or the disk is full. The files
-            before are whole and stay.
     """
     with _opened(archive) as tar:
         for member, name in _members(tar, archive, limit):

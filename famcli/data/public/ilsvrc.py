@@ -20,14 +20,13 @@ import numpy as np
 
 from famcli.data.dataset import Sample
 from famcli.data.images import is_image
-from famcli.data.metadata import boxes_by_name, read_class_names, read_labels, read_lines
+from famcli.data.metadata import boxes_by_name, read_labels, read_lines, unique_class_names
 from famcli.data.public.extract import read_members
 from famcli.data.public.source import Contents, Source
 from famcli.data.readers.voc import parse_xml
 from famcli.data.sample import NO_BOXES
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
-from famcli_models.files import write_atomic
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 KIT, BOXES = "ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_bbox_val_v3.tgz"
@@ -69,9 +68,6 @@ def read_ilsvrc(source: Source, *, without_train: bool = False) -> Contents:
 
     Sizes are read for the test images alone: nothing needs those of the training images, and opening 1.28 million
     files takes an hour on a slow disk; ``fam data check`` reads them. ``without_train`` gives the test split alone.
-
-    Raises:
-        DataError: Something is missing or damaged, or labels and boxes disagree.
     """
     parts = ["val"] if without_train else ["train", "val"]
     bases = {part: _base(source, part) for part in parts}
@@ -97,7 +93,8 @@ def read_ilsvrc(source: Source, *, without_train: bool = False) -> Contents:
         splits = {"train-weaksup": _train_samples(source, root, wnids), **splits}
     classes = [] if without_train else [root / "train" / wnid for wnid in wnids]
     watched = [*(root / part for part in parts), *classes, boxes.watched, *labels.watched]
-    return Contents(root, _class_names(wnids, words, source.out) if wnids else (), splits, watched)
+    names = unique_class_names(f"{wnid} {words.get(wnid, wnid)}" for wnid in wnids)  # an id without a name is its own
+    return Contents(root, tuple(names), splits, watched)
 
 
 def _base(source: Source, part: str) -> Path | None:
@@ -213,15 +210,6 @@ def _words(source: Source) -> dict[str, str]:
             raise DataError(f"'{path}', line {number}: expected a WordNet id and names, got '{line}'")
         words[wnid] = rest.strip() or wnid
     return words
-
-
-def _class_names(wnids: list[str], words: Mapping[str, str], out: Path) -> tuple[str, ...]:
-    """Names of sorted WordNet ids, also written to ``synset_words.txt``; an id without a name is its own."""
-    path = out / NAME_FILES[0]
-    text = "".join(f"{wnid} {words.get(wnid, wnid)}\n" for wnid in wnids).encode()
-    if not path.is_file() or path.read_bytes() != text:
-        write_atomic(path, lambda temporary: temporary.write_bytes(text))
-    return tuple(read_class_names(path))
 
 
 def _val_images(root: Path) -> dict[str, str]:

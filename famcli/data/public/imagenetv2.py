@@ -19,11 +19,7 @@ INTO, IMAGES, CLASSES = "val2", 10_000, 1_000  # wsolevaluation's lists say val2
 
 
 def read_imagenetv2(source: Source) -> Contents:
-    """Find and read ImageNetV2: its folders 0 to 999 are class indices in the order of the sorted WordNet ids.
-
-    Raises:
-        DataError: Something is missing or damaged, or the boxes are of other file names.
-    """
+    """Find and read ImageNetV2: its folders 0 to 999 are class indices in the order of the sorted WordNet ids."""
     lists = source.benchmark_list(BOXES, "localization.txt", "metadata/val/localization.txt")
     tree = source.tree(ARCHIVE, INTO, *TREES, holding="0/*")
     lacking = [] if tree or source.archive(ARCHIVE) else [f"{ARCHIVE}, or the folder with 0/ to 999/ extracted from it"]

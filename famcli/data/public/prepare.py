@@ -11,7 +11,7 @@ from pathlib import Path
 from famcli.data.dataset import DATASET_FILE, open_dataset, write_dataset
 from famcli.data.public.catalog import DatasetFacts
 from famcli.data.public.cub import read_cub, read_cubv2
-from famcli.data.public.download import only_one
+from famcli.data.public.download import DOWNLOADS, only_one
 from famcli.data.public.ilsvrc import read_ilsvrc
 from famcli.data.public.imagenetv2 import read_imagenetv2
 from famcli.data.public.source import Contents, Source, Talk
@@ -45,13 +45,18 @@ def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without
 
     Archives are extracted first. Then ``dataset.json`` is removed before the lists are written and written after
     them, so that an interrupted preparation is never taken for a dataset; the same call goes on with it.
-
-    Raises:
-        DataError: Something is missing, damaged or refused; or another process prepares the same folder.
     """
     if not folder.is_dir():
-        msg = f"there is no folder '{folder}': give the folder of the archives or of the extracted images with --from"
-        raise DataError(msg)
+        if folder != out / DOWNLOADS:
+            why = f"there is no folder '{folder}': give that of the archives or of the extracted images with --from"
+        elif (out / DATASET_FILE).is_file():
+            why = f"{facts.name} is prepared in '{out}', and its downloads are gone; add --from to prepare it anew"
+        else:
+            why = (
+                f"there is nothing to prepare in '{folder}': 'fam data download {facts.name}' gets the files, or names "
+                "those that need a login; or give the folder where you have them with --from"
+            )
+        raise DataError(why)
     arguments = {"name": facts.name, "from": str(folder.absolute()), "without_train": str(without_train)}
     with only_one(out / LOCK, f"preparing '{out}'", "--out"):
         if _is_current(out, arguments):

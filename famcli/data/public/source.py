@@ -12,11 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
+from famcli.data.images import Header, read_headers
 from famcli.data.public.catalog import DatasetFacts
 from famcli.data.public.download import check_room, verify
 from famcli.data.public.extract import Place, extract, extract_nested
 from famcli.data.sample import Sample
-from famcli.data.sizes import Header, read_headers
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
 

@@ -39,11 +39,7 @@ class CocoFile:
 
     @classmethod
     def load(cls, path: Path) -> CocoFile:
-        """Parse a file.
-
-        Raises:
-            DataError: It is no COCO dataset.
-        """
+        """Parse a file."""
         try:
             data = json.loads(path.read_text(encoding="utf-8-sig"))
             ids = {str(image["file_name"]): int(image["id"]) for image in data["images"]}

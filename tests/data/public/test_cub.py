@@ -189,7 +189,7 @@ def test_interrupted_preparation(fam: Fam, published: str, home: Path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("famcli.data.sizes.read_header", interrupted)
+        patch.setattr("famcli.data.images.read_header", interrupted)
         result = fam("data", "prepare", "cub")
     assert result.exit_code == 130
     assert "to go on: fam data prepare cub" in result.stderr
