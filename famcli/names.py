@@ -12,11 +12,3 @@ class Format(str, Enum):
     coco_results = "coco-results"
     csv = "csv"
     jsonl = "jsonl"
-
-
-class ExportFormat(str, Enum):
-    """Forms of the file that ``fam export`` writes."""
-
-    onnx = "onnx"
-    torchscript = "torchscript"
-    torch_export = "torch-export"

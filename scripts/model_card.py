@@ -28,7 +28,7 @@ from famcli.hub.card import score_table
 from famcli.hub.pull import CARD_FILE
 from famcli.results.io import JSON_NAME, read_all, read_results, write_all
 from famcli.results.schema import METRICS, Results
-from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config
+from famcli_models.checkpoint import CONFIG_FILE, REFERENCE, WEIGHTS_FILE, read_config
 from famcli_models.errors import DataError, FamError
 from famcli_models.files import sha256_file
 
@@ -152,9 +152,9 @@ def card(folder: Path) -> str:
     check(folder, found)
     words = tomllib.loads((folder / "card.toml").read_text(encoding="utf-8"))
     provenance = stored["provenance"]
-    missing = {"backbone_weights", "backbone_sha256", "seed", "images", "golden"} - set(provenance)
+    missing = {"backbone_weights", "backbone_sha256", "seed", "images", REFERENCE} - set(provenance)
     if missing:
-        msg = f"{folder / CONFIG_FILE} does not say its {', '.join(sorted(missing))}; 'fam verify --record' adds golden"
+        msg = f"{folder / CONFIG_FILE} does not say its {', '.join(sorted(missing))}; 'fam verify --record' adds {REFERENCE}"
         raise DataError(msg)
     weights = folder / WEIGHTS_FILE
     parts = [
@@ -180,7 +180,7 @@ def card(folder: Path) -> str:
     parts += [
         f"## Limits\n\n{words['limits']}",
         f"## File\n\n`model.safetensors`, {weights.stat().st_size / 1e6:.1f} MB, SHA-256 `{sha256_file(weights)}`",
-        f"Golden prediction, for `fam verify {folder.name}`: digest of its maps `{provenance['golden']['digest']}`",
+        f"Reference outputs, for `fam verify {folder.name}`: digest of the maps `{provenance[REFERENCE]['digest']}`",
     ]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 

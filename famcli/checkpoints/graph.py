@@ -1,7 +1,7 @@
 """The network that ``fam export`` writes: pixels in, maps, probabilities and perhaps boxes out.
 
-Everything between an 8-bit picture and the result is inside, so that a runtime needs no code of ours. The box
-is found with tensor operations alone, in the frame of the input: tracers cannot follow OpenCV.
+Normalisation is inside, so that a runtime needs no code of ours. The box is found with tensor operations alone, in the
+frame of the input: tracers cannot follow OpenCV.
 """
 
 from __future__ import annotations
@@ -25,17 +25,11 @@ BOX_OUTPUTS = (*OUTPUTS, "boxes", "foreground")
 def largest_component(mask: Tensor, rounds: int = ROUNDS) -> Tensor:
     """The largest 8-connected component of each mask; of equals the one met first, read row by row.
 
-    Each pixel points to a pixel of its component that comes no later, at first to itself. In a round it looks at
+    ``(B, 1, h, w)`` bool of at most 2**24 pixels to float32, 1 on the component; all 0 where the mask is empty. Each
+    pixel points to a pixel of its component that comes no later, at first to itself. In a round it looks at
     what its eight neighbours point to, makes the pixel it points to point there too, and follows its pointer one
     step. Trees of pointers merge and become flat, so that rounds needed grow like the logarithm of the number of
     pixels (the FastSV algorithm of Zhang, Azad and Hu, 2020, with a fixed number of rounds).
-
-    Args:
-        mask: ``(B, 1, h, w)`` bool, at most 2**24 pixels.
-        rounds: Rounds of pointing; too few leave a component in pieces.
-
-    Returns:
-        ``(B, 1, h, w)`` float32, 1 on the component; all 0 where the mask is empty.
     """
     h, w = mask.shape[-2:]
     n = h * w
@@ -64,16 +58,10 @@ def _pixel(label: Tensor, n: int) -> Tensor:
 
 
 def largest_box(M: Tensor, side: int, tau: float) -> tuple[Tensor, Tensor]:
-    """Box of the largest component of each map, by the rules of :mod:`famcli_models.localization`.
+    """Box of the largest component of each map ``(B, 1, H, W)``, by the rules of :mod:`famcli_models.localization`.
 
-    Args:
-        M: ``(B, 1, H, W)`` foreground maps.
-        side: Side of the square frame that the maps are enlarged to.
-        tau: Threshold.
-
-    Returns:
-        Boxes ``(B, 4)`` xyxy, half-open, as fractions of the frame's side, all 0 if nothing passes ``tau``; and
-        the mean of the enlarged M in the component, ``(B,)``.
+    The boxes ``(B, 4)`` are half-open xyxy as fractions of the frame of ``side`` pixels, all 0 if nothing passes
+    ``tau``; with them comes the mean of the enlarged M in the component, ``(B,)``.
     """
     full = F.interpolate(M, size=(side, side), mode="bilinear", align_corners=False)
     region = largest_component(full > tau)
@@ -88,12 +76,7 @@ def largest_box(M: Tensor, side: int, tau: float) -> tuple[Tensor, Tensor]:
 
 
 class Graph(nn.Module):
-    """A model with its own preprocessing.
-
-    Args:
-        model: In evaluation mode, on the CPU; it is not changed.
-        tau: Find boxes inside with this threshold; ``None`` leaves that to the caller.
-    """
+    """A copy of a model on the CPU with normalisation and, given a threshold, boxes inside."""
 
     def __init__(self, model: Method, tau: float | None = None) -> None:
         super().__init__()
@@ -101,16 +84,11 @@ class Graph(nn.Module):
         self.model.backbone = fold_norms(self.model.backbone)
         self.side = model.config.size
         self.tau = tau
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs, in order."""
-        return OUTPUTS if self.tau is None else BOX_OUTPUTS
+        self.outputs = OUTPUTS if tau is None else BOX_OUTPUTS  # names, in order
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Pictures ``(B, side, side, 3)`` uint8 RGB to the outputs, in the order of their names."""
-        pixels = normalize(images, self.model.config.mean, self.model.config.std)
-        out = self.model.head(self.model.backbone(pixels))
+        """Images ``(B, side, side, 3)`` uint8 RGB to the outputs, in the order of their names."""
+        out = self.model.head(self.model.features(normalize(images, self.model.config.mean, self.model.config.std)))
         M = self.model.maps(out)[:, None]
         results = (M, out.logits.softmax(dim=1))
         return results if self.tau is None else (*results, *largest_box(M, self.side, self.tau))

@@ -1,8 +1,8 @@
-"""The golden prediction of a checkpoint: what its model said of four drawn pictures when it was made.
+"""Reference outputs of a checkpoint: what its model gave for four drawn images when it was made.
 
-The pictures are drawn with integers, so that they are the same bytes on every machine. What the model says of
-them is not: floating point sums depend on the device, the number of threads and the precision. So rounded numbers
-are kept, and compared within :data:`MAP_TOLERANCE` and :data:`LOGIT_TOLERANCE`.
+The images are drawn with integers, so that they are the same bytes on every machine. What a model gives for them is
+not: floating point sums depend on the device, the number of threads and the precision. So rounded numbers are kept, and
+compared within :data:`MAP_TOLERANCE` and :data:`LOGIT_TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -10,128 +10,50 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
+from famcli.inference.engine import Engine
 from famcli.inference.torch_engine import TorchEngine
 from famcli_models.checkpoint import CONFIG_FILE, REFERENCE, WEIGHTS_FILE, read_config
 from famcli_models.errors import WeightsError, short
 from famcli_models.files import sha256_file, write_atomic
 from famcli_models.loading import load_model
-from famcli_models.methods.method import Method
 
 VERSION = 1  # of the drawings and of the rounding
 GRID = 16  # cells a side at most: finer maps are averaged
 STEPS = 10_000  # of M in [0, 1]
-HEAD = 5  # classes kept an image
+BEST = 5  # classes kept an image
 # Measured with the packaged model and the four backbones against float32 on one thread: threads, memory layouts and
 # folded norms change M by less than 0.0001, TF32 (imitated by rounding the inputs of convolutions) by up to 0.013.
-# bfloat16 changes it by up to 0.44 in a cell: that is another prediction, and none that is made here.
+# bfloat16 changes it by up to 0.44 in a cell: those are other outputs, and nothing here runs in it.
 MAP_TOLERANCE = 0.05
 LOGIT_TOLERANCE = 0.03  # of the largest logit of the image, or of 1 if that is smaller
-LARGEST = torch.finfo(torch.float32).max  # what the logits are compared in
+LEAST = -80.0  # a class this many logits behind has a probability that float32 may round to 0
 UNIT = 1024  # the side, in coordinates of the drawings
 
 
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """What a model said of the drawn pictures, rounded.
+class ImageOutputs(NamedTuple):
+    """What a model gives for one image."""
 
-    Attributes:
-        maps: For each picture M on a grid of at most 16 x 16 cells, row by row, in ten-thousandths.
-        classes: For each picture the indices of the five best classes, best first.
-        logits: Their logits, to three decimals.
-    """
-
-    maps: tuple[tuple[int, ...], ...]
-    classes: tuple[tuple[int, ...], ...]
-    logits: tuple[tuple[float, ...], ...]
-
-    @classmethod
-    def of(cls, found: Sequence[Answer]) -> Golden:
-        """Round what a model said."""
-        best = [answer.logits.argsort(descending=True, stable=True)[:HEAD] for answer in found]
-        return cls(
-            tuple(tuple((answer.cells.flatten() * STEPS).round().int().tolist()) for answer in found),
-            tuple(tuple(order.tolist()) for order in best),
-            tuple(
-                tuple(round(v, 3) for v in answer.logits[order].tolist())
-                for answer, order in zip(found, best, strict=True)
-            ),
-        )
-
-    def digest(self) -> str:
-        """SHA-256 of the rounded maps; equal digests mean equal predictions, different ones need a look."""
-        return hashlib.sha256("\n".join(_line(cells) for cells in self.maps).encode()).hexdigest()
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; one line of text a map."""
-        return {
-            "digest": self.digest(),
-            "maps": [_line(cells) for cells in self.maps],
-            "classes": [_line(indices) for indices in self.classes],
-            "logits": [_line(values) for values in self.logits],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Golden:
-        """The golden prediction of a JSON object.
-
-        Raises:
-            WeightsError: It is not one, or its digest is not that of its maps.
-        """
-        try:
-            maps, classes = (
-                tuple(tuple(map(int, line.split())) for line in values[key]) for key in ("maps", "classes")
-            )
-            logits = tuple(tuple(map(float, line.split())) for line in values["logits"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            msg = f"the stored golden prediction cannot be read: {type(error).__name__} ({short(str(error))})"
-            raise WeightsError(msg) from error
-        made = cls(maps, classes, logits)
-        if not (
-            len(maps) == len(classes) == len(logits)
-            and all(0 <= cell <= STEPS for cells in maps for cell in cells)
-            and all(abs(value) <= LARGEST for line in logits for value in line)
-        ):
-            msg = "the stored golden prediction has values out of range"
-            raise WeightsError(msg)
-        if made.digest() != values.get("digest"):
-            msg = "the stored golden prediction was changed: its digest is not that of its maps"
-            raise WeightsError(msg)
-        return made
+    cells: np.ndarray  # (h, w) M, averaged down to at most 16 x 16
+    logits: np.ndarray  # (L,) class scores, or logarithms of the probabilities
+    absolute: bool = True  # the scores themselves; else the scores up to a constant
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """How far a prediction is from the golden one.
-
-    Attributes:
-        map_difference: Largest absolute difference of M over cells and pictures.
-        logit_difference: Likewise of the logits that are kept.
-        problems: One sentence for each difference beyond its tolerance.
-    """
-
-    map_difference: float
-    logit_difference: float
-    problems: tuple[str, ...]
-
-
-def draw(size: int) -> np.ndarray:
-    """Four pictures with one object each: ``(4, size, size, 3)`` uint8, the same bytes everywhere.
+def reference_images(size: int) -> np.ndarray:
+    """Four images with one object each: ``(4, size, size, 3)`` uint8 RGB, the same bytes everywhere.
 
     Beyond 1024 pixels those of 1024 are enlarged by repeating pixels: the arithmetic would take 32 times the memory.
     """
     if size > UNIT:
         nearest = UNIT * np.arange(size) // size
-        return draw(UNIT)[:, nearest[:, None], nearest]
+        return reference_images(UNIT)[:, nearest[:, None], nearest]
     pixel = np.arange(size, dtype=np.int64)
     y, x = np.meshgrid(pixel, pixel, indexing="ij")
     v, u = (UNIT * y) // size, (UNIT * x) // size
@@ -141,143 +63,159 @@ def draw(size: int) -> np.ndarray:
     box = (abs(u - 400) < 230) & (abs(v - 600) < 170)
     wedge = (v > 260) & (v < 860) & (2 * abs(u - 620) < v - 200)
     checks = ((u // 128 + v // 128) % 2) * 50
-    scenes = (
+    stripes = 60 * ((u + v) // 64 % 2)
+    scenes = (  # where the object is, its red, green and blue, and those of the background
         (disc, (200 - v // 16, 60 + u // 10, 30 + v // 12), (40 + v // 8, 90 + v // 12, 200 - v // 20)),
         (bar, (30 + ramps // 8, 35 + u // 20, 40 + ramps // 10), (170 + checks, 160 + checks, 120 + checks)),
         (box, (220 - ramps // 6, 170 + u // 30, 30 + ramps // 5), (ramps // 3, 40 + ramps // 3, 20 + ramps // 4)),
-        (
-            wedge,
-            (90 + 60 * ((u + v) // 64 % 2), 50 + v // 16, 140 + ramps // 9),
-            (60 + v // 9, 150 - v // 18, 50 + u // 16),
-        ),
+        (wedge, (90 + stripes, 50 + v // 16, 140 + ramps // 9), (60 + v // 9, 150 - v // 18, 50 + u // 16)),
     )
-    pictures = [
-        np.where(inside[..., None], np.stack(np.broadcast_arrays(*fore), -1), np.stack(back, -1))
-        for inside, fore, back in scenes
-    ]
-    return np.stack(pictures).clip(0, 255).astype(np.uint8)
+    images = [np.where(inside[..., None], np.stack(fore, -1), np.stack(back, -1)) for inside, fore, back in scenes]
+    return np.stack(images).clip(0, 255).astype(np.uint8)
 
 
-def digest_of_pictures(size: int) -> str:
-    """SHA-256 of the bytes of :func:`draw`."""
-    return hashlib.sha256(np.ascontiguousarray(draw(size)).data).hexdigest()
+def images_digest(size: int) -> str:
+    """SHA-256 of the bytes of :func:`reference_images`."""
+    return hashlib.sha256(np.ascontiguousarray(reference_images(size)).data).hexdigest()
 
 
-def digest_of_config(config: Mapping[str, Any]) -> str:
-    """SHA-256 of what a ``config.json`` says of the model, its fields and the names of its classes, as canonical JSON.
+def config_digest(config: Mapping[str, Any]) -> str:
+    """SHA-256 of the model's fields and class names in a ``config.json``, as canonical JSON."""
+    model = {key: config[key] for key in ("model", "class_names")}
+    return hashlib.sha256(json.dumps(model, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
-    Args:
-        config: See :func:`famcli_models.checkpoint.read_config`.
+
+def run_engine(engine: Engine) -> list[ImageOutputs]:
+    """What an engine gives for the reference images; a WeightsError if a number is not finite.
+
+    PyTorch gives the class scores themselves; another engine gives their softmax, which loses a constant.
     """
-    said = {key: config[key] for key in ("model", "class_names")}
-    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a model says of one picture.
-
-    Attributes:
-        cells: ``(h, w)`` M, averaged down to at most 16 x 16.
-        logits: ``(L,)`` class scores.
-    """
-
-    cells: Tensor
-    logits: Tensor
-
-
-@torch.inference_mode()
-def answers(model: Method, device: str = "cpu") -> list[Answer]:
-    """What a model says of the drawn pictures, in float32.
-
-    Args:
-        model: Moved to the device and set to evaluation mode.
-        device: See :func:`famcli.inference.torch_engine.pick_device`.
-
-    Raises:
-        WeightsError: A number is not finite.
-    """
-    engine = TorchEngine(model, device, fold=False)
     found = []
-    for picture in draw(model.config.size):  # one at a time: large inputs fit too
-        out = engine.output(picture[None])
-        M, logits = model.maps(out).cpu().clone(), out.logits[0].cpu().clone()
-        if not (bool(M.isfinite().all()) and bool(logits.isfinite().all())):
-            msg = "what the model says of a drawn picture is not finite: its weights are damaged"
+    for image in reference_images(engine.config.size):  # one at a time: large inputs fit too
+        images = image[None]
+        maps, probabilities, _ = engine.infer([images])
+        if isinstance(engine, TorchEngine):  # it keeps the features of these images: only the head runs again
+            logits = engine.output(images).logits[0].cpu().numpy()
+        else:
+            logits = np.log(np.maximum(probabilities[0], np.exp(LEAST)))
+        if not (np.isfinite(maps).all() and np.isfinite(logits).all()):
+            msg = "what the model gives for a reference image is not finite: its weights are damaged"
             raise WeightsError(msg)
-        h, w = M.shape[-2:]
-        found.append(Answer(F.adaptive_avg_pool2d(M, (min(h, GRID), min(w, GRID)))[0], logits))
+        h, w = maps.shape[-2:]
+        cells = F.adaptive_avg_pool2d(torch.from_numpy(maps), (min(h, GRID), min(w, GRID)))[0].numpy()
+        found.append(ImageOutputs(cells, logits, isinstance(engine, TorchEngine)))
     return found
 
 
-def compare(golden: Golden, now: Sequence[Answer]) -> Comparison:
-    """A stored golden prediction beside what the model says now."""
-    if [len(cells) for cells in golden.maps] != [answer.cells.numel() for answer in now]:
-        return Comparison(math.inf, math.inf, ("the stored golden prediction is of maps of another size",))
-    problems, map_gap, logit_gap = [], 0.0, 0.0
-    for number, answer in enumerate(now, 1):
-        i = number - 1
-        cells = torch.tensor(golden.maps[i]) / STEPS
-        gap = float((answer.cells.flatten() - cells).abs().max())
-        map_gap = max(map_gap, gap)
+def rounded(outputs: Sequence[ImageOutputs]) -> dict[str, Any]:
+    """Outputs as they are stored: for each image one line of text a kind of number, and a digest of the maps.
+
+    ``maps`` are on a grid of at most 16 x 16 cells, row by row, in ten-thousandths; ``classes`` the indices of the five
+    best classes, best first; ``logits`` theirs, to three decimals. Equal digests mean equal maps.
+    """
+    best = [np.argsort(-out.logits, kind="stable")[:BEST] for out in outputs]
+    maps = [_line((out.cells.ravel() * STEPS).round().astype(int).tolist()) for out in outputs]
+    logits = [
+        _line(f"{round(v, 3):g}" for v in out.logits[order].tolist()) for out, order in zip(outputs, best, strict=True)
+    ]
+    return {"digest": _digest(maps), "maps": maps, "classes": [_line(order) for order in best], "logits": logits}
+
+
+def compare(kept: Mapping[str, Any], outputs: Sequence[ImageOutputs]) -> tuple[float, list[str]]:
+    """Compare stored outputs with those of now.
+
+    Returns:
+        The largest difference of M over cells and images, and a sentence for each difference beyond its tolerance.
+
+    Raises:
+        WeightsError: The stored ones are damaged.
+    """
+    parsed = _parsed(kept)
+    if [cells.size for cells, _, _ in parsed] != [out.cells.size for out in outputs]:
+        return math.inf, ["the stored reference outputs are of maps of another size"]
+    problems, largest = [], 0.0
+    for number, ((cells, best, logits), out) in enumerate(zip(parsed, outputs, strict=True), 1):
+        gap = float(np.abs(out.cells.ravel() - cells / STEPS).max())
+        largest = max(largest, gap)
         if gap > MAP_TOLERANCE:
-            problems.append(f"golden picture {number}: M differs by {gap:.4f}; at most {MAP_TOLERANCE:g} is rounding")
-        best, kept = list(golden.classes[i]), torch.tensor(golden.logits[i])
-        if not best or len(best) != len(kept) or not all(0 <= k < len(answer.logits) for k in best):
-            problems.append(f"golden picture {number}: the stored classes are not the model's")
+            problems.append(f"reference image {number}: M differs by {gap:.4f}; at most {MAP_TOLERANCE:g} is rounding")
+        if not best.size or best.size != logits.size or not all(0 <= k < len(out.logits) for k in best):
+            problems.append(f"reference image {number}: the stored classes are not the model's")
             continue
-        allowed = LOGIT_TOLERANCE * max(1.0, float(kept.abs().max()))
-        gap = float((answer.logits[best] - kept).abs().max())
-        logit_gap = max(logit_gap, gap)
-        ahead = float(answer.logits.max() - answer.logits[best[0]])  # 0 if the best class is the best still
+        allowed = LOGIT_TOLERANCE * max(1.0, float(np.abs(logits).max()))
+        wanted, found = logits, out.logits
+        if not out.absolute:
+            wanted, found = (np.maximum(v - v[first], LEAST) for v, first in ((wanted, 0), (found, best[0])))
+        gap = float(np.abs(found[best] - wanted).max())
+        ahead = float(found.max() - found[best[0]])  # 0 if the best class is the best still
         if gap > allowed or ahead > 2 * allowed:
-            problems.append(
-                f"golden picture {number}: logits differ by {max(gap, ahead):.3f}; at most {allowed:.3f} is rounding"
-            )
-    return Comparison(map_gap, logit_gap, tuple(problems))
+            gap = max(gap, ahead)
+            problems.append(f"reference image {number}: logits differ by {gap:.3f}; at most {allowed:.3f} is rounding")
+    return largest, problems
 
 
 def stored(provenance: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The golden prediction in a checkpoint's provenance as JSON, or ``None`` if there is none.
-
-    Raises:
-        WeightsError: It is of another version, or no JSON object.
-    """
+    """The reference outputs in a checkpoint's provenance as JSON, if any; a WeightsError if of another version."""
     kept = provenance.get(REFERENCE)
     if kept is None:
         return None
     if not isinstance(kept, Mapping) or kept.get("version") != VERSION:
         given = kept.get("version") if isinstance(kept, Mapping) else kept
-        msg = f"the stored golden prediction has version {given!r:.40}, not {VERSION}; try pip install -U famcli"
+        msg = f"the stored reference outputs have version {given!r:.40}, not {VERSION}; try pip install -U famcli"
         raise WeightsError(msg)
     return kept
 
 
-def record(folder: Path, device: str = "cpu") -> Golden:
-    """Run a checkpoint on the drawn pictures and keep the result in its ``config.json``; the weights stay as they are.
+def record(folder: Path, device: str = "cpu") -> dict[str, Any]:
+    """Run a checkpoint on the reference images and keep its outputs in ``config.json``; the weights stay as they are.
 
     Args:
         folder: Folder of a checkpoint.
         device: See :func:`famcli.inference.torch_engine.pick_device`.
 
+    Returns:
+        What is stored, see :func:`rounded`.
+
     Raises:
-        FamError: The checkpoint cannot be loaded, or its answer is not finite.
+        FamError: The checkpoint cannot be loaded, or its outputs are not finite.
     """
-    model = load_model(folder)
-    golden = Golden.of(answers(model, device))
+    engine = TorchEngine(load_model(folder), device, fold=False)
     config = read_config(folder)
-    facts = {
+    kept = config["provenance"][REFERENCE] = {
         "version": VERSION,
-        "size": model.config.size,
-        "pictures_sha256": digest_of_pictures(model.config.size),
+        "size": engine.config.size,
+        "pictures_sha256": images_digest(engine.config.size),
         "weights_sha256": sha256_file(folder / WEIGHTS_FILE),
-        "config_sha256": digest_of_config(config),
+        "config_sha256": config_digest(config),
+        **rounded(run_engine(engine)),
     }
-    config["provenance"] = {**config.get("provenance", {}), REFERENCE: facts | golden.to_dict()}
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     write_atomic(folder / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
-    return golden
+    return kept
 
 
-def _line(values: Sequence[float]) -> str:
-    return " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+def _parsed(kept: Mapping[str, Any]) -> list[tuple[np.ndarray, ...]]:
+    """Map, classes and logits of each image as stored; a WeightsError if they are damaged."""
+    kinds = {"maps": np.float32, "classes": np.int64, "logits": np.float32}
+    try:
+        with np.errstate(over="ignore"):  # a number beyond float32 is infinite
+            maps, classes, logits = ([np.array(line.split(), kinds[key]) for line in kept[key]] for key in kinds)
+        digest = _digest(kept["maps"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        msg = f"the stored reference outputs cannot be read: {type(error).__name__} ({short(str(error))})"
+        raise WeightsError(msg) from error
+    if len({len(maps), len(classes), len(logits)}) > 1 or not all(np.isfinite(a).all() for a in (*maps, *logits)):
+        msg = "the stored reference outputs have values out of range"
+        raise WeightsError(msg)
+    if digest != kept.get("digest"):
+        msg = "the stored reference outputs were changed: their digest is not that of the maps"
+        raise WeightsError(msg)
+    return list(zip(maps, classes, logits, strict=True))
+
+
+def _line(values: Iterable[object]) -> str:
+    return " ".join(map(str, values))
+
+
+def _digest(maps: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(maps).encode()).hexdigest()

@@ -1,38 +1,33 @@
-"""Is a checkpoint what it says it is, and does it still say what it said?"""
+"""Verification of a checkpoint: files, hashes, config against weights, and its reference outputs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from famcli.checkpoints.reference import (
-    MAP_TOLERANCE,
-    Golden,
-    answers,
-    compare,
-    digest_of_config,
-    digest_of_pictures,
-    stored,
-)
+from famcli.checkpoints import reference
+from famcli.hub.pull import CARD_FILE
+from famcli.inference.engine import Engine
+from famcli.inference.torch_engine import TorchEngine
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config
 from famcli_models.errors import FamError, WeightsError, short
 from famcli_models.files import sha256_file
 from famcli_models.loading import check_checkpoint, load_model
 from famcli_models.methods.method import Method
 
-CARD_FILE = "README.md"
 CARD_HASH = re.compile(rf"{re.escape(WEIGHTS_FILE)}[^\n]*?\b([0-9a-f]{{64}})\b")
+WEIGHTS, HASHES, OUTPUTS = "config and weights", "SHA-256", "reference outputs"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at.
+    """One check of a checkpoint.
 
     Attributes:
-        name: What it is.
+        name: What was checked.
         good: Whether it is right; ``None`` where nothing is stored to compare with.
         detail: The finding in one sentence.
     """
@@ -44,18 +39,16 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that was looked at in a checkpoint.
+    """All checks of a checkpoint.
 
     Attributes:
-        folder: Its folder.
         sha256: Of ``model.safetensors``; empty if it cannot be read.
         checks: In the order they were made.
-        map_difference: Largest difference of M from the golden prediction; ``None`` if they were not compared.
+        map_difference: Largest difference of M from the reference outputs; ``None`` if they were not compared.
     """
 
-    folder: Path
     sha256: str
-    checks: tuple[Check, ...]
+    checks: Sequence[Check]
     map_difference: float | None = None
 
     @property
@@ -64,12 +57,21 @@ class Report:
         return [check.detail for check in self.checks if check.good is False]
 
 
+def verify_checkpoint(folder: Path, device: str = "cpu") -> list[str]:
+    """What is wrong with a checkpoint, one sentence each; an empty list is a good checkpoint. See :func:`inspect`.
+
+    That no reference outputs are stored is not counted as wrong; :func:`famcli.checkpoints.reference.record` stores
+    them.
+    """
+    return inspect(folder, device).problems
+
+
 def inspect(folder: Path, device: str = "cpu") -> Report:
-    """Look at a checkpoint: files, hashes, config against weights, golden prediction.
+    """Check a checkpoint: files, hashes, config against weights, reference outputs.
 
     Args:
         folder: Folder of a checkpoint.
-        device: Where the golden prediction is made again; see :func:`famcli.inference.torch_engine.pick_device`.
+        device: Where the model is run; see :func:`famcli.inference.torch_engine.pick_device`.
 
     Raises:
         ConfigError: The device is not there.
@@ -79,50 +81,32 @@ def inspect(folder: Path, device: str = "cpu") -> Report:
         sha256 = sha256_file(folder / WEIGHTS_FILE)
         model = load_model(folder)
     except (FamError, OSError) as error:
-        return Report(folder, "", (Check("config and weights", good=False, detail=str(error)),))
-    checks = [_finite(model)]
-    map_difference = None
+        return Report("", [Check(WEIGHTS, good=False, detail=str(error))])
+    checks, map_difference = [_finite(model)], None
     try:
-        kept = stored(model.provenance)
+        kept = reference.stored(model.provenance)
         checks.append(_hashes(folder, sha256, kept))
         if kept is None:
-            detail = f"none is stored in {CONFIG_FILE}; 'fam verify {folder} --record' stores one"
-            checks.append(Check("golden prediction", good=None, detail=detail))
+            detail = f"none are stored in {CONFIG_FILE}; 'fam verify {folder} --record' stores them"
+            checks.append(Check(OUTPUTS, good=None, detail=detail))
         elif checks[0].good:
-            found, map_difference = _golden(model, kept, device)
-            checks.append(found)
+            check, map_difference = _outputs(TorchEngine(model, device, fold=False), kept)
+            checks.append(check)
     except WeightsError as error:
-        checks.append(Check("golden prediction", good=False, detail=str(error)))
-    return Report(folder, sha256, tuple(checks), map_difference)
-
-
-def verify_checkpoint(folder: Path, device: str = "cpu") -> list[str]:
-    """What is wrong with a checkpoint, one sentence each; an empty list is a good checkpoint.
-
-    That no golden prediction is stored is not counted as wrong; :func:`famcli.checkpoints.reference.record` stores one.
-
-    Args:
-        folder: Folder of a checkpoint.
-        device: See :func:`inspect`.
-
-    Raises:
-        ConfigError: The device is not there.
-    """
-    return inspect(folder, device).problems
+        checks.append(Check(OUTPUTS, good=False, detail=str(error)))
+    return Report(sha256, checks, map_difference)
 
 
 def _finite(model: Method) -> Check:
-    """Shapes, types and names were compared when the model was loaded; values were not."""
+    """Whether all values are finite; shapes, types and names were compared when the model was loaded."""
     tensors = model.state_dict()
     odd = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
-    if odd:
-        detail = (
-            f"{len(odd)} tensors of {WEIGHTS_FILE} hold values that are not finite, first {odd[0]}; get the file again"
-        )
-        return Check("config and weights", good=False, detail=detail)
     numbers = sum(tensor.numel() for tensor in tensors.values())
     detail = f"{len(tensors)} tensors with {numbers:,} finite values belong to the config"
-    return Check("config and weights", good=True, detail=detail)
+    if odd:
+        some = f"{len(odd)} tensors of {WEIGHTS_FILE} hold values that are not finite"
+        detail = f"{some}, first {odd[0]}; get the file again"
+    return Check(WEIGHTS, good=not odd, detail=detail)
 
 
 def _hashes(folder: Path, sha256: str, kept: Mapping[str, Any] | None) -> Check:
@@ -137,29 +121,29 @@ def _hashes(folder: Path, sha256: str, kept: Mapping[str, Any] | None) -> Check:
         if value != sha256
     ][:1]
     known = None if kept is None else kept.get("config_sha256")
-    if known is not None and known != digest_of_config(read_config(folder)):
+    if known is not None and known != reference.config_digest(read_config(folder)):
         wrong.append(f"the model's settings or class names in {CONFIG_FILE} are not those that were recorded")
     if wrong:
         fix = "get the files again, or, if you changed them yourself, run 'fam verify --record'"
-        return Check("SHA-256", good=False, detail=f"{', and '.join(wrong)}: {fix}")
+        return Check(HASHES, good=False, detail=f"{', and '.join(wrong)}: {fix}")
     where = f"as {' and '.join(stated)} state{'s' if len(stated) == 1 else ''}" if stated else "stated nowhere"
     if kept is not None:
         fix = "no hash of the settings and class names is stored, so they were not compared: run 'fam verify --record'"
         where += f"; {fix}" if known is None else "; settings and class names as recorded"
-    return Check("SHA-256", good=True if stated else None, detail=f"{sha256}, {where}")
+    return Check(HASHES, good=True if stated else None, detail=f"{sha256}, {where}")
 
 
-def _golden(model: Method, kept: Mapping[str, Any], device: str) -> tuple[Check, float | None]:
-    golden = Golden.from_dict(kept)
-    if kept.get("pictures_sha256") != digest_of_pictures(model.config.size):
-        msg = "the pictures of the golden prediction were drawn otherwise; try pip install -U famcli"
+def _outputs(engine: Engine, kept: Mapping[str, Any]) -> tuple[Check, float]:
+    """Run an engine on the reference images and compare its outputs with those that are stored."""
+    if kept.get("pictures_sha256") != reference.images_digest(engine.config.size):
+        msg = "the reference images were drawn otherwise; try pip install -U famcli"
         raise WeightsError(msg)
-    found = answers(model, device)
-    comparison = compare(golden, found)
-    if comparison.problems:
-        detail = "; ".join(comparison.problems)
-    elif Golden.of(found).digest() == golden.digest():
-        detail = f"the same to the last stored digit, digest {golden.digest()}"
+    now = reference.run_engine(engine)
+    map_difference, problems = reference.compare(kept, now)
+    if problems:
+        detail = "; ".join(problems)
+    elif reference.rounded(now)["digest"] == kept["digest"]:
+        detail = f"the same to the last stored digit, digest {kept['digest']}"
     else:
-        detail = f"the same within {MAP_TOLERANCE:g} (largest difference of M: {comparison.map_difference:.4f})"
-    return Check("golden prediction", good=not comparison.problems, detail=detail), comparison.map_difference
+        detail = f"the same within {reference.MAP_TOLERANCE:g} (largest difference of M: {map_difference:.4f})"
+    return Check(OUTPUTS, good=not problems, detail=detail), map_difference

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from famcli.cli import demo, doctor, evaluate, export, models, predict, pull, push, report, train, verify
+from famcli.cli import checkpoints, demo, evaluate, models, predict, pull, push, report, train
 from famcli.cli.console import console
 from famcli.cli.data.app import app as data
 from famcli_models.errors import FamError
@@ -75,9 +75,9 @@ app.command("demo")(demo.demo)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("train")(train.train)
-app.command("export")(export.export)
-app.command("verify")(verify.verify)
-app.command("doctor")(doctor.doctor)
+app.command("export")(checkpoints.export)
+app.command("verify")(checkpoints.verify)
+app.command("doctor")(checkpoints.doctor)
 app.command("models")(models.models)
 app.command("pull")(pull.pull)
 app.command("push")(push.push)

@@ -57,7 +57,7 @@ def push(
 
 
 def _verify(folder: Path) -> list[str]:
-    """Give a checkpoint its golden prediction if it has none, and verify it."""
+    """Give a checkpoint its reference outputs if it has none, and verify it."""
     from famcli.checkpoints.reference import record, stored
     from famcli.checkpoints.verify import verify_checkpoint
     from famcli_models.checkpoint import read_config

@@ -5,64 +5,62 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
+from famcli.checkpoints import ExportFormat
 from famcli.checkpoints import export as module
-from famcli.checkpoints.export import OPSETS, Parity, export, parity
+from famcli.checkpoints.export import EXPORT_FORMATS, OPSETS, Parity, export, parity
 from famcli.checkpoints.graph import Graph
-from famcli.checkpoints.reference import draw
-from famcli.names import ExportFormat
+from famcli.checkpoints.reference import reference_images
 from famcli_models import FAM
 from famcli_models.errors import ConfigError, FamError
 
-Make = Callable[..., FAM]
-ONNX = [
-    pytest.param(
-        ExportFormat.onnx,
-        marks=pytest.mark.skipif(
-            any(module.importlib.util.find_spec(n) is None for n in module.NEEDS), reason="no ONNX"
-        ),
-    )
-]
-IN_TORCH = [ExportFormat.torchscript, ExportFormat.torch_export]
+HAVE_ONNX = all(module.importlib.util.find_spec(name) for name in EXPORT_FORMATS["onnx"].needs)
+ONNX = pytest.param("onnx", marks=[pytest.mark.slow, pytest.mark.skipif(not HAVE_ONNX, reason="no ONNX")])
+FORMS = [ONNX, "torchscript", pytest.param("torch-export", marks=pytest.mark.slow)]
+# What is tested is the file, not torch's opinion of its own older parts.
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def run_file(path: Path, form: ExportFormat, pictures: np.ndarray) -> list[np.ndarray]:
-    """What a runtime that knows nothing of ours gives for pictures."""
-    if form is ExportFormat.onnx:
+def run_file(path: Path, form: str, images: np.ndarray) -> list[np.ndarray]:
+    """What a runtime that knows nothing of ours gives for images."""
+    if form == "onnx":
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        return list(session.run(None, {"images": pictures}))
-    loaded: Any = torch.jit.load(str(path)) if form is ExportFormat.torchscript else torch.export.load(path).module()
-    return [output.detach().numpy() for output in loaded(torch.from_numpy(pictures))]
+        return list(session.run(None, {"images": images}))
+    loaded: Any = torch.jit.load(str(path)) if form == "torchscript" else torch.export.load(path).module()
+    return [output.detach().numpy() for output in loaded(torch.from_numpy(images))]
 
 
-@pytest.mark.filterwarnings("ignore")  # what is tested is the file, not torch's opinion of its own older parts
+def test_the_names_are_those_of_the_table() -> None:
+    """The command line offers what the table has."""
+    assert get_args(ExportFormat) == tuple(EXPORT_FORMATS)
+
+
 @pytest.mark.parametrize("tau", [None, 0.5])
-@pytest.mark.parametrize("form", [*ONNX, *IN_TORCH])
+@pytest.mark.parametrize("form", FORMS)
 def test_formats(model: FAM, tmp_path: Path, form: ExportFormat, tau: float | None) -> None:
-    """Every format takes any number of pictures, and gives the model's maps, probabilities and boxes."""
-    path = tmp_path / f"fam{module.SUFFIXES[form]}"
+    """Every format takes any number of images, and gives the model's maps, probabilities and boxes."""
+    path = tmp_path / f"fam{EXPORT_FORMATS[form].suffix}"
     found = export(model, path, form, tau=tau)
     assert found.good
     assert found.maps < 1e-4
     assert (found.boxes is None) == (tau is None)
-    for pictures in (draw(64)[1:2], draw(64), np.concatenate([draw(64), draw(64)])):
+    four = reference_images(64)
+    for images in (four[1:2], four, np.concatenate([four, four])):
         with torch.no_grad():
-            want = Graph(model, tau)(torch.from_numpy(pictures))
-        got = run_file(path, form, pictures)
-        assert len(got) == len(want)
-        for a, b in zip(got, want, strict=True):
+            want = Graph(model, tau)(torch.from_numpy(images))
+        for a, b in zip(run_file(path, form, images), want, strict=True):
             np.testing.assert_allclose(a, b.numpy(), rtol=0, atol=1e-4)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("form", ONNX)
+@pytest.mark.parametrize("form", [ONNX])
 @pytest.mark.parametrize("opset", OPSETS)
 def test_onnx_describes_itself(model: FAM, tmp_path: Path, form: ExportFormat, opset: int) -> None:
     """Names, a free batch, the opset asked for, and the classes are in the file."""
@@ -82,22 +80,26 @@ def test_onnx_describes_itself(model: FAM, tmp_path: Path, form: ExportFormat, o
     assert [entry.version for entry in proto.opset_import if entry.domain in {"", "ai.onnx"}] == [opset]
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_torch_files_describe_themselves(model: FAM, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("form", "load"),
+    [
+        ("torchscript", lambda path, files: torch.jit.load(str(path), _extra_files=files)),
+        ("torch-export", lambda path, files: torch.export.load(path, extra_files=files)),
+    ],
+)
+def test_torch_files_describe_themselves(
+    model: FAM, tmp_path: Path, form: ExportFormat, load: Callable[[Path, dict[str, Any]], object]
+) -> None:
     """The classes are in the files of torch too."""
-    export(model, tmp_path / "fam.pt", ExportFormat.torchscript)
-    files = {module.FACTS: ""}
-    torch.jit.load(str(tmp_path / "fam.pt"), _extra_files=files)
-    assert json.loads(json.loads(files[module.FACTS])["class_names"]) == list(model.class_names)
-    export(model, tmp_path / "fam.pt2", ExportFormat.torch_export)
-    files = {module.FACTS: ""}
-    torch.export.load(tmp_path / "fam.pt2", extra_files=files)
+    path, files = tmp_path / f"fam{EXPORT_FORMATS[form].suffix}", {module.FACTS: ""}
+    export(model, path, form)
+    load(path, files)
     assert json.loads(json.loads(files[module.FACTS])["class_names"]) == list(model.class_names)
 
 
 @pytest.mark.parametrize("variant", [{"memory": False}, {"importance": False, "similarity": "ratio"}], ids=str)
-@pytest.mark.parametrize("form", [*ONNX, ExportFormat.torch_export])
-def test_variants(make_model: Make, tmp_path: Path, form: ExportFormat, variant: dict[str, Any]) -> None:
+@pytest.mark.parametrize("form", [ONNX, "torch-export"])
+def test_variants(make_model: Callable[..., FAM], tmp_path: Path, form: ExportFormat, variant: dict[str, Any]) -> None:
     """Models with other equations are exported too."""
     assert export(make_model(**variant), tmp_path / "fam", form).good
 
@@ -110,7 +112,7 @@ class Broken(Graph):
         return (M + 0.01, *rest)
 
 
-@pytest.mark.parametrize("form", [*ONNX, *IN_TORCH])
+@pytest.mark.parametrize("form", FORMS)
 def test_a_wrong_file_is_not_kept(
     model: FAM, tmp_path: Path, form: ExportFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,55 +133,53 @@ def test_a_failing_exporter(model: FAM, tmp_path: Path, monkeypatch: pytest.Monk
         msg = "no such operator\nand a long story"
         raise RuntimeError(msg)
 
-    monkeypatch.setitem(module.WRITERS, ExportFormat.torch_export, fail)
+    monkeypatch.setitem(EXPORT_FORMATS, "torch-export", module.FormatRow(".pt2", fail, fail))
     with pytest.raises(FamError, match=r"cannot write this as torch-export: RuntimeError: no such operator$"):
-        export(model, tmp_path / "fam.pt2", ExportFormat.torch_export)
+        export(model, tmp_path / "fam.pt2", "torch-export")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_parity_compares_boxes_with_localize(model: FAM) -> None:
     """A box that is off by two pixels of the input is outside of the tolerance; NaN is never good."""
 
-    def run(pictures: np.ndarray, shift: float) -> list[np.ndarray]:
+    def run(images: np.ndarray, shift: float) -> list[np.ndarray]:
         with torch.no_grad():
-            out = [output.numpy() for output in Graph(model, 0.5)(torch.from_numpy(pictures))]
+            out = [output.numpy() for output in Graph(model, 0.5)(torch.from_numpy(images))]
         out[2] = out[2] + shift / 64
         return out
 
-    assert parity(model, lambda p: run(p, 0), 0.5).good
-    off = parity(model, lambda p: run(p, 2), 0.5)
+    assert parity(model, lambda images: run(images, 0), 0.5).good
+    off = parity(model, lambda images: run(images, 2), 0.5)
     assert off.boxes == pytest.approx(2, abs=1e-3)
     assert not off.good
-    assert not parity(model, lambda p: run(p, float("nan")), 0.5).good
-    assert not Parity(float("nan"), 0.0, None).good
-    assert not Parity(0.0, float("nan"), None).good
-    assert not Parity(0.0, 0.0, float("nan")).good
+    nan = float("nan")
+    assert not parity(model, lambda images: run(images, nan), 0.5).good
+    assert not any(Parity(*gaps).good for gaps in ((nan, 0.0, None), (0.0, nan, None), (0.0, 0.0, nan)))
 
 
-def test_without_onnx(model: FAM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the packages the error names them and the command that installs them."""
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if "script" in name else object())
-    with pytest.raises(ConfigError, match=r"needs onnxscript; install with: pip install 'famcli\[export\]'"):
-        export(model, tmp_path / "fam.onnx", ExportFormat.onnx)
-
-
-@pytest.mark.parametrize("form", ONNX)
-@pytest.mark.parametrize("opset", [17, 24])
-def test_opsets(model: FAM, tmp_path: Path, form: ExportFormat, opset: int) -> None:
-    """An opset out of range is refused with the range."""
-    with pytest.raises(ConfigError, match=r"opset \d+ is not in 18 to 23"):
-        export(model, tmp_path / "fam.onnx", form, opset=opset)
-
-
-def test_old_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An old torch is told to be too old for ONNX."""
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(module.torch, "__version__", "2.5.1+cu121")
-    with pytest.raises(ConfigError, match="2.6 or newer, not 2.5.1"):
-        module.check_onnx(18)
-
-
-def test_threshold(model: FAM, tmp_path: Path) -> None:
-    """A threshold out of range is refused."""
-    with pytest.raises(ConfigError, match=r"threshold 1.5 is not in \[0, 1\)"):
-        export(model, tmp_path / "fam", ExportFormat.torch_export, tau=1.5)
+@pytest.mark.parametrize(
+    ("options", "missing", "torch_version", "words"),
+    [
+        ({"form": "onnx"}, "onnxscript", "2.6.0", r"needs onnxscript; install with: pip install 'famcli\[export\]'"),
+        ({"form": "onnx"}, None, "2.5.1+cu121", "2.6 or newer, not 2.5.1"),
+        ({"form": "onnx", "opset": 17}, None, "2.6.0", "opset 17 is not in 18 to 23"),
+        ({"form": "onnx", "opset": 24}, None, "2.6.0", "opset 24 is not in 18 to 23"),
+        ({"form": "torch-export", "tau": 1.5}, None, "2.6.0", r"threshold 1.5 is not in \[0, 1\)"),
+    ],
+    ids=["package", "torch", "old opset", "new opset", "threshold"],
+)
+def test_refused(
+    model: FAM,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    missing: str | None,
+    torch_version: str,
+    words: str,
+) -> None:
+    """A missing package, an old torch and values out of range are told before anything is written."""
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == missing else object())
+    monkeypatch.setattr(module.torch, "__version__", torch_version)
+    with pytest.raises(ConfigError, match=words):
+        export(model, tmp_path / "fam", **options)
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from famcli.checkpoints.graph import BOX_OUTPUTS, OUTPUTS, Graph, largest_box, largest_component
-from famcli.checkpoints.reference import draw
+from famcli.checkpoints.reference import reference_images
 from famcli_models import FAM, localize
 from famcli_models.preprocess import normalize
 
@@ -104,7 +104,7 @@ def test_no_box() -> None:
 def test_graph_is_the_model(model: FAM) -> None:
     """Bytes in, the model's maps and probabilities out: the normalisation is inside, and the model is not changed."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    pictures = draw(64)
+    pictures = reference_images(64)
     with torch.no_grad():
         want = model(normalize(torch.from_numpy(pictures), model.config.mean, model.config.std))
         maps, probabilities = Graph(model)(torch.from_numpy(pictures))
@@ -116,7 +116,7 @@ def test_graph_is_the_model(model: FAM) -> None:
 
 def test_names_of_outputs(model: FAM) -> None:
     """There is a name for each output."""
-    pictures = torch.from_numpy(draw(64)[:1])
+    pictures = torch.from_numpy(reference_images(64)[:1])
     for tau, names in ((None, OUTPUTS), (0.5, BOX_OUTPUTS)):
         graph = Graph(model, tau)
         assert graph.outputs == names

@@ -1,4 +1,4 @@
-"""The golden prediction: the same pictures everywhere, rounded answers, and what counts as a difference."""
+"""Reference outputs: the same images everywhere, rounded outputs, and what counts as a difference."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,17 @@ import torch
 from famcli.checkpoints.reference import (
     MAP_TOLERANCE,
     STEPS,
-    Golden,
-    answers,
     compare,
-    digest_of_config,
-    digest_of_pictures,
-    draw,
+    config_digest,
+    images_digest,
     record,
+    reference_images,
+    rounded,
+    run_engine,
     stored,
 )
+from famcli.inference.engine import Inference
+from famcli.inference.torch_engine import TorchEngine
 from famcli_models import FAM
 from famcli_models.checkpoint import REFERENCE
 from famcli_models.errors import WeightsError
@@ -35,139 +36,166 @@ Make = Callable[..., FAM]
 DIGEST_64 = "657a103a5e92bca68b37642dabd54fdd55d8f7fdca6196ed0d9eaa683b4cc459"
 
 
-def test_pictures_are_the_same_everywhere() -> None:
-    """The bytes of the drawings are those that were published: a change would make every stored prediction useless."""
-    assert digest_of_pictures(224) == "036dd51821ac2d7e5fef144eabed333ac1420daddff28f31fa099584209a61a7"
-    assert digest_of_pictures(64) == DIGEST_64
+@pytest.fixture
+def run(make_model: Make) -> Callable[..., Any]:
+    """A function that runs a tiny model on the reference images; the arrays may be written to."""
+
+    def run(model: FAM | None = None, **fields: Any) -> list[Any]:
+        found = run_engine(TorchEngine(model or make_model(**fields), "cpu", fold=False))
+        return [out._replace(cells=out.cells.copy(), logits=out.logits.copy()) for out in found]
+
+    return run
 
 
-def test_pictures_by_hand() -> None:
+def test_images_are_the_same_everywhere() -> None:
+    """The bytes of the drawings are those that were published: a change would make all stored outputs useless."""
+    assert images_digest(224) == "036dd51821ac2d7e5fef144eabed333ac1420daddff28f31fa099584209a61a7"
+    assert images_digest(64) == DIGEST_64
+
+
+def test_images_by_hand() -> None:
     """The centre of the disc and the corner of its background have the colours that one can work out."""
-    picture = draw(1024)[0]  # coordinates are pixels
-    assert picture[470, 560].tolist() == [200 - 470 // 16, 60 + 560 // 10, 30 + 470 // 12]
-    assert picture[0, 0].tolist() == [40, 90, 200]
+    image = reference_images(1024)[0]  # coordinates are pixels
+    assert image[470, 560].tolist() == [200 - 470 // 16, 60 + 560 // 10, 30 + 470 // 12]
+    assert image[0, 0].tolist() == [40, 90, 200]
 
 
-def test_large_pictures_are_those_of_1024() -> None:
+@pytest.mark.slow
+def test_large_images_are_those_of_1024() -> None:
     """Beyond 1024 pixels are repeated, and the largest input takes little memory."""
-    base, twice = draw(1024), draw(2048)
+    base, twice = reference_images(1024), reference_images(2048)
     assert np.array_equal(twice[:, ::2, ::2], base)
     assert np.array_equal(twice[:, 1::2, 1::2], base)
-    assert draw(1025).shape == (4, 1025, 1025, 3)
+    assert reference_images(1025).shape == (4, 1025, 1025, 3)
     tracemalloc.start()
-    assert draw(4096).shape == (4, 4096, 4096, 3)
-    assert tracemalloc.get_traced_memory()[1] < 600 * 2**20  # 200 MB are the pictures
+    assert reference_images(4096).shape == (4, 4096, 4096, 3)
+    assert tracemalloc.get_traced_memory()[1] < 600 * 2**20  # 200 MB are the images
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [16, 64, 224, 500])
+def test_images_have_an_object(size: int) -> None:
+    """Four different images of the size asked for, none of one colour."""
+    images = reference_images(size)
+    assert (images.shape, images.dtype) == ((4, size, size, 3), np.uint8)
+    assert all(image.std() > 20 for image in images)
+    assert len({image.tobytes() for image in images}) == 4
 
 
 def test_config_digest_by_hand() -> None:
     """The digest is of canonical JSON: the order of keys and spaces do not matter, and values and names do."""
     config = {"class_names": ["b", "ä"], "provenance": {"x": 1}, "model": {"tau": 0.5, "size": 64}}
     text = rb'{"class_names":["b","\u00e4"],"model":{"size":64,"tau":0.5}}'
-    assert digest_of_config(config) == hashlib.sha256(text).hexdigest()
-    assert digest_of_config({**config, "class_names": ["ä", "b"]}) != digest_of_config(config)
-
-
-@pytest.mark.parametrize("size", [16, 64, 224, 500])
-def test_pictures_have_an_object(size: int) -> None:
-    """Four different pictures of the size asked for, none of one colour."""
-    pictures = draw(size)
-    assert (pictures.shape, pictures.dtype) == ((4, size, size, 3), np.uint8)
-    assert all(picture.std() > 20 for picture in pictures)
-    assert len({picture.tobytes() for picture in pictures}) == 4
+    assert config_digest(config) == hashlib.sha256(text).hexdigest()
+    assert config_digest({**config, "class_names": ["ä", "b"]}) != config_digest(config)
 
 
 def test_record_keeps_everything_else(make_model: Make, tmp_path: Path) -> None:
     """Recording changes one entry of the config's provenance, and not a byte of the weights."""
     model = make_model()
     model.provenance["data"] = "ünïcode"
-    model.save_pretrained(tmp_path / "m")
-    before = json.loads((tmp_path / "m/config.json").read_text(encoding="utf-8"))
-    weights = sha256_file(tmp_path / "m/model.safetensors")
-    made = record(tmp_path / "m")
-    after = json.loads((tmp_path / "m/config.json").read_text(encoding="utf-8"))
-    kept = after["provenance"].pop("golden")
-    assert after == before
-    assert sha256_file(tmp_path / "m/model.safetensors") == weights == kept["weights_sha256"]
-    assert Golden.from_dict(kept) == made
-    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["config.json", "model.safetensors"]
-    record(tmp_path / "m")
-    assert json.loads((tmp_path / "m/config.json").read_text(encoding="utf-8"))["provenance"]["golden"] == kept
+    model.save_pretrained(tmp_path)
+    config, weights = tmp_path / "config.json", sha256_file(tmp_path / "model.safetensors")
+    before = json.loads(config.read_text(encoding="utf-8"))
+    for _ in range(2):
+        kept = record(tmp_path)
+        after = json.loads(config.read_text(encoding="utf-8"))
+        assert after["provenance"].pop("golden") == kept
+        assert after == before
+        assert sha256_file(tmp_path / "model.safetensors") == weights == kept["weights_sha256"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
 
-def test_one_line_a_map(make_model: Make) -> None:
+def test_one_line_a_map(run: Callable[..., Any]) -> None:
     """A map is one string of ten-thousandths, so that a config stays readable; fine maps are averaged to 16 x 16."""
-    kept = Golden.of(answers(make_model(size=320).eval())).to_dict()
+    kept = rounded(run(size=320))
     assert [len(line.split()) for line in kept["maps"]] == [256] * 4
     assert len(json.dumps(kept)) < 8_000
-    cells = answers(make_model().eval())[0].cells
-    assert cells.shape == (4, 4)
-    assert [int(cell) for cell in Golden.of(answers(make_model().eval())).to_dict()["maps"][0].split()] == [
-        round(float(value) * STEPS) for value in cells.flatten()
+    outputs = run()
+    assert outputs[0].cells.shape == (4, 4)
+    assert [int(cell) for cell in rounded(outputs)["maps"][0].split()] == [
+        round(float(value) * STEPS) for value in outputs[0].cells.flat
     ]
 
 
-def test_the_same_model_agrees(model: FAM) -> None:
-    """A model differs from its own golden prediction by the rounding alone, also in another memory layout."""
-    kept = Golden.of(answers(model))
+def test_the_same_model_agrees(model: FAM, run: Callable[..., Any]) -> None:
+    """A model differs from its own reference outputs by the rounding alone, also in another memory layout."""
+    kept = rounded(run(model))
     for other in (model, model.to(memory_format=torch.channels_last)):  # type: ignore[call-overload]
-        comparison = compare(kept, answers(other))
-        assert comparison.problems == ()
-        assert comparison.map_difference < 1e-4
-        assert comparison.logit_difference < 1e-3
+        difference, problems = compare(kept, run(other))
+        assert problems == []
+        assert difference < 1e-4
 
 
-def test_another_model_does_not(make_model: Make) -> None:
-    """Other weights are noticed in the maps."""
-    comparison = compare(Golden.of(answers(make_model())), answers(make_model(seed=1)))
-    assert comparison.map_difference > MAP_TOLERANCE
-    assert any("M differs by" in problem for problem in comparison.problems)
+class Probabilities:
+    """An engine that gives maps and probabilities alone, as another runtime would."""
+
+    def __init__(self, model: FAM, power: float = 1.0) -> None:
+        self.inner, self.config, self.power = TorchEngine(model, "cpu", fold=False), model.config, power
+
+    def infer(self, views: list[np.ndarray]) -> Inference:
+        maps, probabilities, _ = self.inner.infer(views)
+        return Inference(maps, probabilities**self.power / (probabilities**self.power).sum())
+
+
+def test_an_engine_without_logits(model: FAM, run: Callable[..., Any]) -> None:
+    """Probabilities are compared with the stored logits up to a constant, impossible classes included."""
+    with torch.no_grad():
+        model.classifier.bias[0] += 200  # the others' probabilities round to 0
+        model.classifier.weight[1:] *= 50
+    kept = rounded(run(model))
+    assert compare(kept, run_engine(Probabilities(model)))[1] == []
+    with torch.no_grad():
+        model.classifier.bias[0] -= 200
+    kept = rounded(run(model))
+    assert compare(kept, run_engine(Probabilities(model)))[1] == []
+    assert "logits differ by" in compare(kept, run_engine(Probabilities(model, 0.5)))[1][0]
+
+
+def test_another_model_does_not(run: Callable[..., Any]) -> None:
+    """Other weights show in the maps, and maps of another size are not compared cell by cell."""
+    kept = rounded(run())
+    difference, problems = compare(kept, run(seed=1))
+    assert difference > MAP_TOLERANCE
+    assert any("M differs by" in problem for problem in problems)
+    assert "another size" in compare(kept, run(size=96))[1][0]
 
 
 @pytest.mark.parametrize(("shift", "same"), [(0.04, True), (0.06, False), (-0.06, False)])
-def test_tolerance_of_maps(model: FAM, shift: float, same: bool) -> None:
+def test_tolerance_of_maps(run: Callable[..., Any], shift: float, same: bool) -> None:
     """A cell may differ by the stated tolerance and by no more."""
-    found = answers(model)
-    kept = Golden.of(found)
-    found[2].cells[1, 1] += shift
-    comparison = compare(kept, found)
-    assert (comparison.problems == ()) is same
-    assert comparison.map_difference == pytest.approx(abs(shift), abs=1e-4)
-    assert same or "golden picture 3" in comparison.problems[0]
+    outputs = run()
+    kept = rounded(outputs)
+    outputs[2].cells[1, 1] += shift
+    difference, problems = compare(kept, outputs)
+    assert difference == pytest.approx(abs(shift), abs=1e-4)
+    assert same or "reference image 3" in problems[0]
+    assert (problems == []) is same
 
 
-def test_tolerance_of_logits(model: FAM) -> None:
+def test_tolerance_of_logits(run: Callable[..., Any]) -> None:
     """A logit that is off, or another class that has come out far ahead, is a difference; a tie that tips is not."""
-    found = answers(model)
-    kept = Golden.of(found)
-    best, last = int(found[0].logits.argmax()), int(found[0].logits.argmin())
-    found[0].logits[best] += 1
-    assert "golden picture 1: logits differ by" in compare(kept, found).problems[0]
-    found[0].logits[best] -= 1
-    assert compare(kept, found).problems == ()
-    found[0].logits[last] = found[0].logits.max() + 0.001
-    assert (
-        compare(
-            replace(kept, classes=((best,), *kept.classes[1:]), logits=((kept.logits[0][0],), *kept.logits[1:])), found
-        ).problems
-        == ()
-    )
-    found[0].logits[last] += 1
-    assert compare(kept, found).problems
+    outputs = run()
+    logits, kept = outputs[0].logits, rounded(outputs)
+    best, last = int(logits.argmax()), int(logits.argmin())
+    logits[best] += 1
+    assert "reference image 1: logits differ by" in compare(kept, outputs)[1][0]
+    logits[best] -= 1
+    assert compare(kept, outputs)[1] == []
+    for name in ("classes", "logits"):  # the best class alone
+        kept[name][0] = kept[name][0].split()[0]
+    logits[last] = logits.max() + 0.001
+    assert compare(kept, outputs)[1] == []
+    logits[last] += 1
+    assert compare(kept, outputs)[1]
 
 
-def test_not_finite(model: FAM) -> None:
-    """A model that answers with NaN has no golden prediction."""
+def test_not_finite(model: FAM, run: Callable[..., Any]) -> None:
+    """A model that gives NaN has no reference outputs."""
     with torch.no_grad():
         model.classifier.bias[0] = torch.nan
     with pytest.raises(WeightsError, match="not finite"):
-        answers(model)
-
-
-def test_maps_of_another_size(make_model: Make) -> None:
-    """A prediction of a model with another input size is not compared cell by cell."""
-    comparison = compare(Golden.of(answers(make_model())), answers(make_model(size=96)))
-    assert "another size" in comparison.problems[0]
+        run(model)
 
 
 @pytest.mark.parametrize(
@@ -176,26 +204,39 @@ def test_maps_of_another_size(make_model: Make) -> None:
         (lambda k: k.pop("maps"), "cannot be read"),
         (lambda k: k.update(maps=3), "cannot be read"),
         (lambda k: k.update(maps=["1 2 x"]), "cannot be read"),
-        (lambda k: k["maps"].__setitem__(0, "1" + k["maps"][0]), "out of range"),
+        (lambda k: k["classes"].__setitem__(0, "9" * 30), "cannot be read"),
+        (lambda k: k["maps"].__setitem__(0, "9" * 60), "out of range"),
         (lambda k: k.update(logits=k["logits"][:2]), "out of range"),
         (lambda k: k["logits"].__setitem__(0, "nan 1 1 1 1"), "out of range"),
         (lambda k: k["logits"].__setitem__(0, "9e300 1 1 1 1"), "out of range"),
-        (lambda k: k["maps"].reverse(), "was changed"),
-        (lambda k: k.update(digest=None), "was changed"),
+        (lambda k: k["maps"].reverse(), "were changed"),
+        (lambda k: k.update(digest=None), "were changed"),
     ],
 )
-def test_damaged(model: FAM, edit: Callable[[dict[str, Any]], object], words: str) -> None:
-    """A stored prediction that was damaged or edited is refused with the reason."""
-    kept = Golden.of(answers(model)).to_dict()
-    assert Golden.from_dict(kept).to_dict() == kept
+def test_damaged(run: Callable[..., Any], edit: Callable[[dict[str, Any]], object], words: str) -> None:
+    """Stored outputs that were damaged or edited are refused with the reason."""
+    outputs = run()
+    kept = rounded(outputs)
     edit(kept)
     with pytest.raises(WeightsError, match=words):
-        Golden.from_dict(kept)
+        compare(kept, outputs)
+
+
+@pytest.mark.parametrize(
+    "edit", [{"classes": "7 1 2 3 4"}, {"classes": "-1 1 2 3 4"}, {"classes": ""}, {"logits": "1"}]
+)
+def test_classes_of_another_model(run: Callable[..., Any], edit: dict[str, str]) -> None:
+    """Stored classes that the model does not have are a problem."""
+    outputs = run()
+    kept = rounded(outputs)
+    for name, line in edit.items():
+        kept[name][0] = line
+    assert compare(kept, outputs)[1] == ["reference image 1: the stored classes are not the model's"]
 
 
 @pytest.mark.parametrize("kept", [{"version": 2}, "text", {}])
 def test_other_versions(kept: object) -> None:
-    """A stored prediction of another version is refused with what to do, and none at all is none."""
+    """Stored outputs of another version are refused with what to do, and none at all are none."""
     with pytest.raises(WeightsError, match="pip install -U famcli"):
         stored({REFERENCE: kept})
     assert stored({}) is None

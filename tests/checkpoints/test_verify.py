@@ -1,4 +1,4 @@
-"""A checkpoint is what it says it is, or it is said what is wrong."""
+"""A checkpoint is what its files state, or there is a sentence for what is wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from famcli.checkpoints import reference as golden
+from famcli.checkpoints.reference import record
 from famcli.checkpoints.verify import inspect, verify_checkpoint
 from famcli_models import FAM, packaged
 from famcli_models.checkpoint import DEFAULT_MODEL
@@ -20,9 +20,9 @@ from famcli_models.checkpoint import DEFAULT_MODEL
 
 @pytest.fixture
 def folder(checkpoint: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny checkpoint with its golden prediction, that a test may damage."""
+    """A copy of the tiny checkpoint with its reference outputs, that a test may damage."""
     copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
-    golden.record(copy)
+    record(copy)
     return copy
 
 
@@ -41,7 +41,7 @@ def edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]
 
 
 def test_the_packaged_model() -> None:
-    """The packaged model has the hash that config and card state, and predicts what it predicted when it was made."""
+    """The packaged model has the hash that config and card state, and gives what it gave when it was made."""
     report = inspect(packaged()[DEFAULT_MODEL])
     assert report.problems == []
     assert [check.good for check in report.checks] == [True, True, True]
@@ -50,13 +50,12 @@ def test_the_packaged_model() -> None:
     assert report.map_difference is not None
     assert report.map_difference < 1e-3
     card = (packaged()[DEFAULT_MODEL] / "README.md").read_text(encoding="utf-8")
-    provenance = FAM.from_pretrained(DEFAULT_MODEL).provenance
-    assert f"`{provenance['golden']['digest']}`" in card
+    assert f"`{FAM.from_pretrained(DEFAULT_MODEL).provenance['golden']['digest']}`" in card
 
 
 def test_good(folder: Path) -> None:
     """A recorded checkpoint has no problems, on any number of threads."""
-    assert verify_checkpoint(folder) == []
+    assert inspect(folder).checks[2].detail.startswith("the same to the last stored digit, digest ")
     torch.set_num_threads(2)
     try:
         assert verify_checkpoint(folder) == []
@@ -65,56 +64,15 @@ def test_good(folder: Path) -> None:
 
 
 def test_nothing_stored(checkpoint: Path) -> None:
-    """A checkpoint without a golden prediction or a stated hash is not wrong; the report says how to store them."""
+    """A checkpoint without reference outputs or a stated hash is not wrong; the report says how to store them."""
     report = inspect(checkpoint)
     assert report.problems == []
     assert [check.good for check in report.checks] == [True, None, None]
     assert f"fam verify {checkpoint} --record" in report.checks[2].detail
 
 
-def test_other_weights(folder: Path) -> None:
-    """Weights that were changed have another hash and another prediction; both are said, and the way out."""
-    edit_weights(folder, lambda t: t["object_attention.values"].mul_(-1))
-    hashes, prediction = verify_checkpoint(folder)
-    assert "config.json states" in hashes
-    assert "fam verify --record" in hashes
-    assert "M differs by" in prediction
-
-
-def test_one_bit(folder: Path) -> None:
-    """A single changed number that does not change the prediction is found by the hash."""
-    edit_weights(folder, lambda t: t["classifier.bias"].add_(1e-6))
-    (problem,) = verify_checkpoint(folder)
-    assert "SHA-256" in problem
-
-
-def test_other_settings(folder: Path) -> None:
-    """A setting that changes what the weights mean is found by the prediction."""
-    edit_config(folder, lambda c: c["model"].update(mean=[0.1, 0.2, 0.3]))
-    assert any("M differs by" in problem for problem in verify_checkpoint(folder))
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lambda c: c["model"].update(tau=0.9),
-        lambda c: c["class_names"].reverse(),
-        lambda c: c["model"].pop("lambda_spa"),
-    ],
-    ids=["tau", "names", "gone"],
-)
-def test_settings_that_no_prediction_shows(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """A changed threshold, names that changed places or a field that is gone are found by the hash of the config."""
-    edit_config(folder, edit)
-    (problem,) = verify_checkpoint(folder)
-    assert "settings or class names in config.json are not those that were recorded" in problem
-    assert "fam verify --record" in problem
-    golden.record(folder)
-    assert verify_checkpoint(folder) == []
-
-
 def test_older_records(folder: Path) -> None:
-    """A golden prediction without the config's hash is good, and it is said that the settings were not compared."""
+    """Reference outputs without the config's hash are good, and it is said that the settings were not compared."""
     edit_config(folder, lambda c: c["provenance"]["golden"].pop("config_sha256"))
     edit_config(folder, lambda c: c["model"].update(tau=0.9))
     report = inspect(folder)
@@ -122,11 +80,42 @@ def test_older_records(folder: Path) -> None:
     assert "were not compared" in report.checks[1].detail
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_not_finite(folder: Path, value: float) -> None:
-    """A weight that is not finite is named."""
-    edit_weights(folder, lambda t: t["classifier.weight"].__setitem__((0, 0), value))
-    assert "first classifier.weight" in verify_checkpoint(folder)[0]
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda t: t["object_attention.values"].mul_(-1), ["config.json states", "M differs by"]),
+        (lambda t: t["classifier.bias"].add_(1e-6), ["has SHA-256"]),  # the outputs do not change
+        (lambda t: t["classifier.weight"].__setitem__((0, 0), float("nan")), ["first classifier.weight", "SHA-256"]),
+        (lambda t: t["classifier.weight"].__setitem__((0, 0), float("inf")), ["first classifier.weight", "SHA-256"]),
+    ],
+    ids=["other weights", "one bit", "NaN", "infinity"],
+)
+def test_changed_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object], words: list[str]) -> None:
+    """Weights that were changed have another hash, and perhaps other outputs or values that are not finite."""
+    edit_weights(folder, edit)
+    for word, problem in zip(words, verify_checkpoint(folder), strict=True):
+        assert word in problem
+
+
+@pytest.mark.parametrize(
+    ("edit", "shows"),
+    [
+        (lambda c: c["model"].update(mean=[0.1, 0.2, 0.3]), True),
+        (lambda c: c["model"].update(tau=0.9), False),
+        (lambda c: c["class_names"].reverse(), False),
+        (lambda c: c["model"].pop("lambda_spa"), False),
+    ],
+    ids=["mean", "tau", "names", "gone"],
+)
+def test_changed_settings(folder: Path, edit: Callable[[dict[str, Any]], object], shows: bool) -> None:
+    """Changed settings and class names are found by their hash, also where the outputs do not show them."""
+    edit_config(folder, edit)
+    settings, *outputs = verify_checkpoint(folder)
+    assert "settings or class names in config.json are not those that were recorded" in settings
+    assert "fam verify --record" in settings
+    assert ["M differs by" in problem for problem in outputs] == [True] * shows
+    record(folder)
+    assert verify_checkpoint(folder) == []
 
 
 @pytest.mark.parametrize(
@@ -165,13 +154,13 @@ def test_the_card_is_read(folder: Path) -> None:
     ("edit", "words"),
     [
         (lambda k: k.update(version=9), "version 9"),
-        (lambda k: k.update(digest="0"), "was changed"),
+        (lambda k: k.update(digest="0"), "were changed"),
         (lambda k: k.update(pictures_sha256="0"), "drawn otherwise"),
         (lambda k: k.pop("weights_sha256"), "config.json states None"),
     ],
 )
-def test_damaged_golden(folder: Path, edit: Callable[[dict[str, Any]], object], words: str) -> None:
-    """A golden prediction that cannot be used is a problem."""
+def test_damaged_reference(folder: Path, edit: Callable[[dict[str, Any]], object], words: str) -> None:
+    """Reference outputs that cannot be used are a problem."""
     edit_config(folder, lambda c: edit(c["provenance"]["golden"]))
     (problem,) = verify_checkpoint(folder)
     assert words in problem

@@ -115,16 +115,16 @@ def test_card(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
     assert "For non-commercial research; the photographs belong to their Flickr authors" in card.text
     assert "Our birds are ours." in card.text
     assert sha256_file(run / "model.safetensors") in card.text
-    golden = json.loads(files["config.json"])["provenance"]["golden"]
-    assert golden["digest"] in card.text
+    kept = json.loads(files["config.json"])["provenance"]["golden"]
+    assert kept["digest"] in card.text
 
 
 def test_what_was_pushed_verifies(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
-    """A pushed model passes ``fam verify`` when it is pulled, golden prediction included."""
+    """A pushed model passes ``fam verify`` when it is pulled, reference outputs included."""
     fam_process("push", run, "--repo", REPO, token=canary)
     done = fam_process("verify", REPO)
     assert done.code == 0, done.stdout + done.stderr
-    assert "golden prediction" in done.stdout + done.stderr
+    assert "reference outputs" in done.stdout + done.stderr
 
 
 def test_nothing_measured(fam_process: Fam, hub: Any, run: Path, canary: str) -> None:
@@ -274,7 +274,7 @@ def test_tuned_on_test(fam: Fam, run: Path) -> None:
 
 
 def test_failed_verification(fam: Fam, run: Path) -> None:
-    """A checkpoint whose golden prediction is another model's is refused, as is one that is damaged."""
+    """A checkpoint whose reference outputs are another model's is refused, as is one that is damaged."""
     from famcli.checkpoints.reference import record
 
     record(run)

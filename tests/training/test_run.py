@@ -464,7 +464,7 @@ def test_a_run_from_before_there_were_methods(runner: Runner, make_splits: Make)
 
 
 def test_a_finished_run_can_be_verified(runner: Runner, make_splits: Make) -> None:
-    """The last and the best checkpoint have golden predictions of their own weights, and say the same again."""
+    """The last and the best checkpoint have reference outputs of their own weights, and give the same again."""
     run = runner(recipe_for(make_splits(**WITH_BOXES), "epochs=2"))
     for folder in (run.folder.path, run.folder.best):
         report = inspect(folder)
