@@ -22,8 +22,8 @@ import numpy as np
 from photos import SIZE, make_photos
 
 from famcli.data.listing import list_images
-from famcli.results.images import ERROR_TYPES, FILE_NAME, BoxResult, ImageResult, write_images
-from famcli.results.io import write_results
+from famcli.results.images import ERROR_TYPES, BoxResult, ImageResult
+from famcli.results.io import IMAGES_NAME, write_images, write_results
 from famcli.results.schema import ClassRow, Number, Results, Row
 
 CROP_SHARE = (0.3, 1.0)
@@ -125,7 +125,7 @@ def main() -> None:
         print("images    MB   seconds   images/s   peak MiB")
         for count in dict.fromkeys((max(1, options.images // 10), options.images)):
             write_results(folder, results(count))
-            write_images(folder / FILE_NAME, records(paths, count))
+            write_images(folder / IMAGES_NAME, records(paths, count))
             seconds, peak = peak_of("report", str(folder), "--out", str(out), "--quiet")
             size = out.stat().st_size / 1e6
             print(f"{count:6d} {size:5.1f} {seconds:9.1f} {count / seconds:10.0f} {peak:10.0f}", flush=True)

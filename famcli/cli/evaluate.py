@@ -193,13 +193,12 @@ def _dataset(data: str | None, split: str, out: Path | None, stack: ExitStack) -
 
 def _report(found: Assessment, out: Path | None, as_json: bool) -> None:
     from famcli.results import tables
-    from famcli.results.images import FILE_NAME, write_images
-    from famcli.results.io import JSON_NAME, to_json, write_results
+    from famcli.results.io import IMAGES_NAME, JSON_NAME, to_json, write_images, write_results
 
     results = found.results
     if out is not None:
         (out / JSON_NAME).unlink(missing_ok=True)  # an older result must not stand beside new images
-        write_images(out / FILE_NAME, found.records())
+        write_images(out / IMAGES_NAME, found.records())
         write_results(out, results)
     if as_json:
         console.result_json(to_json(results))

@@ -80,14 +80,13 @@ def report(
 
 def _check(file: Path, folder: Path) -> None:
     """Refuse a target that is none, or that the report is made of, before any work is done."""
-    from famcli.results.images import FILE_NAME
-    from famcli.results.io import JSON_NAME, MARKDOWN_NAME
+    from famcli.results.io import IMAGES_NAME, JSON_NAME, MARKDOWN_NAME
     from famcli_models.errors import DataError
 
     if file.exists() and not file.is_file():
         msg = f"'{file}' is not a file that can be written; choose another --out, such as {folder / REPORT}"
         raise DataError(msg)
-    for name in (JSON_NAME, MARKDOWN_NAME, FILE_NAME):
+    for name in (JSON_NAME, MARKDOWN_NAME, IMAGES_NAME):
         if file.exists() and (folder / name).exists() and file.samefile(folder / name):
             msg = f"'{file}' is part of the results; choose another --out, such as {folder / REPORT}"
             raise DataError(msg)

@@ -24,16 +24,19 @@ from markupsafe import Markup
 
 from famcli.evaluation.boxrules import BOX_RULES
 from famcli.evaluation.metrics.box import SIDE
+from famcli.inference.engine import Failed, run_images
 from famcli.report.charts import WIDTH, charts
 from famcli.report.parts import open_parts, part_maps
-from famcli.report.pictures import as_base64, in_threads, make_pictures, map_bytes, select, size_for
+from famcli.report.pictures import as_base64, make_pictures, map_bytes, select, size_for
 from famcli.results import tables
-from famcli.results.images import ERROR_TYPES, FILE_NAME, ImageResult, read_images
+from famcli.results.images import ERROR_TYPES, ImageResult
+from famcli.results.io import IMAGES_NAME, read_images
 from famcli.results.schema import METRICS, Results
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic
 
 PARTS_SHOWN = 6  # rows in the section of parts; the others are in the large views
+QUEUED = 4  # photos waiting for each thread: enough to keep it busy, few enough to keep memory flat
 BLOCK = 64  # images whose thumbnails share an element
 SCRIPTS = ("pictures.js", "gallery.js", "view.js", "page.js")
 
@@ -99,7 +102,7 @@ def write_report(
         DataError: The per-image results are damaged or not those of the results, or not one photo can be read.
         FamError: ``settings.model`` is not the model that was evaluated.
     """
-    report = _Report(results, folder / FILE_NAME, settings, on_image)
+    report = _Report(results, folder / IMAGES_NAME, settings, on_image)
     template = _templates().get_template("page.html")
 
     def fill(temporary: Path) -> None:
@@ -117,6 +120,7 @@ class _Report:
         self.results, self.records, self.settings, self.step = results, records, settings, step
         self.selection = select(read_images(records), results, settings.gallery, settings.seed)
         self.methods = list(dict.fromkeys(row.method for row in results.rows))  # that may have maps
+        self.rules = BOX_RULES.get(results.protocol["name"])  # None where there are many thresholds
         self.missing: list[tuple[str, str]] = []
         self.facts: list[list[Any]] = []
         self.photos: list[tuple[int, Path]] = []  # of featured images, by place in the report
@@ -126,8 +130,7 @@ class _Report:
 
     def context(self) -> dict[str, Any]:
         """What the template needs; pictures are made, and then data gathered, as they are asked for."""
-        results = self.results
-        level = results.bootstrap.get("level")
+        level = self.results.bootstrap.get("level")
         style, script = _file("page.css"), "\n".join(map(_file, SCRIPTS))
         return {
             "policy": f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
@@ -135,68 +138,50 @@ class _Report:
             "version": version("famcli"),
             "style": Markup(style),  # noqa: S704  (our own files)
             "script": Markup(script),  # noqa: S704
-            "results": results,
+            "results": self.results,
             "metrics": METRICS,
             "tables": tables,
             "cell": tables.Cell.from_number,
             "interval": f"; below, the {100 * level:g} % bootstrap interval over images" if level else "",
-            "charts": charts(results),
+            "charts": charts(self.results),
             "chart_width": WIDTH,
-            "gallery": self._gallery_words(),
+            "selection": self.selection,
+            "seed": self.settings.seed,
+            "rules": self.rules,
             "no_parts": self.no_parts,
             "pictures": self._pictures(),
             "data": self._data,
         }
 
-    @property
-    def _cropped(self) -> bool:
-        rules = BOX_RULES.get(str(self.results.protocol["name"]))
-        return rules is not None and rules.cropped
-
-    def _view(self) -> list[float]:
-        """The part of a photo that the maps are of, as shares of its sides: left, top, right, bottom."""
-        if not self._cropped:
-            return [0.0, 0.0, 1.0, 1.0]
-        side = int(self.results.source.get("input_size") or SIDE)
-        rules = BOX_RULES[str(self.results.protocol["name"])]
-        box: list[float] = rules.to_photo([0, 0, side, side], (1, 1), side)[0].tolist()
-        return box
-
-    def _gallery_words(self) -> str:
-        selection, protocol = self.selection, self.results.protocol["name"]
-        first = self.results.rows[0].title
-        words = f"Images were picked by the IoU of {first}; random is by seed {self.settings.seed}."
-        if self._cropped:
-            words += f" {protocol} looks at the central crop: true boxes are cut to it before they are compared."
-        if protocol not in BOX_RULES:
-            words += f" {protocol} has many thresholds: the boxes are those at the best one for δ = 0.5."
-        if selection.total == len(selection.shown):
-            return f"All {selection.total} images. {words}"
-        return (
-            f"{len(selection.shown)} of {selection.total} images: the best, the worst, and {len(selection.random)} "
-            f"random ones. {words} Counts in this section are of the images shown; the tables and charts are of all."
-        )
-
     def _pictures(self) -> Iterator[tuple[str, str]]:
         """Ids and contents of blocks of thumbnails and maps, and of larger pictures."""
         size = size_for(len(self.selection.shown))
         shown, featured = frozenset(self.selection.shown), frozenset(self.selection.featured)
-        images = ((i, image) for i, image in enumerate(read_images(self.records)) if i in shown)
+        images = (item for item in enumerate(read_images(self.records)) if item[0] in shown)
 
-        def work(item: tuple[int, ImageResult]) -> Any:
+        def load(item: tuple[int, ImageResult]) -> tuple[bytes, bytes]:
             return make_pictures(self._photo(item[1]), size, large=item[0] in featured)
 
+        made = run_images(
+            images,
+            load,
+            lambda batch: batch,
+            lambda *found: found,
+            batch_size=QUEUED * self.settings.workers,
+            workers=self.settings.workers,
+        )
         lines: list[str] = []
         blocks = 0
-        for place, ((number, image), made) in enumerate(in_threads(work, images, self.settings.workers)):
-            if made.problem:
-                self.missing.append((str(self._photo(image)), made.problem))
+        for place, one in enumerate(made):
+            (number, image), (thumbnail, large) = (one.item, (b"", b"")) if isinstance(one, Failed) else one[:2]
+            if isinstance(one, Failed):
+                self.missing.append((str(self._photo(image)), str(one.error)))
             elif number in featured:
                 self.photos.append((place, self._photo(image)))
-            if made.large:
-                yield f"large-{place}", as_base64(made.large)
+            if large:
+                yield f"large-{place}", as_base64(large)
             self.facts.append(self._image(image))
-            lines.append(" ".join([as_base64(made.thumbnail) or "-", *self._maps(image, size.map_side)]))
+            lines.append(" ".join([as_base64(thumbnail) or "-", *self._maps(image, size.map_side)]))
             if len(lines) == BLOCK:
                 yield f"pictures-{blocks}", "\n".join(lines)
                 lines, blocks = [], blocks + 1
@@ -224,17 +209,21 @@ class _Report:
     def _image(self, image: ImageResult) -> list[Any]:
         """What filters, captions and boxes need, as the page's script takes it apart."""
         kinds = list(ERROR_TYPES)
-        found: list[list[Any] | None] = []
-        for row in self.results.rows:
-            one = image.found.get(row.title)
-            if one is None:
-                found.append(None)
-                continue
-            box = one.box and _rounded(one.box)
-            found.append([box, _round(one.iou, 4), kinds.index(one.kind), _round(one.score, 3)])
+        found: list[Any] = []
+        for one in (image.found.get(row.title) for row in self.results.rows):
+            box = one and one.box and _rounded(one.box)
+            found.append(one and [box, _round(one.iou, 4), kinds.index(one.kind), _round(one.score, 3)])
         truth = [_rounded(box) for box in image.truth]
         classes = [[label, round(probability, 3)] for label, probability in image.classes]
         return [image.name, image.label, image.width, image.height, truth, classes, image.rank, found]
+
+    def _view(self) -> list[float]:
+        """The part of a photo that the maps are of, as shares of its sides: left, top, right, bottom."""
+        if self.rules is None or not self.rules.cropped:
+            return [0, 0, 1, 1]
+        side = int(self.results.source.get("input_size") or SIDE)
+        view: list[float] = self.rules.to_photo([0, 0, side, side], (1, 1), side)[0].tolist()
+        return view
 
     def _data(self) -> dict[str, Any]:
         """What the script reads: rows, classes, facts of all images, parts."""

@@ -1,15 +1,14 @@
-"""Which images a report shows, and their photos as small pictures, made in threads while the page is written."""
+"""Which images a report shows, and their photos and maps made small."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,11 +20,7 @@ from famcli.results.schema import Results
 from famcli_models.errors import DataError
 
 FEATURED = 12  # of the best, worst and random images: larger pictures and part maps
-QUEUED = 4  # pictures waiting for each thread: enough to keep it busy, few enough to keep memory flat
 LARGE = (480, 60)  # side and quality of the pictures of featured images
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +85,11 @@ def _choose(ious: np.ndarray, most: int, seed: int) -> Selection:
     return Selection(len(ious), shown.tolist(), random.tolist(), featured.tolist())
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What the pictures and maps of a report may take.
+class Size(NamedTuple):
+    """What the pictures and maps of a report of at most so many images may take.
 
     Attributes:
-        images: For reports of at most so many images.
+        images: So many.
         side: Longer side of a thumbnail, in pixels.
         quality: WebP's, 0 to 100.
         map_side: Maps with a longer side are averaged down to it.
@@ -121,28 +115,14 @@ def size_for(images: int) -> Size:
     return next((size for size in SIZES if images <= size.images), SIZES[-1])
 
 
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """Small pictures of one photo.
+def make_pictures(path: Path, size: Size, *, large: bool) -> tuple[bytes, bytes]:
+    """The thumbnail of a photo in WebP, and a larger picture, if asked for.
 
-    Attributes:
-        thumbnail: WebP; empty if the photo cannot be read.
-        large: WebP, of featured images; empty otherwise.
-        problem: Why the photo cannot be read.
+    Raises:
+        DataError: The photo cannot be read.
     """
-
-    thumbnail: bytes = b""
-    large: bytes = b""
-    problem: str = ""
-
-
-def make_pictures(path: Path, size: Size, *, large: bool) -> Pictures:
-    """Read one photo and make its pictures; a photo that cannot be read is a problem and not an error."""
-    try:
-        picture = read_picture(path, at_least=DECODE_MARGIN * (LARGE[0] if large else size.side)).image
-    except DataError as error:
-        return Pictures(problem=str(error))
-    return Pictures(_webp(picture, size.side, size.quality), _webp(picture, *LARGE) if large else b"")
+    picture = read_picture(path, at_least=DECODE_MARGIN * (LARGE[0] if large else size.side)).image
+    return _webp(picture, size.side, size.quality), _webp(picture, *LARGE) if large else b""
 
 
 def _webp(picture: Image.Image, side: int, quality: int) -> bytes:
@@ -166,16 +146,3 @@ def map_bytes(values: np.ndarray, most: int) -> tuple[tuple[int, int], bytes]:
 def as_base64(content: bytes) -> str:
     """Bytes as text."""
     return base64.b64encode(content).decode("ascii")
-
-
-def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
-    """Each item with what ``work`` makes of it, in order; only a few are in memory at a time."""
-    waiting: deque[tuple[T, Future[R]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for item in items:
-            waiting.append((item, pool.submit(work, item)))
-            if len(waiting) >= QUEUED * workers:
-                first, done = waiting.popleft()
-                yield first, done.result()
-        for first, done in waiting:
-            yield first, done.result()

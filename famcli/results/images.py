@@ -1,32 +1,27 @@
-"""Per-image results of an evaluation: their type, their error types, and their file ``images.jsonl``.
+"""Per-image results of an evaluation, as lines of ``images.jsonl`` hold them, and what is wrong with a box in one word.
 
-The page "Results" of the documentation says what each key means. The file is written and read line by line, so that
-memory does not grow with the number of images; a line and a map are bounded, so that no file can fill it.
+The page "Results" of the documentation says what each key means.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator, Field, GetPydanticSchema, TypeAdapter
+from pydantic import AfterValidator, Field, GetPydanticSchema
 from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
 from famcli.data.sample import MAX_PIXEL
-from famcli.results.schema import Label, Real, Share, Text, check, dumps, one_of, parse
+from famcli.results.schema import Label, Real, Share, Text, one_of
 from famcli_models.boxes import as_boxes, box_area, box_iou
-from famcli_models.errors import DataError, ShapeError
-from famcli_models.files import write_atomic
+from famcli_models.errors import ShapeError
 
-FILE_NAME = "images.jsonl"
-MAX_LINE = 8 * 2**20  # bytes
 MAX_MAP = 512  # values on a side
 MAX_SHOWN_CLASSES = 5
 RIGHT_IOU = 0.5
@@ -133,14 +128,8 @@ class ImageResult:
     maps: Mapping[Text, ByteMap] = field(compare=False)
 
 
-_SCHEMA = TypeAdapter(ImageResult)
-
-
 def byte_map(M: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """A map in bytes, 255 for 1; it loses what lies between two steps of 1/255.
-
-    Args:
-        M: ``(h, w)`` values; those outside of [0, 1] are cut to it.
+    """A map ``(h, w)``, cut to [0, 1], in bytes, 255 for 1.
 
     Raises:
         ShapeError: It is not two-dimensional, larger than 512 on a side, or has a value that is not finite.
@@ -185,67 +174,3 @@ def error_type(box: npt.ArrayLike | None, truth: npt.ArrayLike, rank: int | None
     if of_box < _TOUCHES and of_truth < _TOUCHES:
         return "wrong instance"
     return "part" if of_box >= of_truth else "too much"
-
-
-def write_images(path: Path, images: Iterable[ImageResult]) -> int:
-    """Write per-image results as they come; the file is whole or not there.
-
-    Returns:
-        Number of images.
-
-    Raises:
-        DataError: An image has a number that is not finite, or the file cannot be written.
-    """
-    count = 0
-
-    def fill(temporary: Path) -> None:
-        nonlocal count
-        # A name with bytes that are no text becomes \udcXX, which is what JSON calls it.
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            for count, image in enumerate(images, 1):  # noqa: B007  (counts)
-                try:
-                    line = dumps(image, allow_nan=False)
-                except ValueError as error:
-                    msg = f"image '{image.name}' holds a number that is not finite and cannot be written"
-                    raise DataError(msg) from error
-                file.write(line + "\n")
-
-    try:
-        write_atomic(path, fill)
-    except OSError as error:
-        msg = f"cannot write '{path}': {error.strerror or error}; choose another --out"
-        raise DataError(msg) from error
-    return count
-
-
-def read_images(path: Path) -> Iterator[ImageResult]:
-    """Read per-image results one at a time.
-
-    Raises:
-        DataError: The file is absent, or a line is damaged or not what ``fam eval`` writes.
-    """
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(MAX_LINE + 1):
-                number += 1
-                yield _read(line, f"line {number} of '{path}'")
-    except FileNotFoundError as error:
-        msg = f"'{path}' does not exist; write it with fam eval --out {path.parent}"
-        raise DataError(msg) from error
-    except OSError as error:
-        msg = f"cannot read '{path}': {error.strerror or error}"
-        raise DataError(msg) from error
-
-
-def _read(line: bytes, where: str) -> ImageResult:
-    if len(line) > MAX_LINE:
-        msg = f"{where} is longer than {MAX_LINE >> 20} MiB, which no image needs; write the file again with fam eval"
-        raise DataError(msg)
-    try:
-        document = parse(line)
-    except ValueError as error:
-        cut = "" if line.endswith(b"\n") else ", and its end is missing"
-        msg = f"{where} is no JSON{cut}; write the file again with fam eval"
-        raise DataError(msg) from error
-    return check(_SCHEMA, document, f"{where} is no result of an image")

@@ -1,23 +1,30 @@
-"""Write and read ``results.json``, the numbers of an evaluation with all that belongs to them, and ``results.md``."""
+"""Write and read the files of an evaluation: ``results.json``, ``results.md`` and ``images.jsonl``.
+
+``images.jsonl`` is written and read line by line, so that memory does not grow with the number of images. A file and a
+line are bounded, so that none can fill the memory.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import TypeAdapter
 
+from famcli.results.images import ImageResult
 from famcli.results.markdown import markdown
-from famcli.results.schema import FORMAT, FORMAT_VERSION, Results, check, dumps, parse
+from famcli.results.schema import FORMAT, FORMAT_VERSION, Results, check, dumps
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic
 
-JSON_NAME, MARKDOWN_NAME = "results.json", "results.md"
+JSON_NAME, MARKDOWN_NAME, IMAGES_NAME = "results.json", "results.md", "images.jsonl"
 MAX_BYTES = 64 * 2**20  # a table of 100,000 classes fits
+MAX_LINE = 8 * 2**20  # bytes of an image
 
-_SCHEMA = TypeAdapter(Results)
+_RESULTS, _IMAGE = TypeAdapter(Results), TypeAdapter(ImageResult)
 
 
 def to_json(results: Results) -> dict[str, Any]:
@@ -42,8 +49,8 @@ def write_results(folder: Path, results: Results) -> None:
         DataError: A value is not what the schema says, NaN and Infinity included, or the files cannot be written.
     """
     page, document = markdown(results), to_json(results)
-    _write(folder / MARKDOWN_NAME, page)
-    _write(folder / JSON_NAME, dumps(document, indent=1) + "\n")
+    _write(folder / MARKDOWN_NAME, [page])
+    _write(folder / JSON_NAME, [dumps(document, indent=1), "\n"])
 
 
 def write_all(path: Path, results: Sequence[Results]) -> None:
@@ -56,14 +63,35 @@ def write_all(path: Path, results: Sequence[Results]) -> None:
     Raises:
         DataError: As of :func:`write_results`.
     """
-    _write(path, dumps([to_json(one) for one in results], indent=1) + "\n")
+    _write(path, [dumps([to_json(one) for one in results], indent=1), "\n"])
 
 
-def _write(path: Path, text: str) -> None:
-    # A name with bytes that are no text becomes \udcXX, which is what JSON calls it.
-    content = text.encode("utf-8", errors="backslashreplace")
+def write_images(path: Path, images: Iterable[ImageResult]) -> None:
+    """Write per-image results as they come; the file is whole or not there.
+
+    Raises:
+        DataError: An image has a number that is not finite, or the file cannot be written.
+    """
+
+    def lines() -> Iterator[str]:
+        for image in images:
+            try:
+                yield dumps(image, allow_nan=False) + "\n"
+            except ValueError as error:
+                msg = f"image '{image.name}' holds a number that is not finite and cannot be written"
+                raise DataError(msg) from error
+
+    _write(path, lines())
+
+
+def _write(path: Path, pieces: Iterable[str]) -> None:
+    def fill(temporary: Path) -> None:
+        # A name with bytes that are no text becomes \udcXX, which is what JSON calls it.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.writelines(pieces)
+
     try:
-        write_atomic(path, lambda temporary: temporary.write_bytes(content))
+        write_atomic(path, fill)
     except OSError as error:
         msg = f"cannot write '{path}': {error.strerror or error}; choose another --out"
         raise DataError(msg) from error
@@ -80,7 +108,7 @@ def read_results(path: Path) -> Results:
             schema says.
     """
     file = path / JSON_NAME if path.is_dir() else path
-    return _read(_parsed(file), file)
+    return _result(_document(file), file)
 
 
 def read_all(path: Path) -> tuple[Results, ...]:
@@ -89,31 +117,59 @@ def read_all(path: Path) -> tuple[Results, ...]:
     Raises:
         DataError: As of :func:`read_results`.
     """
-    document = _parsed(path)
-    return tuple(_read(one, path) for one in (document if isinstance(document, list) else [document]))
+    document = _document(path)
+    return tuple(_result(one, path) for one in (document if isinstance(document, list) else [document]))
 
 
-def _parsed(file: Path) -> Any:
-    if not file.is_file():
-        msg = f"'{file}' does not exist; write it with fam eval --out {file.parent}"
-        raise DataError(msg)
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        msg = f"cannot read '{file}': {error.strerror or error}"
-        raise DataError(msg) from error
+def read_images(path: Path) -> Iterator[ImageResult]:
+    """Read per-image results one at a time.
+
+    Raises:
+        DataError: The file is absent, or a line is damaged or not what ``fam eval`` writes.
+    """
+    number = 0
+    with _opened(path) as stream:
+        while line := stream.readline(MAX_LINE + 1):
+            number += 1
+            where = f"line {number} of '{path}'"
+            if len(line) > MAX_LINE:
+                msg = f"{where} is longer than {MAX_LINE >> 20} MiB, which no image needs; write it again with fam eval"
+                raise DataError(msg)
+            cut = "" if line.endswith(b"\n") else ", and its end is missing"
+            document = _parsed(line, f"{where} is no JSON{cut}; write it again with fam eval")
+            yield check(_IMAGE, document, f"{where} is no result of an image")
+
+
+def _document(file: Path) -> Any:
+    with _opened(file) as stream:
+        content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         msg = f"'{file}' is larger than {MAX_BYTES >> 20} MiB, which no result needs; is it one of fam eval --out?"
         raise DataError(msg)
+    return _parsed(content, f"'{file}' is damaged: it is no JSON; write it again with fam eval --out {file.parent}")
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
     try:
-        return parse(content)
-    except ValueError as error:
-        msg = f"'{file}' is damaged: it is no JSON; write it again with fam eval --out {file.parent}"
+        with file.open("rb") as stream:
+            yield stream
+    except FileNotFoundError as error:
+        msg = f"'{file}' does not exist; write it with fam eval --out {file.parent}"
+        raise DataError(msg) from error
+    except OSError as error:
+        msg = f"cannot read '{file}': {error.strerror or error}"
         raise DataError(msg) from error
 
 
-def _read(document: Any, file: Path) -> Results:
+def _parsed(content: bytes, otherwise: str) -> Any:
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(otherwise) from error
+
+
+def _result(document: Any, file: Path) -> Results:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         msg = f"'{file}' is no result of fam: its 'format' is not '{FORMAT}'; fam eval --out writes one"
         raise DataError(msg)
@@ -126,7 +182,7 @@ def _read(document: Any, file: Path) -> Results:
 
 def _checked(document: Any, of: str) -> Results:
     """The schema, and what values have to do with each other."""
-    found = check(_SCHEMA, document, of)
+    found = check(_RESULTS, document, of)
     titles = [row.title for row in found.rows]
     wrong = "" if len(set(titles)) == len(titles) else "rows have to have different titles"
     for row in found.rows:

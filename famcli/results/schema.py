@@ -12,7 +12,7 @@ import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, GetPydanticSchema, TypeAdapter, ValidationError
@@ -308,21 +308,3 @@ def _plain(value: Any) -> Any:
         return value.item()
     msg = f"{type(value).__name__} has no form in JSON"
     raise TypeError(msg)
-
-
-def parse(data: bytes) -> Any:
-    """JSON of UTF-8; NaN and Infinity, which JSON does not have, are refused.
-
-    Raises:
-        ValueError: It is no such JSON, or nested too deeply.
-    """
-    try:
-        return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
-    except RecursionError as error:
-        msg = "nested too deeply"
-        raise ValueError(msg) from error
-
-
-def _no_constant(name: str) -> NoReturn:
-    msg = f"{name} is no JSON"
-    raise ValueError(msg)

@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from famcli.results.images import read_images
-from famcli.results.io import read_results
+from famcli.results.io import read_images, read_results
 from famcli_models.files import sha256_file
 from famcli_models.methods.cam import CAM, CAMConfig
 

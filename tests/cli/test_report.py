@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from famcli.results.images import FILE_NAME, BoxResult, ImageResult, write_images
-from famcli.results.io import write_results
+from famcli.results.images import BoxResult, ImageResult
+from famcli.results.io import IMAGES_NAME, write_images, write_results
 from famcli.results.schema import Number, Results, Row
 
 Fam = Callable[..., Result]
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
         rows=(row,),
     )
     write_results(tmp_path / "results", results)
-    write_images(tmp_path / "results" / FILE_NAME, records)
+    write_images(tmp_path / "results" / IMAGES_NAME, records)
     return tmp_path / "results"
 
 
@@ -103,7 +103,7 @@ def test_no_results(fam: Fam, tmp_path: Path, folder: Path) -> None:
     result = fam("report", tmp_path)
     assert result.exit_code == 1
     assert "results.json' does not exist; write it with fam eval --out" in result.stderr
-    (folder / FILE_NAME).unlink()
+    (folder / IMAGES_NAME).unlink()
     result = fam("report", folder)
     assert result.exit_code == 1
     assert "images.jsonl' does not exist; write it with fam eval --out" in result.stderr
@@ -125,7 +125,7 @@ def test_records_of_another_run(fam: Fam, folder: Path) -> None:
     assert "4 images in images.jsonl, 5 in results.json: run fam eval with --out again" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["results.json", "results.md", FILE_NAME])
+@pytest.mark.parametrize("name", ["results.json", "results.md", IMAGES_NAME])
 def test_the_results_are_never_written_over(fam: Fam, folder: Path, name: str) -> None:
     """A report is not written over what it is made of, however the path is spelt."""
     before = (folder / name).read_bytes()

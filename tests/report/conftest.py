@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from famcli.results.images import ERROR_TYPES, FILE_NAME, BoxResult, ImageResult, write_images
-from famcli.results.io import write_results
+from famcli.results.images import ERROR_TYPES, BoxResult, ImageResult
+from famcli.results.io import IMAGES_NAME, write_images, write_results
 from famcli.results.schema import ClassRow, Difference, Number, Results, Row
 
 TAUS = tuple(round(0.05 * i, 2) for i in range(21))
@@ -145,7 +145,7 @@ def folder(tmp_path: Path, records: list[ImageResult], results: Results) -> Path
     """A results folder as fam eval writes it."""
     folder = tmp_path / "results"
     write_results(folder, results)
-    write_images(folder / FILE_NAME, records)
+    write_images(folder / IMAGES_NAME, records)
     return folder
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from famcli.report.page import Settings, write_report
-from famcli.results.images import FILE_NAME, ImageResult, write_images
+from famcli.results.images import ImageResult
+from famcli.results.io import IMAGES_NAME, write_images
 from famcli.results.schema import Results
 from famcli_models.files import sha256_file
 
@@ -35,7 +36,7 @@ def shown(
     source = {"kind": "model", "name": str(checkpoint)}
     source["weights_sha256"] = sha256_file(checkpoint / "model.safetensors")
     results = make_results(records, names, source=source)
-    write_images(folder / FILE_NAME, records)
+    write_images(folder / IMAGES_NAME, records)
     write_report(results, folder, folder / "report.html", Settings(gallery=5000, device="cpu"))
     return records, results, folder / "report.html"
 

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from famcli.report.page import BLOCK, Settings, write_report
-from famcli.results.images import ERROR_TYPES, FILE_NAME, ImageResult, write_images
+from famcli.results.images import ERROR_TYPES, ImageResult
+from famcli.results.io import IMAGES_NAME, write_images
 from famcli.results.schema import ClassRow, Difference, Number, Results
 from famcli_models.errors import DataError
 from famcli_models.files import sha256_file
@@ -117,7 +118,7 @@ def test_lines_hold_thumbnails_and_maps(
     """Each image has one line, in blocks: its thumbnail and the map of each method, byte for byte."""
     records = make_records(tmp_path / "photos", BLOCK + 3)
     records[1] = dataclasses.replace(records[1], maps={"CAM": records[1].maps["CAM"]})
-    write_images(tmp_path / FILE_NAME, records)
+    write_images(tmp_path / IMAGES_NAME, records)
     write_report(make_results(records), tmp_path, tmp_path / "report.html", ALL)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     blocks = re.findall(r'id="pictures-(\d+)">(.*?)</script>', page, re.DOTALL)
@@ -263,7 +264,7 @@ def test_names_are_never_markup(
     records[1] = dataclasses.replace(records[1], name=ODD)
     for record in records:
         record.found[ODD] = record.found.pop("FAM")
-    write_images(tmp_path / FILE_NAME, records)
+    write_images(tmp_path / IMAGES_NAME, records)
     results = make_results(
         records,
         (ODD, "b", "c"),
@@ -328,7 +329,7 @@ def test_rows_without_boxes_are_not_offered(
     records = make_records(tmp_path / "photos", 6)
     results = make_results(records)
     bare = [dataclasses.replace(r, found={"FAM": r.found["FAM"]}) for r in records]
-    write_images(tmp_path / FILE_NAME, bare)
+    write_images(tmp_path / IMAGES_NAME, bare)
     write_report(results, tmp_path, tmp_path / "report.html", ALL)
     data = data_of((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert data["boxRows"] == [0]
@@ -344,6 +345,6 @@ def test_records_of_another_run(folder: Path, results: Results, records: list[Im
         if what == "label"
         else dataclasses.replace(records[0], found={**records[0].found, "FAM": found})
     )
-    write_images(folder / FILE_NAME, [odd, *records[1:]])
+    write_images(folder / IMAGES_NAME, [odd, *records[1:]])
     with pytest.raises(DataError, match="count other images: both must be of one run"):
         write_report(results, folder, folder / "report.html", ALL)

@@ -4,53 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from famcli.report.pictures import (
-    FEATURED,
-    LARGE,
-    QUEUED,
-    SIZES,
-    in_threads,
-    make_pictures,
-    map_bytes,
-    select,
-    size_for,
-)
+from famcli.report.pictures import FEATURED, LARGE, SIZES, make_pictures, map_bytes, select, size_for
 from famcli.results.images import BoxResult, ImageResult
 from famcli.results.schema import Results
 from famcli_models.errors import DataError
 
 
-def test_thumbnail_keeps_the_shape(tmp_path: Path) -> None:
-    """A thumbnail's longer side is what was asked for; a featured photo has a larger picture too."""
-    Image.new("RGB", (2000, 1000), "red").save(tmp_path / "a.jpg")
-    shot = make_pictures(tmp_path / "a.jpg", SIZES[-1], large=True)
-    assert Image.open(io.BytesIO(shot.thumbnail)).size == (144, 72)
-    assert Image.open(io.BytesIO(shot.large)).size == (LARGE[0], LARGE[0] // 2)
-    assert shot.problem == ""
-    assert make_pictures(tmp_path / "a.jpg", SIZES[-1], large=False).large == b""
-
-
-def test_thumbnail_of_a_small_photo(tmp_path: Path) -> None:
-    """A photo that is smaller than a thumbnail is not enlarged."""
-    Image.new("RGB", (7, 5)).save(tmp_path / "a.png")
-    assert Image.open(io.BytesIO(make_pictures(tmp_path / "a.png", SIZES[0], large=False).thumbnail)).size == (7, 5)
-
-
-@pytest.mark.parametrize(("content", "problem"), [(None, "no such file"), (b"", "empty"), (b"text", "not a JPEG")])
-def test_a_photo_that_cannot_be_read(tmp_path: Path, content: bytes | None, problem: str) -> None:
-    """It is a problem with a reason, and not an error."""
-    if content is not None:
-        (tmp_path / "a.jpg").write_bytes(content)
-    shot = make_pictures(tmp_path / "a.jpg", SIZES[0], large=True)
-    assert problem in shot.problem
-    assert shot.thumbnail == shot.large == b""
+@pytest.mark.parametrize(("photo", "thumbnail"), [((2000, 1000), (144, 72)), ((7, 5), (7, 5))])
+def test_thumbnails(tmp_path: Path, photo: tuple[int, int], thumbnail: tuple[int, int]) -> None:
+    """A thumbnail's longer side is what was asked for, no photo is enlarged, and featured ones have a larger picture."""
+    Image.new("RGB", photo, "red").save(tmp_path / "a.jpg")
+    small, large = make_pictures(tmp_path / "a.jpg", SIZES[-1], large=True)
+    assert Image.open(io.BytesIO(small)).size == thumbnail
+    assert max(Image.open(io.BytesIO(large)).size) == min(LARGE[0], photo[0])
+    assert make_pictures(tmp_path / "a.jpg", SIZES[-1], large=False) == (small, b"")
 
 
 def test_more_images_have_smaller_thumbnails() -> None:
@@ -70,30 +43,6 @@ def test_maps() -> None:
     large[:4] = 200
     assert map_bytes(large, 4) == ((4, 2), bytes([200] * 4 + [0] * 4))
     assert map_bytes(np.zeros((512, 1), np.uint8), 14)[0] == (14, 1)
-
-
-def test_threads_keep_the_order_and_little_in_memory() -> None:
-    """Results come in the order of the items, which are taken only a few ahead."""
-    taken = 0
-
-    def items():
-        nonlocal taken
-        for i in range(50):
-            taken += 1
-            yield i
-
-    ahead = []
-    together = threading.Barrier(2, timeout=10)
-
-    def work(i: int) -> int:
-        if i < 2:
-            together.wait()  # passes only if two threads are at work
-        return i * i
-
-    for i, (item, square) in enumerate(in_threads(work, items(), 2)):
-        assert (item, square) == (i, i * i)
-        ahead.append(taken - i)
-    assert max(ahead) <= 2 * QUEUED
 
 
 def test_all(records: list[ImageResult], results: Results) -> None:

@@ -14,16 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from famcli.results.images import (
-    ERROR_TYPES,
-    MAX_LINE,
-    BoxResult,
-    ImageResult,
-    byte_map,
-    error_type,
-    read_images,
-    write_images,
-)
+from famcli.results.images import ERROR_TYPES, BoxResult, ImageResult, byte_map, error_type
+from famcli.results.io import MAX_LINE, read_images, write_images
 from famcli_models.errors import DataError, ShapeError
 
 BYTES = np.array([[0, 128, 255]], np.uint8)
@@ -62,7 +54,7 @@ LINE: dict[str, Any] = {
 def test_the_form_of_a_line(tmp_path: Path) -> None:
     """A record is one line of JSON with the documented keys."""
     path = tmp_path / "images.jsonl"
-    assert write_images(path, [RECORD, RECORD]) == 2
+    write_images(path, [RECORD, RECORD])
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [LINE, LINE]
     assert "ä" in lines[0]
@@ -207,6 +199,7 @@ BAD = {
     "empty with a box": (changed("found", "FAM", "kind", to="empty"), "either a box with an iou"),
     "iou of 5": (changed("found", "FAM", "iou", to=5), "iou has to be at most 1, not 5"),
     "score of infinity": (changed("found", "FAM", "score", to=HUGE), "score has to be a finite number, not inf"),
+    "score of NaN": (changed("found", "FAM", "score", to=float("nan")), "score has to be a finite number, not nan"),
     "found is a list": (changed("found", to=[]), "found has to be an object"),
     "no base64": (changed("maps", "FAM", "data", to="ä?"), r"maps.FAM has to be a map with data in base64"),
     "too few bytes": (changed("maps", "FAM", "size", to=[2, 3]), r"maps.FAM has to be a map with data of 6 bytes"),
@@ -248,7 +241,7 @@ def test_new_keys_are_let_pass(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"\xff\xfe\n", b"NaN\n", b'{"label": Infinity}\n', b"\n", b"[" * 100_000 + b"\n", b"1" * 5000 + b"\n", b"{"],
+    [b"\xff\xfe\n", b"\n", b"[" * 100_000 + b"\n", b"1" * 5000 + b"\n", b"{"],
 )
 def test_what_is_no_json(tmp_path: Path, content: bytes) -> None:
     """Bytes that are no text, NaN, empty lines and endless brackets are all one sentence."""

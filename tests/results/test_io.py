@@ -224,7 +224,7 @@ def test_other_files_are_refused(tmp_path: Path, document: Any) -> None:
         read_results(rewritten(tmp_path, document))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{}", b"[" * 200_000, b"NaN", b"9" * 10_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{}", b"[" * 200_000, b"9" * 10_000])
 def test_what_is_no_json(tmp_path: Path, content: bytes) -> None:
     """A cut file, bytes that are no text, endless brackets and endless digits are damaged files."""
     path = tmp_path / "results.json"
