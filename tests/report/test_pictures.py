@@ -18,7 +18,7 @@ from famcli_models.errors import DataError
 
 @pytest.mark.parametrize(("photo", "thumbnail"), [((2000, 1000), (144, 72)), ((7, 5), (7, 5))])
 def test_thumbnails(tmp_path: Path, photo: tuple[int, int], thumbnail: tuple[int, int]) -> None:
-    """A thumbnail's longer side is what was asked for, no photo is enlarged, and featured ones have a larger picture."""
+    """A thumbnail's longer side is the one asked for, no photo is enlarged, and featured ones have a larger picture."""
     Image.new("RGB", photo, "red").save(tmp_path / "a.jpg")
     small, large = make_pictures(tmp_path / "a.jpg", SIZES[-1], large=True)
     assert Image.open(io.BytesIO(small)).size == thumbnail
