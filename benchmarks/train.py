@@ -27,15 +27,13 @@ from torch import Tensor, nn
 
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import NO_BOXES, Sample
-from famcli.data.transforms import Normalize
 from famcli.demo import PHOTOS, photo_folder
-from famcli.training.accelerator import make_accelerator
 from famcli.training.config import TrainConfig
-from famcli.training.loading import Batch
-from famcli.training.loop import fit
-from famcli.training.sampler import Order
-from famcli.training.step import Training
+from famcli.training.environment import make_accelerator
+from famcli.training.loading import ImageBatch
+from famcli.training.loop import Training, fit
 from famcli_models import FAM, FAMConfig
+from famcli_models.preprocess import normalize
 
 STEPS_A_TURN = 3
 PHOTO_HW = (375, 500)  # the size of most ImageNet photographs
@@ -54,16 +52,18 @@ class Plain(nn.Module):
         return logits
 
 
-def plain_step(config: FAMConfig, batch: Batch, train_backbone: bool, device: torch.device) -> Callable[[], object]:
+def plain_step(
+    config: FAMConfig, batch: ImageBatch, train_backbone: bool, device: torch.device
+) -> Callable[[], object]:
     """A function that trains a plain classifier for one step."""
     model = Plain(config).to(device).train()
     for parameter in model.backbone.parameters():
         parameter.requires_grad_(train_backbone)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
-    normalize = Normalize(config.mean, config.std)
 
     def step() -> float:
-        loss = F.cross_entropy(model(normalize(batch.inputs, device)), batch.labels.to(device))
+        images = normalize(batch.inputs.to(device), config.mean, config.std)
+        loss = F.cross_entropy(model(images), batch.labels.to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -72,17 +72,15 @@ def plain_step(config: FAMConfig, batch: Batch, train_backbone: bool, device: to
     return step
 
 
-def fam_step(config: FAMConfig, batch: Batch, train_backbone: bool, device: str) -> Callable[[], object]:
+def fam_step(config: FAMConfig, batch: ImageBatch, train_backbone: bool, device: str) -> Callable[[], object]:
     """A function that trains FAM for one step, as ``fam train`` does."""
     train = TrainConfig(
         batch_size=len(batch.labels), epochs=100_000, lr=1e-4, backbone="trained" if train_backbone else "frozen"
     )
-    accelerator = make_accelerator(device)
-    model = FAM(config).to(accelerator.device).train()
-    order = Order(images=len(batch.labels), batch_size=train.batch_size, epochs=train.epochs, seed=0)
-    training = Training(model, train, order, [str(i) for i in range(order.images)], accelerator)
-    batches: Iterator[Batch] = itertools.repeat(batch)
-    return lambda: training.take_step(batches, lambda: False)
+    samples = [Sample(str(i), Path(str(i)), label, NO_BOXES) for i, label in enumerate(batch.labels.tolist())]
+    training = Training(FAM(config), samples, train, make_accelerator(device))
+    batches: Iterator[ImageBatch] = itertools.repeat(batch)
+    return lambda: training.take_step(batches)
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -90,7 +88,7 @@ def compare(args: argparse.Namespace) -> None:
     config = FAMConfig(backbone=args.backbone, num_classes=1000)
     inputs = torch.randint(0, 256, (args.batch_size, config.size, config.size, 3), dtype=torch.uint8)
     labels = torch.randint(0, config.num_classes, (args.batch_size,))
-    batch = Batch(inputs, torch.zeros(args.batch_size, 1, 1), labels, list(range(args.batch_size)), {})
+    batch = ImageBatch(inputs, torch.zeros(args.batch_size, 1, 1), labels, list(range(args.batch_size)), {})
     device = make_accelerator(args.device).device
     for trained in (True, False):
         steps = {
@@ -137,7 +135,10 @@ def load(args: argparse.Namespace) -> None:
         for trained in ("trained", "frozen"):
             model = FAM(FAMConfig(backbone=args.backbone, num_classes=1000))
             config = TrainConfig(epochs=1, batch_size=args.batch_size, lr=1e-4, backbone=trained)
-            (epoch,) = fit(model, samples, config, make_accelerator(args.device), args.workers).history
+            training = Training(model, samples, config, make_accelerator(args.device))
+            for _ in fit(training, args.workers):
+                pass
+            (epoch,) = training.history
             print(
                 f"{args.backbone}, backbone {trained}, {args.workers} workers, {args.data or 'made photographs'}: "
                 f"waiting {epoch.waiting:.1%} of the time, {epoch.images / epoch.seconds:.1f} images/s"

@@ -9,35 +9,32 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from ablation_results import Result
 from ablation_rows import Row
-from famcli.data.squash import squash
-from famcli.data.transforms import Normalize
-from torch import nn
 
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample, read_sample
-from famcli.evaluation.inference import rank
+from famcli.inference.torch_engine import TorchEngine
 from famcli.results.images import RIGHT_IOU
-from famcli.training.accelerator import make_accelerator
 from famcli.training.config import TrainConfig
-from famcli.training.data import gather
+from famcli.training.data import open_data
+from famcli.training.environment import make_accelerator
 from famcli.training.loading import CachedFeatures, Views, map_size
-from famcli.training.loop import fit
+from famcli.training.loop import Training, fit
 from famcli.training.recipe import load_recipe
-from famcli.training.sampler import Order
-from famcli.training.step import Training
 from famcli_models.boxes import box_iou
 from famcli_models.errors import FamError
 from famcli_models.features import Features
 from famcli_models.localization import localize
 from famcli_models.losses import diversity_loss
 from famcli_models.methods.fam import FAM
+from famcli_models.preprocess import resize
 
 CPU = torch.device("cpu")
-LOOK_AT = 48  # test images a forward pass
-Seen = tuple[Features, Sequence[Sample], list[tuple[int, int]]]  # features, samples, (h, w) of the originals
+BATCH = 48  # test images a forward pass
+Batch = tuple[Features, Sequence[Sample], list[tuple[int, int]]]  # features, samples, (h, w) of the originals
 
 
 @dataclass(slots=True)
@@ -53,35 +50,32 @@ class Bench:
     root: Path | None = None
     _of: tuple[str | int, ...] = ()  # what the features below belong to
     _cached: CachedFeatures | None = None
-    _seen: list[Seen] = field(default_factory=list)
+    _features: list[Batch] = field(default_factory=list)
 
     def result(self, row: Row, seed: int) -> Result:
         """Train a row with a seed as ``fam train`` does, and measure the model of the last step."""
         settings = [f"seed={seed}", f"backbone_weights={self.weights}"]
         data, test = (str(self.root / name) if self.root else name for name in (row.data, row.test))
         recipe = load_recipe(row.recipe, [*row.overrides, *settings, f"data=[{json.dumps(data)}]"])
-        material = gather(recipe.run)
-        recipe = recipe.with_classes(material.num_classes, bool(material.class_names))
+        images = open_data(recipe.run)
+        recipe = recipe.with_classes(images.num_classes, bool(images.class_names))
         tests = open_dataset(test).samples("test", with_boxes=True)
         torch.manual_seed(seed)  # as fam train does before it makes the model
-        model = FAM.from_backbone(recipe.model, self.weights, material.class_names or None)
+        model = FAM.from_backbone(recipe.model, self.weights, images.class_names or None)
         of = (row.data, row.test, seed, recipe.model.size, recipe.train.cached_views)
         if recipe.train.cached_views and of != self._of:
-            self._of, self._cached = of, cache(model, material.samples, recipe.train)
-            self._seen = list(look(model, tests))
+            self._of, self._cached = of, cache(model, images.samples, recipe.train)
+            self._features = list(features_of(model, tests))
         began = time.monotonic()
         try:
-            if recipe.train.cached_views and self._cached is not None:
-                training = fit_cached(model, material.samples, recipe.train, self._cached)
-            else:
-                training = fit(model, material.samples, recipe.train, make_accelerator("cpu"), workers=0)
+            training = train(model, images.samples, recipe.train, self._cached if recipe.train.cached_views else None)
         except FamError as error:  # a loss that is not finite is a result
             seconds = round(time.monotonic() - began, 1)
             return Result(row.recipe, row.changes, seed, {}, math.nan, seconds, str(error), row.data, row.test)
         seconds = round(time.monotonic() - began, 1)
-        scores = measure(model, self._seen if recipe.train.cached_views else look(model, tests))
+        scores = measure(model, self._features if recipe.train.cached_views else features_of(model, tests))
         rounded = {name: round(value, 4) for name, value in scores.items()}
-        train_top1 = round(100 * training.history[-1].top1, 2)
+        train_top1 = round(100 * training.history[-1].measures["top1"], 2)
         return Result(row.recipe, row.changes, seed, rounded, train_top1, seconds, "", row.data, row.test)
 
 
@@ -94,44 +88,32 @@ def cache(model: FAM, samples: Sequence[Sample], config: TrainConfig) -> CachedF
     return cached
 
 
-def fit_cached(model: FAM, samples: Sequence[Sample], config: TrainConfig, cached: CachedFeatures) -> Training:
-    """The loop of :func:`famcli.training.loop.fit` on features that other runs have used too."""
-    torch.manual_seed(config.seed)
-    nn.init.normal_(model.part_attention.discovery.weight, std=config.part_std)
-    order = Order(images=len(samples), batch_size=config.batch_size, epochs=config.epochs, seed=config.seed)
-    names = [sample.name for sample in samples]
-    training = Training(model, config, order, names, make_accelerator("cpu"), from_features=True)
-    batches = cached.batches(order, 0)
-    model.train()
-    while training.step < order.steps:
-        training.take_step(batches, lambda: False)
-        if training.step % order.epoch_steps == 0:
-            training.end_epoch()
-    model.eval()
+def train(model: FAM, samples: Sequence[Sample], config: TrainConfig, cached: CachedFeatures | None = None) -> Training:
+    """Train as ``fam train`` does, on features that other runs have used too if there are some."""
+    training = Training(model, samples, config, make_accelerator("cpu"))
+    for _ in fit(training, 0, cached.batches(training.order, 0) if cached is not None else None):
+        pass
     return training
 
 
-def look(model: FAM, samples: Sequence[Sample]) -> Iterator[Seen]:
-    """The features of test images, the whole image squashed to the model's input."""
-    model.eval()
-    config = model.config
-    for start in range(0, len(samples), LOOK_AT):
-        batch = samples[start : start + LOOK_AT]
-        pictures = [read_sample(sample, config.size) for sample in batch]
-        views = [squash(picture.image, config.size) for picture in pictures]
-        with torch.inference_mode():
-            features = model.features(Normalize(config.mean, config.std)(views, CPU))
-        yield features, batch, [picture.size_hw for picture in pictures]
+def features_of(model: FAM, samples: Sequence[Sample]) -> Iterator[Batch]:
+    """The features of test images, the whole image resized to the model's input."""
+    engine, size = TorchEngine(model, CPU, fold=False), model.config.size
+    for start in range(0, len(samples), BATCH):
+        batch = samples[start : start + BATCH]
+        pictures = [read_sample(sample, size) for sample in batch]
+        views = np.stack([resize(picture.image, size) for picture in pictures])
+        yield engine.features(views), batch, [picture.size_hw for picture in pictures]
 
 
 @torch.inference_mode()
-def measure(model: FAM, seen: Iterable[Seen]) -> dict[str, float]:
+def measure(model: FAM, seen: Iterable[Batch]) -> dict[str, float]:
     """Scores on test images by protocol ``fam`` at the model's own τ, as :class:`ablation_results.Result` has them."""
     found: dict[str, list[float]] = {}
     tau = model.config.tau
     for features, samples, sizes in seen:
         out = model.head(features)
-        known = rank(out.logits, torch.tensor([sample.label for sample in samples])) == 0
+        known = out.logits.argmax(dim=1) == torch.tensor([sample.label for sample in samples])
         for i, (sample, size_hw) in enumerate(zip(samples, sizes, strict=True)):
             regions = localize(out.M[i, 0].numpy(), size_hw, tau).regions
             right = bool(regions) and bool(box_iou([regions[0].xyxy], sample.boxes).max() >= RIGHT_IOU)

@@ -14,9 +14,7 @@ import pytest
 import torch
 
 from famcli.data.sample import Sample
-from famcli.training.accelerator import make_accelerator
 from famcli.training.config import TrainConfig
-from famcli.training.loop import fit
 from famcli.training.recipe import Recipe, load_recipe
 from famcli_models.methods.fam import FAM
 
@@ -192,10 +190,10 @@ def test_the_pooling_decides_only_if_it_does(rows: ModuleType, ran: Any) -> None
 def test_shared_features_train_the_same_model(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
     """The loop on features that runs share gives the weights of ``famcli.training.loop.fit``, up to rounding."""
     bench = importlib.import_module("ablation_bench")
-    config = TrainConfig(epochs=2, batch_size=4, cached_views=1, part_std=1.0, sparsity_warmup=0.5, seed=3)
-    one, other = make_model(), make_model()
-    fit(one, labelled, config, make_accelerator("cpu"), workers=0)
-    training = bench.fit_cached(other, labelled, config, bench.cache(other, labelled, config))
+    config = TrainConfig(epochs=2, batch_size=4, cached_views=1, seed=3)
+    one, other = (make_model(part_std=1.0, sparsity_warmup=0.5) for _ in range(2))
+    bench.train(one, labelled, config)
+    training = bench.train(other, labelled, config, bench.cache(other, labelled, config))
     assert len(training.history) == 2
     for name, tensor in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, msg=name)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +12,7 @@ from famcli.cli.console import console
 from famcli.cli.options import DeviceOption, QuietOption
 
 if TYPE_CHECKING:
-    from famcli.training.recipe import Recipe
+    from collections.abc import Callable
 
 
 def train(
@@ -54,58 +53,41 @@ def train(
 
     Example: fam train --backbone inceptionv3 --data ilsvrc
     """
-    from famcli.training.accelerator import leave, make_accelerator
-    from famcli.training.data import anchored, gather
     from famcli.training.recipe import load_recipe, recipes
-    from famcli.training.run import Run
-    from famcli.training.runfolder import RunFolder
+    from famcli.training.run import train
     from famcli_models.errors import ConfigError
 
-    if resume is not None:
-        if any((data, out, recipe, backbone, method, settings, exist_ok, i_know_this_is_test)):
-            msg = (
-                "--resume goes on with the run's own recipe; besides it only --workers, --device and --quiet are "
-                f"allowed. For other settings start a new run with --recipe {resume / 'recipe.toml'} --set KEY=VALUE"
-            )
-            raise ConfigError(msg)
-        folder = RunFolder(resume)
-        chosen = folder.read_recipe()
-    else:
-        run_fields = _given(data=data, i_know_this_is_test=i_know_this_is_test)
-        model_fields = _given(backbone=backbone, method=method)
+    chosen = None
+    if resume is None:
         if recipe is None and backbone and data:  # the paper's cells have their own settings
             recipe = next((name for name in recipes() if name == "-".join([backbone, *data])), None)
-        chosen = load_recipe(recipe, settings or (), run_fields, model_fields)
-        chosen = replace(chosen, run=anchored(chosen.run))
-        folder = RunFolder(out) if out else RunFolder.fresh(_stem(chosen))
-        folder.check(exist_ok)
-    material = gather(chosen.run)
-    chosen = chosen.with_classes(material.num_classes, bool(material.class_names))
-    # Torch's remark on 1x1 filters in channels-last memory: nothing is wrong and nothing can be done.
-    warnings.filterwarnings("ignore", message="Grad strides do not match")
-    accelerator = make_accelerator(device, chosen.train.precision)
-    console.quiet |= not accelerator.is_main_process
-    count = len(material.samples)
-    console.say(f"{count} images from {', '.join(material.names)} into {folder.path}; recipe: {chosen.name}")
-    console.say("\n".join([*material.remarks, chosen.to_toml()]))
-    run = Run(folder, chosen, material, accelerator, console.say)
-    total = None if material.unlabelled else count * chosen.train.epochs  # how many of them join is not known yet
-    with console.progress("images", total) as step:
-        run.train(workers, resume is not None, step)
-    if accelerator.is_main_process:
-        if run.best_epoch:
-            console.say(f"best epoch {run.best_epoch}, by {run.provenance['selected_by']}: {folder.best}")
-        console.result(str(folder.path))
-    leave(accelerator)
+        run = {"data": data, "i_know_this_is_test": i_know_this_is_test}
+        model = {"backbone": backbone, "method": method}
+        given = ({name: value for name, value in table.items() if value} for table in (run, model))
+        chosen = load_recipe(recipe, settings or (), *given)
+    elif any((data, out, recipe, backbone, method, settings, exist_ok, i_know_this_is_test)):
+        msg = (
+            "--resume goes on with the run's own recipe; besides it only --workers, --device and --quiet are "
+            f"allowed. For other settings start a new run with --recipe {resume / 'recipe.toml'} --set KEY=VALUE"
+        )
+        raise ConfigError(msg)
+    with ExitStack() as stack:
+        advance: Callable[..., None] | None = None
 
+        def on_images(count: int, total: int) -> None:
+            nonlocal advance  # the bar appears with the first step: until then nobody knows how many images there are
+            advance = advance or stack.enter_context(console.progress("images", total))
+            advance(count)
 
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value}
-
-
-def _stem(recipe: Recipe) -> str:
-    """BACKBONE-DATA for the default method, or BACKBONE-METHOD-DATA."""
-    from famcli_models.methods import METHODS
-
-    method = [recipe.model.method] if recipe.model.method != next(iter(METHODS)) else []
-    return "-".join([recipe.model.backbone, *method, *(Path(name).stem for name in recipe.run.data)])
+        result = train(
+            chosen,
+            resume or out,
+            resume=resume is not None,
+            exist_ok=exist_ok,
+            workers=workers,
+            device=device,
+            say=console.say,
+            on_images=on_images,
+        )
+    if result.main:
+        console.result(str(result.folder))

@@ -1,4 +1,4 @@
-"""What a run learns from and what its best epoch is chosen by: images with labels, and the honesty of splits."""
+"""The images of a run: what it trains on, the validation set that chooses its best epoch, and which splits they are."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class TrainingData:
     """The images of a run.
 
     Attributes:
         names: Of the datasets.
         samples: To train on, without boxes.
-        unlabelled: To train on under classes that are guessed; their own labels mean nothing here.
         class_names: By label; may be empty.
-        judged: Images with boxes that the best epoch is chosen by; none if it is chosen by the loss.
+        validation: Images with boxes that the best epoch is chosen by; none if it is chosen by the loss.
         select: The split they are from, or ``loss``.
         on_test: The test split is trained on or selected by.
         remarks: What was left out or decided while reading.
+        unlabelled: To train on under pseudo-labels; their own labels mean nothing here.
         unlabelled_names: Of the datasets that ``unlabelled`` is from.
     """
 
     names: tuple[str, ...]
     samples: Sequence[Sample] = field(repr=False)
     class_names: tuple[str, ...]
-    judged: Sequence[Sample] = field(repr=False)
+    validation: Sequence[Sample] = field(repr=False)
     select: str
     on_test: bool
     remarks: tuple[str, ...] = ()
@@ -65,29 +65,24 @@ def digest_of(labels: Iterable[tuple[str, object]]) -> str:
     return digest.hexdigest()
 
 
-def anchored(config: RunConfig) -> RunConfig:
-    """The same with absolute paths, so that a run can be resumed from any folder."""
+def absolute_paths(config: RunConfig) -> RunConfig:
+    """The same with absolute paths, so that a run can be resumed from any folder; names stay names."""
 
-    def absolute(name: str) -> str:
-        return name if is_prepared(name) or not Path(name).exists() else str(Path(name).absolute())
+    def absolute(path: str, is_name: bool) -> str:
+        return path if is_name or not Path(path).exists() else str(Path(path).absolute())
 
     weights, teacher = config.backbone_weights, config.teacher
     return replace(
         config,
-        data=tuple(absolute(name) for name in config.data),
-        unlabelled=tuple(absolute(name) for name in config.unlabelled),
-        teacher=str(Path(teacher).absolute()) if _is_folder(teacher) else teacher,
-        backbone_weights=weights if weights in ("imagenet", "none") else absolute(weights),
+        data=tuple(absolute(name, is_prepared(name)) for name in config.data),
+        unlabelled=tuple(absolute(name, is_prepared(name)) for name in config.unlabelled),
+        teacher=absolute(teacher, not teacher or teacher in packaged()),
+        backbone_weights=absolute(weights, weights in ("imagenet", "none")),
         class_names=str(Path(config.class_names).absolute()) if config.class_names else "",
     )
 
 
-def _is_folder(teacher: str) -> bool:
-    """Whether a model's name is a path; a packaged name comes first."""
-    return bool(teacher) and teacher not in packaged() and Path(teacher).exists()
-
-
-def gather(config: RunConfig) -> Material:
+def open_data(config: RunConfig) -> TrainingData:
     """Open the datasets of a run.
 
     Raises:
@@ -107,25 +102,26 @@ def gather(config: RunConfig) -> Material:
         raise ConfigError(msg)
     datasets = [open_dataset(name) for name in config.data]
     samples = [sample for dataset in datasets for sample in dataset.samples(train)]
-    judged: list[Sample] = []
     remarks = [remark for dataset in datasets for remark in dataset.remarks]
+    validation: list[Sample] = []
     if select == AUTO:
         having = [dataset for dataset in datasets if FULLSUP in dataset.splits()]
         found = [s for dataset in having for s in dataset.samples(FULLSUP, with_boxes=True, boxes_optional=True)]
-        judged = [sample for sample in found if len(sample.boxes)]
-        if judged and len(judged) < len(found):
-            remarks.append(f"{len(found) - len(judged)} images of {FULLSUP} have no box and are not judged by")
-        select = FULLSUP if judged else BY_LOSS
+        validation = [sample for sample in found if len(sample.boxes)]
+        if validation and len(validation) < len(found):
+            remarks.append(
+                f"{len(found) - len(validation)} images of {FULLSUP} have no box and are no validation images"
+            )
+        select = FULLSUP if validation else BY_LOSS
     elif select != BY_LOSS:
-        judged = _judged(datasets, select)
-    names = tuple(read_class_names(Path(config.class_names))) if config.class_names else _class_names(datasets)
+        validation = _with_boxes(datasets, select)
     unlabelled = [_without_labels(name, train) for name in config.unlabelled]
-    known = {sample.path.resolve() for sample in [*samples, *judged]} if unlabelled else set()
-    return Material(
+    known = {sample.path.resolve() for sample in [*samples, *validation]} if unlabelled else set()
+    return TrainingData(
         names=tuple(dataset.name for dataset in datasets),
         samples=samples,
-        class_names=names,
-        judged=judged,
+        class_names=tuple(read_class_names(Path(config.class_names))) if config.class_names else _names(datasets),
+        validation=validation,
         select=select,
         on_test=on_test,
         remarks=tuple(remarks),
@@ -144,7 +140,7 @@ def _without_labels(name: str, split: str) -> tuple[str, Sequence[Sample]]:
     return folder.absolute().name, [Sample(n, listing.path(n), 0, NO_BOXES) for n in listing.names]
 
 
-def _judged(datasets: Sequence[Dataset], split: str) -> list[Sample]:
+def _with_boxes(datasets: Sequence[Dataset], split: str) -> list[Sample]:
     having = [dataset for dataset in datasets if split in dataset.splits()]
     if not having:
         known = sorted({name for dataset in datasets for name in dataset.splits()})
@@ -153,7 +149,7 @@ def _judged(datasets: Sequence[Dataset], split: str) -> list[Sample]:
     return [sample for dataset in having for sample in dataset.samples(split, with_boxes=True)]
 
 
-def _class_names(datasets: Sequence[Dataset]) -> tuple[str, ...]:
+def _names(datasets: Sequence[Dataset]) -> tuple[str, ...]:
     named = [dataset for dataset in datasets if dataset.class_names]
     for dataset in named[1:]:
         if dataset.class_names != named[0].class_names:

@@ -1,22 +1,101 @@
-"""What a run ran on: versions, device, commit."""
+"""What a run runs on: processes and devices (Hugging Face Accelerate's), signals, and the facts kept of each session.
+
+Whoever launches the processes (``torchrun``, ``accelerate launch``) says how many there are.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import platform
+import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from famcli.checkpoints.doctor import package_versions
+from famcli.inference.torch_engine import pick_device
+from famcli_models.errors import ConfigError
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours: Accelerate's
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME = 1.0  # seconds: torchrun passes on the Ctrl-C that the terminal has already sent to all
+
+
+def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerator:
+    """The processes and devices of this run.
+
+    Args:
+        device: See :func:`famcli.inference.torch_engine.pick_device`; several processes take one GPU each, or ``cpu``.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+
+    Raises:
+        ConfigError: The device cannot compute in the precision.
+    """
+    where = pick_device(device)
+    if where.type == "cuda" and where.index is not None:
+        torch.cuda.set_device(where)
+    # One process may train several times, with another precision each time.
+    AcceleratorState._reset_state()  # noqa: SLF001  (Accelerate has no public way)
+    try:
+        accelerator = Accelerator(mixed_precision=PRECISIONS[precision], cpu=where.type == "cpu")
+    except (ValueError, NotImplementedError) as error:
+        msg = f"cannot train on '{where}' in {precision}: {error}"
+        raise ConfigError(msg) from error
+    if precision == "fp16" and accelerator.device.type == "cpu":
+        msg = "fp16 needs a GPU; on the CPU use precision = 'bf16' or 'fp32'"
+        raise ConfigError(msg)
+    return accelerator
+
+
+def leave(accelerator: Accelerator) -> None:
+    """End together with the other processes; one that just exits may abort while it still talks to them."""
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+class Interrupt:
+    """Ctrl-C and a scheduler's SIGTERM as a wish to stop, which a loop reads between its steps.
+
+    Until ``patient`` is set there is no step to finish, and the first signal interrupts at once. From then on it sets
+    ``wanted`` and calls ``on_first``, and a second one interrupts.
+    """
+
+    def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:
+        self.on_first = on_first
+        self.patient = self.wanted = False
+        self._since = 0.0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        """Take over the signals; Python lets only the main thread do so."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, _number: int, _frame: FrameType | None) -> None:
+        if not self.patient or (self.wanted and time.monotonic() - self._since > SAME):
+            raise KeyboardInterrupt
+        if not self.wanted:
+            self.wanted, self._since = True, time.monotonic()
+            self.on_first()
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:
-    """JSON-able facts for the run folder."""
+    """JSON-able facts for the run folder; nothing of the environment variables is among them."""
     device = accelerator.device
     return {
         "started": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
@@ -33,13 +112,12 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
 
 def commit() -> str | None:
     """The commit of the source that runs, if it runs from a checkout."""
-    source = Path(__file__).parent
     # Tracked: an installed copy may well lie inside somebody else's checkout.
     for arguments in (["ls-files", "--error-unmatch", "environment.py"], ["rev-parse", "HEAD"]):
         try:
             done = subprocess.run(  # noqa: S603  (no user input)
                 ["git", *arguments],  # noqa: S607
-                cwd=source,
+                cwd=Path(__file__).parent,
                 capture_output=True,
                 text=True,
                 timeout=10,

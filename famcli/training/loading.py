@@ -1,4 +1,4 @@
-"""Labelled images to batches: views fresh for every epoch, or features computed once for a frozen backbone."""
+"""Labelled images to batches: random views, fresh for every epoch, or features computed once for a frozen backbone."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from famcli_models.preprocess import RandomCrop, normalize
 MAX_UNREADABLE = 100  # in a row; then it is not the images that are wrong
 
 
-class Batch(NamedTuple):
+class ImageBatch(NamedTuple):
     """What one forward pass takes.
 
     Attributes:
         inputs: Views ``(B, size, size, 3)`` uint8, or their features X ``(B, C, H, W)``.
-        targets: Of M, of its height and width, ``(B, h, w)`` float32, through the same crop; zeros without targets.
+        targets: Of the map, of its height and width, ``(B, h, w)`` float32, cut as the view; zeros without targets.
         labels: ``(B,)``.
         images: Numbers of the images.
         unreadable: Number and reason of images that were met and could not be read; the next one stands in.
@@ -43,15 +43,10 @@ class Batch(NamedTuple):
     earlier: tuple[Tensor, ...] = ()
 
 
-class Views(Dataset[Batch]):
+class Views(Dataset[ImageBatch]):
     """Random training views of labelled images; the same view for the same seed, epoch and image.
 
-    Args:
-        samples: Images with labels.
-        size: Side of a view, in pixels.
-        map_hw: Size of M.
-        seed: Of the crops.
-        targets: For each sample a map ``(h, w)`` of the whole image in [0, 1], or none.
+    ``map_hw`` is the size of the model's map; ``targets`` are maps ``(h, w)`` of the whole images in [0, 1], or none.
     """
 
     def __init__(
@@ -65,29 +60,24 @@ class Views(Dataset[Batch]):
         # Flat arrays: a million Python objects would be copied, page by page, into every loading process.
         self.paths = np.array([os.fsencode(sample.path) for sample in samples])
         self.labels = np.array([sample.label for sample in samples])
-        self.size = size
-        self.map_hw = map_hw
-        self.seed = seed
-        self.targets = targets
+        self.size, self.map_hw, self.seed, self.targets = size, map_hw, seed, targets
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, view: View) -> Batch:
+    def __getitem__(self, view: View) -> ImageBatch:
         """One view, as a batch of one without its first dimension."""
         epoch, image = view
         unreadable: dict[int, str] = {}
         while True:
             try:
-                picture = read_picture(Path(os.fsdecode(self.paths[image])), at_least=DECODE_MARGIN * self.size).image
+                picture = read_picture(self._path(image), at_least=DECODE_MARGIN * self.size).image
                 break
             except DataError as error:
                 unreadable[image] = str(error)
                 if len(unreadable) == min(MAX_UNREADABLE, len(self)):
-                    path = os.fsdecode(self.paths[view[1]])
-                    msg = (
-                        f"{len(unreadable)} images in a row cannot be read, the first is {path}: {unreadable[view[1]]}"
-                    )
+                    first = f"the first is {self._path(view[1])}: {unreadable[view[1]]}"
+                    msg = f"{len(unreadable)} images in a row cannot be read, {first}"
                     raise DataError(msg) from error
                 image = (image + 1) % len(self)
         crop = RandomCrop.draw(self.size, np.random.default_rng((self.seed, epoch, image)))
@@ -95,86 +85,20 @@ class Views(Dataset[Batch]):
         if self.targets is not None:
             target = crop.crop_map(self.targets[image], self.map_hw)
         pixels = torch.from_numpy(np.ascontiguousarray(crop.crop_image(picture)))
-        return Batch(pixels, torch.from_numpy(target), torch.tensor(self.labels[image]), [image], unreadable)
+        return ImageBatch(pixels, torch.from_numpy(target), torch.tensor(self.labels[image]), [image], unreadable)
+
+    def _path(self, image: int) -> Path:
+        return Path(os.fsdecode(self.paths[image]))
 
 
-def fresh_batches(
-    views: Views, order: Order, start: int, workers: int, pin: bool = False
-) -> Generator[Batch, None, None]:
-    """New random views in every epoch, from a step on; the loading processes live until the last step.
+def load_batches(
+    views: Views, lists: Iterable[list[View]], workers: int, pin: bool = False
+) -> Generator[ImageBatch, None, None]:
+    """The batches of lists of views; the loading processes live until the last one, or until the generator is closed.
 
-    Args:
-        views: The images.
-        order: Of the views.
-        start: The first step.
-        workers: Processes that decode; 0 decodes in this one.
-        pin: Put the batches into page-locked memory, from which they reach a GPU sooner.
-
-    Raises:
-        DataError: Hardly any image can be read.
+    With no ``workers`` this process decodes. ``pin`` puts the batches into page-locked memory, from which they reach a
+    GPU sooner.
     """
-    yield from _load(views, order.batches(start), workers, pin)
-
-
-class CachedFeatures:
-    """A few random views of each image, their features computed once and kept in memory in float16.
-
-    Args:
-        model: With a frozen backbone; it is left in evaluation mode, so that its statistics do not move.
-        views: The images.
-        batch_size: Images a forward pass.
-        device: Where the model is.
-        workers: Processes that decode.
-        rounds: Views of each image; they are taken in turn, one an epoch.
-    """
-
-    def __init__(
-        self, model: Method, views: Views, batch_size: int, device: torch.device, workers: int, rounds: int
-    ) -> None:
-        mean, std = model.config.mean, model.config.std
-        model.eval()
-        self.rounds: list[list[Tensor]] = []  # of each round the maps, targets and labels of all images
-        self.unreadable: dict[int, str] = {}
-        for number in range(1, rounds + 1):
-            each = [(number, image) for image in range(len(views))]
-            lists = [each[at : at + batch_size] for at in range(0, len(each), batch_size)]
-            columns: list[Tensor] = []
-            for numbers, batch in zip(lists, _load(views, lists, workers, pin=False), strict=True):
-                self.unreadable |= batch.unreadable
-                with torch.no_grad():
-                    found = model.features(normalize(batch.inputs.to(device), mean, std)).to(torch.float16)
-                rows = [*found.maps, batch.targets, batch.labels]
-                columns = columns or [_room(len(views), row) for row in rows]
-                first = numbers[0][1]
-                for column, row in zip(columns, rows, strict=True):
-                    column[first : first + len(row)] = row
-            self.rounds.append(columns)
-
-    def batches(self, order: Order, start: int) -> Generator[Batch, None, None]:
-        """The features of the views in order, from a step on."""
-        for views in order.batches(start):
-            epoch, images = views[0][0], [image for _, image in views]
-            X, *earlier, targets, labels = (column[images] for column in self.rounds[(epoch - 1) % len(self.rounds)])
-            yield Batch(X.float(), targets, labels, images, {}, tuple(m.float() for m in earlier))
-
-
-def _room(count: int, row: Tensor) -> Tensor:
-    """Memory for the rows of all images, laid out as the first ones are; filled, not joined, which would take twice."""
-    each = row[0]
-    return torch.empty_strided((count, *each.shape), (each.numel(), *each.stride()), dtype=row.dtype)
-
-
-def map_size(model: Method, device: torch.device) -> tuple[int, int]:
-    """``(h, w)`` of the map for the model's input size; leaves the model as it is, batch-norm statistics included."""
-    size, training = model.config.size, model.training
-    model.eval()
-    with torch.no_grad():
-        M = model.maps(model(torch.zeros(1, 3, size, size, device=device)))
-    model.train(training)
-    return M.shape[-2], M.shape[-1]
-
-
-def _load(views: Views, lists: Iterable[list[View]], workers: int, pin: bool) -> Generator[Batch, None, None]:
     loader = DataLoader(
         views,
         batch_sampler=lists,
@@ -201,13 +125,69 @@ def _ignore_interrupt(_worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _collate(items: list[Batch]) -> Batch:
-    unreadable = {number: reason for item in items for number, reason in item.unreadable.items()}
-    images = [item.images[0] for item in items]
-    return Batch(
+def _collate(items: list[ImageBatch]) -> ImageBatch:
+    return ImageBatch(
         torch.stack([item.inputs for item in items]),
         torch.stack([item.targets for item in items]),
         torch.stack([item.labels for item in items]),
-        images,
-        unreadable,
+        [item.images[0] for item in items],
+        {number: reason for item in items for number, reason in item.unreadable.items()},
     )
+
+
+class CachedFeatures:
+    """Random views of each image, their features computed once and kept in memory in float16; one view an epoch.
+
+    Args:
+        model: With a frozen backbone; it is left in evaluation mode, so that its statistics do not move.
+        views: The images.
+        batch_size: Images a forward pass.
+        device: Where the model is.
+        workers: Processes that decode.
+        rounds: Views of each image; they are taken in turn.
+    """
+
+    def __init__(
+        self, model: Method, views: Views, batch_size: int, device: torch.device, workers: int, rounds: int
+    ) -> None:
+        mean, std = model.config.mean, model.config.std
+        model.eval()
+        self.rounds: list[list[Tensor]] = []  # of each round the maps, targets and labels of all images
+        self.unreadable: dict[int, str] = {}
+        for number in range(1, rounds + 1):
+            each = [(number, image) for image in range(len(views))]
+            lists = [each[at : at + batch_size] for at in range(0, len(each), batch_size)]
+            columns: list[Tensor] = []
+            for numbers, batch in zip(lists, load_batches(views, lists, workers), strict=True):
+                self.unreadable |= batch.unreadable
+                with torch.no_grad():
+                    found = model.features(normalize(batch.inputs.to(device), mean, std)).to(torch.float16)
+                rows = [*found.maps, batch.targets, batch.labels]
+                columns = columns or [_empty(len(views), row) for row in rows]
+                first = numbers[0][1]
+                for column, row in zip(columns, rows, strict=True):
+                    column[first : first + len(row)] = row
+            self.rounds.append(columns)
+
+    def batches(self, order: Order, start: int) -> Generator[ImageBatch, None, None]:
+        """The features of the views in order, from a step on."""
+        for views in order.batches(start):
+            epoch, images = views[0][0], [image for _, image in views]
+            X, *earlier, targets, labels = (column[images] for column in self.rounds[(epoch - 1) % len(self.rounds)])
+            yield ImageBatch(X.float(), targets, labels, images, {}, tuple(m.float() for m in earlier))
+
+
+def _empty(count: int, row: Tensor) -> Tensor:
+    """Memory for the rows of all images, laid out as the first ones are; filled, not joined, which would take twice."""
+    each = row[0]
+    return torch.empty_strided((count, *each.shape), (each.numel(), *each.stride()), dtype=row.dtype)
+
+
+def map_size(model: Method, device: torch.device) -> tuple[int, int]:
+    """``(h, w)`` of the map for the model's input size; leaves the model as it is, batch-norm statistics included."""
+    size, training = model.config.size, model.training
+    model.eval()
+    with torch.no_grad():
+        M = model.maps(model(torch.zeros(1, 3, size, size, device=device)))
+    model.train(training)
+    return M.shape[-2], M.shape[-1]

@@ -1,14 +1,16 @@
-"""What is logged of an epoch, and what is wrong with it in words."""
+"""What is logged of a training: means over an epoch, the metrics file, TensorBoard, and warnings in words."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import csv
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
+from famcli_models.files import write_atomic
 from famcli_models.methods.method import Method
 
 OLD_MEASURES = ("foreground", "spread", "part_similarity", "top1")
@@ -23,11 +25,11 @@ class Epoch:
         number: From 1.
         terms: Mean of the total loss and of each term, unweighted; with targets ``target`` among them.
         measures: Means of what the method logs beside, see :meth:`famcli_models.Method.measures`.
-        images: Seen, all processes together.
+        images: Trained on, all processes together.
         seconds: Wall time.
         waiting: Share of that time spent waiting for the next batch.
         skipped: Images that could not be read, since the start of the run.
-        gt_known: GT-known Loc on the images the best epoch is chosen by, percent; ``None`` without such images.
+        gt_known: GT-known Loc on the validation set, percent; ``None`` without one.
     """
 
     number: int
@@ -53,6 +55,22 @@ class Epoch:
         rate = self.images / self.seconds if self.seconds else None
         return {"epoch": values.pop("number"), **terms, **measures, **values, "images_per_second": rate}
 
+    def objective(self, weights: Mapping[str, float]) -> float:
+        """The loss with given weights of its terms: where a weight rises, the totals of epochs do not compare."""
+        return sum(weight * self.terms.get(name, 0.0) for name, weight in weights.items())
+
+    def sentence(self, epochs: int, validation: str) -> str:
+        """The line that a run prints; ``validation`` is the name of the validation set."""
+        terms = [f"{name} {value:.4f}" for name, value in self.terms.items()]
+        measures = {name.replace("_", " "): value for name, value in self.measures.items()}
+        shares = {name: measures.pop(name) for name in ("foreground", "top1") if name in measures}
+        logged = [f"{name} {value:.1%}" for name, value in shares.items()]
+        logged += [f"{name} {value:.3f}" for name, value in measures.items()]
+        logged += [] if self.gt_known is None else [f"{validation} GT-known {self.gt_known:.1f} %"]
+        left = self.seconds * (epochs - self.number) / 60
+        logged += [f"{self.images / self.seconds:.0f} images/s", f"{left:.0f} min left"]
+        return f"epoch {self.number} of {epochs}: {'  '.join(terms + logged)}"
+
     def warnings(self, model: Method) -> list[str]:
         """What a reader should worry about, one sentence each."""
         found = model.warnings(self.measures)
@@ -63,14 +81,7 @@ class Epoch:
 
 @dataclass(slots=True)
 class Meter:
-    """Means over the images of an epoch so far.
-
-    Attributes:
-        sums: Of each value, times the images.
-        images: Seen.
-        seconds: Wall time.
-        waiting: Seconds of it that were spent waiting.
-    """
+    """Sums of an epoch so far: of each value times the images, images, seconds, and seconds of waiting for them."""
 
     sums: dict[str, float] = field(default_factory=dict)
     images: int = 0
@@ -88,18 +99,46 @@ class Meter:
     def epoch(self, number: int, skipped: int, measured: Collection[str]) -> Epoch:
         """The epoch that these are the means of; the values in ``measured`` are no terms of the loss."""
         means = {name: total / self.images for name, total in self.sums.items()}
-        share = self.waiting / self.seconds if self.seconds else 0.0
         return Epoch(
             number=number,
             terms={name: value for name, value in means.items() if name not in measured},
             measures={name: value for name, value in means.items() if name in measured},
             images=self.images,
             seconds=self.seconds,
-            waiting=share,
+            waiting=self.waiting / self.seconds if self.seconds else 0.0,
             skipped=skipped,
         )
 
 
-def stack(values: Mapping[str, Tensor]) -> Tensor:
-    """Scalars to one vector ``(n,)`` in the order of their names' appearance, so that they travel together."""
-    return torch.stack([value.detach().float().reshape(()) for value in values.values()])
+def write_metrics(path: Path, history: Sequence[Epoch]) -> None:
+    """Write a line for each epoch; a reader finds the old file or the new one."""
+    rows = [epoch.row() for epoch in history]
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_atomic(path, write)
+
+
+class TensorBoard:
+    """The same numbers for TensorBoard, below a folder that is made with the first epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: SummaryWriter | None = None
+
+    def write(self, epoch: Epoch) -> None:
+        """Add a point to each curve; what an interrupted session wrote of this and later epochs is dropped."""
+        self._writer = self._writer or SummaryWriter(str(self.folder), purge_step=epoch.number)
+        for name, number in epoch.row().items():
+            if number is not None:
+                self._writer.add_scalar(name, number, epoch.number)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()

@@ -31,15 +31,15 @@ class RunConfig:
         data: Names of prepared datasets, or folders and files that ``fam data`` knows; several are joined.
         split: The split to train on.
         select: What the best epoch is chosen by: GT-known Loc on a split with boxes, by its name; ``loss``, the
-            lowest training loss among the epochs whose M has not collapsed; or ``auto``, train-fullsup if the data
+            lowest training loss among the epochs whose map has not collapsed; or ``auto``, train-fullsup if the data
             have it and the loss if not.
         backbone_weights: ``imagenet``, ``none`` or a safetensors file.
         class_names: File with a class name on each line, instead of the names of the data.
-        unlabelled: Extension: further datasets whose images join the training under the class that the pretrained
-            classifier gives them; what they are labelled with themselves is not looked at.
+        unlabelled: Extension: further datasets whose images join the training under pseudo-labels, the classes that
+            the pretrained classifier gives them; labels of their own are not read.
         unlabelled_confidence: Least probability of that class; images below it are left out.
         teacher: Extension: a model by name, a checkpoint or the folder of a run, of these or other classes; with
-            ``lambda_target`` its M takes part in the targets, see :mod:`famcli.training.teacher`.
+            ``lambda_target`` its M takes part in the targets, see :mod:`famcli.training.supervision`.
         half: Store checkpoints in float16.
         i_know_this_is_test: Let the test split be trained on or selected by; the run is marked for good.
 
@@ -168,10 +168,10 @@ def load_recipe(
     method = method_class({"method": written, **(model or {}), **({"method": _value(typed[-1])} if typed else {})})
     if written != method.name():
         # A recipe of another method: its own settings mean nothing here, nor does the threshold if it names the method.
-        shared = {f.name for f in fields(MethodConfig)} - ({"method", "tau"} if "method" in tables["model"] else set())
+        shared = _field_names(MethodConfig) - ({"method", "tau"} if "method" in tables["model"] else set())
         tables["model"] = {name: value for name, value in tables["model"].items() if name in shared}
     kinds: dict[str, Any] = {"run": RunConfig, "model": method.config_class, "train": TrainConfig}
-    known = {table: {f.name for f in fields(kind)} for table, kind in kinds.items()}
+    known = {table: _field_names(kind) for table, kind in kinds.items()}
     tables["run"] |= dict(run or {})
     tables["model"] |= dict(model or {})
     for pair in overrides:
@@ -193,11 +193,18 @@ def load_recipe(
 
 
 def migrate(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The tables of a recipe with the fields that version 0.1 had in [train] where they are now."""
+    """The tables of a recipe, with what version 0.1 had in [train] in [model] if the method has such fields."""
     made = {table: dict(values) for table, values in tables.items()}
+    model = made.setdefault("model", {})
     for name in MOVED & made.get("train", {}).keys():
-        made.setdefault("model", {})[name] = made["train"].pop(name)
+        value = made["train"].pop(name)
+        if name in _field_names(method_class(model).config_class):
+            model.setdefault(name, value)
     return made
+
+
+def _field_names(kind: Any) -> set[str]:
+    return {f.name for f in fields(kind)}
 
 
 def _locate(key: str, known: Mapping[str, set[str]], given: str) -> tuple[str, str]:

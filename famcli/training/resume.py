@@ -1,4 +1,4 @@
-"""Everything that a training step changes, as one file: tensors and a JSON header, no pickle."""
+"""Resume state of a run: weights, optimizer, position and history in one file of tensors and JSON, without pickle."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ FORMAT_VERSION = "1"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A moment between two steps.
-
-    Attributes:
-        tensors: Of the model, its average and the optimiser, by name.
-        facts: JSON-able: the step, the epoch's means so far, the history.
-    """
+    """A moment between two steps: tensors of model, average and optimizer by name, and JSON-able facts."""
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
 
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with ``prefix.``, by the rest of their names."""
+        whole = f"{prefix}."
+        return {name.removeprefix(whole): t for name, t in self.tensors.items() if name.startswith(whole)}
+
 
 def write_state(path: Path, state: State) -> None:
-    """Write a state; a reader sees the old file or the new one, never half of one."""
+    """Write a state; a reader finds the old file or the new one, never half of one."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
     header = {"fam-state": FORMAT_VERSION, "facts": json.dumps(state.facts)}
     try:
@@ -43,11 +43,7 @@ def write_state(path: Path, state: State) -> None:
 
 
 def read_state(path: Path) -> State:
-    """Read a state.
-
-    Raises:
-        WeightsError: The file is absent, damaged, or of another version.
-    """
+    """Read a state; a ``WeightsError`` says that it is absent, damaged, or of another version."""
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

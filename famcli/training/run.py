@@ -1,168 +1,226 @@
-"""One training run from recipe to models: build or restore, train, measure, keep."""
+"""One training run from recipe to models: open the data, build or restore the model, train, validate, save."""
 
 from __future__ import annotations
 
+import json
 import math
 import time
+import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch.utils.tensorboard import SummaryWriter
 
 from famcli.checkpoints.doctor import package_versions
 from famcli.checkpoints.reference import record
 from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.evaluation.onebox import count_right
-from famcli.training.accelerator import leave
-from famcli.training.data import BY_LOSS, Material
-from famcli.training.environment import environment
-from famcli.training.interrupt import Interrupt
-from famcli.training.loop import fit
-from famcli.training.monitor import Epoch
+from famcli.inference.engine import Failed, run_images
+from famcli.training.data import BY_LOSS, TrainingData, absolute_paths, open_data
+from famcli.training.environment import Interrupt, environment, leave, make_accelerator
+from famcli.training.loop import EpochEnd, Training, explained, fit
+from famcli.training.monitor import Epoch, TensorBoard, write_metrics
 from famcli.training.recipe import Recipe, load_recipe, migrate
 from famcli.training.resume import State, read_state, write_state
-from famcli.training.runfolder import RunFolder
-from famcli.training.step import Training
-from famcli.training.supervision import make_lessons, needs_pretrained
-from famcli_models.checkpoint import CONFIG_FILE
+from famcli.training.supervision import make_supervision, needs_pretrained
+from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, method_of
 from famcli_models.errors import ConfigError, DataError
+from famcli_models.files import write_atomic
 from famcli_models.methods import METHODS
 from famcli_models.methods.method import BACKBONE_TRAINING, Method
 
-JUDGE_THREADS = 8  # they decode, which needs no Python
+RUNS = Path("runs")
+EVENTS = "events.out.tfevents.*"  # what TensorBoard calls its files
+DECODERS = 8  # threads
 BY_WORDS = {
     False: "GT-known Loc on {split} ({n} images with boxes)",
     True: "the lowest training loss, with the last step's weights, among epochs whose M has not collapsed (no boxes)",
 }
 
 
-@dataclass(slots=True)
-class Run:
-    """A run, new or resumed.
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a finished run leaves.
 
     Attributes:
-        folder: Where it keeps what it makes.
-        recipe: What was asked for, with the number of classes of the data.
-        material: What it learns from.
-        accelerator: Processes and device; only the main process writes.
-        say: Told a line for each epoch, and warnings.
+        folder: The run folder, which is a checkpoint too: the model of the last epoch.
+        best: Checkpoint of the best epoch; ``None`` if no epoch's map says anything.
+        best_epoch: Its number, from 1.
+        selected_by: What the best epoch was chosen by, in words.
+        history: Every epoch.
+        main: This process wrote the folder; false in all but one of several.
     """
 
-    folder: RunFolder
-    recipe: Recipe
-    material: Material
-    accelerator: Accelerator
-    say: Callable[[str], None]
-    provenance: dict[str, Any] = field(init=False, default_factory=dict)
-    best: float = field(init=False, default=-math.inf)
-    best_epoch: int = field(init=False, default=0)
-    _board: SummaryWriter | None = field(init=False, default=None)
-    _begun: bool = field(init=False, default=False)
-    _readable: list[Sample] = field(init=False, default_factory=list)
-    _saved: float = field(init=False, default_factory=time.monotonic)
+    folder: Path
+    best: Path | None
+    best_epoch: int | None
+    selected_by: str
+    history: tuple[Epoch, ...]
+    main: bool = True
 
-    def train(self, workers: int, resume: bool, on_images: Callable[[int], None]) -> Training:
-        """Train to the end, or until a signal; both leave a folder that can be used and resumed.
 
-        Args:
-            workers: Processes that decode.
-            resume: Go on from the folder's last state.
-            on_images: Called with a number of images after each step, and first with those of earlier sessions.
+def _silent(*_: object) -> None:
+    pass
 
-        Raises:
-            DataError: An image to judge by has a label that is no class of the model.
-            FamError: See :func:`famcli.training.loop.fit`.
-            KeyboardInterrupt: After a signal.
-        """
-        check_labels(self.material.judged, self.recipe.model.num_classes)  # now, and not after an hour
-        self._readable = self._open_judged()
+
+def train(
+    recipe: Recipe | str | Path | None,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    exist_ok: bool = False,
+    workers: int = 2,
+    device: str = "auto",
+    say: Callable[[str], None] = _silent,
+    on_images: Callable[[int, int], None] = _silent,
+) -> TrainResult:
+    """Train a model from images and their labels, as ``fam train`` does.
+
+    Args:
+        recipe: See :func:`famcli.training.recipe.load_recipe`; a name or a path is loaded with it. With ``resume``
+            ``None``, for a run goes on with its own.
+        out: Run folder; by default a new one in ``runs/``, named for backbone and data.
+        resume: Go on with the run in ``out`` from its last save, exactly.
+        exist_ok: Start anew in a run folder that exists.
+        workers: Processes that decode images.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; several processes take one GPU each.
+        say: Told a line for each epoch, and warnings.
+        on_images: Called after each step with its number of images and that of the whole run; when a run is resumed
+            first with the images of earlier sessions.
+
+    Raises:
+        FamError: The recipe, the data, the weights or the folder are not what they should be, the loss is not finite,
+            or memory ran out; the message says what to change.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM; the run has been saved and can be resumed.
+    """
+    if resume:
+        if recipe is not None or out is None:
+            msg = "a run is resumed from its folder alone, with its own recipe: train(None, folder, resume=True)"
+            raise ConfigError(msg)
+        folder = RunFolder(Path(out))
+        chosen = folder.read_recipe()
+    else:
+        chosen = recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe))
+        chosen = replace(chosen, run=absolute_paths(chosen.run))
+        folder = RunFolder(Path(out)) if out else RunFolder.fresh(chosen)
+        folder.check(exist_ok)
+    data = open_data(chosen.run)
+    chosen = chosen.with_classes(data.num_classes, bool(data.class_names))
+    accelerator = make_accelerator(device, chosen.train.precision)
+    if not accelerator.is_main_process:
+        say = on_images = _silent
+    say(f"{len(data.samples)} images from {', '.join(data.names)} into {folder.path}; recipe: {chosen.name}")
+    say("\n".join([*data.remarks, chosen.to_toml()]))
+    result = Run(folder, chosen, data, accelerator, say).train(workers, resume, on_images)
+    leave(accelerator)
+    return result
+
+
+class Run:
+    """A run, new or resumed; of several processes only the main one writes and says anything."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        recipe: Recipe,
+        data: TrainingData,
+        accelerator: Accelerator,
+        say: Callable[[str], None],
+    ) -> None:
+        self.folder, self.recipe, self.data, self.accelerator, self.say = folder, recipe, data, accelerator, say
+        self.main = bool(accelerator.is_main_process)
+        self.provenance: dict[str, Any] = {}
+        self.best, self.best_epoch = -math.inf, 0
+        self._validation: list[Sample] = []  # this process's share of what can be read
+        self._board = TensorBoard(folder.tensorboard)
+        self._saved = time.monotonic()
+
+    def train(self, workers: int, resume: bool, on_images: Callable[[int, int], None]) -> TrainResult:
+        """Train to the end, or until a signal; both leave a folder that can be used and resumed."""
+        check_labels(self.data.validation, self.recipe.model.num_classes)  # now, and not after an hour
+        self._validation = self._readable_validation()
         state = self._restore() if resume else None
         model = self._model(state)
         source = self._pretrained(model, state) if needs_pretrained(self.recipe) else model
-        lessons = make_lessons(source, self.recipe, self.material, self.accelerator, self.provenance, workers, self.say)
-        training: Training | None = None
-        self._begun = resume
-        if self.main and resume:
-            self.folder.add_environment(environment(self.accelerator))
-
-        def after_step(now: Training) -> None:
-            nonlocal training
-            training = now
-            self._begin()
-            on_images(now.order.size)
-            ended = now.step % now.order.epoch_steps == 0
-            if ended or time.monotonic() - self._saved >= 60 * self.recipe.train.save_minutes:
-                self._save(now)
-
+        samples, targets = make_supervision(
+            source, self.recipe, self.data, self.accelerator, self.provenance, workers, self.say
+        )
+        training = Training(model, samples, self.recipe.train, self.accelerator, targets, state)
+        total = training.order.size * training.order.steps
         if state is not None:
-            on_images(int(state.facts["size"]) * int(state.facts["step"]))
-        note = "stopping after this step; press Ctrl-C once more to stop at once"
-        with Interrupt(lambda: self.say(note)) as stopping:
-            try:
-                training = fit(
-                    model,
-                    lessons.samples,
-                    self.recipe.train,
-                    self.accelerator,
-                    workers,
-                    lessons.targets,
-                    state,
-                    after_step,
-                    self._after_epoch,
-                    stopping,
-                )
-            except KeyboardInterrupt:
-                if training is not None and not stopping.forced:  # a forced one may have stopped half a step
+            on_images(training.order.size * training.step, total)
+        stopping = Interrupt(lambda: self.say("stopping after this step; press Ctrl-C once more to stop at once"))
+        with (
+            warnings.catch_warnings(),
+            stopping,
+            explained(training, workers),
+            closing(self._board),
+            closing(fit(training, workers)) as events,
+        ):
+            # Torch's remark on 1x1 filters in channels-last memory: nothing is wrong and nothing can be done.
+            warnings.filterwarnings("ignore", message="Grad strides do not match")
+            for event in events:
+                if not stopping.patient:  # the first step has shown that the run is possible
+                    stopping.patient = True
+                    self._begin(resume)
+                if isinstance(event, EpochEnd):
+                    self._end_epoch(training, event.epoch)
+                if isinstance(event, EpochEnd) or time.monotonic() - self._saved >= 60 * self.recipe.train.save_minutes:
+                    self._save(training)
+                on_images(event.images, total)
+                if self._any_process(stopping.wanted):
                     self._save(training)
                     where = f"step {training.step} of {training.order.steps}"
                     self.say(f"stopped at {where}; go on with: fam train --resume {self.folder.path}")
                     leave(self.accelerator)
-                raise
-            else:
-                self._record()
-                return training
-            finally:
-                if self._board is not None:
-                    self._board.close()
-
-    def _record(self) -> None:
-        """Let the finished checkpoints say what they see in some drawings, for ``fam verify`` to ask again."""
+                    raise KeyboardInterrupt
         if self.main:
-            for folder in (self.folder.path, self.folder.best):
-                if (folder / CONFIG_FILE).is_file():
-                    record(folder)
+            for checkpoint in (self.folder.path, self.folder.best):
+                if (checkpoint / CONFIG_FILE).is_file():
+                    record(checkpoint)  # reference outputs, for fam verify
+        if self.best_epoch:
+            self.say(f"best epoch {self.best_epoch}, by {self.provenance['selected_by']}: {self.folder.best}")
+        return TrainResult(
+            folder=self.folder.path,
+            best=self.folder.best if self.best_epoch else None,
+            best_epoch=self.best_epoch or None,
+            selected_by=self.provenance["selected_by"],
+            history=tuple(training.history),
+            main=self.main,
+        )
 
-    @property
-    def main(self) -> bool:
-        """This process writes."""
-        return bool(self.accelerator.is_main_process)
+    def _readable_validation(self) -> list[Sample]:
+        """This process's share of the validation set, without the images that cannot be read."""
+        shard = self.data.validation[self.accelerator.process_index :: self.accelerator.num_processes]
 
-    def _begin(self) -> None:
-        """Write to the folder for the first time, now that a step has shown that the run is possible."""
-        if self.main and not self._begun:
-            self.folder.begin(self.recipe)
-            self.folder.add_environment(environment(self.accelerator))
-        self._begun = True
+        def load(sample: Sample) -> None:
+            read_sample(sample, self.recipe.model.size)
+
+        results = list(run_images(shard, load, lambda batch: batch, lambda sample, *_: sample, workers=DECODERS))
+        bad = [str(result.error) for result in results if isinstance(result, Failed)]
+        if bad:
+            self.say(f"warning: {len(bad)} images of {self.data.select} count as misses: {'; '.join(bad[:10])}")
+        return [result for result in results if not isinstance(result, Failed)]
 
     def _restore(self) -> State:
+        """The state to go on from, if data and recipe are still those that the run began with."""
         state = read_state(self.folder.last)
         facts = state.facts["run"]
-        if facts["provenance"]["data_sha256"] != self.material.digest():
+        if facts["provenance"]["data_sha256"] != self.data.digest():
             msg = "the images or labels have changed since the run began, so it cannot go on; start a new one"
             raise DataError(msg)
         before, now = migrate(facts["recipe"]), self.recipe.tables()
-        defaults = load_recipe(
-            None, model={"method": self.recipe.model.method}
-        ).tables()  # which a field that is newer than the run had
+        # A field that is newer than the run had its default.
+        defaults = load_recipe(None, model={"method": self.recipe.model.method}).tables()
         changed = [
-            f"{t}.{name}"
-            for t in now
-            for name in now[t]
-            if now[t][name] != before.get(t, {}).get(name, defaults[t][name])
+            f"{table}.{name}"
+            for table, values in now.items()
+            for name, value in values.items()
+            if value != before.get(table, {}).get(name, defaults[table][name])
         ]
         if changed:
             msg = (
@@ -175,27 +233,26 @@ class Run:
         return state
 
     def _model(self, state: State | None) -> Method:
-        config, names = self.recipe.run, self.material.class_names or None
-        method = METHODS[self.recipe.model.method]
+        """The model that is trained: new on a pretrained backbone, or of a state's provenance."""
+        names, method = self.data.class_names or None, METHODS[self.recipe.model.method]
         if state is not None:
             return method(self.recipe.model, names, self.provenance)
         torch.manual_seed(self.recipe.train.seed)  # the attention modules start at random
-        model = method.from_backbone(self.recipe.model, config.backbone_weights, names)
+        model = method.from_backbone(self.recipe.model, self.recipe.run.backbone_weights, names)
         self.recipe = replace(self.recipe, model=model.config)  # with the weights' normalisation and padding
+        words = BY_WORDS[self.data.select == BY_LOSS]
         model.provenance |= {
-            "data": list(self.material.names),
-            "images": len(self.material.samples),
-            "data_sha256": self.material.digest(),
+            "data": list(self.data.names),
+            "images": len(self.data.samples),
+            "data_sha256": self.data.digest(),
             "labels": "image labels only",
             "recipe": self.recipe.name,
             "seed": self.recipe.train.seed,
             BACKBONE_TRAINING: self.recipe.train.backbone,
-            "selected_by": BY_WORDS[self.material.select == BY_LOSS].format(
-                split=self.material.select, n=len(self.material.judged)
-            ),
+            "selected_by": words.format(split=self.data.select, n=len(self.data.validation)),
             "versions": package_versions(),
         }
-        if self.material.on_test:
+        if self.data.on_test:
             model.provenance["tuned_on_test"] = True
         self.provenance = dict(model.provenance)
         return model
@@ -204,87 +261,59 @@ class Run:
         """The model as it was when the run began."""
         if state is None:
             return model
-        source = METHODS[self.recipe.model.method].from_backbone(self.recipe.model, self.recipe.run.backbone_weights)
+        weights = self.recipe.run.backbone_weights
+        source = METHODS[self.recipe.model.method].from_backbone(self.recipe.model, weights)
         if source.provenance.get("backbone_sha256") != self.provenance.get("backbone_sha256"):
-            msg = f"'{self.recipe.run.backbone_weights}' are not the backbone weights the run began with"
+            msg = f"'{weights}' are not the backbone weights the run began with"
             raise ConfigError(msg)
         return source
 
-    def _after_epoch(self, training: Training, epoch: Epoch) -> Epoch:
-        epoch = replace(epoch, gt_known=self._judge(training.weights))
-        value = epoch.gt_known if epoch.gt_known is not None else -self._objective(training.model, epoch)
-        collapsed = training.model.collapsed(epoch.measures)
-        improved = value > self.best and not (epoch.gt_known is None and collapsed)
+    def _begin(self, resume: bool) -> None:
+        if self.main and not resume:
+            self.folder.begin(self.recipe)
+        if self.main:
+            self.folder.add_environment(environment(self.accelerator))
+
+    def _end_epoch(self, training: Training, epoch: Epoch) -> None:
+        """Validate, keep the best, write checkpoint and metrics, and say how it went."""
+        training.history[-1] = epoch = replace(epoch, gt_known=self._gt_known(training.weights))
+        if epoch.gt_known is not None:
+            value, usable = epoch.gt_known, True
+        else:
+            weights = {**training.model.term_weights(), "target": self.recipe.train.lambda_target}
+            value, usable = -epoch.objective(weights), not training.model.collapsed(epoch.measures)
+        improved = usable and value > self.best
         if improved:
             self.best, self.best_epoch = value, epoch.number
         if not self.main:
-            return epoch
-        self._begin()
-        facts = {"epochs": epoch.number, "skipped_images": epoch.skipped}
-        training.weights.provenance = self.provenance | facts
-        training.weights.save_pretrained(self.folder.path, half=self.recipe.run.half)
-        if improved:
-            training.weights.save_pretrained(self.folder.best, half=self.recipe.run.half)
-        self.folder.write_metrics([*training.history[:-1], epoch])
-        self._board = self._board or SummaryWriter(str(self.folder.tensorboard), purge_step=epoch.number)
-        for name, number in epoch.row().items():
-            if number is not None:
-                self._board.add_scalar(name, number, epoch.number)
-        self._board.flush()
-        self._report(training, epoch)
-        return epoch
-
-    def _objective(self, model: Method, epoch: Epoch) -> float:
-        """The loss with the weights of the last step: where one rises, the totals of epochs do not compare."""
-        weights = {**model.term_weights(), "target": self.recipe.train.lambda_target}
-        return sum(weight * epoch.terms.get(name, 0.0) for name, weight in weights.items())
-
-    def _open_judged(self) -> list[Sample]:
-        """This process's share of the images to judge by, without those that cannot be read."""
-        shard = self.material.judged[self.accelerator.process_index :: self.accelerator.num_processes]
-
-        def reason(sample: Sample) -> str | None:
-            try:
-                read_sample(sample, self.recipe.model.size)
-            except DataError as error:
-                return str(error)
-            return None
-
-        with ThreadPoolExecutor(JUDGE_THREADS) as pool:
-            reasons = list(pool.map(reason, shard))
-        bad = [text for text in reasons if text is not None]
-        if bad:
-            self.say(f"warning: {len(bad)} images of {self.material.select} count as misses: {'; '.join(bad[:10])}")
-        return [sample for sample, text in zip(shard, reasons, strict=True) if text is None]
-
-    def _judge(self, model: Method) -> float | None:
-        """GT-known Loc on the judged images, which the processes share."""
-        if not self.material.judged:
-            return None
-        hits = count_right(model, self._readable, str(self.accelerator.device))
-        counted = torch.tensor([hits], dtype=torch.float32, device=self.accelerator.device)
-        return 100 * float(self.accelerator.reduce(counted, reduction="sum").item()) / len(self.material.judged)
-
-    def _report(self, training: Training, epoch: Epoch) -> None:
-        terms = "  ".join(f"{name} {value:.4f}" for name, value in epoch.terms.items())
-        judged = "" if epoch.gt_known is None else f"  {self.material.select} GT-known {epoch.gt_known:.1f} %"
-        measures = {name.replace("_", " "): value for name, value in epoch.measures.items()}
-        percent = {name: measures.pop(name) for name in ("foreground", "top1") if name in measures}
-        logged = "  ".join(
-            [f"{name} {value:.1%}" for name, value in percent.items()]
-            + [f"{name} {value:.3f}" for name, value in measures.items()]
-        )
-        left = epoch.seconds * (self.recipe.train.epochs - epoch.number)
-        self.say(
-            f"epoch {epoch.number} of {self.recipe.train.epochs}: {terms}  {logged}{judged}"
-            f"  {epoch.images / epoch.seconds:.0f} images/s  {left / 60:.0f} min left"
-        )
+            return
+        model = training.weights
+        model.provenance = self.provenance | {"epochs": epoch.number, "skipped_images": epoch.skipped}
+        for folder in (self.folder.path, self.folder.best) if improved else (self.folder.path,):
+            model.save_pretrained(folder, half=self.recipe.run.half)
+        write_metrics(self.folder.metrics, training.history)
+        self._board.write(epoch)
+        self.say(epoch.sentence(self.recipe.train.epochs, self.data.select))
         for warning in epoch.warnings(training.model):
             self.say(f"warning: {warning}")
-        before = training.history[-2].skipped if len(training.history) > 1 else 0
-        if epoch.skipped > before:
+        if epoch.skipped > (training.history[-2].skipped if len(training.history) > 1 else 0):
             listed = "; ".join(f"{name}: {reason}" for name, reason in list(training.unreadable.items())[:10])
             self.say(f"warning: {epoch.skipped} images cannot be read and were replaced by their neighbours: {listed}")
+
+    def _gt_known(self, model: Method) -> float | None:
+        """GT-known Loc on the validation set, which the processes share; an image that cannot be read is a miss."""
+        if not self.data.validation:
+            return None
+        right = count_right(model, self._validation, str(self.accelerator.device))
+        return 100 * self._sum(right) / len(self.data.validation)
+
+    def _any_process(self, wish: bool) -> bool:
+        """Whether any process wants to stop: all of them do so after the same step."""
+        return self._sum(wish) > 0
+
+    def _sum(self, value: float) -> float:
+        counted = torch.tensor([value], dtype=torch.float32, device=self.accelerator.device)
+        return float(self.accelerator.reduce(counted, reduction="sum").item())
 
     def _save(self, training: Training) -> None:
         self._saved = time.monotonic()
@@ -300,3 +329,75 @@ class Run:
             "best_epoch": self.best_epoch,
         }
         write_state(self.folder.last, State(state.tensors, {**state.facts, "run": facts}))
+
+
+class RunFolder:
+    """The folder of a run, a checkpoint of its last epoch; each file is whole at any time.
+
+    Attributes:
+        path: The folder.
+        recipe: The resolved recipe.
+        environment: Versions, device and commit of each session that worked on the run.
+        metrics: A line for each epoch.
+        tensorboard: The same for TensorBoard.
+        last: What resuming needs.
+        best: Checkpoint of the best epoch.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.toml"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.csv"
+        self.tensorboard = path / "tensorboard"
+        self.last = path / "last.safetensors"
+        self.best = path / "best"
+
+    @classmethod
+    def fresh(cls, recipe: Recipe) -> RunFolder:
+        """``runs/BACKBONE-DATA``, with the method if it is not the default; ``-2`` and so on if that exists."""
+        method = [recipe.model.method] if recipe.model.method != method_of({}) else []
+        stem = "-".join([recipe.model.backbone, *method, *(Path(name).stem for name in recipe.run.data)])
+        path, number = RUNS / stem, 1
+        while path.exists():
+            number += 1
+            path = RUNS / f"{stem}-{number}"
+        return cls(path)
+
+    def check(self, exist_ok: bool) -> None:
+        """Make sure that a new run may begin here, or raise a ``ConfigError``; nothing is written."""
+        if self.path.is_dir() and any(self.path.iterdir()) and not exist_ok:
+            msg = (
+                f"'{self.path}' exists and is not empty; choose another --out, go on with --resume {self.path}, or "
+                "start anew in it with --exist-ok"
+            )
+            raise ConfigError(msg)
+        if self.path.exists() and not self.path.is_dir():
+            msg = f"'{self.path}' is a file; choose another --out"
+            raise ConfigError(msg)
+
+    def begin(self, recipe: Recipe) -> None:
+        """Keep the recipe that repeats the run; of an earlier run everything goes, a model beside a new recipe too."""
+        if self.recipe.is_file():
+            names = (CONFIG_FILE, WEIGHTS_FILE)
+            models = [folder / name for folder in (self.path, self.best) for name in names]
+            for file in (*models, self.last, self.metrics, self.environment, *self.tensorboard.glob(EVENTS)):
+                file.unlink(missing_ok=True)
+            for folder in (self.best, self.tensorboard):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+        text = recipe.to_toml()
+        write_atomic(self.recipe, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def read_recipe(self) -> Recipe:
+        """The recipe of the run in this folder; a ``DataError`` if there is none."""
+        if not self.recipe.is_file():
+            msg = f"'{self.path}' is not a run folder: it has no {self.recipe.name}"
+            raise DataError(msg)
+        return load_recipe(str(self.recipe))
+
+    def add_environment(self, facts: dict[str, Any]) -> None:
+        """Note one more session."""
+        sessions = json.loads(self.environment.read_text(encoding="utf-8")) if self.environment.is_file() else []
+        text = json.dumps([*sessions, facts], indent=2, ensure_ascii=False) + "\n"
+        write_atomic(self.environment, lambda path: path.write_text(text, encoding="utf-8", errors="backslashreplace"))

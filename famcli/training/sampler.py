@@ -1,7 +1,7 @@
 """Which images are in which step, on which process: a function of the seed alone.
 
-Nothing is remembered between steps, so a run can begin at any of them, and one process sees in a step
-what several see together.
+Nothing is remembered between steps, so a run can begin at any of them, and one process has in a step what several
+have together.
 """
 
 from __future__ import annotations
@@ -20,19 +20,9 @@ View = tuple[int, int]  # epoch, from 1, and number of the image
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The images of every step; what is left over at the end of an epoch is dropped.
+    """The images of every step of one process; what is left over at the end of an epoch is dropped.
 
-    Attributes:
-        images: Their number.
-        batch_size: Images a step, all processes together; no more than there are images.
-        epochs: Passes over the images.
-        seed: Of the order.
-        accumulate: Forward passes a step.
-        processes: How many share a step.
-        process: The one whose images are meant, from 0.
-
-    Raises:
-        ConfigError: The processes and forward passes cannot share a step evenly.
+    ``batch_size`` counts the images a step of all processes together, ``accumulate`` each process's forward passes.
     """
 
     images: int

@@ -1,121 +1,297 @@
-"""What a run is taught: its images with their classes, guessed ones too, and the targets of M."""
+"""What a run learns from beside its labels: pseudo-labels for unlabelled images, targets for the map, a teacher.
+
+All three are extensions and use no box. *Pseudo-labels* (Lee 2013) are the classes that the pretrained classifier
+gives to images without labels, where its confidence is high enough.
+
+*Targets* say where an object of the labelled class plausibly ends, which the paper's losses leave open: the class
+activation map of the label (Zhou 2016), carried along to cells that look alike in the layer below, plus how unlike the
+picture's border each cell is, weighed by a centre prior, and sharpened along colour edges by GrabCut (Rother 2004).
+
+*Distillation* joins a target T with the map M of a trained model, the teacher: (2 M + T) / 3. T knows the class; M has
+learnt from all the images what objects are like, and the errors that single targets make average out in it. M does not
+depend on classes, so a teacher may know others than its student; where the student's classifier is new, T is M cut
+along colour edges.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from torch import Tensor
 
-from famcli.data.sample import Sample
+from famcli.data.sample import Sample, read_sample
 from famcli.hub import find_model
-from famcli.training.data import Material, digest_of
-from famcli.training.pseudolabels import pseudo_label
+from famcli.inference.engine import Failed, all_finished, run_images
+from famcli.inference.torch_engine import TorchEngine
+from famcli.training.data import TrainingData, digest_of
 from famcli.training.recipe import Recipe
-from famcli.training.targets import make_targets, refuse_without_map
-from famcli.training.teacher import taught
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import sha256_file
 from famcli_models.loading import load_model
-from famcli_models.methods.method import Method
+from famcli_models.methods.cam import class_activation_maps
+from famcli_models.methods.method import Method, min_max
+from famcli_models.preprocess import resize
 
-GUESSED = "pseudo_labels_sha256"  # in the provenance, as all keys here
+BATCH = 32
+PSEUDO_LABELS = "pseudo_labels_sha256"  # in the provenance, as all keys here
 TEACHER = "teacher_sha256"
 
+WALK_STEPS = 2  # steps along the affinities
+AFFINITY_POWER = 2  # sharpens cosine similarities into affinities
+BORDER_NEIGHBOURS = 10  # border cells that a cell is compared with
+CENTRE_SIGMA = 0.7  # of the centre prior, in half sides of the picture
+CUT = 0.475  # value of the fused map that separates object from background
+GRABCUT_SIDE = 98  # pixels: seven for each cell of a 14x14 map
+GRABCUT_ROUNDS = 3
+CERTAIN = 0.25  # GrabCut keeps pixels this far from 1/2, after the sigmoid, as they are
+SLOPE = 6.0  # of that sigmoid
 
-@dataclass(frozen=True, slots=True)
-class Lessons:
-    """What :func:`famcli.training.loop.fit` is given.
-
-    Attributes:
-        samples: Labelled images, then those whose class was guessed.
-        targets: For each of them a map ``(98, 98)`` float16 in [0, 1], or none.
-    """
-
-    samples: Sequence[Sample]
-    targets: list[np.ndarray] | None = field(default=None, repr=False)
+Targets = list[np.ndarray]  # of each image (98, 98) float16 in [0, 1], in the frame of the whole image
 
 
 def needs_pretrained(recipe: Recipe) -> bool:
-    """Whether lessons are made with the weights that the run began with, a resumed one too."""
+    """Whether supervision is made with the weights that the run began with, in a resumed run too."""
     return recipe.train.lambda_target > 0 or bool(recipe.run.unlabelled)
 
 
-def make_lessons(
+def make_supervision(
     source: Method,
     recipe: Recipe,
-    material: Material,
+    data: TrainingData,
     accelerator: Accelerator,
     provenance: MutableMapping[str, Any],
     workers: int,
     say: Callable[[str], None],
-) -> Lessons:
-    """Guess classes and make targets, as the recipe asks.
+) -> tuple[Sequence[Sample], Targets | None]:
+    """The images of a run with their labels and pseudo-labels, and their targets if the recipe asks for them.
 
     Args:
         source: The model as it was when the run began; see :func:`needs_pretrained`.
         recipe: Of the run.
-        material: Of the run.
-        accelerator: The main process guesses, for all of them must have the same images; each makes all targets.
-        provenance: Of the run. What was guessed and who taught is added, or compared if it is there already.
+        data: Of the run.
+        accelerator: The main process makes the pseudo-labels, for all must have the same; each makes all targets.
+        provenance: Of the run. Pseudo-labels and teacher are added, or compared if they are there already.
         workers: Threads for decoding and GrabCut.
         say: Told what is being done.
 
     Raises:
         ConfigError: The recipe asks for what cannot be, or the teacher is not the one the run began with.
-        DataError: The guesses are not those the run began with.
+        DataError: The pseudo-labels are not those the run began with.
         FamError: See :func:`famcli.hub.find_model`.
     """
     run, device = recipe.run, str(accelerator.device)
     targeted = recipe.train.lambda_target > 0
     if targeted:
-        refuse_without_map(source)
+        _require_learnt_map(source)
     if run.teacher and not targeted:
         msg = "a teacher takes part in the targets of M, and there are none; set lambda_target, or leave it out"
         raise ConfigError(msg)
     teacher = _teacher(run.teacher, provenance, say) if run.teacher else None  # a wrong one is noticed before the work
-    samples: Sequence[Sample] = material.samples
-    if material.unlabelled:
-        guessed = _guess(source, recipe, material, accelerator, workers)
-        _compare(guessed, provenance)
-        provenance["unlabelled"] = list(material.unlabelled_names)
+    samples: Sequence[Sample] = data.samples
+    if data.unlabelled:
+        shared: list[dict[int, int]] = [{}]
+        if accelerator.is_main_process:
+            shared[0] = pseudo_labels(source, data.unlabelled, run.unlabelled_confidence, device, workers)
+        broadcast_object_list(shared)
+        added = [replace(data.unlabelled[i], label=label) for i, label in shared[0].items()]
+        digest = digest_of((sample.name, sample.label) for sample in added)
+        if provenance.setdefault(PSEUDO_LABELS, digest) != digest:
+            msg = (
+                "the pseudo-labels of the unlabelled images are not those the run began with: the images, the device "
+                "or the versions have changed; start a new run"
+            )
+            raise DataError(msg)
+        provenance["unlabelled"] = list(data.unlabelled_names)
         provenance["unlabelled_confidence"] = run.unlabelled_confidence
-        provenance["pseudo_labelled"] = len(guessed)
-        say(f"{len(guessed)} of {len(material.unlabelled)} unlabelled images have a class that is sure")
-        samples = [*samples, *guessed]
+        provenance["pseudo_labelled"] = len(added)
+        say(f"{len(added)} of {len(data.unlabelled)} unlabelled images have a pseudo-label")
+        samples = [*samples, *added]
     targets = None
     if targeted and (teacher is None or source.provenance.get("classifier") == "pretrained"):
         say("making targets for M from the image labels")
         targets = make_targets(source, samples, device, workers)
     if teacher is not None:
-        say(f"asking the teacher, {run.teacher}")
-        targets = taught(teacher, samples, targets, device, workers)
-    return Lessons(samples, targets)
+        say(f"distilling the maps of the teacher, {run.teacher}, into the targets")
+        targets = distill(teacher, samples, targets, device, workers)
+    return samples, targets
 
 
-def _guess(source: Method, recipe: Recipe, material: Material, accelerator: Accelerator, workers: int) -> list[Sample]:
-    """The unlabelled images whose class is sure, with that class."""
-    found: list[list[tuple[int, int]]] = [[]]
-    if accelerator.is_main_process:
-        numbered = [replace(sample, name=str(i)) for i, sample in enumerate(material.unlabelled)]
-        least, device = recipe.run.unlabelled_confidence, str(accelerator.device)
-        found[0] = [(int(s.name), s.label) for s in pseudo_label(source, numbered, least, device, workers)]
-    broadcast_object_list(found)
-    return [replace(material.unlabelled[i], label=label) for i, label in found[0]]
+def pseudo_labels(
+    model: Method, samples: Sequence[Sample], confidence: float, device: str = "auto", workers: int = 2
+) -> dict[int, int]:
+    """The classes that a pretrained classifier gives to images.
+
+    Args:
+        model: A model whose backbone and classifier are as they were pretrained: the classifier reads the mean of X.
+        samples: Images; their labels are not read.
+        confidence: Probability of the class below which an image is left out; so is one that cannot be read.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
+        workers: Threads for decoding.
+
+    Returns:
+        Number of an image in ``samples`` to its class, in order.
+
+    Raises:
+        ConfigError: The classifier is not the backbone's own.
+    """
+    if model.provenance.get("classifier") != "pretrained":
+        msg = "unlabelled images need a classifier that knows classes: give backbone_weights that have one, of as many"
+        raise ConfigError(msg)
+    engine, size = TorchEngine(model, device, fold=False), model.config.size
+
+    def load(number: int) -> np.ndarray:
+        return resize(read_sample(samples[number], size).image, size)
+
+    def infer(batch: Sequence[tuple[int, np.ndarray]]) -> list[tuple[float, int]]:
+        X = engine.features(np.stack([view for _, view in batch])).X
+        with torch.inference_mode():
+            probability, classes = model.classifier(X.mean(dim=(2, 3))).softmax(dim=1).max(dim=1)
+        return list(zip(probability.tolist(), classes.tolist(), strict=True))
+
+    def finish(number: int, _view: np.ndarray, found: tuple[float, int]) -> tuple[int, tuple[float, int]]:
+        return number, found
+
+    numbers = range(len(samples))
+    results = run_images(numbers, load, infer, finish, batch_size=BATCH, workers=max(1, workers))
+    known = (result for result in results if not isinstance(result, Failed))
+    return {number: label for number, (probability, label) in known if probability >= confidence}
 
 
-def _compare(guessed: Sequence[Sample], provenance: MutableMapping[str, Any]) -> None:
-    digest = digest_of((sample.name, sample.label) for sample in guessed)
-    if provenance.setdefault(GUESSED, digest) != digest:
+def make_targets(model: Method, samples: Sequence[Sample], device: str = "auto", workers: int = 2) -> Targets:
+    """Targets of M from image labels alone.
+
+    Args:
+        model: A model whose backbone and classifier are pretrained on the samples' classes.
+        samples: Images with labels.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
+        workers: Threads for decoding and GrabCut.
+
+    Raises:
+        ConfigError: The method learns no map, or the classifier is not the backbone's own, so that it has no class
+            activation maps.
+    """
+    _require_learnt_map(model)
+    if model.provenance.get("classifier") != "pretrained":
         msg = (
-            "the classes guessed for the unlabelled images are not those the run began with: the images, the device "
-            "or the versions have changed; start a new run"
+            "targets need class activation maps: start from backbone weights with a classifier of these classes, or "
+            "take the targets from a trained model (teacher=fam-mobilenetv1-ilsvrc)"
         )
-        raise DataError(msg)
+        raise ConfigError(msg)
+    engine, size = TorchEngine(model, device, fold=False), model.config.size
+    below: list[Tensor] = []  # of the last batch, features of the stage below X
+
+    def infer(batch: Sequence[tuple[Sample, np.ndarray]]) -> np.ndarray:
+        below.clear()
+        X = engine.features(np.stack([view for _, view in batch])).X
+        with torch.inference_mode():
+            on_grid = F.adaptive_avg_pool2d(below[0], (X.shape[-2], X.shape[-1]))
+            labels = torch.tensor([sample.label for sample, _ in batch], device=X.device)
+            return np.asarray(fuse(X, on_grid, model.classifier.weight[labels]).cpu().numpy())
+
+    with _stage_below(model, below.append):
+        results = run_images(
+            samples,
+            lambda sample: _whole_view(sample, size),
+            infer,
+            lambda _, view, fused: sharpen(view, fused),
+            batch_size=BATCH,
+            workers=max(1, workers),
+        )
+        return all_finished(results)
+
+
+def distill(
+    teacher: Method, samples: Sequence[Sample], targets: Targets | None, device: str = "auto", workers: int = 2
+) -> Targets:
+    """Targets in which the map of a trained model takes part.
+
+    Args:
+        teacher: A trained model whose map depends on no class.
+        samples: Images.
+        targets: See :func:`make_targets`; or none.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
+        workers: Threads for decoding and GrabCut.
+    """
+    engine = TorchEngine(teacher, device, fold=False)
+
+    def load(number: int) -> np.ndarray:
+        return _whole_view(samples[number], teacher.config.size)
+
+    def infer(batch: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
+        return engine.infer([np.stack([view for _, view in batch])]).maps
+
+    def finish(number: int, view: np.ndarray, M: np.ndarray) -> np.ndarray:
+        large = cv2.resize(M, (GRABCUT_SIDE, GRABCUT_SIDE), interpolation=cv2.INTER_LINEAR)
+        T = cut_along_edges(view, large) if targets is None else targets[number]
+        return np.asarray((2 * large + T) / 3, np.float16)
+
+    numbers = range(len(samples))
+    return all_finished(run_images(numbers, load, infer, finish, batch_size=BATCH, workers=max(1, workers)))
+
+
+def fuse(X: Tensor, below: Tensor, weights: Tensor) -> Tensor:
+    """Class activation map, affinities, border distance and centre prior in one map.
+
+    Args:
+        X: ``(B, C, H, W)``.
+        below: ``(B, D, H, W)`` features of the stage below.
+        weights: ``(B, C)`` classifier weights of the labels.
+
+    Returns:
+        ``(B, H, W)`` in [0, 1], min-max scaled per image.
+    """
+    B, _, H, W = X.shape
+    cam = class_activation_maps(X, weights)
+    cells = below.flatten(2).transpose(1, 2)  # (B, HW, D)
+    centred = F.normalize(cells - cells.mean(dim=(0, 1)), dim=-1)
+    affinity = (centred @ centred.transpose(1, 2)).clamp(min=0) ** AFFINITY_POWER  # (B, HW, HW)
+    step = affinity / affinity.sum(dim=-1, keepdim=True)
+    walked = cam.flatten(1)[..., None]
+    for _ in range(WALK_STEPS):
+        walked = step @ walked
+    unit = F.normalize(cells, dim=-1)
+    grid = unit.view(B, H, W, -1)
+    border = torch.cat([grid[:, 0], grid[:, -1], grid[:, :, 0], grid[:, :, -1]], dim=1)
+    likeness = (unit @ border.transpose(1, 2)).topk(BORDER_NEIGHBOURS, dim=-1).values.mean(dim=-1)
+    fused = min_max(min_max(walked.view(B, H, W)) + cam + min_max(1 - likeness.view(B, H, W)))
+    y, x = (torch.linspace(-1, 1, n, device=X.device) for n in (H, W))
+    centre = torch.exp(-(y[:, None] ** 2 + x**2) / (4 * CENTRE_SIGMA**2))  # the root of a Gaussian
+    return min_max(fused * centre)
+
+
+def sharpen(view: np.ndarray, fused: np.ndarray) -> np.ndarray:
+    """Cut a fused map ``(H, W)`` along the colour edges of its view ``(h, w, 3)``; ``(98, 98)`` float16."""
+    large = cv2.resize(fused, (GRABCUT_SIDE, GRABCUT_SIDE), interpolation=cv2.INTER_LINEAR)
+    return cut_along_edges(view, 1 / (1 + np.exp(-SLOPE * (large - CUT))))
+
+
+def cut_along_edges(view: np.ndarray, soft: np.ndarray) -> np.ndarray:
+    """GrabCut of a view ``(h, w, 3)`` uint8 RGB from a map ``(98, 98)`` in [0, 1]; ``(98, 98)`` float16, 0 or 1."""
+    small = cv2.resize(view, soft.shape[::-1], interpolation=cv2.INTER_AREA)[..., ::-1].copy()  # OpenCV wants BGR
+    labels = np.where(soft > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[soft > 1 - CERTAIN] = cv2.GC_FGD
+    labels[soft < CERTAIN] = cv2.GC_BGD
+    if 0 < (soft > 0.5).sum() < soft.size:
+        cv2.setRNGSeed(0)  # GrabCut starts with k-means
+        rect: Any = None  # a mask stands in for it, which OpenCV's types do not know
+        cv2.grabCut(small, labels, rect, np.zeros((1, 65)), np.zeros((1, 65)), GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
+    return ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.float16)
+
+
+def _require_learnt_map(model: Method) -> None:
+    if not model.learns_map:
+        msg = f"lambda_target draws a learnt map to targets, and {model.title} has none; set lambda_target=0"
+        raise ConfigError(msg)
 
 
 def _teacher(name: str, provenance: MutableMapping[str, Any], say: Callable[[str], None]) -> Method:
@@ -134,3 +310,26 @@ def _teacher(name: str, provenance: MutableMapping[str, Any], say: Callable[[str
     if origin.get("tuned_on_test"):
         provenance["tuned_on_test"] = True
     return model
+
+
+def _whole_view(sample: Sample, size: int) -> np.ndarray:
+    """The whole image; black if it cannot be read, for training replaces such an image and its target."""
+    try:
+        return resize(read_sample(sample, size).image, size)
+    except DataError:
+        return np.zeros((size, size, 3), np.uint8)
+
+
+@contextmanager
+def _stage_below(model: Method, keep: Callable[[Tensor], None]) -> Iterator[None]:
+    """While the context lasts, ``keep`` gets each output of the stage before the one that X comes from."""
+    net: Any = model.backbone.net
+    names = [stage["module"] for stage in net.feature_info.info]
+    name = names[max(0, names.index(model.backbone.layer) - 1)]
+    modules = dict(net.named_modules())
+    module = modules.get(name) or modules[name.replace(".", "_")]
+    handle = module.register_forward_hook(lambda _module, _inputs, output: keep(output))
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -25,7 +25,7 @@ from typer.testing import CliRunner, Result
 from famcli.cli.app import app
 from famcli.data.dataset import write_dataset
 from famcli.data.sample import NO_BOXES, Sample
-from famcli.training.interrupt import SIGNALS
+from famcli.training.environment import SIGNALS
 from famcli.training.resume import read_state
 from famcli_models.errors import WeightsError
 

@@ -1,10 +1,13 @@
-"""What a run ran on."""
+"""What a run runs on: processes and devices, signals, and the facts of a session."""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +15,32 @@ import torch
 
 from famcli.checkpoints.doctor import PACKAGES
 from famcli.training import environment as environment_module
-from famcli.training.accelerator import make_accelerator
-from famcli.training.environment import commit, environment
+from famcli.training.environment import SAME, SIGNALS, Interrupt, commit, environment, make_accelerator
+from famcli_models.errors import ConfigError, FamError
+
+
+def test_one_run_after_another() -> None:
+    """Within one Python each run has the precision it asks for, whatever ran before; fp16 needs a GPU."""
+    for precision, theirs in (("fp32", "no"), ("bf16", "bf16"), ("fp32", "no")):
+        accelerator = make_accelerator("cpu", precision)
+        assert (accelerator.device.type, accelerator.mixed_precision) == ("cpu", theirs)
+        assert (accelerator.num_processes, accelerator.is_main_process) == (1, True)
+    with pytest.raises(ConfigError, match="bf16"):
+        make_accelerator("cpu", "fp16")
+    assert make_accelerator("cpu").mixed_precision == "no"
+
+
+def test_an_unknown_device() -> None:
+    """A device that is not there is an error of ours."""
+    with pytest.raises(FamError, match="cuda:99|tpu"):
+        make_accelerator("tpu")
 
 
 def test_the_facts_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions, device, processes and command are there, as JSON."""
+    """Versions, device, processes and command are there as JSON; nothing of the environment variables is."""
     monkeypatch.setattr(sys, "argv", ["/somewhere/fam", "train", "--data", "x"])
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "MY_PASSWORD"):
+        monkeypatch.setenv(name, "hunter2-secret")
     facts = environment(make_accelerator("cpu"))
     assert json.loads(json.dumps(facts)) == facts
     assert facts["command"] == ["fam", "train", "--data", "x"]
@@ -26,13 +48,7 @@ def test_the_facts_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert (facts["device"], facts["processes"]) == ("cpu", 1)
     assert facts["started"].endswith("+00:00")
-
-
-def test_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing from the process's environment variables is kept, tokens least of all."""
-    for name in ("HF_TOKEN", "WANDB_API_KEY", "MY_PASSWORD"):
-        monkeypatch.setenv(name, "hunter2-secret")
-    assert "hunter2" not in json.dumps(environment(make_accelerator("cpu")))
+    assert "hunter2" not in json.dumps(facts)
 
 
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +70,59 @@ def test_a_copy_inside_another_checkout_has_no_commit(tmp_path: Path, monkeypatc
     subprocess.run([*git, "add", "lib/environment.py"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     assert commit() == head
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The time in seconds, to be set; the handlers of before are there again afterwards."""
+    now = [100.0]
+    before = [signal.getsignal(number) for number in SIGNALS]
+    monkeypatch.setattr(environment_module.time, "monotonic", lambda: now[0])
+    yield now
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_is_remembered_and_the_second_interrupts(number: signal.Signals, clock: list[float]) -> None:
+    """One signal is a wish, told once; torchrun passes it on, which is the same wish; another one later interrupts."""
+    told: list[int] = []
+    with Interrupt(lambda: told.append(1)) as stopping:
+        stopping.patient = True
+        signal.raise_signal(number)
+        assert stopping.wanted
+        clock[0] += SAME / 2
+        signal.raise_signal(signal.SIGTERM)
+        clock[0] += SAME
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert told == [1]
+
+
+def test_before_the_first_step_a_signal_interrupts(clock: list[float]) -> None:
+    """While there is no step to finish, such as when features are computed, nobody has to wait."""
+    with Interrupt() as stopping:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert not stopping.wanted
+
+
+def test_the_signals_are_given_back_after_an_error(clock: list[float]) -> None:
+    """Whatever ends the context, Ctrl-C is Ctrl-C again."""
+    with pytest.raises(ValueError, match="x"), Interrupt():
+        raise ValueError("x")
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_in_another_thread_nothing_is_taken_over(clock: list[float]) -> None:
+    """Python lets only the main thread set handlers; a run in another thread cannot be interrupted, but runs."""
+    wanted: list[bool] = []
+
+    def work() -> None:
+        with Interrupt() as stopping:
+            wanted.append(stopping.wanted)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert wanted == [False]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +17,10 @@ from famcli.checkpoints.verify import inspect
 from famcli.data.sample import Sample
 from famcli.evaluation.inference import Look, Networks
 from famcli.inference.torch_engine import TorchEngine
-from famcli.training.config import TrainConfig
 from famcli.training.loading import CachedFeatures, Views, map_size
-from famcli.training.loop import fit
 from famcli.training.recipe import load_recipe
 from famcli.training.sampler import Order
-from famcli.training.targets import make_targets
+from famcli.training.supervision import make_targets
 from famcli_models import CAM, FAM
 from famcli_models.preprocess import normalize
 
@@ -59,12 +58,11 @@ def test_cached_maps(fine: FAM, labelled: list[Sample]) -> None:
 
 
 @pytest.mark.parametrize("cached_views", [0, 2])
-def test_training(fine: FAM, labelled: list[Sample], cached_views: int) -> None:
+def test_training(fine: FAM, labelled: list[Sample], train: Callable[..., Any], cached_views: int) -> None:
     """Targets for a fine M are made and fitted; every part of it learns, from views and from kept features alike."""
     targets = make_targets(fine, labelled, "cpu")
     before = {name: parameter.detach().clone() for name, parameter in fine.named_parameters()}
-    config = TrainConfig(epochs=2, batch_size=4, lr=1e-2, lambda_target=1.0, cached_views=cached_views)
-    training = fit(fine, labelled, config, workers=0, targets=targets)
+    training = train(fine, lr=1e-2, lambda_target=1.0, cached_views=cached_views, targets=targets)
     assert training.history[-1].terms["target"] < training.history[0].terms["target"]
     still = {name for name, parameter in fine.named_parameters() if torch.equal(parameter, before[name])}
     assert {name.split(".")[0] for name in still} == {"backbone", "classifier"}

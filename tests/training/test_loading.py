@@ -13,13 +13,11 @@ import torch
 from PIL import Image
 
 from famcli.data.sample import Sample
-from famcli.training.config import TrainConfig
-from famcli.training.loading import MAX_UNREADABLE, Batch, CachedFeatures, Views, fresh_batches, map_size
-from famcli.training.loop import fit
+from famcli.training.loading import MAX_UNREADABLE, CachedFeatures, ImageBatch, Views, load_batches, map_size
 from famcli.training.sampler import Order
 from famcli_models.errors import DataError
 from famcli_models.methods.fam import FAM
-from famcli_models.preprocess import RandomCrop, normalize
+from famcli_models.preprocess import normalize
 
 CPU = torch.device("cpu")
 HW = (4, 4)
@@ -44,7 +42,7 @@ def test_a_view_is_known_by_seed_epoch_and_image(labelled: list[Sample]) -> None
 def test_batches_follow_the_order(labelled: list[Sample], workers: int) -> None:
     """Batches hold the views of the order with their labels, from any step on, whoever decodes them."""
     views, order = Views(labelled, 64, HW, seed=0), order_of(labelled, epochs=2)
-    batches = list(fresh_batches(views, order, 1, workers))
+    batches = list(load_batches(views, order.batches(1), workers))
     assert [batch.images for batch in batches] == [[image for _, image in step] for step in order.batches(1)]
     for batch, step in zip(batches, order.batches(1), strict=True):
         assert torch.equal(batch.inputs, torch.stack([views[view].inputs for view in step]))
@@ -61,7 +59,7 @@ def test_a_corrupt_image_is_replaced_and_reported(labelled: list[Sample], worker
     before = whole[1, 0], whole[1, 4]
     labelled[7].path.write_bytes(b"no image")
     labelled[3].path.unlink()
-    batches = list(fresh_batches(Views(labelled, 64, HW, seed=0), order_of(labelled, batch_size=8), 0, workers))
+    batches = list(load_batches(Views(labelled, 64, HW, seed=0), order_of(labelled, batch_size=8).batches(), workers))
     assert len(batches) == 1
     assert sorted(batches[0].images) == [0, 0, 1, 2, 4, 4, 5, 6]
     assert set(batches[0].unreadable) == {3, 7}
@@ -81,7 +79,7 @@ def test_nothing_but_corrupt_images(labelled: list[Sample], workers: int) -> Non
     order = order_of(labelled)
     first = labelled[next(order.batches())[0][1]].path
     with pytest.raises(DataError, match=r"^8 images in a row cannot be read") as caught:
-        list(fresh_batches(Views(labelled, 64, HW, seed=0), order, 0, workers))
+        list(load_batches(Views(labelled, 64, HW, seed=0), order.batches(), workers))
     assert str(caught.value).endswith(f"the first is {first}: the file is empty")
     assert "\n" not in str(caught.value)
 
@@ -112,18 +110,6 @@ def test_targets_follow_the_crop(tmp_path: Any) -> None:
     for epoch in range(1, 9):
         view = views[epoch, 0]
         assert (view.inputs[..., 0] / 255 - view.targets).abs().mean() < 0.02
-
-
-def test_picture_and_map_are_cut_alike() -> None:
-    """A picture and a map of the same pattern stay aligned through crop and mirror."""
-    pattern = np.zeros((64, 64), np.float32)
-    pattern[8:40, 4:30] = 1
-    photo = Image.fromarray((pattern[..., None] * 255).astype(np.uint8).repeat(3, axis=2))
-    for seed in range(8):
-        crop = RandomCrop.draw(56, np.random.default_rng(seed))
-        seen, target = crop.crop_image(photo)[..., 0] / 255, crop.crop_map(pattern, (56, 56))
-        assert seen.shape == target.shape == (56, 56)
-        assert np.abs(seen - target).mean() < 0.02
 
 
 def test_cached_features_are_those_of_fresh_views(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
@@ -167,36 +153,22 @@ def test_the_map_size_leaves_the_model_alone(make_model: Callable[..., FAM]) -> 
 
 
 def test_a_killed_process_is_one_sentence(
-    make_model: Callable[..., FAM], labelled: list[Sample], monkeypatch: pytest.MonkeyPatch
+    make_model: Callable[..., FAM], train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the system kills a process that decodes, the error says what may help."""
 
-    def die(_views: Views, _view: tuple[int, int]) -> Batch:
+    def die(_views: Views, _view: tuple[int, int]) -> ImageBatch:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
     monkeypatch.setattr(Views, "__getitem__", die)
     with pytest.raises(DataError, match=r"a process that decodes images died.*lower --workers \(now 1;"):
-        fit(make_model(), labelled, TrainConfig(epochs=1, batch_size=4), workers=1)
-
-
-def test_a_process_killed_during_a_step_is_the_same_sentence(
-    make_model: Callable[..., FAM], labelled: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Torch reports the death wherever the main process is, and not only where it waits for a batch."""
-
-    def report(_batch: Batch) -> None:
-        msg = "DataLoader worker (pid 1) is killed by signal: Killed."
-        raise RuntimeError(msg)
-
-    monkeypatch.setattr("famcli.training.step.Training._forward", lambda _, batch: report(batch))
-    with pytest.raises(DataError, match="a process that decodes images died"):
-        fit(make_model(), labelled, TrainConfig(epochs=1, batch_size=4), workers=0)
+        train(make_model(), workers=1)
 
 
 def test_the_loading_processes_end_with_the_last_batch(labelled: list[Sample]) -> None:
     """A loop that stops early leaves no process behind."""
-    batches = fresh_batches(Views(labelled, 64, HW, seed=0), order_of(labelled, epochs=50), 0, 1)
+    batches = load_batches(Views(labelled, 64, HW, seed=0), order_of(labelled, epochs=50).batches(), 1)
     next(batches)
     assert torch.multiprocessing.active_children()
     batches.close()

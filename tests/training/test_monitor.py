@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from famcli.training.monitor import Epoch, Meter, stack
+from famcli.training.monitor import Epoch, Meter, write_metrics
 
 GOOD = Epoch(
     number=3,
@@ -51,12 +52,6 @@ def test_an_epoch_of_an_older_version() -> None:
     assert Epoch.from_dict(dataclasses.asdict(GOOD)) == GOOD
 
 
-def test_stack_keeps_the_order() -> None:
-    """Scalars of any type and shape of one element become one float32 vector."""
-    values = {"b": torch.tensor(2.0, dtype=torch.float64), "a": torch.tensor([1], dtype=torch.int64)}
-    assert torch.equal(stack(values), torch.tensor([2.0, 1.0]))
-
-
 def test_warnings(make_model: Callable[..., Any]) -> None:
     """To what the method says of its maps comes a word about slow loading."""
     assert GOOD.warnings(make_model()) == []
@@ -64,12 +59,33 @@ def test_warnings(make_model: Callable[..., Any]) -> None:
     assert [warning[:9] for warning in found] == ["M is flat", "40% of th"]
 
 
-def test_the_row_of_an_epoch() -> None:
-    """The metrics file has the number, each term, each measure, and images a second."""
-    assert list(GOOD.row()) == [
+def test_an_epoch_in_a_line() -> None:
+    """Terms, measures, the score on the validation set, speed and time left; shares are percent."""
+    assert dataclasses.replace(GOOD, gt_known=61.25).sentence(6, "train-fullsup") == (
+        "epoch 3 of 6: total 1.0000  cla 0.9000  spa 0.5000  div 0.1000  foreground 40.0%  top1 70.0%  spread 0.200  "
+        "part similarity 0.500  train-fullsup GT-known 61.2 %  5 images/s  1 min left"
+    )
+    assert "GT-known" not in GOOD.sentence(6, "loss")
+
+
+def test_the_objective_by_hand() -> None:
+    """Terms with given weights, whatever the total was; a term that is not there counts nothing."""
+    assert GOOD.objective({"cla": 1.0, "spa": 2.0, "target": 3.0}) == pytest.approx(0.9 + 2.0 * 0.5)
+
+
+def test_the_metrics_file(tmp_path: Path) -> None:
+    """A header and a line an epoch with its number, each term, each measure, and images a second."""
+    path = tmp_path / "metrics.csv"
+    write_metrics(path, [GOOD])
+    write_metrics(path, [GOOD, dataclasses.replace(GOOD, number=4, gt_known=50.0, seconds=0.0)])
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
         *("epoch", "total", "cla", "spa", "div", "foreground", "spread", "part_similarity", "top1", "images"),
         *("seconds", "waiting", "skipped", "gt_known", "images_per_second"),
     ]
-    assert GOOD.row()["images_per_second"] == 5.0
-    assert GOOD.row()["epoch"] == 3
-    assert dataclasses.replace(GOOD, seconds=0.0).row()["images_per_second"] is None
+    assert [(row["epoch"], row["gt_known"], row["images_per_second"]) for row in rows] == [
+        ("3", "", "5.0"),
+        ("4", "50.0", ""),
+    ]
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]

@@ -1,7 +1,8 @@
-"""Recipes: TOML files and overrides."""
+"""Recipes: TOML files, overrides, and what the packaged ones say."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,22 @@ from hypothesis import strategies as st
 
 from famcli.training.config import TrainConfig
 from famcli.training.recipe import Recipe, RunConfig, load_recipe, recipes
-from famcli_models import FAMConfig
+from famcli_models import BACKBONES, FAMConfig
 from famcli_models.errors import ConfigError, FamError, UnknownNameError
 
-
-def header(path: Path) -> list[str]:
-    """The comment that a recipe begins with."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    end = next(i for i, line in enumerate(lines) if not line.startswith("#"))
-    return [line.removeprefix("#").strip() for line in lines[:end]]
+CELLS = [f"{backbone}-{data}" for backbone in BACKBONES for data in ("cub", "ilsvrc")]
+SWITCHES = ("sparsity", "memory", "diversity", "importance")
 
 
-@pytest.mark.parametrize("name", sorted(recipes()))
-def test_packaged_recipes(name: str) -> None:
-    """Every recipe in the package is valid and begins with its command, hardware, time and score."""
-    load_recipe(name)
-    stated = {line.split()[0]: line.split(maxsplit=1)[1:] for line in header(recipes()[name]) if line}
-    for word in ("command", "hardware", "time", "score"):
-        assert stated.get(word), word
-    assert name in " ".join(stated["command"]) or "model card" in " ".join(stated["command"])
+def written(tmp_path: Path, text: str) -> str:
+    """The path of a recipe."""
+    path = tmp_path / "r.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def equal(first: Recipe, second: Recipe) -> bool:
+    return (first.run, first.model, first.train) == (second.run, second.model, second.train)
 
 
 def test_defaults() -> None:
@@ -40,26 +38,23 @@ def test_defaults() -> None:
 
 def test_what_comes_later_wins(tmp_path: Path) -> None:
     """The recipe is overridden by the command's own options, and these by --set; values are TOML or a bare word."""
-    path = tmp_path / "r.toml"
-    path.write_text(
-        '[run]\nselect = "loss"\ndata = ["a"]\n[model]\nbackbone = "vgg16"\nnum_parts = 4\n[train]\nepochs = 3\n'
-    )
+    text = '[run]\nselect = "loss"\ndata = ["a"]\n[model]\nbackbone = "vgg16"\nnum_parts = 4\n[train]\nepochs = 3\n'
+    path = written(tmp_path, text)
     settings = ["epochs=7", "similarity=ratio", "memory=false", "split=train-fullsup"]
-    recipe = load_recipe(str(path), settings, {"data": ["b", "c"]}, {"backbone": "resnet50"})
+    recipe = load_recipe(path, settings, {"data": ["b", "c"]}, {"backbone": "resnet50"})
     assert recipe.run == RunConfig(data=("b", "c"), select="loss", split="train-fullsup")
     assert recipe.model == FAMConfig(backbone="resnet50", num_parts=4, similarity="ratio", memory=False)
     assert recipe.train == TrainConfig(epochs=7)
-    assert load_recipe(str(path), ["data=d"], {"data": ["b"]}).run.data == ("d",)
-    assert load_recipe(str(path), ['data=["d", "e"]']).run.data == ("d", "e")
+    assert load_recipe(path, ["data=d"], {"data": ["b"]}).run.data == ("d",)
+    assert load_recipe(path, ['data=["d", "e"]']).run.data == ("d", "e")
 
 
 def test_a_field_that_two_tables_have() -> None:
     """The key then carries its table; without it the message shows how."""
     recipe = load_recipe(None, ["train.backbone=trained", "model.backbone=vgg16", "model.num_parts=3"])
     assert (recipe.train.backbone, recipe.model.backbone, recipe.model.num_parts) == ("trained", "vgg16", 3)
-    with pytest.raises(
-        ConfigError, match=r"of \[model\] and \[train\]: write model\.backbone=VALUE or train\.backbone="
-    ):
+    message = r"of \[model\] and \[train\]: write model\.backbone=VALUE or train\.backbone="
+    with pytest.raises(ConfigError, match=message):
         load_recipe(None, ["backbone=vgg16"])
 
 
@@ -67,10 +62,22 @@ def test_resolved_recipe_reads_back(tmp_path: Path) -> None:
     """A saved recipe repeats the run: reading it gives an equal one."""
     settings = ["tau=0.4", "backbone_lr=0.5", "mean=[0.1, 0.2, 0.3]", "lr=1e-5", "i_know_this_is_test=true"]
     recipe = load_recipe(None, settings, {"data": ["a", 'odd "name" \\ ä']}, {"backbone": "resnet50"})
-    path = tmp_path / "r.toml"
-    path.write_text(recipe.to_toml(), encoding="utf-8")
-    again = load_recipe(str(path))
-    assert (again.run, again.model, again.train) == (recipe.run, recipe.model, recipe.train)
+    assert equal(load_recipe(written(tmp_path, recipe.to_toml())), recipe)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=3))
+def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, data: list[str]) -> None:
+    """Paths in any script, with any sign in them, are read back from the recipe as they were."""
+    path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
+    text = Recipe("x", RunConfig(data=tuple(data)), FAMConfig(), TrainConfig()).to_toml()
+    path.write_text(text, encoding="utf-8", newline="")
+    assert load_recipe(str(path)).run.data == tuple(data)
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    """A path that is not Unicode cannot be kept, and is refused before anything is done."""
+    with pytest.raises(ConfigError, match="not Unicode"):
+        RunConfig(data=("/data/\udcff",))
 
 
 @pytest.mark.parametrize(
@@ -83,12 +90,8 @@ def test_resolved_recipe_reads_back(tmp_path: Path) -> None:
     ],
 )
 def test_the_number_of_classes(settings: list[str], number: int, named: bool, expected: int) -> None:
-    """It is that of the data, unless the recipe states one."""
+    """It is that of the data, unless the recipe states one; data that name 200 classes cannot train 1,000."""
     assert load_recipe(None, settings).with_classes(number, named).model.num_classes == expected
-
-
-def test_a_number_of_classes_that_cannot_be() -> None:
-    """Data that name 200 classes cannot train a model of 1,000."""
     with pytest.raises(ConfigError, match="the data name 200 classes, but num_classes is 1000; leave it out"):
         load_recipe(None, ["num_classes=1000"]).with_classes(200, named=True)
 
@@ -109,69 +112,121 @@ def test_a_number_of_classes_that_cannot_be() -> None:
         ("", ["epochs"], UnknownNameError, "key=value"),
         ("", ["model.epochs=3"], UnknownNameError, "unknown setting 'model.epochs'"),
         ("", ["=3"], UnknownNameError, "key=value"),
+        ("", ["method=gradcam"], ConfigError, "method is 'gradcam'; it must be one of fam, cam"),
     ],
 )
 def test_bad_recipes(tmp_path: Path, text: str, overrides: list[str], error: type[FamError], message: str) -> None:
     """What is wrong is named, with near names."""
-    path = tmp_path / "r.toml"
-    path.write_text(text)
     with pytest.raises(error, match=message):
-        load_recipe(str(path), overrides)
+        load_recipe(written(tmp_path, text), overrides)
 
 
-def test_a_recipe_that_is_no_text(tmp_path: Path) -> None:
-    """A file that is not UTF-8 is an error that names it."""
-    path = tmp_path / "r.toml"
-    path.write_bytes(b"\xff\xfe")
+def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
+    """A file that is not UTF-8 is an error that names it; an unknown recipe lists near ones."""
+    (tmp_path / "r.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"r\.toml is not TOML"):
-        load_recipe(str(path))
-
-
-def test_unknown_recipe() -> None:
-    """An unknown recipe lists near ones."""
+        load_recipe(str(tmp_path / "r.toml"))
     with pytest.raises(UnknownNameError, match="mobilenetv1-ilsvrc-frozen"):
         load_recipe("mobilenetv1-ilsvrc-froze")
 
 
-def test_every_field_is_documented() -> None:
-    """The docstring explains each field of the run: the reference is made from it."""
-    fields: dict[str, Any] = RunConfig.__dataclass_fields__
-    assert RunConfig.__doc__ is not None
-    assert [name for name in fields if f"        {name}: " not in RunConfig.__doc__] == []
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": 1.5}, "epochs is 1.5; it must be an integer"),
+        ({"lr": -1.0}, "lr is -1"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"ema": 1.0}, "ema is 1"),
+        ({"backbone": "thawed"}, "backbone is 'thawed'"),
+        ({"precision": "int8"}, "precision is 'int8'; it must be one of fp32, bf16, fp16"),
+        ({"compile": 1}, "compile is 1; it must be true or false"),
+        ({"backbone": "trained", "cached_views": 2}, "cached_views needs"),
+    ],
+)
+def test_bad_training_settings(fields: dict[str, Any], message: str) -> None:
+    """A value that is not allowed is named, with what is."""
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**fields)
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=3))
-def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, data: list[str]) -> None:
-    """Paths in any script, with any sign in them, are read back from the recipe as they were."""
-    path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
-    text = Recipe("x", RunConfig(data=tuple(data)), FAMConfig(), TrainConfig()).to_toml()
-    path.write_text(text, encoding="utf-8", newline="")
-    assert load_recipe(str(path)).run.data == tuple(data)
-
-
-def test_bytes_that_are_no_text_are_refused() -> None:
-    """A path that is not Unicode cannot be kept, and is refused before anything is done."""
-    with pytest.raises(ConfigError, match="not Unicode"):
-        RunConfig(data=("/data/\udcff",))
+@pytest.mark.parametrize("kind", [RunConfig, TrainConfig])
+def test_every_field_is_documented(kind: Any) -> None:
+    """The docstring explains each field: the reference is made from it."""
+    assert [name for name in kind.__dataclass_fields__ if f"        {name}: " not in kind.__doc__] == []
 
 
 @pytest.mark.parametrize(("text", "tau"), [("", 0.2), ("[model]\ntau = 0.4\n", 0.4)])
 def test_the_threshold_of_a_cam(tmp_path: Path, text: str, tau: float) -> None:
     """A CAM starts from its own threshold unless the recipe names one, and the resolved recipe names it."""
-    (tmp_path / "r.toml").write_text(text)
-    recipe = load_recipe(str(tmp_path / "r.toml"), [], {}, {"method": "cam"})
+    path = written(tmp_path, text)
+    recipe = load_recipe(path, [], {}, {"method": "cam"})
     assert (recipe.model.method, recipe.model.tau) == ("cam", tau)
     assert f"tau = {tau}" in recipe.to_toml()
-    assert load_recipe(str(tmp_path / "r.toml"), ["method=cam"]).model == recipe.model
+    assert load_recipe(path, ["method=cam"]).model == recipe.model
 
 
 @pytest.mark.parametrize(("method", "other", "tau"), [("fam", "cam", 0.2), ("cam", "fam", 0.5)])
 def test_another_method_has_a_threshold_of_its_own(tmp_path: Path, method: str, other: str, tau: float) -> None:
     """A printed recipe states τ; asked for the other method, the τ of that one counts, unless it is typed."""
-    path = tmp_path / "recipe.toml"
-    path.write_text(load_recipe(None, [f"method={method}"]).to_toml(), encoding="utf-8")
-    assert load_recipe(str(path), model={"method": other}).model.tau == tau
-    assert load_recipe(str(path), [f"method={other}"]).model.tau == tau
-    assert load_recipe(str(path), ["tau=0.3"], model={"method": other}).model.tau == 0.3
-    path.write_text(load_recipe(None, [f"method={method}", "tau=0.35"]).to_toml(), encoding="utf-8")
-    assert load_recipe(str(path), model={"method": method}).model.tau == 0.35
+    path = written(tmp_path, load_recipe(None, [f"method={method}"]).to_toml())
+    assert load_recipe(path, model={"method": other}).model.tau == tau
+    assert load_recipe(path, [f"method={other}"]).model.tau == tau
+    assert load_recipe(path, ["tau=0.3"], model={"method": other}).model.tau == 0.3
+    path = written(tmp_path, load_recipe(None, [f"method={method}", "tau=0.35"]).to_toml())
+    assert load_recipe(path, model={"method": method}).model.tau == 0.35
+
+
+def test_recipes_of_version_0_1(tmp_path: Path) -> None:
+    """Their [train] held two settings of FAM, and that of a CAM too, which takes no notice of them."""
+    text = "[train]\nepochs = 3\npart_std = 1.5\nsparsity_warmup = 0.5\n"
+    assert equal(
+        load_recipe(written(tmp_path, text)), load_recipe(None, ["epochs=3", "part_std=1.5", "sparsity_warmup=0.5"])
+    )
+    cam = load_recipe(written(tmp_path, f'[model]\nmethod = "cam"\nnum_parts = 5\n{text}'))
+    assert equal(cam, load_recipe(None, ["method=cam", "epochs=3"]))
+    assert equal(load_recipe(written(tmp_path, text), ["method=cam"]), cam)
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_packaged_recipes(name: str) -> None:
+    """Every recipe is valid; its header says its own command, hardware, time, and a score or that nothing was run."""
+    assert load_recipe(name).name == name
+    header = recipes()[name].read_text(encoding="utf-8").partition("\n\n")[0]
+    stated = dict(re.findall(r"(?m)^# (command|hardware|time|score) +(\S.*)$", header))
+    assert set(stated) == {"command", "hardware", "time", "score"}
+    assert re.match(rf"fam train --recipe {re.escape(name)}( |$)", stated["command"])
+    assert stated["score"] == "not run" or stated["score"][0].isdigit()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_follow_the_paper(name: str) -> None:
+    """Each cell of Table 1 has a recipe: the paper's λ, numbers of templates and parts, trained end to end."""
+    recipe, paper = load_recipe(name), FAMConfig()
+    backbone, _, data = name.partition("-")
+    assert (recipe.model.backbone, recipe.run.data, recipe.train.backbone) == (backbone, (data,), "trained")
+    for field in ("lambda_spa", "lambda_div", "num_templates", "num_parts", "tau", *SWITCHES):
+        assert getattr(recipe.model, field) == getattr(paper, field)
+    assert "num_classes" not in recipe.stated
+
+
+@pytest.mark.parametrize(
+    ("name", "on"),
+    [
+        ("table2-none", ()),
+        ("table2-sparsity", ("sparsity",)),
+        ("table2-sparsity-memory", ("sparsity", "memory")),
+        ("table3-none", ("sparsity", "memory")),
+        ("table3-diversity", ("sparsity", "memory", "diversity")),
+        ("table3-importance", ("sparsity", "memory", "importance")),
+        ("table3-diversity-importance", SWITCHES),
+    ],
+)
+@pytest.mark.parametrize(
+    ("prefix", "copied"), [("ablation", "vgg16-cub"), ("ablation-mini", "mobilenetv1-cub-mini-frozen")]
+)
+def test_ablations_switch_what_the_tables_switch(name: str, on: tuple[str, ...], prefix: str, copied: str) -> None:
+    """A row of Tables 2 and 3 is its base with some of the four designs off, and nothing else changed."""
+    recipe, base = load_recipe(f"{prefix}-{name}"), load_recipe(copied)
+    assert recipe.model.to_dict() == {**base.model.to_dict(), **{switch: switch in on for switch in SWITCHES}}
+    assert (recipe.run, recipe.train) == (base.run, base.train)

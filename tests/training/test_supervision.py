@@ -1,0 +1,128 @@
+"""Pseudo-labels, targets for M from image labels, and targets in which a trained model takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from famcli.data.sample import Sample, read_sample
+from famcli.training.supervision import cut_along_edges, distill, fuse, make_targets, pseudo_labels, sharpen
+from famcli_models import FAM
+from famcli_models.errors import ConfigError
+from famcli_models.preprocess import normalize, resize
+
+Make = Callable[..., FAM]
+
+
+@pytest.mark.parametrize(("confidence", "found"), [(0.404, [0, 1, 2, 4, 5, 6, 7]), (0.405, [])])
+def test_confidence(pretrained: FAM, labelled: list[Sample], confidence: float, found: list[int]) -> None:
+    """A classifier that says "cup" of everything has a probability of e / (e + 4) = 0.4046; a broken image has none."""
+    with torch.no_grad():
+        pretrained.classifier.weight.zero_()
+        pretrained.classifier.bias.copy_(torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0]))
+    labelled[3].path.write_bytes(b"")
+    assert pseudo_labels(pretrained, labelled, confidence, "cpu", 1) == dict.fromkeys(found, 2)
+
+
+def test_the_mean_of_x_is_what_is_classified(pretrained: FAM, labelled: list[Sample]) -> None:
+    """With a classifier that finds the nearest of five mean features, five images are of five classes."""
+    views = torch.from_numpy(np.stack([resize(read_sample(sample, 64).image, 64) for sample in labelled[:5]]))
+    with torch.no_grad():
+        X = pretrained.features(normalize(views, pretrained.config.mean, pretrained.config.std)).X
+        pretrained.classifier.weight.copy_(X.mean(dim=(2, 3)))
+        pretrained.classifier.bias.copy_(-X.mean(dim=(2, 3)).square().sum(dim=1) / 2)
+    assert pseudo_labels(pretrained, labelled[:5], 0.0, "cpu", 1) == {i: i for i in range(5)}
+
+
+def test_what_needs_a_pretrained_classifier(make_model: Make, labelled: list[Sample]) -> None:
+    """Neither pseudo-labels nor targets are made with weights that start at random, nor targets for a CAM."""
+    with pytest.raises(ConfigError, match="need a classifier that knows classes"):
+        pseudo_labels(make_model(), labelled, 0.0)
+    with pytest.raises(ConfigError, match="class activation maps"):
+        make_targets(make_model(), [], "cpu")
+    cam = make_model(method="cam")
+    cam.provenance["classifier"] = "pretrained"
+    with pytest.raises(ConfigError, match="set lambda_target=0"):
+        make_targets(cam, [], "cpu")
+
+
+def test_fuse_finds_what_the_label_looks_like() -> None:
+    """Cells that carry the class's feature and differ from the border come out on top, the border at the bottom."""
+    X = torch.full((1, 2, 8, 8), 0.1)
+    X[0, 0, 3:6, 2:5] = 5.0
+    below = torch.rand(1, 4, 8, 8) * 0.01
+    below[0, 0] += 1.0
+    below[0, 0, 3:6, 2:5] = 0.0
+    below[0, 1, 3:6, 2:5] = 1.0
+    fused = fuse(X, below, torch.tensor([[1.0, 0.0]]))[0]
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[3:6, 2:5] = True
+    assert (fused.min(), fused.max()) == (0, 1)
+    assert fused[inside].min() > 0.6
+    assert fused[~inside].max() < 0.4
+
+
+def test_sharpen_follows_the_colours() -> None:
+    """A vague map of a bright square is cut along the square's edges."""
+    rng = np.random.default_rng(0)
+    view = rng.integers(0, 30, (98, 98, 3), dtype=np.uint8)
+    view[28:70, 28:70] += 200
+    y, x = np.mgrid[-1:1:14j, -1:1:14j]
+    target = sharpen(view, np.exp(-(x**2 + y**2) / 0.35).astype(np.float32))
+    square = np.zeros((98, 98), bool)
+    square[28:70, 28:70] = True
+    assert target.dtype == np.float16
+    assert set(np.unique(target).tolist()) == {0.0, 1.0}
+    assert (np.logical_and(target > 0, square).sum() / np.logical_or(target > 0, square).sum()) > 0.9
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_sharpen_leaves_a_map_without_two_sides_alone(value: float) -> None:
+    """With nothing to separate GrabCut is not run."""
+    target = sharpen(np.zeros((64, 64, 3), np.uint8), np.full((14, 14), value, np.float32))
+    assert (target == value).all()
+
+
+def test_a_cut_keeps_what_is_certain() -> None:
+    """Pixels near 0 and 1 stay as they are, whatever their colour."""
+    view = np.zeros((98, 98, 3), np.uint8)
+    view[:, 49:] = 255
+    soft = np.full((98, 98), 0.4)
+    soft[:, 49:] = 0.6
+    soft[:10, :10], soft[-10:, -10:] = 0.9, 0.1
+    cut = cut_along_edges(view, soft)
+    assert (cut[:10, :10] == 1).all()
+    assert (cut[-10:, -10:] == 0).all()
+
+
+def test_make_targets(pretrained: FAM, labelled: list[Sample]) -> None:
+    """There is one map in [0, 1] for each image, the same each time; one of a broken image, which nothing will use."""
+    labelled[0].path.write_bytes(b"")
+    targets = make_targets(pretrained, labelled, "cpu", 1)
+    assert len(targets) == 8
+    assert all(t.shape == (98, 98) and 0 <= t.min() <= t.max() <= 1 for t in targets)
+    again = make_targets(pretrained, labelled, "cpu", 2)
+    assert all(np.array_equal(a, b) for a, b in zip(targets, again, strict=True))
+
+
+def test_two_thirds_are_the_teachers(make_model: Make, labelled: list[Sample]) -> None:
+    """The target is (2 M + T) / 3, the same each time; without a T it is M cut along colour edges."""
+    teacher = make_model().eval()
+    rng = np.random.default_rng(0)
+    targets = [(rng.random((98, 98)) > 0.5).astype(np.float16) for _ in labelled]
+    found, alone = distill(teacher, labelled, targets, "cpu", 2), distill(teacher, labelled, None, "cpu", 1)
+    for sample, target, joined, own in zip(labelled, targets, found, alone, strict=True):
+        view = resize(read_sample(sample, 64).image, 64)
+        with torch.inference_mode():
+            M = teacher(teacher.preprocess(view)).M[0, 0].numpy()
+        M = cv2.resize(M, (98, 98), interpolation=cv2.INTER_LINEAR)
+        assert joined.dtype == own.dtype == np.float16
+        np.testing.assert_allclose(joined, (2 * M + target) / 3, atol=2e-3)
+        np.testing.assert_allclose(own, (2 * M + cut_along_edges(view, M)) / 3, atol=2e-3)
+    labelled[0].path.write_bytes(b"")  # training replaces such an image, and nothing uses its target
+    again = distill(teacher, labelled, targets, "cpu", 1)
+    assert all(np.array_equal(a, b) for a, b in zip(found[1:], again[1:], strict=True))
