@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from famcli.data.check import Finding, check
+from famcli.data.check import Finding, check, summary
 from famcli.data.dataset import Dataset, Sample, open_dataset, write_dataset
 from famcli.data.sample import NO_BOXES
 
@@ -72,15 +72,11 @@ def test_files(make: Callable[..., Dataset]) -> None:
     assert findings[1].examples == ("b.png",)
 
 
-def test_names_too_long_for_a_file(make: Callable[..., Dataset]) -> None:
-    """A name that no file system holds is a missing file."""
+def test_entries_beyond_all_bounds(make: Callable[..., Dataset]) -> None:
+    """A name that no file system holds is a missing file; a label that no model can have is named by file and line."""
     dataset = make(train_weaksup=[sample("x" * 300 + ".png"), sample("b.png", 1)])
     for fast in (False, True):
         assert found(dataset, fast=fast) == [("missing file", "train-weaksup", 1, True)]
-
-
-def test_labels_beyond_any_model(make: Callable[..., Dataset]) -> None:
-    """A label that no model can have is reported with file and line."""
     (finding,) = check(make(train_weaksup=[sample("a.png", 10**12), sample("b.png", 1)]), ["train-weaksup"])
     assert finding.problem == "split cannot be read"
     assert "class_labels.txt, line 1" in finding.examples[0]
@@ -221,15 +217,11 @@ def test_lists_that_cannot_be_read(make: Callable[..., Dataset]) -> None:
     assert "line 1: expected 2 fields" in finding.examples[0]
 
 
-def test_examples_are_few(make: Callable[..., Dataset]) -> None:
-    """Of many images with a problem the first three are shown, and all are counted."""
+def test_examples_are_few(tmp_path: Path, make: Callable[..., Dataset], pictures: Pictures) -> None:
+    """Of many images with a problem the first three are shown, and all are counted; own data are looked through too."""
     test = [sample(f"{i}.png", 0, WHOLE) for i in range(9)]
     (finding,) = check(make(test=test))
     assert finding == Finding("missing file", "test", 9, ("0.png", "1.png", "2.png"))
-
-
-def test_own_data(tmp_path: Path, pictures: Pictures) -> None:
-    """Data that was never prepared is looked through as well."""
     pictures(tmp_path / "photos", "cat/1.png", "dog/2.png")
     (tmp_path / "photos/dog/3.png").write_text("")
     assert found(open_dataset(tmp_path / "photos")) == [("unreadable image", "train-weaksup", 1, True)]
@@ -249,3 +241,27 @@ def test_masks(make_dataset: Callable[..., Path]) -> None:
     assert not [f for f in check(dataset, fast=True) if "mask" in f.problem]
     (root / "masks/0.png").unlink()
     assert [f.examples for f in check(dataset, fast=True) if f.problem == "no box"] == [("0.png",)]
+
+
+def test_summary() -> None:
+    """Four images of two classes, with 0, 1, 2 and 3 boxes, two of them of known size, counted by hand."""
+    sizes = [None, (10, 40), (30, 20), None]
+    samples = [
+        Sample(f"{n}.png", Path(), label, np.zeros((n, 4)), size)
+        for n, (label, size) in enumerate(zip([5, 5, 5, 2], sizes, strict=True))
+    ]
+    assert summary("test", samples) == {
+        "split": "test",
+        "images": 4,
+        "classes": 2,
+        "boxes": 6,
+        "without_boxes": 1,
+        "several_boxes": 50.0,
+        "fewest": (2, 1),
+        "most": (5, 3),
+        "smallest_hw": (10, 40),
+        "median_hw": (30, 20),
+        "largest_hw": (30, 20),
+    }
+    without = summary("test", samples[:1])
+    assert without["smallest_hw"] is without["median_hw"] is without["largest_hw"] is None

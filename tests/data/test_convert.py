@@ -110,12 +110,6 @@ def test_pycocotools_reads_it(dataset: Dataset, tmp_path: Path) -> None:
     assert len(results.anns) == 1
 
 
-def test_folders_of_the_benchmark(dataset: Dataset, tmp_path: Path) -> None:
-    """Metadata is written under the names that wsolevaluation's programs look for."""
-    assert [f.name for f in to_wsol(dataset, tmp_path / "out")] == ["train", "test"]
-    assert open_dataset(tmp_path / "out").images == tmp_path / "data"
-
-
 def test_fractions(tmp_path: Path) -> None:
     """A box with a fraction is refused by name; --round rounds it, and a thin box keeps a pixel."""
     rows = {"test": {"a.png": (0, [(0.4, 1.5, 10.6, 20), (3.1, 3, 3.4, 9)], (40, 50))}}
@@ -145,19 +139,6 @@ def test_nothing_is_replaced(dataset: Dataset, tmp_path: Path) -> None:
         to_wsol(dataset, tmp_path / "data", exist_ok=True)
 
 
-def test_one_file_for_several_splits(dataset: Dataset, tmp_path: Path) -> None:
-    """A single file takes a single split."""
-    with pytest.raises(DataError, match=r"2 splits \(train-weaksup, test\): choose one with --split"):
-        to_coco(dataset, tmp_path / "x.json")
-
-
-def test_labels_beyond_any_model(tmp_path: Path) -> None:
-    """A label of 10^12 does not become 10^12 categories."""
-    write(tmp_path / "a", {"test": {"a.png": (10**12, [], None)}}, [])
-    with pytest.raises(DataError, match=r"class_labels.txt, line 1: .* up to 99,999.*a.png,1000000000000"):
-        to_coco(open_dataset(tmp_path / "a"), tmp_path / "out")
-
-
 def test_the_split_of_a_sibling(tmp_path: Path) -> None:
     """train-fullsup of a sibling is refused, because its names would be put with the wrong images."""
     for name, split in (("cub", "train"), ("cubv2", "val")):
@@ -169,18 +150,28 @@ def test_the_split_of_a_sibling(tmp_path: Path) -> None:
     assert to_wsol(open_dataset(tmp_path / "cubv2"), tmp_path / "out", ["train-fullsup"])
 
 
-def test_a_split_is_not_lost(dataset: Dataset, tmp_path: Path) -> None:
-    """Writing one split over a dataset of two is refused, because dataset.json would have the one alone."""
-    to_wsol(dataset, tmp_path / "out")
+def test_splits_and_files(dataset: Dataset, tmp_path: Path) -> None:
+    """A single file takes a single split, and one split is not written over a dataset of two, which would lose one."""
+    with pytest.raises(DataError, match=r"2 splits \(train-weaksup, test\): choose one with --split"):
+        to_coco(dataset, tmp_path / "x.json")
+    assert [f.name for f in to_wsol(dataset, tmp_path / "out")] == ["train", "test"]  # as wsolevaluation calls them
+    assert open_dataset(tmp_path / "out").images == tmp_path / "data"
     with pytest.raises(DataError, match="also has train-weaksup"):
         to_wsol(dataset, tmp_path / "out", ["test"], exist_ok=True)
 
 
-@pytest.mark.parametrize("label", [-1, 3])
-def test_labels_without_a_class(tmp_path: Path, label: int) -> None:
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (-1, "label -1, which is no class of 'x': see 'fam data check"),
+        (3, "label 3, which is no class of 'x': see 'fam data check"),
+        (10**12, r"class_labels.txt, line 1: .* up to 99,999.*a.png,1000000000000"),  # not so many categories
+    ],
+)
+def test_labels_without_a_class(tmp_path: Path, label: int, message: str) -> None:
     """A label that is no class cannot be a category; the message names the command that lists all of them."""
     write(tmp_path / "a", {"test": {"a.png": (label, [], None)}}, ["cat", "dog", "cup"])
-    with pytest.raises(DataError, match=rf"label {label}, which is no class of 'x': see 'fam data check"):
+    with pytest.raises(DataError, match=message):
         to_coco(open_dataset(tmp_path / "a"), tmp_path / "out")
 
 

@@ -71,7 +71,7 @@ def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_no_dataset(tmp_path: Path) -> None:
-    """dataset.json comes last: a folder that was not finished is not taken for one."""
+    """dataset.json comes last: a folder that was not finished, or was whole before, is not taken for one."""
 
     def broken() -> Iterator[Sample]:
         yield sample("a.png")
@@ -80,6 +80,10 @@ def test_a_failed_write_leaves_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="disk is full"):
         write(tmp_path / "a", splits={"test": broken()})
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    write(tmp_path / "a")
+    with pytest.raises(DataError, match="disk is full"):
+        write(tmp_path / "a", splits={"train-weaksup": [sample("z.png")], "test": broken()})
+    assert not (tmp_path / "a/dataset.json").exists()
 
 
 def test_writing_takes_samples_one_by_one(tmp_path: Path) -> None:
@@ -112,10 +116,14 @@ def test_unknown(name: str, command: str) -> None:
         open_dataset(name)
 
 
-def test_a_name_too_long_for_a_file() -> None:
-    """A name longer than a file system holds is as unknown as any other."""
+def test_what_is_not_there(tmp_path: Path) -> None:
+    """A name longer than a file system holds is unknown, a path is no file, and a split is answered with the others."""
     with pytest.raises(UnknownNameError):
         open_dataset("x" * 300)
+    with pytest.raises(DataError, match="there is no file or folder 'no/where'"):
+        open_dataset("no/where")
+    with pytest.raises(DataError, match=r"no split 'val' \(splits found: train-weaksup, test\)"):
+        write(tmp_path / "a").samples("val")
 
 
 def test_a_split_that_is_gone(tmp_path: Path) -> None:
@@ -129,25 +137,6 @@ def test_a_split_that_is_gone(tmp_path: Path) -> None:
         dataset.samples("train")
 
 
-def test_half_written_over_whole(tmp_path: Path) -> None:
-    """Writing that fails over a dataset that was whole leaves none: its lists may be of two times."""
-
-    def broken() -> Iterator[Sample]:
-        yield sample("a.png")
-        raise DataError("the disk is full")  # noqa: TRY003
-
-    write(tmp_path / "a")
-    with pytest.raises(DataError, match="disk is full"):
-        write(tmp_path / "a", splits={"train-weaksup": [sample("z.png")], "test": broken()})
-    assert not (tmp_path / "a/dataset.json").exists()
-
-
-def test_no_such_path() -> None:
-    """A path that is not there is no name."""
-    with pytest.raises(DataError, match="there is no file or folder 'no/where'"):
-        open_dataset("no/where")
-
-
 def test_bare_metadata(make_dataset: Callable[..., Path]) -> None:
     """A folder with metadata/ alone is a dataset; classes.txt names its classes."""
     root = make_dataset([("a.png", 1, [(0, 0, 5, 5)], (20, 30))])
@@ -155,12 +144,6 @@ def test_bare_metadata(make_dataset: Callable[..., Path]) -> None:
     dataset = open_dataset(root)
     assert (dataset.name, dataset.images, dataset.class_names) == (root.name, root, ("cat", "dog"))
     assert dataset.splits() == ["test"]
-
-
-def test_no_such_split(tmp_path: Path) -> None:
-    """A split that is not there is answered with those that are."""
-    with pytest.raises(DataError, match=r"no split 'val' \(splits found: train-weaksup, test\)"):
-        write(tmp_path / "a").samples("val")
 
 
 def test_sibling_has_the_fullsup_split(tmp_path: Path) -> None:

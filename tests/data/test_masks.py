@@ -61,8 +61,9 @@ def test_beside_the_images(tmp_path: Path, folder: str, kind: str) -> None:
 
 
 def test_by_the_file_name_alone(tmp_path: Path) -> None:
-    """A name that no other mask and no other image has is enough."""
+    """A name that no other mask and no other image has is enough; what fam predict --masks has written is no truth."""
     mask = save(tmp_path / "masks/2.png")
+    save(tmp_path / "masks/a/1.jpg.mask.png")
     assert files(find_masks(dataset(tmp_path), samples(tmp_path))) == [None, mask, None]
 
 
@@ -76,12 +77,6 @@ def test_of_two_images(tmp_path: Path) -> None:
         save(tmp_path / "twice" / part / "2.png")
     with pytest.raises(DataError, match="may be the mask of 'a/2.jpg'"):
         find_masks(dataset(tmp_path), samples(tmp_path), tmp_path / "twice")
-
-
-def test_our_own_masks_are_no_truth(tmp_path: Path) -> None:
-    """What fam predict --masks has written beside the images is not taken for the truth."""
-    save(tmp_path / "masks/a/1.jpg.mask.png")
-    assert covered(find_masks(dataset(tmp_path), samples(tmp_path))) == 0
 
 
 def test_a_folder_that_is_given(tmp_path: Path) -> None:
@@ -300,33 +295,29 @@ def test_long_runs() -> None:
     np.testing.assert_array_equal(decode({"size": [1000, 1200], "counts": counts}, (1000, 1200)), pixels > 0)
 
 
+BAD_RUNS: list[Any] = [None, [1, 2], [-1, 601], [10**30], ["600"], "zzzz", "o" * 10_000, "\x00\xff", ""]
+BAD_POLYGONS: list[Any] = [
+    *([1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7], {"x": 1}),
+    *([1, 2, 3, 4, 5, last] for last in (float("nan"), 1e9, "6", True)),
+]
+
+
 @pytest.mark.parametrize(
     "segmentation",
     [
-        "text",
-        7,
-        [],
-        [[1, 2, 3]],
-        [[1, 2, 3, 4]],
-        [[1, 2, 3, 4, 5, 6, 7]],
-        [[1, 2, 3, 4, 5, float("nan")]],
-        [[1, 2, 3, 4, 5, 1e9]],
-        [[1, 2, 3, 4, 5, "6"]],
-        [{"x": 1}],
-        {},
-        {"size": [20, 30]},
-        {"size": [20, 30], "counts": None},
-        {"size": [20, 30], "counts": [1, 2]},
-        {"size": [20, 30], "counts": [-1, 601]},
-        {"size": [20, 30], "counts": [10**30]},
-        {"size": [20, 30], "counts": ["600"]},
-        {"size": [20, 30], "counts": "zzzz"},
-        {"size": [20, 30], "counts": "o" * 10_000},
-        {"size": [20, 30], "counts": "\x00\xff"},
-        {"size": [20, 30], "counts": ""},
-        {"size": [30, 20], "counts": [600]},
-        {"size": "20x30", "counts": [600]},
+        *(
+            "text",
+            7,
+            [],
+            {},
+            {"size": [20, 30]},
+            {"size": [30, 20], "counts": [600]},
+            {"size": "20x30", "counts": [600]},
+        ),
+        *([polygon] for polygon in BAD_POLYGONS),
+        *({"size": [20, 30], "counts": counts} for counts in BAD_RUNS),
     ],
+    ids=str,
 )
 def test_segmentations_that_make_no_sense(segmentation: Any) -> None:
     """What is no polygon in the image, or does not fill it with runs, is a sentence and never undefined pixels."""

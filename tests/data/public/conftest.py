@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -59,35 +60,31 @@ class _Handler(BaseHTTPRequestHandler):
             return
         kind, *more = served.faults.pop(0) if served.faults else ("none",)
         if kind == "status":
-            self._status(more[0], more[1] if len(more) > 1 else {})
+            self._status(more[0], *more[1:] or [{}])
         elif kind != "drop":
             time.sleep(more[0] if kind == "slow" else 0)
             self._send(served, kind, more)
 
     def _send(self, served: Served, kind: str, more: list[Any]) -> None:
-        start, total = self._start(served), len(served.content)
-        if start is not None and start >= total:
+        asked, total = self.headers.get("Range"), len(served.content)
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and served.ranges else 0
+        if start and start >= total:
             self._status(416, {"Content-Range": f"bytes */{total}"})
             return
-        body = served.content[start or 0 :]
-        self.send_response(200 if start is None else 206)
-        headers = {"Connection": "close"}
-        headers |= {} if start is None else {"Content-Range": f"bytes {start}-{total - 1}/{total}"}
-        headers |= {"Content-Length": str(len(body))} if served.length else {}
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
+        body = served.content[start:]
+        headers = {"Content-Length": str(len(body))} if served.length else {}
+        headers |= {"Content-Range": f"bytes {start}-{total - 1}/{total}"} if start else {}
+        self._answer(206 if start else 200, headers)
         self.wfile.write(body[: more[0]] if kind in {"cut", "stall"} else body)
         self.wfile.flush()
         time.sleep(more[1] if kind == "stall" else 0)
 
-    def _start(self, served: Served) -> int | None:
-        asked = self.headers.get("Range")
-        return int(asked.removeprefix("bytes=").removesuffix("-")) if asked and served.ranges else None
-
     def _status(self, code: int, headers: dict[str, str]) -> None:
+        self._answer(code, {**headers, "Content-Length": "0"})
+
+    def _answer(self, code: int, headers: dict[str, str]) -> None:
         self.send_response(code)
-        for name, value in {**headers, "Content-Length": "0", "Connection": "close"}.items():
+        for name, value in {**headers, "Connection": "close"}.items():
             self.send_header(name, value)
         self.end_headers()
 
@@ -112,6 +109,21 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     http.shutdown()
     http.server_close()
     thread.join()
+
+
+@pytest.fixture
+def publish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that changes facts of one archive of a dataset; ``content`` gives its size and hash."""
+    from famcli.data.public.catalog import CATALOG
+
+    def change(name: str, archive: str, content: bytes | None = None, **facts: Any) -> None:
+        if content is not None:
+            digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+            facts = {"size": len(content), "hash": digest, "unpacked": 1, **facts}
+        rows = [replace(row, **facts) if row.name == archive else row for row in CATALOG[name].archives]
+        monkeypatch.setitem(CATALOG, name, replace(CATALOG[name], archives=tuple(rows)))
+
+    return change
 
 
 @pytest.fixture

@@ -59,34 +59,24 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-def test_a_whole_file(server: Any, run: Run) -> None:
-    """A good line gives the file, its hash, every byte counted once, and nothing else in the folder."""
-    assert run(row(server.add("data.bin", CONTENT))) == (f"sha256 {SHA256}", True)
-    assert run.content == CONTENT
-    assert run.files == ["data.bin"]
-    assert run.steps == len(CONTENT)
-    assert run.said == run.slept == []
-    assert server.requests[0]["Accept-Encoding"] == "identity"
-
-
-def test_a_second_download_asks_nothing(server: Any, run: Run) -> None:
-    """A verified file is not asked for again."""
-    archive = row(server.add("data.bin", CONTENT))
-    assert (run(archive), run(archive)) == ((f"sha256 {SHA256}", True), (f"sha256 {SHA256}", False))
-    assert len(server.requests) == 1
-
-
 @pytest.mark.parametrize(
     ("facts", "found"),
     [
+        ({}, f"sha256 {SHA256}"),
         ({"hash": f"md5:{MD5}"}, f"md5 {MD5}"),
         ({"hash": None, "size": None}, f"sha256 {SHA256}"),
     ],
-    ids=["md5", "not pinned"],
+    ids=["sha256", "md5", "not pinned"],
 )
-def test_other_rows(server: Any, run: Run, facts: dict[str, Any], found: str) -> None:
-    """A row with an MD5 is checked by it; without hash and size a file is taken, and its hash is told."""
-    assert run(row(server.add("data.bin", CONTENT), **facts)) == (found, True)
+def test_a_whole_file(server: Any, run: Run, facts: dict[str, Any], found: str) -> None:
+    """A good line gives the file, its hash and nothing else, each byte counted once; then nothing more is asked for."""
+    archive = row(server.add("data.bin", CONTENT), **facts)
+    assert run(archive) == (found, True)
+    assert (run.content, run.files, run.steps) == (CONTENT, ["data.bin"], len(CONTENT))
+    assert run.said == run.slept == []
+    assert server.requests[0]["Accept-Encoding"] == "identity"
+    assert run(archive) == (found, False)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("length", [True, False], ids=["length", "no length"])
@@ -110,33 +100,28 @@ def test_progress_counts_the_tries_anew(server: Any, run: Run, monkeypatch: pyte
     assert run.slept == [1] * 10
 
 
-def test_another_process_goes_on(server: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a dead process left is continued by the next one."""
+@pytest.mark.parametrize(
+    ("tries", "ended", "words"),
+    [(1, DataError, "65,536 bytes that came are kept; the same command continues"), (6, KeyboardInterrupt, None)],
+)
+def test_another_process_goes_on(
+    server: Any, run: Run, monkeypatch: pytest.MonkeyPatch, tries: int, ended: type[BaseException], words: str | None
+) -> None:
+    """What a process left that gave up, or was interrupted, is continued by the next one."""
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
     archive = row(server.add("data.bin", CONTENT, faults=[("cut", 2 * B)]))
     with monkeypatch.context() as patch:
-        patch.setattr(download, "TRIES", 1)
-        with pytest.raises(DataError, match="65,536 bytes that came are kept; the same command continues"):
+        patch.setattr(download, "TRIES", tries)
+        patch.setattr(download, "time", SimpleNamespace(sleep=interrupt))
+        with pytest.raises(ended, match=words):
             run(archive)
     assert run.files == ["data.bin.part"]
     run(archive)
     assert server.ranges() == [None, f"bytes={2 * B}-"]
     assert run.files == ["data.bin"]
-
-
-def test_interrupted(server: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C leaves a part that the next call continues."""
-
-    def interrupt(_: float) -> None:
-        raise KeyboardInterrupt
-
-    archive = row(server.add("data.bin", CONTENT, faults=[("cut", B)]))
-    with monkeypatch.context() as patch:
-        patch.setattr(download, "time", SimpleNamespace(sleep=interrupt))
-        with pytest.raises(KeyboardInterrupt):
-            run(archive)
-    assert part_of(run.folder / "data.bin").stat().st_size == B
-    run(archive)
-    assert server.ranges() == [None, f"bytes={B}-"]
 
 
 def test_no_ranges(server: Any, run: Run) -> None:
@@ -232,26 +217,21 @@ def test_final_answers(server: Any, run: Run, code: int, words: str) -> None:
 
 @pytest.mark.parametrize("code", [500, 502, 503, 429])
 def test_passing_answers(server: Any, run: Run, code: int) -> None:
-    """A server that is ill for a while is asked again, later each time."""
-    run(row(server.add("data.bin", CONTENT, faults=[("status", code)] * 3)))
-    assert run.slept == [1, 2, 4]
+    """A server that is ill for a while is asked again, later each time, or when it says, up to the longest wait."""
+    after = [("status", code, {"Retry-After": seconds}) for seconds in ("7", "9999")]
+    run(row(server.add("data.bin", CONTENT, faults=[("status", code), *after])))
+    assert run.slept == [1, 7, 60]
     assert f"the server answers {code}" in run.said[0]
 
 
-def test_retry_after(server: Any, run: Run) -> None:
-    """A server that says when to come back is heard, up to the longest wait."""
-    faults = [("status", 503, {"Retry-After": "7"}), ("status", 503, {"Retry-After": "9999"})]
-    run(row(server.add("data.bin", CONTENT, faults=faults)))
-    assert run.slept == [7, 60]
-
-
 def test_ill_forever(server: Any, run: Run) -> None:
-    """A server that stays ill is given up after a bounded number of tries."""
-    url = server.add("data.bin", CONTENT, faults=[("status", 500)] * 99)
+    """A server that stays ill, or is not there, is given up after a bounded number of tries."""
     with pytest.raises(DataError, match="answers 500, 6 times in a row"):
-        run(row(url))
+        run(row(server.add("data.bin", CONTENT, faults=[("status", 500)] * 99)))
     assert len(server.requests) == 6
     assert run.slept == [1, 2, 4, 8, 16]
+    with pytest.raises(DataError, match="no connection to the server, 6 times in a row"):
+        run(row("http://127.0.0.1:9/data.bin"))
 
 
 @pytest.mark.parametrize(
@@ -268,12 +248,6 @@ def test_no_answer(
     assert len(run.slept) == 1
     assert run.content == CONTENT
     assert server.ranges() == [None, second]
-
-
-def test_nobody_there(run: Run) -> None:
-    """An address where nobody listens is an error in words."""
-    with pytest.raises(DataError, match="no connection to the server, 6 times in a row"):
-        run(row("http://127.0.0.1:9/data.bin"))
 
 
 def test_disk_full(server: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,15 +271,11 @@ def test_two_at_once(server: Any, run: Run) -> None:
     run(archive)
 
 
-def test_a_folder_that_cannot_be_written(server: Any, tmp_path: Path) -> None:
-    """A download folder that is a file is an error in words."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot write to"):
-        fetch(row(server.add("data.bin", CONTENT)), tmp_path / "file")
-
-
-def test_a_file_in_a_folder(server: Any, run: Run) -> None:
-    """A file in a subfolder, as wsolevaluation's lists are, gets its folder."""
+def test_folders(server: Any, run: Run, tmp_path: Path) -> None:
+    """A file in a subfolder, as wsolevaluation's lists are, gets its folder; a file in its place is an error."""
     archive = Archive("a/b/list.txt", "names", server.add("list.txt", b"x"), "https://example.org/page")
     run(archive)
     assert (run.folder / "a" / "b" / "list.txt").read_bytes() == b"x"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write to"):
+        fetch(archive, tmp_path / "file")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import json
@@ -33,7 +32,7 @@ def tar_of(folder: Path, path: Path, mode: str = "w", under: str = ".") -> Path:
 
 
 @pytest.fixture
-def archives(ilsvrc_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def archives(ilsvrc_tree: Path, tmp_path: Path, publish: Callable[..., None]) -> Path:
     """The four archives in the official layout, and rows with their MD5."""
     folder = tmp_path / "archives"
     folder.mkdir()
@@ -47,19 +46,10 @@ def archives(ilsvrc_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     kit = ilsvrc_tree / "ILSVRC2012_devkit_t12"
     tar_of(kit, folder / "ILSVRC2012_devkit_t12.tar.gz", "w:gz", under=kit.name)
     tar_of(ilsvrc_tree / "bbox" / "val", folder / "ILSVRC2012_bbox_val_v3.tgz", "w:gz", under="val")
-    pin(monkeypatch, "ilsvrc", folder)
+    for path in folder.iterdir():
+        md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        publish("ilsvrc", path.name, hash=f"md5:{md5}", size=path.stat().st_size, unpacked=1)
     return folder
-
-
-def pin(monkeypatch: pytest.MonkeyPatch, name: str, folder: Path) -> None:
-    """Rows with the size and the MD5 of the files of a folder."""
-    rows = []
-    for row in CATALOG[name].archives:
-        content = (folder / row.name).read_bytes() if (folder / row.name).is_file() else None
-        md5 = f"md5:{hashlib.md5(content, usedforsecurity=False).hexdigest()}" if content else row.hash
-        size = len(content) if content else row.size
-        rows.append(dataclasses.replace(row, hash=md5, size=size, unpacked=1))
-    monkeypatch.setitem(CATALOG, name, dataclasses.replace(CATALOG[name], archives=tuple(rows)))
 
 
 def check_ilsvrc(root: Path, *, train: bool = True, names: bool = True) -> None:
@@ -137,17 +127,37 @@ def test_extracted_tree(fam: Fam, ilsvrc_tree: Path, home: Path) -> None:
 
 
 def by_class(tree: Path) -> None:
+    """val/ by class: folders are labels."""
     for i, label in enumerate(LABELS, 1):
         image = tree / "val" / f"ILSVRC2012_val_{i:08d}.JPEG"
         (tree / "val" / WNIDS[label]).mkdir(exist_ok=True)
         image.rename(tree / "val" / WNIDS[label] / image.name)
 
 
-def test_val_by_class(fam: Fam, ilsvrc_tree: Path, home: Path) -> None:
-    """val/ by class needs no devkit: folders are labels; without a list of words the ids are the names."""
-    by_class(ilsvrc_tree)
+def benchmark_lists(tree: Path) -> None:
+    """wsolevaluation's lists stand in for the XML too."""
+    shutil.rmtree(tree / "bbox")
+    lists = tree / "metadata" / "ILSVRC" / "test"
+    lists.mkdir(parents=True)
+    names = [f"val/ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2, 3)]
+    (lists / "class_labels.txt").write_text("\n".join(f"{n},{c}" for n, c in zip(names, LABELS, strict=True)))
+    rows = [(n, *b) for n, boxes in zip(names, BOXES, strict=True) for b in boxes]
+    (lists / "localization.txt").write_text("\n".join(f"{n},{a},{b},{c - 1},{d - 1}" for n, a, b, c, d in rows))
+
+
+def list_of_wnids(tree: Path) -> None:
+    """A list of WordNet ids, a line an image in order, is a source of labels."""
+    lines = "".join(f"{WNIDS[label]}\n" for label in LABELS)
+    (tree / "imagenet_2012_validation_synset_labels.txt").write_text(lines)
+
+
+@pytest.mark.parametrize("arrange", [by_class, benchmark_lists, list_of_wnids])
+def test_without_the_devkit(fam: Fam, ilsvrc_tree: Path, home: Path, arrange: Callable[[Path], None]) -> None:
+    """Other sources of labels stand in for the development kit; without a list of words the ids are the names."""
     shutil.rmtree(ilsvrc_tree / "ILSVRC2012_devkit_t12")
-    assert fam("data", "prepare", "ilsvrc", "--from", ilsvrc_tree).exit_code == 0
+    arrange(ilsvrc_tree)
+    result = fam("data", "prepare", "ilsvrc", "--from", ilsvrc_tree)
+    assert result.exit_code == 0, result.stderr
     check_ilsvrc(Path("ilsvrc"), names=False)
 
 
@@ -166,43 +176,14 @@ def test_kaggle(fam: Fam, ilsvrc_tree: Path, home: Path, tmp_path: Path) -> None
     check_ilsvrc(Path("ilsvrc"))
 
 
-def test_benchmark_lists(fam: Fam, ilsvrc_tree: Path, home: Path) -> None:
-    """wsolevaluation's lists stand in for devkit and XML."""
-    shutil.rmtree(ilsvrc_tree / "ILSVRC2012_devkit_t12")
-    shutil.rmtree(ilsvrc_tree / "bbox")
-    lists = ilsvrc_tree / "metadata" / "ILSVRC" / "test"
-    lists.mkdir(parents=True)
-    names = [f"val/ILSVRC2012_val_{i:08d}.JPEG" for i in (1, 2, 3)]
-    (lists / "class_labels.txt").write_text("\n".join(f"{n},{c}" for n, c in zip(names, LABELS, strict=True)))
-    rows = [(n, *b) for n, boxes in zip(names, BOXES, strict=True) for b in boxes]
-    (lists / "localization.txt").write_text("\n".join(f"{n},{a},{b},{c - 1},{d - 1}" for n, a, b, c, d in rows))
-    result = fam("data", "prepare", "ilsvrc", "--from", ilsvrc_tree)
-    assert result.exit_code == 0, result.stderr
-    check_ilsvrc(Path("ilsvrc"), names=False)
-
-
-def test_list_of_wnids(fam: Fam, ilsvrc_tree: Path, home: Path) -> None:
-    """A list of WordNet ids, a line an image in order, is a source of labels."""
-    shutil.rmtree(ilsvrc_tree / "ILSVRC2012_devkit_t12")
-    lines = "".join(f"{WNIDS[label]}\n" for label in LABELS)
-    (ilsvrc_tree / "imagenet_2012_validation_synset_labels.txt").write_text(lines)
-    assert fam("data", "prepare", "ilsvrc", "--from", ilsvrc_tree).exit_code == 0
-    check_ilsvrc(Path("ilsvrc"), names=False)
-
-
 def test_without_train(fam: Fam, ilsvrc_tree: Path, home: Path) -> None:
-    """--without-train prepares the test split from the small files alone."""
-    shutil.rmtree(ilsvrc_tree / "train")
+    """--without-train prepares the test split alone, also after all, and all is there again without it."""
+    assert fam("data", "prepare", "ilsvrc", "--from", ilsvrc_tree).exit_code == 0
+    (ilsvrc_tree / "train").rename(ilsvrc_tree / "gone")
     assert fam("data", "prepare", "ilsvrc", "--from", ilsvrc_tree).exit_code == 1
     assert fam("data", "prepare", "ilsvrc", "--from", ilsvrc_tree, "--without-train").exit_code == 0
     check_ilsvrc(Path("ilsvrc"), train=False)
-
-
-def test_without_train_after_all(fam: Fam, ilsvrc_tree: Path, home: Path) -> None:
-    """--without-train after a full preparation leaves the test split alone, and all is there again without it."""
-    assert fam("data", "prepare", "ilsvrc", "--from", ilsvrc_tree).exit_code == 0
-    assert fam("data", "prepare", "ilsvrc", "--from", ilsvrc_tree, "--without-train").exit_code == 0
-    check_ilsvrc(Path("ilsvrc"), train=False)
+    (ilsvrc_tree / "gone").rename(ilsvrc_tree / "train")
     assert fam("data", "prepare", "ilsvrc", "--from", ilsvrc_tree).exit_code == 0
     check_ilsvrc(Path("ilsvrc"))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +11,6 @@ import pytest
 from typer.testing import Result
 
 from famcli.data.dataset import open_dataset
-from famcli.data.public.catalog import CATALOG
 
 Fam = Callable[..., Result]
 
@@ -48,7 +45,7 @@ def check_v2(root: Path) -> None:
 
 
 def test_imagenetv2_one_command(
-    fam: Fam, v2_tree: Path, home: Path, tmp_path: Path, server: Any, monkeypatch: pytest.MonkeyPatch
+    fam: Fam, v2_tree: Path, home: Path, tmp_path: Path, server: Any, publish: Callable[..., None]
 ) -> None:
     """Images and boxes of ImageNetV2 come by one command, without a question about terms."""
     with tarfile.open(tmp_path / "v2.tar.gz", "w") as tar:  # the real one is no gzip either
@@ -56,11 +53,8 @@ def test_imagenetv2_one_command(
     archive = (tmp_path / "v2.tar.gz").read_bytes()
     v2_lists(tmp_path)
     lists = (tmp_path / "metadata" / "ILSVRC" / "val" / "localization.txt").read_bytes()
-    rows = CATALOG["imagenetv2"].archives
-    digest = f"sha256:{hashlib.sha256(archive).hexdigest()}"
-    images = dataclasses.replace(rows[0], url=server.add("a", archive), size=len(archive), hash=digest, unpacked=1)
-    new = (images, dataclasses.replace(rows[1], url=server.add("b", lists)))
-    monkeypatch.setitem(CATALOG, "imagenetv2", dataclasses.replace(CATALOG["imagenetv2"], archives=new))
+    publish("imagenetv2", "imagenetv2-threshold0.7.tar.gz", archive, url=server.add("a", archive))
+    publish("imagenetv2", "metadata/ILSVRC/val/localization.txt", url=server.add("b", lists))
     result = fam("data", "download", "imagenetv2")
     assert result.exit_code == 0, result.stderr
     check_v2(Path("imagenetv2"))

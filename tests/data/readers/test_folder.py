@@ -62,11 +62,6 @@ def test_a_class_called_test(tmp_path: Path, pictures: Pictures) -> None:
     assert read_own(tmp_path).class_names == ("exam", "test")
 
 
-def test_split_may_be_said(tmp_path: Path, pictures: Pictures) -> None:
-    """Images of which nothing tells the split go where the caller says."""
-    assert list(read_own(pictures(tmp_path, "cat/1.png"), split="val").splits) == ["train-fullsup"]
-
-
 def test_linked_folders(tmp_path: Path, pictures: Pictures) -> None:
     """A class may be a link to a folder elsewhere; a link to a folder above is no class and no endless walk."""
     pictures(tmp_path / "far", "1.png", "deep/2.png")

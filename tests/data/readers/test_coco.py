@@ -76,12 +76,6 @@ def test_split_by_name(tmp_path: Path, file: str, split: str) -> None:
     assert list(read_own(tmp_path, "coco").splits) == [split]
 
 
-def test_split_may_be_said(tmp_path: Path) -> None:
-    """A file that does not tell its split goes where the caller says."""
-    path = write(tmp_path / "boxes.json", ["a.png"], [box(10, 3, 0, 0, 2, 2)])
-    assert list(read_own(path, split="train").splits) == ["train-weaksup"]
-
-
 def test_several_files(tmp_path: Path, pictures: Pictures) -> None:
     """Files for each split, with images in folders of their own, make one dataset; captions and key points do not."""
     pictures(tmp_path, "train2017/a.png", "val2017/a.png")
@@ -103,15 +97,6 @@ def test_beside_the_images(tmp_path: Path, pictures: Pictures) -> None:
         write(tmp_path / split / "_annotations.coco.json", ["a.png"], [box(10, 3, 0, 0, 2, 2)])
     own = read_own(tmp_path)
     assert [s.name for samples in own.splits.values() for s in samples] == ["train/a.png", "test/a.png"]
-
-
-def test_images_elsewhere(tmp_path: Path, pictures: Pictures) -> None:
-    """--images says where the images are; if none is found, a remark says so."""
-    pictures(tmp_path / "far", "a.png")
-    path = write(tmp_path / "x/boxes.json", ["a.png"], [box(10, 3, 0, 0, 2, 2)])
-    assert "--images" in read_own(path).remarks[0]
-    own = read_own(path, images=tmp_path / "far")
-    assert (own.remarks, own.splits["test"][0].path) == ((), tmp_path / "far/a.png")
 
 
 def test_files_that_do_not_go_together(tmp_path: Path) -> None:

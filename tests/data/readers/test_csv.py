@@ -36,16 +36,6 @@ def test_boxes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.boxes, [[1, 2, 3.5, 4], [5, 5, 6, 6]])
 
 
-def test_the_main_class(tmp_path: Path) -> None:
-    """The class that covers most of the image is its label; boxes of other classes are left out and counted."""
-    text = "image,label,x0,y0,x1,y1\na.png,cat,0,0,4,4\na.png,dog,0,0,3,3\na.png,dog,3,3,6,6\n"
-    own = read_own(write(tmp_path / "l.csv", text))
-    (found,) = own.splits["test"]
-    assert own.class_names[found.label] == "dog"
-    assert len(found.boxes) == 2
-    assert own.remarks[0].endswith("1 boxes of other classes than the image's main one were left out")
-
-
 def test_splits(tmp_path: Path) -> None:
     """A column of splits takes everyday names; images without one follow the rule for boxes."""
     text = "image,label,split\na.png,x,val\nb.png,x,TRAIN\nc.png,x,\nd.png,x,test\n"

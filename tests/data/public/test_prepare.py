@@ -47,22 +47,6 @@ def test_names(fam: Fam, home: Path, arguments: tuple[str, ...], words: str) -> 
     assert words in result.stderr
 
 
-def test_a_million_images(tmp_path: Path) -> None:
-    """Samples of the training images are made while they are written: none is kept."""
-    import tracemalloc
-
-    from famcli.data.dataset import Sample, write_dataset
-    from famcli.data.sample import NO_BOXES
-
-    where = Path("x")
-    samples = (Sample(f"train/n/{i}.JPEG", where, i % 1000, NO_BOXES) for i in range(50_000))
-    tracemalloc.start()
-    write_dataset(tmp_path / "d", name="d", images=tmp_path, class_names=(), splits={"train-weaksup": samples})
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2 << 20
-
-
 def test_a_split_that_is_gone(fam: Fam, home: Path, jpeg: Any, tmp_path: Path) -> None:
     """Own data that lost a split are prepared again without it."""
     own = tmp_path / "own"

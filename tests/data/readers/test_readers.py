@@ -1,4 +1,4 @@
-"""Telling the forms of own data apart."""
+"""Telling the forms of own data apart, and what all readers do the same."""
 
 from __future__ import annotations
 
@@ -61,3 +61,45 @@ def test_what_is_no_data(tmp_path: Path) -> None:
         read_own(tmp_path / "nothing")
     with pytest.raises(DataError, match="--images .* is no folder"):
         read_own(tmp_path, images=tmp_path / "nothing")
+
+
+def xml(*objects: tuple[str, int]) -> str:
+    """An annotation of squares at the corner: class and side."""
+    corners = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{0}</xmax><ymax>{0}</ymax></bndbox>"
+    items = "".join(f"<object><name>{name}</name>{corners.format(side)}</object>" for name, side in objects)
+    return f"<annotation><filename>a.png</filename>{items}</annotation>"
+
+
+SQUARES = [("dog", 9), ("cat", 10), ("dog", 8)]
+ENTRIES = ", ".join(
+    f'{{"image_id": 1, "category_id": {1 + (name == "dog")}, "bbox": [0, 0, {side}, {side}]}}' for name, side in SQUARES
+)
+IMAGES = '[{"id": 1, "file_name": "a.png"}]'
+CATEGORIES = '[{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]'
+FORMS = {
+    "boxes.json": f'{{"images": {IMAGES}, "annotations": [{ENTRIES}], "categories": {CATEGORIES}}}',
+    "a.xml": xml(*SQUARES),
+    "boxes.csv": "image,label,x0,y0,x1,y1\n" + "".join(f"a.png,{n},0,0,{side},{side}\n" for n, side in SQUARES),
+}
+
+
+@pytest.mark.parametrize("file", FORMS)
+def test_the_main_class(tmp_path: Path, pictures: Callable[..., Path], file: str) -> None:
+    """The class that covers most is the label, and boxes of others are left out; --images and --split are obeyed."""
+    source = tmp_path / "labels"
+    source.mkdir()
+    (source / file).write_text(FORMS[file])
+    pictures(tmp_path / "photos", "a.png")
+    own = read_own(source, images=tmp_path / "photos")
+    (found,) = own.splits["test"]
+    assert own.class_names[found.label] == "dog"
+    assert found.path == tmp_path / "photos" / "a.png"
+    assert found.boxes.tolist() == [[0, 0, 9, 9], [0, 0, 8, 8]]
+    assert len(own.remarks) == 1
+    assert ": 1 boxes of other " in own.remarks[0]
+    assert list(read_own(source, split="train").splits) == ["train-weaksup"]
+
+
+def test_the_split_of_classes(tmp_path: Path, pictures: Callable[..., Path]) -> None:
+    """Images in folders of classes, of which nothing tells the split, go where the caller says."""
+    assert list(read_own(pictures(tmp_path, "cat/1.png"), split="val").splits) == ["train-fullsup"]
