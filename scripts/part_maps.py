@@ -21,7 +21,7 @@ from PIL import Image
 
 from famcli.demo import PHOTOS, photo_folder
 from famcli.inference.predictor import Prediction, Predictor, Settings
-from famcli.outputs.overlays import draw_parts
+from famcli.outputs.image_files import draw_parts
 from famcli_models import FAM, packaged
 from famcli_models.checkpoint import DEFAULT_MODEL, WEIGHTS_FILE
 from famcli_models.files import sha256_file

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 
 def visible(text: str) -> str:
@@ -34,21 +33,23 @@ class Console:
         self.as_json = False
 
     def result(self, text: str) -> None:
-        """A result for people or pipes: one line on stdout."""
-        self.pieces([f"{text}\n"])
+        """A result for people or pipes, one line on stdout: UTF-8 whatever the locale, as JSON demands.
+
+        The odd bytes of a file name that is no Unicode are written as JSON escapes.
+        """
+        sys.stdout.flush()
+        sys.stdout.buffer.write(f"{text}\n".encode("utf-8", "backslashreplace"))
+        sys.stdout.buffer.flush()
 
     def result_json(self, value: Any) -> None:
         """A result as JSON on stdout."""
         self.result(json.dumps(value, ensure_ascii=False, indent=2))
 
-    def pieces(self, pieces: Iterable[str]) -> None:
-        """A result, piece by piece, on stdout: UTF-8 whatever the locale, as JSON demands.
-
-        The odd bytes of a file name that is no Unicode are written as JSON escapes.
-        """
+    def copy(self, path: Path) -> None:
+        """A result that is a file, as it is, on stdout."""
         sys.stdout.flush()
-        for piece in pieces:
-            sys.stdout.buffer.write(piece.encode("utf-8", "backslashreplace"))
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.buffer.flush()
 
     def say(self, text: str) -> None:

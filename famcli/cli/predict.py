@@ -1,34 +1,28 @@
-"""``fam predict``."""
+"""``fam predict``: parses, calls :func:`famcli.inference.job.predict_files` and prints what it did."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from famcli.cli import options
 from famcli.cli.console import console
-from famcli.cli.options import (
-    AmpOption,
-    BatchSizeOption,
-    DeviceOption,
-    JsonOption,
-    MethodOption,
-    ModelOption,
-    QuietOption,
-    ThresholdOption,
-    WorkersOption,
-)
-from famcli.names import Format
+from famcli.outputs import DEFAULT_FORMAT, FORMATS, IMAGE_FILES, find_output
 from famcli_models.checkpoint import DEFAULT_MODEL
+from famcli_models.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from famcli.inference.job import Job, Summary
+    from famcli.inference.job import Summary
+    from famcli.outputs.prediction import Record
 
 SHOWN_FAILURES = 20
+FORMS = "; ".join(f"{name}: {row.summary.replace('`', '')}" for name, row in FORMATS.items())
 
 
 def predict(
@@ -39,10 +33,12 @@ def predict(
         ),
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Results file; stdout if not given.")] = None,
-    model: ModelOption = DEFAULT_MODEL,
-    method: MethodOption = None,
-    format: Annotated[Format, typer.Option(help="Form of the results.")] = Format.coco,  # noqa: A002
-    threshold: ThresholdOption = None,
+    model: options.ModelOption = DEFAULT_MODEL,
+    method: options.MethodOption = None,
+    format: Annotated[  # noqa: A002
+        str, typer.Option(metavar="NAME", help=f"Form of the results. {FORMS}.", autocompletion=lambda: list(FORMATS))
+    ] = DEFAULT_FORMAT,
+    threshold: options.ThresholdOption = None,
     max_boxes: Annotated[int, typer.Option(min=1, help="Boxes per image, largest region first.")] = 1,
     topk: Annotated[int, typer.Option(min=1, help="Classes per box, most probable first.")] = 1,
     labels: Annotated[
@@ -52,9 +48,9 @@ def predict(
     coco_images: Annotated[
         Path | None, typer.Option(help="COCO file to take image and category ids from, by file name and name.")
     ] = None,
-    overlays: Annotated[Path | None, typer.Option(help="Folder for photographs with heat map, box and label.")] = None,
-    maps: Annotated[Path | None, typer.Option(help="Folder for the maps (.npy, float32).")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Folder for masks of the boxed regions (.png).")] = None,
+    overlays: Annotated[Path | None, typer.Option(help=f"Folder for {IMAGE_FILES['overlays'].summary}.")] = None,
+    maps: Annotated[Path | None, typer.Option(help=f"Folder for {IMAGE_FILES['maps'].summary}.")] = None,
+    masks: Annotated[Path | None, typer.Option(help=f"Folder for {IMAGE_FILES['masks'].summary}.")] = None,
     parts: Annotated[
         bool, typer.Option("--parts", help="Print how much each part counts; overlays and maps of the parts too.")
     ] = False,
@@ -63,12 +59,12 @@ def predict(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")
     ] = False,
-    device: DeviceOption = "auto",
-    batch_size: BatchSizeOption = 16,
-    workers: WorkersOption = 2,
-    amp: AmpOption = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
+    device: options.DeviceOption = "auto",
+    batch_size: options.BatchSizeOption = 16,
+    workers: options.WorkersOption = 2,
+    amp: options.AmpOption = False,
+    as_json: options.JsonOption = False,
+    quiet: options.QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
     """Find the main object in images and write its box.
 
@@ -77,59 +73,59 @@ def predict(
 
     Example: fam predict photos/ --out boxes.json --overlays overlays/
     """
-    if out is None and (resume or as_json):
-        raise typer.BadParameter("--resume and --json need --out")  # noqa: EM101, TRY003
-    from famcli.data.listing import STDIN, list_images
-    from famcli.hub import find_model
-    from famcli.inference.job import PARTIAL, SideFiles, prepare, refuse_output
+    try:
+        folder = find_output("format", format, FORMATS).folder
+    except UnknownNameError as error:
+        raise typer.BadParameter(str(error), param_hint="--format") from error
+    if out is None and (resume or as_json or folder):
+        raise typer.BadParameter("--resume, --json and a --format that is a folder need --out")  # noqa: EM101, TRY003
+    multiples, folders = _numbers(scales), {"overlays": overlays, "maps": maps, "masks": masks}
+    from famcli.inference.job import predict_files
+    from famcli.inference.journal import SUFFIX
     from famcli.inference.predictor import Settings
 
-    side = SideFiles(overlays, maps, masks)
-    listing = list_images(inputs, sys.stdin if STDIN in inputs else (), side.folders())
-    if out is not None:
-        refuse_output(out, listing)
-    settings = Settings(
-        threshold, max_boxes, topk, _numbers(scales), flip, batch_size, workers, amp, masks is not None, parts
-    )
-    folder = find_model(model, None if console.quiet else console.say)  # a first use says what it downloads
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        spool_path = out.with_name(out.name + PARTIAL) if out else Path(scratch) / "stdout"
-        job = prepare(listing, spool_path, model, device, settings, side, labels, coco_images, method, folder)
-        if resume:
-            job.spool.resume(listing.names)
-            console.say(f"{job.spool.done} of {len(listing.names)} images were done before")
+        target = out or Path(scratch) / "stdout"
         try:
-            with console.progress("images", len(listing.names), job.spool.done) as step:
-                summary = job.run(step)
+            summary = predict_files(
+                inputs,
+                target,
+                model=model,
+                method=method,
+                device=device,
+                settings=Settings(threshold, max_boxes, topk, multiples, flip, batch_size, workers, amp, parts=parts),
+                format=format,
+                image_files={name: folder for name, folder in folders.items() if folder is not None},
+                labels=labels,
+                coco_images=coco_images,
+                resume=resume,
+                say=None if console.quiet else console.say,  # a first use says what it downloads
+                progress=partial(console.progress, "images"),
+                on_records=_say_parts if parts else None,
+            )
         except KeyboardInterrupt:
-            if out:
-                console.say(f"finished images are kept in '{spool_path}'; the same command with --resume goes on")
+            if out and (journal := out.with_name(out.name + SUFFIX)).is_file():
+                console.say(f"finished images are kept in '{journal}'; the same command with --resume goes on")
             raise
-        if parts:
-            _say_parts(job)
         if out is None:
-            console.pieces(job.output(format))
-        else:
-            job.write(out, format)
+            console.copy(target)
     _report(summary, out, time.monotonic() - started, as_json)
     if summary.failures:
         raise typer.Exit(1)
 
 
-def _say_parts(job: Job) -> None:
+def _say_parts(records: Iterator[Record]) -> None:
     """A table of the parts' weights, a line an image: names come last, so that no line waits for the longest."""
-    columns = [*(f"part {k}" for k in range(1, job.num_parts + 1)), "mean cosine"]
-    console.say(f"| {' | '.join(columns)} | image |")
-    console.say(f"| {' | '.join('-' * len(column) for column in columns)} | ----- |")
-    for record in job.spool.records():
-        if "parts" in record:
-            cosine = record["parts"]["mean_cosine"]
-            cells = [f"{weight:.3f}" for weight in record["parts"]["weights"]] + [
-                "" if cosine is None else f"{cosine:.3f}"
-            ]
-            aligned = " | ".join(cell.rjust(len(column)) for cell, column in zip(cells, columns, strict=True))
-            console.say(f"| {aligned} | {record['file_name']} |")
+    columns: list[str] = []
+    for parts, name in ((record["parts"], record["file_name"]) for record in records if "parts" in record):
+        if not columns:
+            columns = [*(f"part {k}" for k in range(1, len(parts["weights"]) + 1)), "mean cosine"]
+            console.say(f"| {' | '.join(columns)} | image |")
+            console.say(f"| {' | '.join('-' * len(column) for column in columns)} | ----- |")
+        cells = ["" if value is None else f"{value:.3f}" for value in (*parts["weights"], parts["mean_cosine"])]
+        aligned = " | ".join(cell.rjust(len(column)) for cell, column in zip(cells, columns, strict=True))
+        console.say(f"| {aligned} | {name} |")
 
 
 def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool) -> None:
@@ -144,16 +140,9 @@ def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool) -
     where = f" -> {out}" if out else ""
     console.say(f"{summary.images} images, {summary.boxes} boxes{empty}{failed} ({rate:.1f} images/s){where}")
     if as_json:
-        console.result_json(
-            {
-                "out": str(out),
-                "images": summary.images,
-                "boxes": summary.boxes,
-                "empty": summary.empty,
-                "failed": [{"file_name": f.name, "reason": f.reason} for f in failures],
-                "seconds": round(seconds, 3),
-            }
-        )
+        counts = {"images": summary.images, "boxes": summary.boxes, "empty": summary.empty}
+        failed_images = [{"file_name": f.name, "reason": f.reason} for f in failures]
+        console.result_json({"out": str(out), **counts, "failed": failed_images, "seconds": round(seconds, 3)})
 
 
 def _numbers(text: str) -> tuple[float, ...]:

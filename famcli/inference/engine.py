@@ -1,20 +1,20 @@
 """The interface of an inference engine, the table of engines, and the one loop that runs a model over images.
 
-The loop has three stages, each a function of its own: *load* reads and resizes an image, *infer* is the network on a
-batch, *finish* makes of an image's map what is wanted, boxes for example. Loading and finishing run on threads
-beside the network, and only a few batches are ever in memory.
+The loop has three stages, each a function of its own that shares nothing with the others but numpy arrays: *load* reads
+and resizes an image, *infer* is the network on a batch, *finish* makes of an image's map what is wanted, boxes for
+example. Loading and finishing run on threads beside the network, and only a few batches are ever in memory.
 """
 
 from __future__ import annotations
 
-import importlib
 import itertools
+import pkgutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -42,24 +42,21 @@ class Inference(NamedTuple):
     parts: Sequence[PartMaps] | None = None
 
 
+@runtime_checkable
 class Engine(Protocol):
-    """A trained model that runs somewhere."""
+    """A trained model that runs somewhere.
 
-    @property
-    def config(self) -> MethodConfig:
-        """Of the model: input size, threshold and number of classes among them."""
+    Attributes:
+        config: Input size, threshold and number of classes among other settings.
+        class_names: One name a class.
+        num_parts: Parts that the model gives, 0 if it gives none.
+        map_title: What the maps are called.
+    """
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Of the model."""
-
-    @property
-    def num_parts(self) -> int:
-        """Parts that the model gives, 0 if it gives none."""
-
-    @property
-    def map_title(self) -> str:
-        """What the maps are called."""
+    config: MethodConfig
+    class_names: tuple[str, ...]
+    num_parts: int
+    map_title: str
 
     def infer(
         self,
@@ -86,34 +83,32 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineRow:
-    """A row of :data:`ENGINES`: the module with its ``open_engine``, imported on first use, and what it is."""
+    """A row of :data:`ENGINES`.
 
-    module: str
+    ``opener`` is ``module:function``, imported on first use; the function takes what :func:`open_engine` takes but
+    for the name.
+    """
+
+    opener: str
     summary: str
 
 
-ENGINES: Mapping[str, EngineRow] = {"torch": EngineRow("famcli.inference.torch_engine", "PyTorch, on any device")}
+ENGINES: MutableMapping[str, EngineRow] = {
+    "torch": EngineRow("famcli.inference.torch_engine:open_engine", "PyTorch, on any device"),
+}
 
 
 def open_engine(
     folder: Path, method: str | None = None, device: str = "auto", *, amp: bool = False, name: str = "torch"
 ) -> Engine:
-    """An engine for a checkpoint.
+    """The engine of a name in :data:`ENGINES` for a checkpoint.
 
-    Args:
-        folder: Of the checkpoint.
-        method: See :func:`famcli_models.load_model`.
-        device: See :func:`famcli.inference.torch_engine.pick_device`.
-        amp: Run the network in bfloat16.
-        name: A name in :data:`ENGINES`.
-
-    Raises:
-        FamError: There is no such engine, or it cannot run the checkpoint.
+    ``method`` is as :func:`famcli_models.load_model` takes it, ``device`` a name of the engine's own, or ``auto``;
+    with ``amp`` the network runs in bfloat16.
     """
     if name not in ENGINES:
         raise UnknownNameError("engine", name, ENGINES)
-    module = importlib.import_module(ENGINES[name].module)
-    engine: Engine = module.open_engine(folder, method, device, amp=amp)
+    engine: Engine = pkgutil.resolve_name(ENGINES[name].opener)(folder, method, device, amp=amp)
     return engine
 
 
@@ -148,13 +143,6 @@ def run_images(
         What ``finish`` gives, or :class:`Failed` for an image for which ``load`` or ``finish`` raised a ``FamError`` or
         an ``OSError``. What ``infer`` raises ends the run.
     """
-
-    def guarded(function: Callable[..., Finished], item: T, *rest: object) -> Finished | Failed[T]:
-        try:
-            return function(item, *rest)
-        except (FamError, OSError) as error:
-            return Failed(item, error)
-
     source = iter(items)
     with ThreadPoolExecutor(workers, thread_name_prefix="fam") as pool:
         loading: deque[tuple[T, Future[Loaded | Failed[T]]]] = deque()
@@ -163,17 +151,17 @@ def run_images(
             while True:
                 # Two batches ahead: while one is in the network the next is decoded.
                 for item in itertools.islice(source, 2 * batch_size - len(loading)):
-                    loading.append((item, pool.submit(guarded, load, item)))  # type: ignore[arg-type]
+                    loading.append((item, pool.submit(_guarded, load, item)))
                 if not loading:
                     break
                 batch = [loading.popleft() for _ in range(min(batch_size, len(loading)))]
                 loaded = [(item, future.result()) for item, future in batch]
                 good = [(item, value) for item, value in loaded if not isinstance(value, Failed)]
                 results = iter(infer(good) if good else ())
-                submitted: list[Future[Finished | Failed[T]]] = [
-                    _done(value)
+                submitted = [
+                    pool.submit(_guarded, lambda _, failed=value: failed, item)
                     if isinstance(value, Failed)
-                    else pool.submit(guarded, finish, item, value, next(results))
+                    else pool.submit(_guarded, finish, item, value, next(results))
                     for item, value in loaded
                 ]
                 yield from (future.result() for future in finishing)  # of the batch before, finished meanwhile
@@ -184,6 +172,13 @@ def run_images(
             raise
 
 
+def _guarded(function: Callable[..., Finished], item: T, *rest: object) -> Finished | Failed[T]:
+    try:
+        return function(item, *rest)
+    except (FamError, OSError) as error:
+        return Failed(item, error)
+
+
 def all_finished(results: Iterable[Finished | Failed[T]]) -> list[Finished]:
     """The results of :func:`run_images` where none may fail; the first failure is raised."""
     finished = []
@@ -192,9 +187,3 @@ def all_finished(results: Iterable[Finished | Failed[T]]) -> list[Finished]:
             raise result.error
         finished.append(result)
     return finished
-
-
-def _done(result: Failed[T]) -> Future[Finished | Failed[T]]:
-    future: Future[Finished | Failed[T]] = Future()
-    future.set_result(result)
-    return future

@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from famcli.outputs.prediction import Record
 from famcli_models.errors import DataError
 
+SUFFIX = ".partial"  # of the journal, behind the name of the results
+VERSION = 2  # of the journal; the first had none
 
-class Spool:
+
+class Journal:
     """Records on disk, one a line, after a header line that says what run they are of.
 
     The lines are always a prefix of the run's sorted list of images, so that going on means counting them.
 
     Args:
-        path: The file; it is created when the spool is entered.
+        out: The results that it is for; the journal lies beside them.
         header: Everything that has to be the same for a run to be continued.
-
-    Attributes:
-        done: Records that were there when the spool was opened.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        self.path = path
-        self.header = json.loads(json.dumps(header))
-        self.done = 0
-        self._file: IO[str] | None = None
+    def __init__(self, out: Path, header: Mapping[str, Any]) -> None:
+        self.path = out.with_name(out.name + SUFFIX)
+        self.header = json.loads(json.dumps({"journal": VERSION, **header}))
+        self.done = 0  # records that were there before
 
     def resume(self, names: Sequence[str]) -> None:
-        """Take up an interrupted run; a last line cut short by the interruption is dropped.
-
-        Args:
-            names: The sorted images of this run.
-
-        Raises:
-            DataError: The file is absent, or is of a run with other options or other images.
-        """
+        """Take up an interrupted run over these sorted images; a last line that was cut short is dropped."""
         again = "start again without --resume"
         if not self.path.is_file():
             msg = f"nothing to resume: '{self.path}' does not exist; {again}"
@@ -47,63 +38,49 @@ class Spool:
         with self.path.open("r+b") as file:
             lines = file.read().split(b"\n")[:-1]
             try:
-                header, *records = map(json.loads, lines or [b"{}"])
+                header, *records = map(json.loads, lines)
                 done = [record["file_name"] for record in records]
-            except (ValueError, KeyError, TypeError) as error:
+                version = header.get("journal")
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 msg = f"'{self.path}' is no file of an interrupted run, or is damaged; {again}"
                 raise DataError(msg) from error
-            if header != self.header:
-                old = header if isinstance(header, dict) else {}
-                changed = sorted(k for k in self.header if old.get(k) != self.header[k])
-                msg = f"'{self.path}' is of a run with other options ({', '.join(changed) or 'header'}); {again}"
-                raise DataError(msg)
-            if done != list(names[: len(done)]):
-                msg = f"the images have changed since '{self.path}' was written; {again}"
+            reason = None
+            if version != VERSION:
+                reason = "was written by another version of fam"
+            elif header != self.header:
+                changed = ", ".join(sorted(key for key in self.header if header.get(key) != self.header[key]))
+                reason = f"is of a run with other options ({changed or 'header'})"
+            elif done != list(names[: len(done)]):
+                reason = "is of a run whose images have changed"
+            if reason is not None:
+                msg = f"'{self.path}' {reason}; {again}"
                 raise DataError(msg)
             file.truncate(sum(len(line) + 1 for line in lines))
         self.done = len(done)
 
-    def __enter__(self) -> Spool:
-        """Open for appending; a spool that was not resumed begins anew."""
+    def keep(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Give each record on when the operating system has it; a journal that was not resumed begins anew."""
         try:
             if not self.done:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.write_text(json.dumps(self.header) + "\n", encoding="utf-8")
-            self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
+            file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
         except OSError as error:
-            raise _unwritable(self.path, error) from error
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the file; it stays on disk until it is removed."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def append(self, record: Record) -> None:
-        """Add a record and hand it to the operating system."""
-        if self._file is None:
-            msg = "the spool is not open"
-            raise RuntimeError(msg)
-        try:
-            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            self._file.flush()
-        except OSError as error:  # a full disk
-            raise _unwritable(self.path, error) from error
+            raise self._unwritable(error) from error
+        with file:
+            for record in records:
+                try:
+                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                    file.flush()
+                except OSError as error:  # a full disk
+                    raise self._unwritable(error) from error
+                yield record
 
     def records(self) -> Iterator[Record]:
         """All records from the beginning, one at a time."""
         with self.path.open(encoding="utf-8") as file:
             next(file, None)  # the header
-            for line in file:
-                yield json.loads(line)
+            yield from map(json.loads, file)
 
-    def remove(self) -> None:
-        """Delete the file."""
-        self.path.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> DataError:
-    return DataError(f"cannot write '{path}': {error.strerror or error}; choose another --out")
+    def _unwritable(self, error: OSError) -> DataError:
+        return DataError(f"cannot write '{self.path}': {error.strerror or error}; choose another --out")

@@ -13,11 +13,7 @@ BY_FOLDER = "folder"
 
 
 def find_class(text: str, class_names: Sequence[str]) -> int:
-    """Class index of a name, up to case, or of a number in range.
-
-    Raises:
-        UnknownNameError: It is neither.
-    """
+    """Class index of a name, up to case, or of a number in range; others are answered with the near names."""
     lowered = [name.lower() for name in class_names]
     if text.lower() in lowered:
         return lowered.index(text.lower())
@@ -28,21 +24,10 @@ def find_class(text: str, class_names: Sequence[str]) -> int:
 
 
 def read_labels(value: str, names: Sequence[str], class_names: Sequence[str], root: Path = Path()) -> dict[str, int]:
-    """Labels of images.
+    """Class index by image name; images that a file does not name are absent.
 
-    Args:
-        value: ``folder``: the name of each image's folder; the path of a file with lines ``image,class``,
-            images named as in the output; or one class for all images.
-        names: The images.
-        class_names: The model's classes.
-        root: The folder that the names are relative to; its name is the class of images directly in it.
-
-    Returns:
-        Class index by image name; images that a file does not name are absent.
-
-    Raises:
-        UnknownNameError: A class that the model does not have.
-        DataError: The file cannot be read, or names such a class.
+    ``value`` is ``folder``, which takes the name of each image's folder (``root`` for those directly in it), the path
+    of a file with lines ``image,class``, or one class for all images.
     """
     index = functools.cache(lambda label: find_class(label, class_names))  # many images share few classes
     if value == BY_FOLDER:
@@ -57,17 +42,18 @@ def read_labels(value: str, names: Sequence[str], class_names: Sequence[str], ro
         msg = f"cannot read labels '{path}': {error}"
         raise DataError(msg) from error
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         name, comma, label = line.rpartition(",")
-        quoted = next(csv.reader([line]), []) if line.startswith('"') else []
-        if len(quoted) == 2:
-            name, label = quoted
-        if line.strip() and not comma:
+        if not comma:
             msg = f"{path}, line {number}: expected 'image,class', got '{line}'"
             raise DataError(msg)
-        if comma:
-            try:
-                labels[name.strip()] = index(label.strip())
-            except UnknownNameError as error:
-                msg = f"{path}, line {number}: {error}"
-                raise DataError(msg) from error
+        quoted = next(csv.reader([line])) if line.startswith('"') else []
+        if len(quoted) == 2:
+            name, label = quoted
+        try:
+            labels[name.strip()] = index(label.strip())
+        except UnknownNameError as error:
+            msg = f"{path}, line {number}: {error}"
+            raise DataError(msg) from error
     return labels

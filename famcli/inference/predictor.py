@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from famcli.data.images import DECODE_MARGIN, Picture, array_picture, read_picture, upright_picture
+from famcli.data.images import DECODE_MARGIN, array_picture, read_picture, upright_picture
 from famcli.hub import find_model
 from famcli.inference.engine import Engine, Failed, open_engine, run_images
 from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction
@@ -51,10 +52,9 @@ class Settings:
     parts: bool = False
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name, low in (("max_boxes", 1), ("topk", 1), ("batch_size", 1), ("workers", 1)):
-            if getattr(self, name) < low:
-                msg = f"{name} is {getattr(self, name)}; it must be at least {low}"
+        for name in ("max_boxes", "topk", "batch_size", "workers"):
+            if getattr(self, name) < 1:
+                msg = f"{name} is {getattr(self, name)}; it must be at least 1"
                 raise ConfigError(msg)
         if self.tau is not None and not 0 <= self.tau < 1:
             msg = f"threshold {self.tau} is not in [0, 1)"
@@ -64,10 +64,11 @@ class Settings:
             raise ConfigError(msg)
 
 
-# Of one image: the map (H, W), the probabilities (L,), and its parts if they are asked for.
-Inferred = tuple[np.ndarray, np.ndarray, PartMaps | None]
 # Of one image: its size (h, w), and the resized image at each input size.
 Views = tuple[tuple[int, int], list[np.ndarray]]
+# Of one image: the map (H, W), the probabilities (L,), and its parts if they are asked for.
+Inferred = tuple[np.ndarray, np.ndarray, PartMaps | None]
+Then = Callable[[Item, Prediction], None]
 
 
 class Predictor:
@@ -76,9 +77,10 @@ class Predictor:
     Args:
         model: A packaged name, the folder of a checkpoint, or a name on the Hugging Face Hub; a model, which is moved
             to the device and set to evaluation mode; or an engine.
-        device: See :func:`famcli.inference.torch_engine.pick_device`.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         settings: See :class:`Settings`.
         method: With a name or a folder, see :func:`famcli_models.load_model`.
+        engine: Likewise, what runs it: a name in ``famcli.inference.engine.ENGINES``.
         **changes: Fields of :class:`Settings` to change, for example ``max_boxes=3``.
 
     Example:
@@ -97,16 +99,27 @@ class Predictor:
         settings: Settings | None = None,
         *,
         method: str | None = None,
+        engine: str = "torch",
         **changes: Any,
     ) -> None:
-        self.settings = replace(settings or Settings(), **changes)
-        self.engine = _engine(model, method, device, self.settings.amp)
+        self.settings = settings = replace(settings or Settings(), **changes)
+        if isinstance(model, (str, Path)):
+            self.engine = open_engine(find_model(str(model)), method, device, amp=settings.amp, name=engine)
+        elif isinstance(model, Engine):
+            self.engine = model
+        else:
+            from famcli.inference.torch_engine import TorchEngine
+
+            self.engine = TorchEngine(model, device, amp=settings.amp)
         self.config, self.class_names = self.engine.config, self.engine.class_names
-        if self.settings.parts and not self.engine.num_parts:
+        if settings.parts and not self.engine.num_parts:
             msg = f"a model of '{self.config.method}' has no parts; leave out --parts, or predict with --method fam"
             raise ConfigError(msg)
-        self.tau = self.config.tau if self.settings.tau is None else self.settings.tau
-        self._sizes = sorted({_side(self.config.size * s, self.config.stride) for s in self.settings.scales})
+        self.tau = self.config.tau if settings.tau is None else settings.tau
+        stride = self.config.stride  # sides are multiples of it, so that maps have whole cells
+        sides = {max(stride, round(self.config.size * scale / stride) * stride) for scale in settings.scales}
+        self._sides = sorted(sides)
+        self._finish = partial(finish_item, class_names=self.class_names, tau=self.tau, settings=settings)
 
     def __call__(self, image: str | Path | Image.Image | np.ndarray, label: int | None = None) -> Prediction:
         """Predict one image.
@@ -119,27 +132,20 @@ class Predictor:
             DataError: The image cannot be read, or the label is no class of the model.
             ShapeError: The array is not ``(h, w, 3)`` uint8.
         """
-        if isinstance(image, (str, Path)):
-            name = str(image)
-            try:
-                picture = self._read(Path(image))
-            except DataError as error:
-                msg = f"{name}: {error}"
-                raise DataError(msg) from error
-        else:
-            name = "image"
-            picture = array_picture(image) if isinstance(image, np.ndarray) else upright_picture(image)
         if label is not None and not 0 <= label < self.config.num_classes:
             msg = f"label {label} is no class; the model's {self.config.num_classes} classes are numbered from 0"
             raise DataError(msg)
+        name = str(image) if isinstance(image, (str, Path)) else "image"
         item = Item(name, Path(name), label)
-        loaded = picture.size_hw, self._views(picture)
+        try:
+            loaded = load_item(item, self._sides, None if isinstance(image, (str, Path)) else image)
+        except DataError as error:
+            msg = f"{name}: {error}"
+            raise DataError(msg) from error
         (inferred,) = self._infer([(item, loaded)])
         return self._finish(item, loaded, inferred)
 
-    def stream(
-        self, items: Iterable[Item], then: Callable[[Item, Prediction], None] | None = None
-    ) -> Iterator[Prediction | Failure]:
+    def stream(self, items: Iterable[Item], then: Then | None = None) -> Iterator[Prediction | Failure]:
         """Predict many images, in order, with flat memory.
 
         Args:
@@ -150,57 +156,47 @@ class Predictor:
         Yields:
             A ``Prediction`` for each image, or a ``Failure`` where it cannot be read.
         """
-
-        def load(item: Item) -> Views:
-            picture = self._read(item.source)
-            return picture.size_hw, self._views(picture)
-
-        def finish(item: Item, loaded: Views, inferred: Inferred) -> Prediction:
-            prediction = self._finish(item, loaded, inferred)
-            if then is not None:
-                then(item, prediction)
-            return prediction
-
-        settings = self.settings
-        results = run_images(items, load, self._infer, finish, batch_size=settings.batch_size, workers=settings.workers)
-        for result in results:
+        size, workers = self.settings.batch_size, self.settings.workers
+        load, finish = partial(load_item, sides=self._sides), partial(self._finish, then=then)
+        for result in run_images(items, load, self._infer, finish, batch_size=size, workers=workers):
             yield Failure(result.item.name, str(result.error)) if isinstance(result, Failed) else result
-
-    def _read(self, path: Path) -> Picture:
-        return read_picture(path, at_least=DECODE_MARGIN * self._sizes[-1])
-
-    def _views(self, picture: Picture) -> list[np.ndarray]:
-        return [resize(picture.image, side) for side in self._sizes]
 
     def _infer(self, batch: Sequence[tuple[Item, Views]]) -> list[Inferred]:
         views = [np.stack(images) for images in zip(*(images for _, (_, images) in batch), strict=True)]
         labels = [item.label for item, _ in batch]
-        maps, probabilities, parts = self.engine.infer(
-            views, labels, flip=self.settings.flip, parts=self.settings.parts
-        )
-        return list(zip(maps, probabilities, parts if parts is not None else [None] * len(batch), strict=True))
-
-    def _finish(self, item: Item, loaded: Views, inferred: Inferred) -> Prediction:
-        (size_hw, _), (M, probability, parts) = loaded, inferred
-        found = localize(M, size_hw, self.tau, self.settings.max_boxes, with_mask=self.settings.masks)
-        if item.label is None:
-            k = min(self.settings.topk, len(probability))
-            best = np.argsort(-probability, kind="stable")[:k].tolist()
-        else:
-            best = [item.label]
-        classes = tuple(ClassScore(i, self.class_names[i], float(probability[i])) for i in best)
-        return Prediction(item.name, size_hw, classes, found.regions, M, item.label is not None, found.mask, parts)
+        found = self.engine.infer(views, labels, flip=self.settings.flip, parts=self.settings.parts)
+        parts = found.parts if found.parts is not None else [None] * len(batch)
+        return list(zip(found.maps, found.probabilities, parts, strict=True))
 
 
-def _engine(model: str | Path | Method | Engine, method: str | None, device: str, amp: bool) -> Engine:
-    if isinstance(model, (str, Path)):
-        return open_engine(find_model(str(model)), method, device, amp=amp)
-    from famcli.inference.torch_engine import TorchEngine
-    from famcli_models.methods.method import Method
-
-    return TorchEngine(model, device, amp=amp) if isinstance(model, Method) else model
+# Plain functions of one image that need no model: threads run them, and other processes may.
 
 
-def _side(pixels: float, stride: int) -> int:
-    """The multiple of the stride nearest to ``pixels``, so that maps have whole cells."""
-    return max(stride, round(pixels / stride) * stride)
+def load_item(item: Item, sides: Sequence[int], image: Image.Image | np.ndarray | None = None) -> Views:
+    """Read an image, unless it is there already, and resize it to each input size."""
+    if image is None:
+        picture = read_picture(item.source, at_least=DECODE_MARGIN * sides[-1])
+    else:
+        picture = array_picture(image) if isinstance(image, np.ndarray) else upright_picture(image)
+    return picture.size_hw, [resize(picture.image, side) for side in sides]
+
+
+def finish_item(
+    item: Item,
+    loaded: Views,
+    inferred: Inferred,
+    *,
+    class_names: Sequence[str],
+    tau: float,
+    settings: Settings,
+    then: Then | None = None,
+) -> Prediction:
+    """Find the boxes in an image's map and name its classes."""
+    (size_hw, _), (M, probability, parts), known = loaded, inferred, item.label is not None
+    found = localize(M, size_hw, tau, settings.max_boxes, with_mask=settings.masks)
+    best = [item.label] if item.label is not None else np.argsort(-probability, kind="stable")[: settings.topk].tolist()
+    classes = tuple(ClassScore(i, class_names[i], float(probability[i])) for i in best)
+    prediction = Prediction(item.name, size_hw, classes, found.regions, M, known, found.mask, parts)
+    if then is not None:
+        then(item, prediction)
+    return prediction

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from famcli.inference.engine import Inference
 from famcli.outputs.prediction import PartMaps
-from famcli_models.config import MethodConfig
 from famcli_models.errors import ConfigError
 from famcli_models.features import Features
 from famcli_models.fusion import fold_norms
@@ -22,11 +21,7 @@ from famcli_models.preprocess import normalize
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """A device by name: ``auto`` is CUDA, else MPS, else the CPU.
-
-    Raises:
-        ConfigError: The device is not there or the name is unknown.
-    """
+    """A device by name: ``auto`` is CUDA, else MPS, else the CPU; one that is not there is a ``ConfigError``."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind = name.split(":")[0]
@@ -68,26 +63,8 @@ class TorchEngine:
         self.model = model.to(self.device, memory_format=layout).eval()  # type: ignore[call-overload]
         shared = beside is not None and beside.model.backbone is model.backbone
         self.trunk: Trunk = beside.trunk if beside and shared else Trunk(model, fold)
-
-    @property
-    def config(self) -> MethodConfig:
-        """Of the model."""
-        return self.model.config
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Of the model."""
-        return self.model.class_names
-
-    @property
-    def num_parts(self) -> int:
-        """Of the model."""
-        return self.model.num_parts
-
-    @property
-    def map_title(self) -> str:
-        """Of the model."""
-        return self.model.map_title
+        self.config, self.class_names = model.config, model.class_names
+        self.num_parts, self.map_title = model.num_parts, model.map_title
 
     def features(self, images: np.ndarray, *, flipped: bool = False) -> Features:
         """Features of images ``(B, side, side, 3)`` uint8 RGB, or of their mirror images."""
@@ -126,21 +103,16 @@ class TorchEngine:
             chosen = [b if label is None else label for b, label in zip(best, given, strict=True)]
             wanted = torch.tensor(chosen, device=self.device)
         maps = self.model.merge([_turned(self.model.maps(out, wanted), flipped) for out, flipped in outputs])
-        found = self._parts(outputs) if parts else None
-        return Inference(maps.cpu().numpy(), probabilities.cpu().numpy(), found)
+        return Inference(maps.cpu().numpy(), probabilities.cpu().numpy(), self._parts(outputs) if parts else None)
 
-    def _parts(self, outputs: Iterable[tuple[Any, bool]]) -> list[PartMaps]:
+    def _parts(self, outputs: Iterable[tuple[Any, bool]]) -> list[PartMaps] | None:
         """Part maps and weights of each image, averaged over the views."""
-        maps, weights = [], []
-        for out, flipped in outputs:
-            found = self.model.parts(out)
-            if found is None:
-                msg = f"a {self.model.title} has no parts"
-                raise ConfigError(msg)
-            maps.append(_turned(found[0], flipped))
-            weights.append(found[1])
-        A = mean_maps(maps).cpu().numpy()
-        t = torch.stack(weights).mean(dim=0).cpu().tolist()
+        pairs = [(self.model.parts(out), flipped) for out, flipped in outputs]
+        found = [(_turned(pair[0], flipped), pair[1]) for pair, flipped in pairs if pair is not None]
+        if not found:
+            return None
+        A = mean_maps([maps for maps, _ in found]).cpu().numpy()
+        t = torch.stack([weights for _, weights in found]).mean(dim=0).cpu().tolist()
         return [PartMaps(tuple(of_image), parts) for of_image, parts in zip(t, A, strict=True)]
 
 

@@ -1,1 +1,141 @@
-"""Write predictions: one file a format, and one table of formats."""
+"""What predictions are written as: the table of result formats, and that of the files beside them for each image.
+
+Adding either is one function and one row. Modules are imported on first use, so that help needs nothing heavy.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from famcli_models.errors import ConfigError, DataError, UnknownNameError
+from famcli_models.files import write_atomic
+
+if TYPE_CHECKING:
+    from famcli.data.listing import Listing
+    from famcli.outputs.coco import CocoIds
+    from famcli.outputs.prediction import Item, Prediction, Record
+
+Records = Callable[[], "Iterable[Record]"]  # all of them in order; each call reads them from the beginning
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a writer may need beside the records; the listing has the images that failed too.
+
+    ``info`` says model, method and threshold, JSON-able; ``num_parts`` is 0 if parts were not asked for.
+    """
+
+    listing: Listing
+    class_names: tuple[str, ...]
+    ids: CocoIds
+    info: Mapping[str, Any]
+    num_parts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A row of :data:`FORMATS` or :data:`IMAGE_FILES`.
+
+    Attributes:
+        writer: ``module:function``, imported on first use.
+        summary: What is written, for help and docs.
+        folder: The results are a folder of files and not one file.
+        mask: The files need the pixels of the regions.
+    """
+
+    writer: str
+    summary: str
+    folder: bool = False
+    mask: bool = False
+
+
+# The results. A writer takes the records and the run, and yields the text of the file piece by piece; or, of a folder,
+# the name of each file and its text or bytes.
+FORMATS: MutableMapping[str, Output] = {
+    "coco": Output(
+        "famcli.outputs.coco:dataset_json",
+        "a full COCO dataset: info, images, categories, and annotations with a `score`",
+    ),
+    "coco-results": Output(
+        "famcli.outputs.coco:results_json", "a list of detections, as `loadRes` of pycocotools takes it"
+    ),
+    "csv": Output(
+        "famcli.outputs.tables:csv_lines",
+        "one row for each box and class; an image without a box has one row for each class with empty corners",
+    ),
+    "jsonl": Output("famcli.outputs.tables:json_lines", "one JSON object for each image, failed images included"),
+}
+DEFAULT_FORMAT = "coco"
+# Files that each image gets as soon as it is done, in a folder of their own. A writer takes an item and its prediction,
+# and yields for each file what its name has behind the image's, and its bytes.
+IMAGE_FILES: MutableMapping[str, Output] = {
+    "overlays": Output("famcli.outputs.image_files:overlays", "photographs with heat map, box and label"),
+    "maps": Output("famcli.outputs.image_files:maps", "the maps (.npy, float32)"),
+    "masks": Output("famcli.outputs.image_files:masks", "masks of the boxed regions (.png)", mask=True),
+}
+
+
+def find_output(kind: str, name: str, table: Mapping[str, Output]) -> Output:
+    """A row of a table; an unknown name of this kind is answered with the near ones."""
+    if name not in table:
+        raise UnknownNameError(kind, name, table)
+    return table[name]
+
+
+def check_out(out: Path, chosen: Output, listing: Listing) -> None:
+    """Refuse a target for the results that cannot be, before any work is done."""
+    if chosen.folder:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            msg = f"--out '{out}' is there already; name a new folder"
+            raise ConfigError(msg)
+    elif out.is_dir():
+        msg = f"--out '{out}' is a folder; name a file, for example {out / 'boxes.json'}"
+        raise ConfigError(msg)
+    elif out.exists() and any(out.samefile(path) for path in map(listing.path, listing.names) if path.exists()):
+        msg = f"--out '{out}' is one of the images; name another file"
+        raise ConfigError(msg)
+
+
+def write_results(chosen: Output, records: Records, run: Run, out: Path) -> None:
+    """Write the results, whole or not at all; a ``DataError`` says why the disk refuses."""
+    pieces = pkgutil.resolve_name(chosen.writer)(records, run)
+    try:
+        if chosen.folder:
+            _write_folder(pieces, out)
+        else:
+            write_atomic(out, partial(_write_text, pieces))
+    except OSError as error:
+        msg = f"cannot write '{out}': {error.strerror or error}"
+        raise DataError(msg) from error
+
+
+def write_image_files(folders: Mapping[str, Path], item: Item, prediction: Prediction) -> None:
+    """Write the files of one image, each whole or not at all, to the folder given for each name in the table."""
+    for name, folder in folders.items():
+        for ending, content in pkgutil.resolve_name(IMAGE_FILES[name].writer)(item, prediction):
+            write_atomic(folder / (item.name.lstrip("/") + ending), partial(Path.write_bytes, data=content))
+
+
+def _write_text(pieces: Iterable[str], path: Path) -> None:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        file.writelines(pieces)
+
+
+def _write_folder(files: Iterable[tuple[str, str | bytes]], folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fam.") as scratch:
+        made = Path(scratch) / folder.name
+        made.mkdir()
+        for name, content in files:
+            path = made / name.lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+        if folder.is_dir():
+            folder.rmdir()  # it is empty, or this refuses
+        made.rename(folder)

@@ -7,32 +7,24 @@ written piece by piece, so that memory does not grow with the number of images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from famcli.data.readers.coco import CocoFile, annotation_entry, document, image_entry, joined
-from famcli.outputs.prediction import Record
+from famcli.outputs import Records, Run
 from famcli_models.boxes import clip_boxes, xyxy_to_xywh
 from famcli_models.errors import DataError
-
-Records = Callable[[], Iterable[Record]]  # each call reads them from the beginning
 
 
 @dataclass(frozen=True, slots=True)
 class CocoIds:
-    """The numbers that images and classes go by.
+    """The numbers that images and classes go by."""
 
-    Attributes:
-        images: Image id by file name.
-        categories: Category id by class index.
-        names: Category name by category id, for the ``categories`` list.
-    """
-
-    images: Mapping[str, int]
-    categories: Mapping[int, int]
-    names: Mapping[int, str]
+    images: Mapping[str, int]  # by file name
+    categories: Mapping[int, int]  # by class index
+    names: Mapping[int, str]  # of categories, by id
 
     @classmethod
     def numbered(cls, file_names: Sequence[str], class_names: Sequence[str]) -> CocoIds:
@@ -47,17 +39,13 @@ class CocoIds:
     def from_file(cls, path: Path, class_names: Sequence[str]) -> CocoIds:
         """Ids of an existing COCO dataset file: images by file name, categories by name, up to case.
 
-        A file with one category takes all boxes into it, whatever the class. Classes that the file does
-        not have get no id; their boxes are left out.
-
-        Raises:
-            DataError: The file is no COCO dataset, or none of its categories is a class of the model.
+        A file with one category takes all boxes into it, whatever the class. Classes that the file does not have get no
+        id, and their boxes are left out; if it has none of them, that is a mistake.
         """
         file = CocoFile.load(path)
         images, names = file.ids, file.categories
         if len(names) == 1:
-            only = next(iter(names))
-            return cls(images, dict.fromkeys(range(len(class_names)), only), names)
+            return cls(images, dict.fromkeys(range(len(class_names)), *names), names)
         by_name = {name.lower(): i for i, name in names.items()}
         categories = {i: by_name[n.lower()] for i, n in enumerate(class_names) if n.lower() in by_name}
         if not categories:
@@ -65,55 +53,39 @@ class CocoIds:
             raise DataError(msg)
         return cls(images, categories, names)
 
-    def detections(self, record: Record) -> Iterator[dict[str, Any]]:
-        """COCO's result entries of one record: one for each box and class, clipped to the image."""
-        size_hw = record["height"], record["width"]
-        for box in record["boxes"]:
-            xywh = xyxy_to_xywh(clip_boxes(box["xyxy"], size_hw))[0].tolist()
-            for chosen, score in zip(record["classes"], box["scores"], strict=True):
-                if chosen["index"] in self.categories:
-                    yield {
-                        "image_id": self.images[record["file_name"]],
-                        "category_id": self.categories[chosen["index"]],
-                        "bbox": xywh,
-                        "score": score,
-                    }
 
-
-def results_json(records: Records, ids: CocoIds) -> Iterator[str]:
+def results_json(records: Records, run: Run) -> Iterator[str]:
     """The list that ``pycocotools.coco.COCO.loadRes`` takes."""
     yield "["
-    yield from joined(d for record in _good(records) for d in ids.detections(record))
+    yield from joined(_detections(records, run.ids))
     yield "]\n"
 
 
-def dataset_json(records: Records, ids: CocoIds, info: Mapping[str, Any]) -> Iterator[str]:
+def dataset_json(records: Records, run: Run) -> Iterator[str]:
     """A full dataset: info, licenses, images with their ``parts`` if any, annotations with a ``score``, categories."""
     images = (
         image_entry(
-            ids.images[r["file_name"]],
-            r["file_name"],
-            (r["height"], r["width"]),
-            {key: r[key] for key in ("parts",) if key in r},
+            run.ids.images[record["file_name"]],
+            record["file_name"],
+            (record["height"], record["width"]),
+            {key: record[key] for key in ("parts",) if key in record},
         )
-        for r in _good(records)
+        for record in records()
+        if "error" not in record
     )
-    return document(info, images, _annotations(records, ids), ids.names.items())
+    annotations = (
+        annotation_entry(number, found["image_id"], found["category_id"], found["bbox"], {"score": found["score"]})
+        for number, found in enumerate(_detections(records, run.ids), 1)
+    )
+    return document(run.info, images, annotations, run.ids.names.items())
 
 
-def _annotations(records: Records, ids: CocoIds) -> Iterator[dict[str, Any]]:
-    number = 0
-    for record in _good(records):
-        for detection in ids.detections(record):
-            number += 1
-            yield annotation_entry(
-                number,
-                detection["image_id"],
-                detection["category_id"],
-                detection["bbox"],
-                {"score": detection["score"]},
-            )
-
-
-def _good(records: Records) -> Iterator[Record]:
-    return (record for record in records() if "error" not in record)
+def _detections(records: Records, ids: CocoIds) -> Iterator[dict[str, Any]]:
+    """COCO's result entries: one for each box and class that has a number, boxes clipped to the image."""
+    for record in records():
+        for box in record.get("boxes", ()):
+            xywh = xyxy_to_xywh(clip_boxes(box["xyxy"], (record["height"], record["width"])))[0].tolist()
+            for chosen, score in zip(record["classes"], box["scores"], strict=True):
+                if chosen["index"] in ids.categories:
+                    image, category = ids.images[record["file_name"]], ids.categories[chosen["index"]]
+                    yield {"image_id": image, "category_id": category, "bbox": xywh, "score": score}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from famcli_models.boxes import clip_boxes
 from famcli_models.localization import Region
 
 Record = dict[str, Any]
@@ -103,22 +104,20 @@ class Prediction:
             region and class. The box holds every foreground pixel: corners are rounded outwards, cut to the image,
             and half-open, so that ``xmax - xmin`` is the width in pixels.
         """
-        h, w = self.size_hw
         found = []
         for region in self.regions:
-            x0, y0, x1, y1 = region.xyxy
-            low, high = (max(0, math.floor(x0)), max(0, math.floor(y0))), (min(w, math.ceil(x1)), min(h, math.ceil(y1)))
-            box = {"xmin": low[0], "ymin": low[1], "xmax": high[0], "ymax": high[1]}
+            corners = [*map(math.floor, region.xyxy[:2]), *map(math.ceil, region.xyxy[2:])]
+            inside = clip_boxes(corners, self.size_hw)[0].astype(int).tolist()
+            box = dict(zip(("xmin", "ymin", "xmax", "ymax"), inside, strict=True))
             found += [{"score": self.score(region, c), "label": c.name, "box": dict(box)} for c in self.classes]
         return sorted(found, key=lambda detection: -detection["score"])
 
 
 def to_record(result: Prediction | Failure) -> Record:
-    """The JSON-able form of a result; every box carries one score for each of the classes.
+    """The JSON-able form of a result; a box is ``xyxy`` in the original's pixels, with a score for each class.
 
-    Returns:
-        ``{"file_name", "width", "height", "classes", "boxes"}``, with ``"parts"`` if they were asked for, or
-        ``{"file_name", "error"}`` for an image that could not be read. Boxes are ``xyxy`` in the original's pixels.
+    It is ``{"file_name", "width", "height", "classes", "boxes"}``, with ``"parts"`` if they were asked for, or
+    ``{"file_name", "error"}`` for an image that could not be read.
     """
     if isinstance(result, Failure):
         return {"file_name": result.name, "error": result.reason}

@@ -1,4 +1,4 @@
-"""Records as CSV and JSON lines."""
+"""Results as CSV and as JSON lines."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 
-from famcli.outputs.prediction import Record
+from famcli.outputs import Records, Run
 
 COLUMNS = ("file_name", "width", "height", "x0", "y0", "x1", "y1", "label", "score", "probability", "foreground")
 
 
-def csv_lines(records: Iterable[Record], parts: int = 0) -> Iterator[str]:
-    """One row for each box and class, after a header; an image without a box has one row with empty corners.
+def csv_lines(records: Records, run: Run) -> Iterator[str]:
+    """One row for each box and class, after a header; an image without a box has rows with empty corners.
 
-    Args:
-        records: With the image's parts, if there are columns for them.
-        parts: Number of parts; each has a column for its weight, after one for their mean cosine.
+    Parts have a column each for their weight, after one for their mean cosine.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -28,26 +26,21 @@ def csv_lines(records: Iterable[Record], parts: int = 0) -> Iterator[str]:
         writer.writerow(row)
         return buffer.getvalue()
 
-    yield line([*COLUMNS, *part_columns(parts)])
-    for record in records:
+    part_columns = ["mean_cosine", *(f"part_{k}" for k in range(1, run.num_parts + 1))] if run.num_parts else []
+    yield line([*COLUMNS, *part_columns])
+    for record in records():
         if "error" in record:
             continue
         image = record["file_name"], record["width"], record["height"]
-        of_parts = [record["parts"]["mean_cosine"], *record["parts"]["weights"]] if parts else []
+        parts = [record["parts"]["mean_cosine"], *record["parts"]["weights"]] if run.num_parts else []
         for box in record["boxes"] or [None]:
             for i, chosen in enumerate(record["classes"]):
-                name, probability = chosen["name"], chosen["probability"]
                 corners = box["xyxy"] if box else [""] * 4
                 score, foreground = (box["scores"][i], box["foreground"]) if box else ("", "")
-                yield line([*image, *corners, name, score, probability, foreground, *of_parts])
+                yield line([*image, *corners, chosen["name"], score, chosen["probability"], foreground, *parts])
 
 
-def part_columns(parts: int) -> list[str]:
-    """Names of the columns of K parts: ``mean_cosine``, then ``part_1`` and so on."""
-    return ["mean_cosine", *(f"part_{k}" for k in range(1, parts + 1))] if parts else []
-
-
-def json_lines(records: Iterable[Record]) -> Iterator[str]:
+def json_lines(records: Records, _: Run) -> Iterator[str]:
     """One record a line, images without a box and those that failed included."""
-    for record in records:
+    for record in records():
         yield json.dumps(record, ensure_ascii=False) + "\n"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from famcli.inference.predictor import Predictor, Settings
-from famcli.outputs.overlays import draw_parts
+from famcli.outputs.image_files import draw_parts
 from famcli.outputs.prediction import PartMaps, Prediction
 from famcli_models.errors import ConfigError
 from famcli_models.methods.method import mean_maps

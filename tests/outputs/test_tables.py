@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 from typing import Any
 
+from famcli.data.listing import Listing
+from famcli.outputs import Run
+from famcli.outputs.coco import CocoIds
 from famcli.outputs.tables import COLUMNS, csv_lines, json_lines
 
 CHOSEN = [{"index": 0, "name": "cat, tabby", "probability": 0.5}, {"index": 1, "name": "dog", "probability": 0.25}]
@@ -17,29 +21,31 @@ RECORDS: list[dict[str, Any]] = [
 ]
 
 
+RUN = Run(Listing(Path(), ()), (), CocoIds({}, {}, {}), {})
+
+
 def test_csv() -> None:
     """One row for each box and class under a header; commas are quoted; failures are left out."""
-    rows = list(csv.DictReader("".join(csv_lines(RECORDS)).splitlines()))
+    rows = list(csv.DictReader("".join(csv_lines(lambda: RECORDS, RUN)).splitlines()))
     assert tuple(rows[0]) == COLUMNS
     assert [r["file_name"] for r in rows] == ["a,b.jpg", "a,b.jpg", "none.jpg"]
     assert [r["label"] for r in rows] == ["cat, tabby", "dog", "cat, tabby"]
     assert [rows[0][k] for k in ("x0", "y0", "x1", "y1")] == ["1.0", "2.0", "3.0", "4.0"]
-    assert [r["score"] for r in rows] == ["0.4", "0.2", ""]
-    assert rows[1]["probability"] == "0.25"
+    assert [(r["score"], r["probability"]) for r in rows] == [("0.4", "0.5"), ("0.2", "0.25"), ("", "0.5")]
 
 
 def test_csv_of_an_image_without_a_box() -> None:
     """An image in which nothing was found has a row with empty corners, so that it is not mistaken for missing."""
-    row = next(csv.DictReader("".join(csv_lines(RECORDS[2:])).splitlines()))
+    row = next(csv.DictReader("".join(csv_lines(lambda: RECORDS[2:], RUN)).splitlines()))
     assert [row[k] for k in ("x0", "y0", "x1", "y1", "score", "foreground")] == [""] * 6
     assert (row["width"], row["height"], row["label"]) == ("5", "6", "cat, tabby")
 
 
 def test_csv_of_nothing() -> None:
     """No images is a header alone."""
-    assert list(csv_lines([])) == [",".join(COLUMNS) + "\n"]
+    assert list(csv_lines(list, RUN)) == [",".join(COLUMNS) + "\n"]
 
 
 def test_json_lines() -> None:
     """One record a line, failures included."""
-    assert [json.loads(line) for line in json_lines(RECORDS)] == RECORDS
+    assert [json.loads(line) for line in json_lines(lambda: RECORDS, RUN)] == RECORDS

@@ -1,13 +1,17 @@
-"""Pictures of predictions: the heat map, the boxes and the label drawn on the photograph, and its parts beside it."""
+"""Files of each image: the photograph with heat map, boxes and label, the map as an array, and the mask."""
 
 from __future__ import annotations
 
+import io
 import math
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
-from famcli.outputs.prediction import Prediction
+from famcli.data.images import read_picture
+from famcli.data.listing import MASK_SUFFIX, OVERLAY_SUFFIX, PARTS_SUFFIX
+from famcli.outputs.prediction import Item, Prediction
 from famcli_models.boxes import rescale_boxes
 from famcli_models.errors import ConfigError
 from famcli_models.localization import upsample
@@ -15,18 +19,35 @@ from famcli_models.localization import upsample
 HEAT = 0.45  # opacity of the heat map where M is 1
 PART_HEAT = 0.7  # and of a part's, which has the photograph beside it
 BOX_COLOUR = (255, 220, 0)  # RGB
+SIDE, TILE_SIDE = 1600, 480  # photographs, and those beside their parts, are shrunk to this, in pixels
+Files = Iterator[tuple[str, bytes]]
+
+
+def overlays(item: Item, prediction: Prediction) -> Files:
+    """JPEGs of the photograph with what was found drawn on it, and with its parts beside it if there are any."""
+    photo = read_picture(item.source, at_least=SIDE).image
+    photo.thumbnail((SIDE, SIDE))
+    yield OVERLAY_SUFFIX, _encode(".jpg", draw(np.asarray(photo), prediction)[..., ::-1])
+    if prediction.parts is not None:
+        photo.thumbnail((TILE_SIDE, TILE_SIDE))
+        yield PARTS_SUFFIX, _encode(".jpg", draw_parts(np.asarray(photo), prediction)[..., ::-1])
+
+
+def maps(_: Item, prediction: Prediction) -> Files:
+    """The map ``(H, W)`` float32 at feature resolution, and the part maps ``(K, h, w)`` if there are any."""
+    yield ".npy", _npy(prediction.M)
+    if prediction.parts is not None:
+        yield ".parts.npy", _npy(prediction.parts.A)
+
+
+def masks(_: Item, prediction: Prediction) -> Files:
+    """255 on the pixels of the regions, in the original image's size."""
+    if prediction.mask is not None:
+        yield MASK_SUFFIX, _encode(".png", prediction.mask.astype(np.uint8) * 255)
 
 
 def draw(image: np.ndarray, prediction: Prediction) -> np.ndarray:
-    """Draw one prediction.
-
-    Args:
-        image: ``(h, w, 3)`` uint8 RGB of any size; boxes and map are scaled to it.
-        prediction: The prediction for that image.
-
-    Returns:
-        A new ``(h, w, 3)`` uint8 RGB array.
-    """
+    """Heat map, boxes and label on a copy of the image ``(h, w, 3)`` uint8 RGB, which may be of any size."""
     size_hw = image.shape[0], image.shape[1]
     canvas = _heated(image, upsample(prediction.M, size_hw), HEAT)
     line = max(2, round(min(size_hw) / 160))
@@ -44,14 +65,7 @@ def draw_parts(image: np.ndarray, prediction: Prediction, columns: int | None = 
     """The photograph and each of its parts beside it, with the part's weight.
 
     A part is shown as A_k × M, what eq. (7) sees of it: outside the foreground A_k is a constant that says nothing.
-
-    Args:
-        image: ``(h, w, 3)`` uint8 RGB of any size; each tile has this size.
-        prediction: The prediction for that image, with its parts.
-        columns: Tiles in a row; by default about as many as there are rows.
-
-    Returns:
-        A new uint8 RGB array of tiles, the photograph first, on white.
+    Tiles have the size of the image ``(h, w, 3)`` uint8 RGB, and lie on white in about as many columns as rows.
     """
     parts = prediction.parts
     if parts is None:
@@ -88,3 +102,17 @@ def _label(canvas: np.ndarray, text: str, corner: tuple[int, int], line: int) ->
     cv2.rectangle(canvas, (x, y - height - base - line), (x + width + 2 * line, y), BOX_COLOUR, -1)
     at = (x + line, y - base)
     cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (20, 20, 20), max(1, line // 2), cv2.LINE_AA)
+
+
+def _encode(kind: str, image: np.ndarray) -> bytes:
+    good, data = cv2.imencode(kind, image)
+    if not good:
+        msg = f"cannot encode a {kind}"
+        raise OSError(msg)
+    return data.tobytes()
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from famcli.inference.predictor import ClassScore, Prediction
-from famcli.outputs.overlays import BOX_COLOUR, draw
+from famcli.outputs.image_files import BOX_COLOUR, draw
 from famcli_models.localization import Region
 
 
