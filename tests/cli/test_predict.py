@@ -14,9 +14,11 @@ import torch
 from typer.testing import Result
 
 from famcli.inference.torch_engine import TorchEngine
+from famcli.outputs import FORMATS
 from famcli_models.checkpoint import DEFAULT_MODEL
 
 Fam = Callable[..., Result]
+GUIDE = Path(__file__).parent.parent.parent / "docs" / "guides" / "predict.md"
 
 
 @pytest.fixture
@@ -36,23 +38,25 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_stdout_is_coco_and_nothing_else(predict: Fam, image_dir: Path, names: list[str]) -> None:
-    """Without --out the COCO JSON is on stdout, alone; talk is on stderr."""
+def refused(result: Result, *texts: str) -> None:
+    """One line on stderr with these texts, nothing on stdout, exit code 1."""
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert result.stderr.startswith("fam: error: ")
+    assert all(text in result.stderr for text in texts)
+
+
+def test_stdout_is_coco_and_nothing_else(predict: Fam, image_dir: Path, tmp_path: Path, names: list[str]) -> None:
+    """Without --out the COCO JSON is on stdout, alone; with it the file has what stdout would have had."""
     result = predict(image_dir)
     assert result.exit_code == 0, result.stderr
     data = json.loads(result.stdout)
     assert [(i["id"], i["file_name"]) for i in data["images"]] == list(enumerate(names, 1))
     assert {a["image_id"] for a in data["annotations"]} == {1, 2, 3, 4, 5}
     assert "5 images, 5 boxes" in result.stderr
-
-
-def test_out_leaves_stdout_empty(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
-    """With --out the file has what stdout would have had, its folder is made, and no partial file is left."""
     out = tmp_path / "new" / "boxes.json"
-    result = predict(image_dir, "--out", out)
-    assert result.exit_code == 0
-    assert result.stdout == ""
-    assert out.read_text(encoding="utf-8") == predict(image_dir).stdout
+    again = predict(image_dir, "--out", out)
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert out.read_text(encoding="utf-8") == result.stdout
     assert list(out.parent.iterdir()) == [out]
 
 
@@ -63,9 +67,9 @@ def test_boxes_are_in_the_pixels_of_the_image(predict: Fam, image_dir: Path) -> 
     assert {a["image_id"]: a["bbox"] for a in data["annotations"]} == sizes
 
 
-@pytest.mark.parametrize("form", ["coco", "coco-results", "csv", "jsonl"])
+@pytest.mark.parametrize("form", list(FORMATS))
 def test_formats(predict: Fam, image_dir: Path, form: str, names: list[str]) -> None:
-    """Every form of the results is whole and valid on stdout."""
+    """Every form of the results is whole and valid on stdout, and described in help and in the guide."""
     text = predict(image_dir, "--format", form).stdout
     if form == "csv":
         assert [r["file_name"] for r in csv.DictReader(text.splitlines())] == names
@@ -75,6 +79,15 @@ def test_formats(predict: Fam, image_dir: Path, form: str, names: list[str]) -> 
         data = json.loads(text)
         boxes = data if form == "coco-results" else data["annotations"]
         assert [b["image_id"] for b in boxes] == [1, 2, 3, 4, 5]
+    default = " (default)" if form == "coco" else ""
+    assert f"| `{form}`{default} | {FORMATS[form].summary} |" in GUIDE.read_text(encoding="utf-8")
+
+
+def test_unknown_format(predict: Fam, image_dir: Path) -> None:
+    """A form that is not there is wrong usage, answered with the near ones."""
+    result = predict(image_dir, "--format", "jsnl")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "unknown format 'jsnl' (did you mean: jsonl)" in result.stderr
 
 
 @pytest.mark.parametrize(("form", "empty"), [("coco-results", "[]\n"), ("jsonl", None), ("coco", None)])
@@ -83,32 +96,29 @@ def test_nothing_found(predict: Fam, image_dir: Path, form: str, empty: str | No
     result = predict(image_dir, "--threshold", 0.999, "--format", form)
     assert result.exit_code == 0
     assert "5 without a box" in result.stderr
-    if empty is not None:
-        assert result.stdout == empty
+    assert empty is None or result.stdout == empty
     if form == "coco":
         data = json.loads(result.stdout)
-        assert len(data["images"]) == 5
-        assert data["annotations"] == []
+        assert (len(data["images"]), data["annotations"]) == (5, [])
 
 
 def test_a_bad_image_among_good_ones(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
-    """Bad images are named with the reason, the rest is in the output, and the exit code is 1."""
+    """Bad images are named with the reason, one line each, the rest is in the output, and the exit code is 1."""
     (image_dir / "aa.png").touch()
+    (image_dir / "bad\nname.jpg").touch()
     (image_dir / "zz.jpg").write_text("text")
-    result = predict(image_dir, image_dir / "gone.png", "--out", tmp_path / "o.json")
+    result = predict(image_dir, image_dir / "gone.png", "--out", tmp_path / "o.json", "--json")
     assert result.exit_code == 1
     assert "fam: aa.png: the file is empty\n" in result.stderr
+    assert "fam: bad\\nname.jpg: the file is empty\n" in result.stderr
     assert "fam: zz.jpg: not a JPEG, PNG, WebP, BMP or TIFF image\n" in result.stderr
-    assert "fam: gone.png: no such file\n" in result.stderr
-    assert "3 failed" in result.stderr
-    data = read(tmp_path / "o.json")
-    assert {i["file_name"]: i["id"] for i in data["images"]} == {
-        "0007.jpg": 1,
-        "a.jpg": 2,
-        "b.png": 4,
-        "sub/c.bmp": 6,
-        "sub/d.webp": 7,
-    }
+    assert "4 failed" in result.stderr
+    found = {i["file_name"]: i["id"] for i in read(tmp_path / "o.json")["images"]}
+    assert found == {"0007.jpg": 1, "a.jpg": 2, "b.png": 4, "sub/c.bmp": 7, "sub/d.webp": 8}
+    summary = json.loads(result.stdout)
+    assert summary["out"] == str(tmp_path / "o.json")
+    assert (summary["images"], summary["boxes"], summary["empty"]) == (5, 5, 0)
+    assert summary["failed"][2] == {"file_name": "gone.png", "reason": "no such file"}
 
 
 def test_many_failures_do_not_fill_the_screen(predict: Fam, tmp_path: Path) -> None:
@@ -120,17 +130,6 @@ def test_many_failures_do_not_fill_the_screen(predict: Fam, tmp_path: Path) -> N
     assert result.stderr.count("the file is empty") == 20
     assert "... and 10 more" in result.stderr
     assert json.loads(result.stdout)["images"] == []
-
-
-def test_summary_as_json(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
-    """--json prints one JSON object about the run on stdout."""
-    (image_dir / "bad.png").touch()
-    result = predict(image_dir, "--out", tmp_path / "o.json", "--json")
-    summary = json.loads(result.stdout)
-    assert result.exit_code == 1
-    assert summary["out"] == str(tmp_path / "o.json")
-    assert (summary["images"], summary["boxes"], summary["empty"]) == (5, 5, 0)
-    assert summary["failed"] == [{"file_name": "bad.png", "reason": "the file is empty"}]
 
 
 def test_quiet(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
@@ -148,57 +147,44 @@ def test_list_on_stdin(predict: Fam, image_dir: Path) -> None:
     assert [i["file_name"] for i in json.loads(result.stdout)["images"]] == ["a.jpg", "b.png"]
 
 
-def test_unknown_model_names_known_ones(predict: Fam, image_dir: Path) -> None:
-    """A model that is neither packaged nor a folder is answered with the packaged names."""
-    result = predict(image_dir, "--model", DEFAULT_MODEL[:-1])
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    assert f"unknown model '{DEFAULT_MODEL[:-1]}'" in result.stderr
-    assert f"did you mean: {DEFAULT_MODEL}" in result.stderr
-
-
-def test_damaged_model(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
-    """A folder that is no checkpoint is refused with what is missing."""
-    result = predict(image_dir, "--model", tmp_path)
-    assert result.exit_code == 1
-    assert "config.json and model.safetensors missing" in result.stderr
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_that_is_not_there(predict: Fam, image_dir: Path) -> None:
-    """Asking for a device that is not there is one line with a hint, not a traceback."""
-    result = predict(image_dir, "--device", "cuda")
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    assert result.stderr == "fam: error: device 'cuda' is not available here; use --device auto or cpu\n"
-
-
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        (("--model", DEFAULT_MODEL[:-1]), f"unknown model '{DEFAULT_MODEL[:-1]}' (did you mean: {DEFAULT_MODEL}"),
+        (("--model", "."), "config.json and model.safetensors missing"),
         (("--threshold", 1.5), "threshold 1.5 is not in [0, 1)"),
         (("--scales", "0.01"), "scales"),
         (("--labels", "rokcet"), "did you mean: rocket"),
         (("--coco-images", "nothing.json"), "nothing.json"),
         (("--device", "tpu"), "unknown device 'tpu'"),
+        (("--method", "gradcam"), "unknown method 'gradcam'"),
+        (("--out", "o.json", "--resume"), "nothing to resume"),
+        (("--out", "file/o.json"), "file"),
+        (("--out", "file/sub/o.json"), "file"),
+        (("--out", "photos"), "'photos' is a folder"),
+        (("--out", "photos/a.jpg"), "is one of the images"),
+        *(
+            ()
+            if torch.cuda.is_available()
+            else [(("--device", "cuda"), "is not available here; use --device auto or cpu")]
+        ),
     ],
 )
-def test_values_that_cannot_be_used(predict: Fam, image_dir: Path, arguments: tuple[Any, ...], text: str) -> None:
-    """A value that cannot be used is one line that names it and what is allowed."""
-    result = predict(image_dir, *arguments)
-    assert result.exit_code == 1
-    assert text in result.stderr
-    assert result.stderr.count("\n") == 1
+def test_values_that_cannot_be_used(
+    predict: Fam, image_dir: Path, arguments: tuple[Any, ...], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value that cannot be used is one line that names it and what is allowed, and nothing is written."""
+    monkeypatch.chdir(image_dir.parent)
+    Path("file").write_text("in the way")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    refused(predict(image_dir, *arguments), text)
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 
 
-def test_known_classes(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
-    """--labels gives the class: all boxes have it."""
+def test_known_classes(predict: Fam, image_dir: Path) -> None:
+    """--labels gives the class, or `folder`: that which each image lies in, searched from above or directly."""
     data = json.loads(predict(image_dir, "--labels", "Rocket").stdout)
     assert {a["category_id"] for a in data["annotations"]} == {4}
-
-
-def test_classes_by_folder(predict: Fam, image_dir: Path) -> None:
-    """--labels folder takes the class from the folder that each image lies in, searched from above or directly."""
     (image_dir / "sub").rename(image_dir / "cup")
     for name in ("0007.jpg", "a.jpg", "b.png"):
         (image_dir / name).unlink()
@@ -217,23 +203,19 @@ def test_ids_of_an_existing_file(predict: Fam, image_dir: Path, tmp_path: Path, 
     assert [(r["image_id"], r["category_id"]) for r in found] == [(100 - i, 8) for i in range(5)]
 
 
-def test_several_boxes_and_classes(predict: Fam, image_dir: Path) -> None:
-    """--topk lists a box once for each class, --max-boxes allows several boxes."""
-    lines = predict(image_dir, "--format", "jsonl", "--topk", 3, "--max-boxes", 4, "--threshold", 0.5).stdout
+def test_boxes_classes_and_averaging(predict: Fam, image_dir: Path) -> None:
+    """--topk lists a box once for each class, --max-boxes allows several; --scales, --flip and --amp run."""
+    more = ("--topk", 3, "--max-boxes", 4, "--threshold", 0.5)
+    views = ("--scales", "1,1.5", "--flip", "--amp", "--batch-size", 2, "--workers", 1)
+    lines = predict(image_dir, "--format", "jsonl", *more, *views).stdout
     records = [json.loads(line) for line in lines.splitlines()]
+    assert len(records) == 5
     assert all(len(r["classes"]) == 3 for r in records)
     assert all(len(b["scores"]) == 3 for r in records for b in r["boxes"])
     assert 1 <= max(len(r["boxes"]) for r in records) <= 4
 
 
-def test_averaging(predict: Fam, image_dir: Path) -> None:
-    """--scales, --flip and --amp run and give a box for each image."""
-    result = predict(image_dir, "--scales", "1,1.5", "--flip", "--amp", "--batch-size", 2, "--workers", 1)
-    assert result.exit_code == 0
-    assert len(json.loads(result.stdout)["images"]) == 5
-
-
-def test_side_files(predict: Fam, image_dir: Path, tmp_path: Path, names: list[str]) -> None:
+def test_image_files(predict: Fam, image_dir: Path, names: list[str]) -> None:
     """--overlays, --maps and --masks write a file for each image, and a second run does not take them for input."""
     folders = {"--overlays": ".overlay.jpg", "--maps": ".npy", "--masks": ".mask.png"}
     arguments = [part for flag in folders for part in (flag, image_dir / flag.strip("-"))]
@@ -242,107 +224,68 @@ def test_side_files(predict: Fam, image_dir: Path, tmp_path: Path, names: list[s
         assert [i["file_name"] for i in json.loads(result.stdout)["images"]] == names
     for flag, suffix in folders.items():
         root = image_dir / flag.strip("-")
-        assert sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()) == [
-            n + suffix for n in names
-        ]
+        found = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+        assert found == [name + suffix for name in names]
 
 
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
-    """Ctrl-C while a batch is in the network."""
-    infer, left = TorchEngine.infer, batches
+@pytest.fixture
+def interrupted(predict: Fam, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """A function that runs `fam predict` one image a batch and presses Ctrl-C while the third is in the network."""
 
-    def patched(self: TorchEngine, *arguments: Any, **options: Any) -> Any:
-        nonlocal left
-        if left == 0:
-            raise KeyboardInterrupt
-        left -= 1
-        return infer(self, *arguments, **options)
+    def run(*arguments: object) -> Result:
+        infer, left = TorchEngine.infer, 2
 
-    monkeypatch.setattr(TorchEngine, "infer", patched)
+        def patched(self: TorchEngine, *arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            return infer(self, *arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(TorchEngine, "infer", patched)
+            result = predict(*arguments, "--batch-size", 1)
+        assert (result.exit_code, result.stdout) == (130, "")  # half a JSON is worse than none
+        assert "Traceback" not in result.stderr
+        return result
+
+    return run
 
 
-def test_interrupt_and_resume(predict: Fam, image_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C leaves no results file but a partial one; --resume goes on, and the result is as if never stopped."""
-    common = (image_dir, "--batch-size", 1)
-    predict(*common, "--out", tmp_path / "whole.json")
-    out = tmp_path / "o.json"
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 3)
-        result = predict(*common, "--out", out)
-    assert result.exit_code == 130
-    assert result.stdout == ""
-    assert "--resume goes on" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert not out.exists()
+def test_interrupt_and_resume(predict: Fam, interrupted: Fam, image_dir: Path, tmp_path: Path) -> None:
+    """Ctrl-C leaves no results file but a partial one; --resume goes on, and the result is as if never stopped.
+
+    The results may lie in the folder that is searched.
+    """
+    predict(image_dir, "--out", tmp_path / "whole.json")
+    out = image_dir / "o.json"
+    arguments = (image_dir, "--out", out, "--overlays", image_dir / "ov")
     partial = out.with_name("o.json.partial")
+    assert f"kept in '{partial}'; the same command with --resume goes on" in interrupted(*arguments).stderr
+    assert not out.exists()
     assert len(partial.read_text().splitlines()) >= 2
-    result = predict(*common, "--out", out, "--resume")
+    result = predict(*arguments, "--resume")
     assert result.exit_code == 0, result.stderr
-    assert "images were done before" in result.stderr
+    assert "of 5 images were done before" in result.stderr
     assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
     assert not partial.exists()
 
 
-def test_interrupt_without_out(predict: Fam, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C while the results go to stdout leaves stdout empty: half a JSON is worse than none."""
-    interrupt_after(monkeypatch, 2)
-    result = predict(image_dir, "--batch-size", 1)
-    assert result.exit_code == 130
-    assert result.stdout == ""
+def test_interrupt_without_out(interrupted: Fam, image_dir: Path) -> None:
+    """There is nothing to go on with where the results go to stdout."""
+    assert "--resume" not in interrupted(image_dir).stderr
 
 
-def test_interrupted_side_files_do_not_matter_to_the_input(
-    predict: Fam, image_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run whose results lie in the folder it searches can be interrupted and resumed."""
-    arguments = (image_dir, "--batch-size", 1, "--out", image_dir / "o.json", "--overlays", image_dir / "ov")
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 2)
-        assert predict(*arguments).exit_code == 130
-    result = predict(*arguments, "--resume")
-    assert result.exit_code == 0, result.stderr
-    assert len(read(image_dir / "o.json")["images"]) == 5
-
-
-def test_resume_with_other_options(
-    predict: Fam, image_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """--resume with another threshold is refused; the work done is kept."""
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 2)
-        predict(image_dir, "--batch-size", 1, "--out", tmp_path / "o.json")
+def test_resume_with_other_options(predict: Fam, interrupted: Fam, image_dir: Path, tmp_path: Path) -> None:
+    """--resume with another threshold or with images of the same names in another folder is refused; work is kept."""
+    out = tmp_path / "o.json"
+    interrupted(image_dir, "--out", out)
     before = (tmp_path / "o.json.partial").read_bytes()
-    result = predict(image_dir, "--out", tmp_path / "o.json", "--resume", "--threshold", 0.4)
-    assert result.exit_code == 1
-    assert "other options (tau)" in result.stderr
+    refused(predict(image_dir, "--out", out, "--resume", "--threshold", 0.4), "other options (tau)")
+    refused(predict(image_dir, "--out", out, "--resume", "--parts"), "other options (parts)")
+    image_dir.rename(tmp_path / "moved")
+    refused(predict(tmp_path / "moved", "--out", out, "--resume"), "other options (root)")
     assert (tmp_path / "o.json.partial").read_bytes() == before
-
-
-def test_nothing_to_resume(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
-    """--resume without a partial file says so."""
-    result = predict(image_dir, "--out", tmp_path / "o.json", "--resume")
-    assert result.exit_code == 1
-    assert "nothing to resume" in result.stderr
-
-
-@pytest.mark.parametrize("where", ["file/o.json", "file/sub/o.json"])
-def test_out_below_a_file(predict: Fam, image_dir: Path, tmp_path: Path, where: str) -> None:
-    """A results file that cannot be made is one line, not a traceback."""
-    (tmp_path / "file").write_text("in the way")
-    result = predict(image_dir, "--out", tmp_path / where)
-    assert result.exit_code == 1
-    assert result.stderr.startswith("fam: error: ")
-    assert str(tmp_path) in result.stderr
-
-
-def test_out_is_a_folder(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
-    """A folder given as results file is one line that names it."""
-    (tmp_path / "o").mkdir()
-    (tmp_path / "o" / "x").touch()
-    result = predict(image_dir, "--out", tmp_path / "o")
-    assert result.exit_code == 1
-    assert str(tmp_path / "o") in result.stderr
-    assert (tmp_path / "o" / "x").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
@@ -355,45 +298,6 @@ def test_file_names_that_are_no_unicode(predict: Fam, image_dir: Path, tmp_path:
     text = (tmp_path / "o").read_bytes().decode("utf-8")
     assert "b.png" in text
     assert "caf" in text
-
-
-def test_resume_needs_the_same_folder(
-    predict: Fam, image_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Images of the same names in another folder are other images."""
-
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    out = tmp_path / "boxes.json"
-    with monkeypatch.context() as patch:
-        patch.setattr("famcli.inference.job.Job.write", interrupted)
-        assert predict(image_dir, "--out", out).exit_code == 130
-    image_dir.rename(tmp_path / "moved")
-    result = predict(tmp_path / "moved", "--out", out, "--resume")
-    assert result.exit_code == 1
-    assert "other options (root)" in result.stderr
-
-
-def test_out_that_cannot_be_is_noticed_first(predict: Fam, image_dir: Path) -> None:
-    """A folder or one of the photographs as --out is refused before any work, and the photograph stays."""
-    before = (image_dir / "a.jpg").read_bytes()
-    folder = predict(image_dir, "--out", image_dir)
-    assert folder.exit_code == 1
-    assert "is a folder" in folder.stderr
-    photo = predict(image_dir, "--out", image_dir / "a.jpg")
-    assert photo.exit_code == 1
-    assert "is one of the images" in photo.stderr
-    assert (image_dir / "a.jpg").read_bytes() == before
-    assert not list(image_dir.glob("*.partial"))
-
-
-def test_a_line_break_in_a_name_stays_on_its_line(predict: Fam, tmp_path: Path) -> None:
-    """A failure is one line on stderr, whatever the file is called."""
-    (tmp_path / "bad\nname.jpg").write_bytes(b"")
-    result = predict(tmp_path, "--out", tmp_path / "o.json")
-    assert result.exit_code == 1
-    assert "fam: bad\\nname.jpg: the file is empty\n" in result.stderr
 
 
 @pytest.fixture
@@ -409,46 +313,35 @@ def two(make_model: Callable[..., Any], tmp_path: Path) -> tuple[Path, Path]:
 def test_methods(fam: Fam, image_dir: Path, two: tuple[Path, Path]) -> None:
     """A checkpoint's own method is the default, --method cam takes a FAM's CAM, and the results say which it was."""
     of_fam, of_cam = two
-    common = ("predict", image_dir, "--device", "cpu")
-    seen = {}
-    for model, method in ((of_fam, None), (of_fam, "fam"), (of_fam, "cam"), (of_cam, None), (of_cam, "cam")):
-        result = fam(*common, "--model", model, *(("--method", method) if method else ()))
+    for model, method, used in (
+        (of_fam, None, ("fam", 0.5)),
+        (of_fam, "fam", ("fam", 0.5)),
+        (of_fam, "cam", ("cam", 0.2)),
+        (of_cam, None, ("cam", 0.2)),
+        (of_cam, "cam", ("cam", 0.2)),
+    ):
+        named = ("--method", method) if method else ()
+        result = fam("predict", image_dir, "--device", "cpu", "--model", model, *named)
         assert result.exit_code == 0, result.stderr
         info = json.loads(result.stdout)["info"]
-        seen[model.name, method] = (info["method"], info["threshold"])
-    assert seen == {
-        ("fam", None): ("fam", 0.5),
-        ("fam", "fam"): ("fam", 0.5),
-        ("fam", "cam"): ("cam", 0.2),
-        ("cam", None): ("cam", 0.2),
-        ("cam", "cam"): ("cam", 0.2),
-    }
-    named = fam(*common, "--model", of_cam, "--threshold", 0.4)
-    assert json.loads(named.stdout)["info"]["threshold"] == 0.4
+        assert (info["method"], info["threshold"]) == used
+    with_threshold = fam("predict", image_dir, "--device", "cpu", "--model", of_cam, "--threshold", 0.4)
+    assert json.loads(with_threshold.stdout)["info"]["threshold"] == 0.4
 
 
 def test_methods_that_are_not_there(predict: Fam, image_dir: Path, two: tuple[Path, Path]) -> None:
     """A CAM has no foreground map of FAM, and a FAM with a trained classifier no CAM: one sentence with a way out."""
-    refused = predict(image_dir, "--model", two[1], "--method", "fam")
-    assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "leave out --method fam" in refused.stderr
-    refused = predict(image_dir, "--method", "cam")
-    assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "fam train --method cam --data" in refused.stderr
-    refused = predict(image_dir, "--method", "gradcam")
-    assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "unknown method 'gradcam'" in refused.stderr
+    refused(predict(image_dir, "--model", two[1], "--method", "fam"), "leave out --method fam")
+    refused(predict(image_dir, "--method", "cam"), "fam train --method cam --data")
+    parts = predict(image_dir, "--parts", "--model", two[1])
+    refused(parts, "a model of 'cam' has no parts; leave out --parts, or predict with --method fam\n")
 
 
 def test_resume_with_another_method(
-    predict: Fam, image_dir: Path, tmp_path: Path, two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    predict: Fam, interrupted: Fam, image_dir: Path, tmp_path: Path, two: tuple[Path, Path]
 ) -> None:
     """Half of the boxes by FAM and half by CAM is no result."""
-    common = (image_dir, "--model", two[0], "--batch-size", 1, "--out", tmp_path / "o.json")
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 2)
-        predict(*common)
-    result = predict(*common, "--method", "cam", "--resume")
-    assert result.exit_code == 1
-    assert "other options (method)" in result.stderr
+    common = (image_dir, "--model", two[0], "--out", tmp_path / "o.json")
+    interrupted(*common)
+    refused(predict(*common, "--method", "cam", "--resume"), "other options (method)")
     assert predict(*common, "--resume").exit_code == 0

@@ -1,9 +1,11 @@
-"""A whole run: results file, side files, interruption and resume."""
+"""A whole run: results, files beside them, interruption and resume."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,256 +13,223 @@ import cv2
 import numpy as np
 import pytest
 
-from famcli.data.listing import list_images
-from famcli.inference.job import Job, SideFiles, Summary, prepare
+from famcli.inference.job import Summary, predict_files
 from famcli.inference.predictor import Settings
-from famcli.names import Format
-from famcli_models.errors import DataError, UnknownNameError
+from famcli.outputs import FORMATS, IMAGE_FILES, Output, Records, Run
+from famcli.outputs.prediction import Item, Prediction
+from famcli_models.errors import ConfigError, DataError, UnknownNameError
 
-Run = Callable[..., Job]
+Predict = Callable[..., Summary]
 
 
 @pytest.fixture
-def make_job(checkpoint: Path, image_dir: Path, tmp_path: Path) -> Run:
-    """A function that prepares a run over the pictures, two images a batch."""
+def predict(checkpoint: Path, image_dir: Path, tmp_path: Path) -> Predict:
+    """A function that predicts the pictures, two images a batch; ``stop`` presses Ctrl-C after so many images."""
 
-    def make(
-        settings: dict[str, Any] | None = None,
-        side: SideFiles | None = None,
-        labels: str | None = None,
-        coco_images: Path | None = None,
-        spool: str = "spool",
-    ) -> Job:
-        listing = list_images([str(image_dir)])
-        chosen = Settings(**{"batch_size": 2, "tau": 0.3, "topk": 2, **(settings or {})})
-        return prepare(listing, tmp_path / spool, str(checkpoint), "cpu", chosen, side, labels, coco_images)
+    def run(out: str = "out", stop: int | None = None, calls: list[int] | None = None, **options: Any) -> Summary:
+        @contextmanager
+        def progress(total: int, done: int) -> Iterator[Callable[[], None]]:
+            numbers = calls if calls is not None else []
 
-    return make
+            def step() -> None:
+                numbers.append(1)
+                if len(numbers) == stop:
+                    raise KeyboardInterrupt
+
+            yield step
+
+        names = Settings.__dataclass_fields__
+        fields = {name: options.pop(name) for name in list(options) if name in names}
+        settings = Settings(**{"batch_size": 2, "tau": 0.3, "topk": 2, **fields})
+        common: dict[str, Any] = {"model": checkpoint, "device": "cpu", "settings": settings, "progress": progress}
+        return predict_files([image_dir], tmp_path / out, **common, **options)
+
+    return run
 
 
-def written(job: Job, path: Path, kind: Format = Format.coco) -> bytes:
-    job.write(path, kind)
-    return path.read_bytes()
+def interrupted(predict: Predict, after: int, **options: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        predict(stop=after, **options)
 
 
-def test_run_and_write(make_job: Run, tmp_path: Path, names: list[str]) -> None:
-    """A run counts what it did, writes one whole file in the order of the names, and leaves no spool."""
-    job = make_job()
-    calls = []
-    summary = job.run(lambda: calls.append(1))
-    assert len(calls) == 5
-    assert (summary.images, summary.failures) == (5, [])
-    assert [r["file_name"] for r in job.spool.records()] == names
-    data = json.loads(written(job, tmp_path / "out.json"))
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_run_and_write(predict: Predict, tmp_path: Path, names: list[str]) -> None:
+    """A run counts what it did, writes one whole file in the order of the names, and leaves no journal."""
+    calls: list[int] = []
+    records: list[Any] = []
+    summary = predict(calls=calls, on_records=records.extend)
+    assert (summary.images, summary.failures, len(calls)) == (5, [], 5)
+    assert [record["file_name"] for record in records] == names
+    data = json.loads((tmp_path / "out").read_text())
     assert [(i["id"], i["file_name"]) for i in data["images"]] == list(enumerate(names, 1))
     assert summary.boxes * 2 == len(data["annotations"])  # two classes a box
-    assert not (tmp_path / "spool").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("out")] == ["out"]
     assert data["info"]["threshold"] == 0.3
     assert len(data["info"]["model_sha256"]) == 64
 
 
-@pytest.mark.parametrize("kind", list(Format))
-def test_every_format(make_job: Run, tmp_path: Path, kind: Format) -> None:
-    """Every form of the results is written and has something in it."""
-    job = make_job({"tau": 0.0})
-    job.run()
-    text = written(job, tmp_path / "out", kind).decode()
-    assert text.endswith("\n")
-    assert text.count("\n") >= 5
-
-
-def test_empty_maps_are_counted(make_job: Run) -> None:
-    """Images without a box are images, and counted as empty."""
-    summary = make_job({"tau": 0.999}).run()
-    assert (summary.images, summary.boxes, summary.empty) == (5, 0, 5)
-
-
-def test_failures_are_counted_and_named(make_job: Run, image_dir: Path) -> None:
-    """A bad image is in the summary with its reason and in no other count."""
+def test_empty_maps_and_failures_are_counted(predict: Predict, image_dir: Path) -> None:
+    """Images without a box are images; a bad image is in the summary with its reason and in no other count."""
     (image_dir / "aa.png").touch()
-    summary = make_job().run()
-    assert summary.images == 5
+    summary = predict(tau=0.999)
+    assert (summary.images, summary.boxes, summary.empty) == (5, 0, 5)
     assert [(f.name, f.reason) for f in summary.failures] == [("aa.png", "the file is empty")]
 
 
-class Stop:
-    """Presses Ctrl-C after a number of images."""
+@pytest.mark.parametrize("after", [1, 3, 5])
+@pytest.mark.parametrize("form", ["coco", "jsonl"])
+def test_resume_equals_never_having_stopped(predict: Predict, tmp_path: Path, after: int, form: str) -> None:
+    """A run interrupted anywhere, after its last image too, and resumed writes the same bytes as one that was not.
 
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def __call__(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("after", [1, 2, 3, 4])
-@pytest.mark.parametrize("kind", [Format.coco, Format.jsonl])
-def test_resume_equals_never_having_stopped(make_job: Run, tmp_path: Path, after: int, kind: Format) -> None:
-    """A run interrupted anywhere and resumed writes the same bytes as one that was not."""
-    whole = make_job(spool="whole")
-    expected_summary = whole.run()
-    expected = written(whole, tmp_path / "whole.json", kind)
-    with pytest.raises(KeyboardInterrupt):
-        make_job().run(Stop(after))
-    assert (tmp_path / "spool").is_file()
-    again = make_job()
-    again.spool.resume(again.listing.names)
-    assert again.spool.done == after
-    summary = again.run()
-    assert summary == expected_summary
-    assert written(again, tmp_path / "again.json", kind) == expected
-
-
-def test_resume_of_a_finished_run(make_job: Run, tmp_path: Path) -> None:
-    """A run stopped after its last image has nothing left to do but writing."""
-    make_job().run()
-    again = make_job()
-    again.spool.resume(again.listing.names)
-    calls = []
-    assert again.run(lambda: calls.append(1)).images == 5
-    assert calls == []
-    assert json.loads(written(again, tmp_path / "o.json"))["images"]
-
-
-def test_resume_in_other_batches(make_job: Run) -> None:
-    """Batch size and workers may change between the parts of a run: they do not change the results."""
-    with pytest.raises(KeyboardInterrupt):
-        make_job().run(Stop(2))
-    again = make_job({"batch_size": 5, "workers": 1})
-    again.spool.resume(again.listing.names)
-    assert again.run().images == 5
+    Batch size and workers may change: they do not change the results.
+    """
+    whole = predict("whole", format=form)
+    interrupted(predict, after, format=form)
+    assert not (tmp_path / "out").exists()
+    calls: list[int] = []
+    said: list[str] = []
+    summary = predict(calls=calls, resume=True, format=form, say=said.append, batch_size=5, workers=1)
+    assert (summary, len(calls)) == (whole, 5 - after)
+    assert said == [f"{after} of 5 images were done before"]
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"tau": 0.4}, "tau"), ({"topk": 1}, "topk"), ({"flip": True}, "flip"), ({"max_boxes": 2}, "max_boxes")],
+    [
+        ({"tau": 0.4}, "tau"),
+        ({"topk": 1}, "topk"),
+        ({"flip": True}, "flip"),
+        ({"max_boxes": 2}, "max_boxes"),
+        ({"labels": "cat"}, "labels"),
+        ({"image_files": {"maps": "maps"}}, "image_files"),
+    ],
 )
-def test_resume_with_other_options_is_refused(make_job: Run, change: dict[str, Any], word: str) -> None:
+def test_resume_with_other_options_is_refused(
+    predict: Predict, change: dict[str, Any], word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Results of different options are not mixed; the option is named."""
-    with pytest.raises(KeyboardInterrupt):
-        make_job().run(Stop(2))
-    again = make_job(change)
+    monkeypatch.chdir(tmp_path)
+    if "image_files" in change:
+        change = {"image_files": {"maps": Path("maps")}}
+    interrupted(predict, 2)
     with pytest.raises(DataError, match=rf"other options \({word}\)"):
-        again.spool.resume(again.listing.names)
+        predict(resume=True, **change)
 
 
-def test_resume_with_other_labels_is_refused(make_job: Run) -> None:
-    """Known classes are an option too."""
-    with pytest.raises(KeyboardInterrupt):
-        make_job().run(Stop(2))
-    again = make_job(labels="cat")
-    with pytest.raises(DataError, match="labels"):
-        again.spool.resume(again.listing.names)
-
-
-def test_resume_with_other_images_is_refused(make_job: Run, image_dir: Path) -> None:
+def test_resume_with_other_images_is_refused(predict: Predict, image_dir: Path) -> None:
     """A new image in the middle of the list is refused."""
-    with pytest.raises(KeyboardInterrupt):
-        make_job().run(Stop(3))
+    interrupted(predict, 3)
     (image_dir / "aa.png").touch()
-    again = make_job()
     with pytest.raises(DataError, match="images have changed"):
-        again.spool.resume(again.listing.names)
+        predict(resume=True)
 
 
-def test_resume_after_a_cut_line(make_job: Run, tmp_path: Path) -> None:
-    """A line cut short by a power failure is done again, with the same result."""
-    whole = make_job(spool="whole")
-    whole.run()
-    expected = written(whole, tmp_path / "whole.json")
-    with pytest.raises(KeyboardInterrupt):
-        make_job().run(Stop(3))
-    spool = tmp_path / "spool"
-    spool.write_bytes(spool.read_bytes()[:-7])
-    again = make_job()
-    again.spool.resume(again.listing.names)
-    assert again.spool.done == 2
-    again.run()
-    assert written(again, tmp_path / "again.json") == expected
-
-
-def test_side_files(make_job: Run, tmp_path: Path, names: list[str]) -> None:
+def test_image_files(predict: Predict, tmp_path: Path, names: list[str]) -> None:
     """Overlays, maps and masks are written for each image under its name, subfolders and all."""
-    side = SideFiles(tmp_path / "o", tmp_path / "m", tmp_path / "k")
-    make_job({"masks": True, "tau": 0.0}, side).run()
+    predict(tau=0.0, image_files={kind: tmp_path / kind for kind in ("overlays", "maps", "masks")})
     for name in names:
-        overlay = cv2.imread(str(tmp_path / "o" / f"{name}.overlay.jpg"))
-        M = np.load(tmp_path / "m" / f"{name}.npy")
-        mask = cv2.imread(str(tmp_path / "k" / f"{name}.mask.png"), cv2.IMREAD_UNCHANGED)
-        assert M.shape == (4, 4)
-        assert M.dtype == np.float32
+        overlay = cv2.imread(str(tmp_path / "overlays" / f"{name}.overlay.jpg"))
+        M = np.load(tmp_path / "maps" / f"{name}.npy")
+        mask = cv2.imread(str(tmp_path / "masks" / f"{name}.mask.png"), cv2.IMREAD_UNCHANGED)
+        assert (M.shape, M.dtype) == ((4, 4), np.float32)
         assert overlay.shape[:2] == mask.shape
         assert (mask == 255).all()  # τ = 0 takes everything
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_side_file_that_cannot_be_written(make_job: Run, tmp_path: Path) -> None:
-    """A folder that cannot be made is noticed before any image; one that vanishes later is made again."""
+def test_image_files_that_cannot_be_written(predict: Predict, tmp_path: Path) -> None:
+    """A folder that cannot be made, and a kind that is not there, are noticed before any image."""
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="cannot make the folder"):
-        make_job(None, SideFiles(maps=tmp_path / "file" / "maps"))
-    job = make_job(None, SideFiles(maps=tmp_path / "maps"))
-    (tmp_path / "maps").rmdir()
-    assert job.run().images == 5
+        predict(image_files={"maps": tmp_path / "file" / "maps"})
+    with pytest.raises(UnknownNameError, match="did you mean: maps"):
+        predict(image_files={"map": tmp_path})
 
 
-def test_labels_for_all(make_job: Run) -> None:
-    """With a known class it is the only one, and scores are the mean of M."""
-    job = make_job({"tau": 0.0}, labels="rocket")
-    job.run()
-    for record in job.spool.records():
-        assert [c["name"] for c in record["classes"]] == ["rocket"]
-        assert record["boxes"][0]["scores"] == [record["boxes"][0]["foreground"]]
+def test_labels(predict: Predict, tmp_path: Path, names: list[str]) -> None:
+    """With a known class scores are the mean of M; images that the file does not name fail in their place."""
+    (tmp_path / "labels.csv").write_text("a.jpg,cat\nsub/d.webp,dog\n")
+    summary = predict(tau=0.0, labels=str(tmp_path / "labels.csv"), format="jsonl")
+    assert (summary.images, {f.reason for f in summary.failures}) == (2, {"no label was given for it"})
+    records = lines(tmp_path / "out")
+    assert [r["file_name"] for r in records] == names
+    found = {r["file_name"]: [c["name"] for c in r["classes"]] for r in records if "classes" in r}
+    assert found == {"a.jpg": ["cat"], "sub/d.webp": ["dog"]}
+    assert all(box["scores"] == [box["foreground"]] for r in records for box in r.get("boxes", ()))
+    with pytest.raises(UnknownNameError, match="did you mean: rocket"):  # before an image is read
+        predict(labels="rokcet")
 
 
-def test_images_without_a_label_are_failures(make_job: Run, tmp_path: Path, names: list[str]) -> None:
-    """Images that the label file does not name fail by themselves, in their place."""
-    path = tmp_path / "labels.csv"
-    path.write_text("a.jpg,cat\nsub/d.webp,dog\n")
-    job = make_job(labels=str(path))
-    summary = job.run()
-    assert summary.images == 2
-    assert {f.reason for f in summary.failures} == {"no label was given for it"}
-    assert [r["file_name"] for r in job.spool.records()] == names
-    found = {r["file_name"]: r["classes"][0]["name"] for r in job.spool.records() if "classes" in r}
-    assert found == {"a.jpg": "cat", "sub/d.webp": "dog"}
-
-
-def test_ids_of_a_coco_file(make_job: Run, tmp_path: Path) -> None:
+def test_ids_of_a_coco_file(predict: Predict, tmp_path: Path) -> None:
     """Images take their ids from the file by name; those that it does not have are failures."""
     path = tmp_path / "gt.json"
     images = [{"id": 900, "file_name": "b.png"}, {"id": 7, "file_name": "0007.jpg"}]
     path.write_text(json.dumps({"images": images, "categories": [{"id": 3, "name": "thing"}]}))
-    job = make_job({"tau": 0.0, "topk": 1}, coco_images=path)
-    summary = job.run()
+    summary = predict(tau=0.0, topk=1, coco_images=path, format="coco-results")
     assert {f.reason for f in summary.failures} == {"not among the images of the --coco-images file"}
-    results = json.loads(written(job, tmp_path / "o.json", Format.coco_results))
+    results = json.loads((tmp_path / "out").read_text())
     assert [(r["image_id"], r["category_id"]) for r in results] == [(7, 3), (900, 3)]
 
 
-def test_results_that_cannot_be_written_keep_the_spool(make_job: Run, tmp_path: Path) -> None:
-    """If the results file cannot be written the work is kept, and the message names the file."""
-    job = make_job()
-    job.run()
-    (tmp_path / "out.json").mkdir()
-    (tmp_path / "out.json" / "x").touch()
-    with pytest.raises(DataError, match=r"cannot write .*out\.json"):
-        job.write(tmp_path / "out.json")
-    assert (tmp_path / "spool").is_file()
+def test_results_that_cannot_be_written_keep_the_journal(predict: Predict, tmp_path: Path) -> None:
+    """If the results cannot be written the work is kept, and the message names the file."""
+    with pytest.raises(DataError, match=r"cannot write .*out"):
+        predict(on_records=lambda _: (tmp_path / "out").mkdir())
+    assert (tmp_path / "out.partial").is_file()
 
 
-def test_unknown_label_is_found_before_the_run(make_job: Run) -> None:
-    """A class that the model does not have stops the run before an image is read."""
-    with pytest.raises(UnknownNameError, match="did you mean: rocket"):
-        make_job(labels="rokcet")
+# ---- outputs of one's own --------------------------------------------------------------------------------
 
 
-def test_summary_counts_records() -> None:
-    """A record adds its boxes, an empty one an image, an error a failure."""
-    summary = Summary()
-    summary.count({"file_name": "a", "boxes": [1, 2]})
-    summary.count({"file_name": "b", "boxes": []})
-    summary.count({"file_name": "c", "error": "x"})
-    assert (summary.images, summary.boxes, summary.empty, len(summary.failures)) == (2, 2, 1, 1)
+def toy_folder(records: Records, run: Run) -> Iterator[tuple[str, str | bytes]]:
+    """A text file for each image with its boxes, and the names of the classes."""
+    yield "classes.txt", "\n".join(run.class_names).encode()
+    for record in records():
+        if "error" not in record:
+            yield f"labels/{record['file_name']}.txt", f"{len(record['boxes'])} {run.info['method']}\n"
+
+
+def toy_note(item: Item, prediction: Prediction) -> Iterator[tuple[str, bytes]]:
+    """The classes of an image, and whether its mask is there."""
+    yield ".txt", f"{prediction.classes[0].name} {prediction.mask is not None} {item.source.name}".encode()
+
+
+@pytest.fixture
+def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "toy_outputs", sys.modules[__name__])
+    monkeypatch.setitem(FORMATS, "toy", Output("toy_outputs:toy_folder", "a file for each image", folder=True))
+    monkeypatch.setitem(IMAGE_FILES, "notes", Output("toy_outputs:toy_note", "the class", mask=True))
+
+
+@pytest.mark.usefixtures("_toys")
+def test_a_format_of_ones_own(
+    predict: Predict, image_dir: Path, tmp_path: Path, names: list[str], fam: Callable[..., Any], checkpoint: Path
+) -> None:
+    """One function and one row are a format, here a folder of files: whole or not there, resumable, on the CLI too."""
+    (image_dir / "aa.png").touch()
+    interrupted(predict, 2, format="toy")
+    assert not (tmp_path / "out").exists()
+    predict(format="toy", resume=True)
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt")}
+    assert found == {"classes.txt", *(f"labels/{name}.txt" for name in names)}
+    assert (tmp_path / "out" / "labels" / "sub" / "c.bmp.txt").read_text() == "1 fam\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photos"]
+    with pytest.raises(ConfigError, match="is there already"):
+        predict(format="toy")
+
+    common = ("predict", image_dir, "--format", "toy", "--model", checkpoint, "--device", "cpu")
+    assert fam(*common).exit_code == 2  # a folder is nothing for stdout
+    (tmp_path / "empty").mkdir()
+    assert fam(*common, "--out", tmp_path / "empty").exit_code == 1  # an image failed
+    assert (tmp_path / "empty" / "classes.txt").read_text().splitlines()[0] == "cat"
+
+
+@pytest.mark.usefixtures("_toys")
+def test_image_files_of_ones_own(predict: Predict, tmp_path: Path) -> None:
+    """One function and one row are files that each image gets when it is done; a row says if they need the mask."""
+    predict(image_files={"notes": tmp_path / "notes"}, labels="cup")
+    assert (tmp_path / "notes" / "sub" / "c.bmp.txt").read_text() == "cup True c.bmp"

@@ -1,0 +1,132 @@
+"""Engines: PyTorch's, and the interface for others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from famcli.inference.engine import Failed, all_finished, open_engine, run_images
+from famcli.inference.torch_engine import TorchEngine, pick_device
+from famcli_models.errors import ConfigError, DataError, UnknownNameError
+
+TOY = Path(__file__).parent / "toy_engine.py"
+
+
+def test_an_engine_of_ones_own(tmp_path: Path, picture: Callable[..., np.ndarray]) -> None:
+    """One file and one row are an engine that predict_files and Predictor run; nothing of torch is loaded for it.
+
+    Loading, network and box finding may each run in a process of its own.
+    """
+    Image.fromarray(picture(64, 64)).save(tmp_path / "x.png")  # a bright rectangle at rows 16-32, columns 21-42
+    run = [sys.executable, TOY, tmp_path / "x.png", tmp_path / "o.jsonl"]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout.split(), done.stderr) == (["1", "True", "False"], "")
+    record = json.loads((tmp_path / "o.jsonl").read_text())
+    assert record["classes"] == [{"index": 1, "name": "bright", "probability": 1.0}]
+    assert record["boxes"][0]["xyxy"] == [21, 16, 42, 32]
+
+
+def test_unknown_engines(checkpoint: Path) -> None:
+    """A name in no row is answered with the known ones."""
+    with pytest.raises(UnknownNameError, match="did you mean: torch"):
+        open_engine(checkpoint, name="torchh")
+
+
+def test_devices() -> None:
+    """The CPU is always there; what is not there or no device is refused with what to use instead."""
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type in {"cpu", "cuda", "mps"}
+    for name in ("tpu", "", "cuda:x", "cuda:99", "meta", *(() if torch.cuda.is_available() else ("cuda",))):
+        with pytest.raises(ConfigError, match="use auto, cpu|use --device auto or cpu"):
+            pick_device(name)
+
+
+def test_folding_and_sharing_change_no_more_than_rounding(make_model: Callable[..., Any]) -> None:
+    """An engine without folded norms, and a CAM beside a FAM that shares its backbone, give the same maps."""
+    fam = make_model(classifier="frozen").eval()
+    fam.provenance["classifier"] = "pretrained"
+    cam = type(make_model(method="cam")).from_model(fam)
+    images = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
+    folded, plain = TorchEngine(fam, "cpu"), TorchEngine(fam, "cpu", fold=False)
+    assert np.allclose(folded.infer([images]).maps, plain.infer([images]).maps, atol=1e-4)
+    beside = TorchEngine(cam, "cpu", fold=False, beside=plain)
+    assert beside.trunk is plain.trunk
+    np.testing.assert_array_equal(beside.infer([images]).maps, TorchEngine(cam, "cpu", fold=False).infer([images]).maps)
+
+
+def test_parts_are_averaged_over_views(make_model: Callable[..., Any]) -> None:
+    """Weights are averaged, maps at the size of the largest view; without parts there are none."""
+    engine = TorchEngine(make_model(), "cpu", fold=False)
+    small = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3), dtype=np.uint8)
+    views = [small, small.repeat(2, axis=1).repeat(2, axis=2)]
+    (both,), *single = (engine.infer(v, parts=True).parts or [] for v in (views, views[:1], views[1:]))
+    assert both.A.shape == (5, 8, 8)
+    means = [(a + b) / 2 for a, b in zip(single[0][0].weights, single[1][0].weights, strict=True)]
+    assert both.weights == pytest.approx(means, abs=1e-6)
+    cam = TorchEngine(make_model(method="cam"), "cpu")
+    assert cam.infer([small], parts=True).parts is None
+
+
+# ---- the loop --------------------------------------------------------------------------------------------
+
+
+def loop(items: Any, **options: Any) -> Iterator[Any]:
+    """Doubles numbers, three a batch; 5 cannot be loaded and 7 not finished."""
+
+    def refuse(item: int, what: int) -> int:
+        if item == what:
+            msg = f"no {what}"
+            raise DataError(msg)
+        return item
+
+    return run_images(
+        items,
+        lambda item: refuse(item, 5),
+        lambda batch: [2 * value for _, value in batch],
+        lambda item, loaded, inferred: (refuse(item, 7), loaded, inferred),
+        **{"batch_size": 3, **options},
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_results_keep_their_order(batch_size: int) -> None:
+    """Whatever the batch size results come in the order of the items, failures in their place."""
+    found = list(loop([*range(9), 5, 5, 5], batch_size=batch_size))
+    assert [r.item if isinstance(r, Failed) else r[0] for r in found] == [*range(9), 5, 5, 5]
+    assert [str(r.error) for r in found if isinstance(r, Failed)] == ["no 5", "no 7", "no 5", "no 5", "no 5"]
+    assert [r for r in found if not isinstance(r, Failed)] == [(i, i, 2 * i) for i in (0, 1, 2, 3, 4, 6, 8)]
+    assert list(loop([])) == []
+
+
+def test_the_loop_is_lazy_and_can_be_left() -> None:
+    """Memory stays flat: the source is at most three batches ahead of what was given out, also when one stops."""
+    taken = 0
+
+    def source() -> Iterator[int]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield 0
+
+    results = loop(source())
+    for given in range(30):
+        assert taken - given <= 9
+        next(results)
+    results.close()
+    assert taken <= 39
+
+
+def test_where_none_may_fail() -> None:
+    """The first failure is raised, and without one all results are there."""
+    assert len(all_finished(loop([1, 2]))) == 2
+    with pytest.raises(DataError, match="no 5"):
+        all_finished(loop([1, 7, 5][::-1]))
