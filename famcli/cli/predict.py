@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from famcli.outputs.prediction import Record
 
 SHOWN_FAILURES = 20
-FORMS = "; ".join(f"{name}: {row.summary.replace('`', '')}" for name, row in FORMATS.items())
+FORMS = ", ".join(f"{name} ({row.summary.replace('`', '')})" for name, row in FORMATS.items())
 
 
 def predict(
@@ -36,7 +36,7 @@ def predict(
     model: options.ModelOption = DEFAULT_MODEL,
     method: options.MethodOption = None,
     format: Annotated[  # noqa: A002
-        str, typer.Option(metavar="NAME", help=f"Form of the results. {FORMS}.", autocompletion=lambda: list(FORMATS))
+        str, typer.Option(metavar="NAME", help=f"Form of the results: {FORMS}.", autocompletion=lambda: list(FORMATS))
     ] = DEFAULT_FORMAT,
     threshold: options.ThresholdOption = None,
     max_boxes: Annotated[int, typer.Option(min=1, help="Boxes per image, largest region first.")] = 1,

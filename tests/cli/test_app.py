@@ -122,7 +122,7 @@ def test_interrupt(fam: Fam, monkeypatch: pytest.MonkeyPatch, image_dir: Path) -
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("famcli.data.listing.list_images", interrupted)
+    monkeypatch.setattr("famcli.inference.job.list_images", interrupted)
     result = fam("predict", image_dir)
     assert result.exit_code == 130
     assert result.stdout == ""
