@@ -43,17 +43,17 @@ def push(
     Example: fam push runs/birds --repo ORG/fam-birds --license cc-by-nc-4.0
     """
     from famcli.data.public.catalog import human
+    from famcli.hub.pull import CARD_FILE, FILES
     from famcli.hub.push import prepared, upload
 
-    with prepared(source, repo, _verify, results or (), license, terms) as ready:
+    with prepared(source, repo, _verify, results or (), license, terms) as folder:
         if dry_run:
-            console.result(ready.card.rstrip("\n"))
-            for name, size in ready.sizes().items():
-                console.say(f"would upload {name}, {human(size)}, to {repo}")
+            console.result((folder / CARD_FILE).read_text(encoding="utf-8").rstrip("\n"))
+            for name in FILES:
+                console.say(f"would upload {name}, {human((folder / name).stat().st_size)}, to {repo}")
             return
         say = None if console.quiet else console.say
-        address = upload(ready, private=private, revision=revision, create_pr=create_pr, say=say)
-        console.result(address)
+        console.result(upload(folder, repo, private=private, revision=revision, create_pr=create_pr, say=say))
 
 
 def _verify(folder: Path) -> list[str]:

@@ -1,117 +1,172 @@
-"""The model card that ``fam push`` writes: what a stranger needs to know, from what is stored and nothing else."""
+"""Write the model card that ``fam push`` uploads, from what is stored and nothing else, and read the numbers of one.
+
+Text that comes from a file becomes one line that can neither begin a section, nor break a table, nor command a
+terminal.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import TypeAdapter, ValidationError
+
 from famcli.data.public.catalog import CATALOG as DATASETS
-from famcli.hub.measured import TITLES
-from famcli.hub.text import LONG, names, one_line
-from famcli.results.schema import Results, Row
+from famcli.results import tables
+from famcli.results.markdown import table
+from famcli.results.schema import METRICS, Count, Percent, Results, Share
+from famcli_models.checkpoint import REFERENCE
+from famcli_models.config import MethodConfig
+from famcli_models.errors import short, shown
+from famcli_models.methods import METHODS
 
-LIBRARY = "fam"
-MAX_TERMS = 20_000  # letters
+SHORT = 80  # letters of a name
+LONG = 1000  # letters of a fact
+MAX_HEADER = 64 * 2**10  # letters that are read; a header of fam push with a dozen evaluations has a tenth of them
+MAX_EVALUATIONS = 50
 TAGS = ("fam", "wsol", "weakly-supervised-object-localization", "class-activation-map")
-_HUB_SOURCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+) \(Hugging Face Hub\)")
+# Away from the tables of fam eval a title has to say by itself that it is about boxes.
+TITLES: Mapping[str, str] = {**METRICS, "gt_known": "GT-known Loc"}
+_HUB_SOURCE = re.compile(r"([\w.-]+/[\w.-]+) \(Hugging Face Hub\)")
 _DATASET = re.compile(r"[\w.-]{1,96}", re.ASCII)
-
-USE = """\
-Research on localization with image labels alone, and finding the main object in photographs of the classes above.
-Look at results on your own images before you rely on them. Not for decisions about people, and not for safety."""
-LIMITS = """\
-- One object: the map does not tell classes or instances apart, so objects that touch become one box.
-- Thin, transparent and very small objects are often missed, or boxed too large.
-- An image of no class above still gets a class and a box.
-- Scores rank boxes; they are not calibrated probabilities.
-- Numbers hold for the data, the split and the protocol named beside them, and for no other."""
-CITATION = """\
-```bibtex
-@inproceedings{meng2021fam,
-  title     = {Foreground Activation Maps for Weakly Supervised Object Localization},
-  author    = {Meng, Meng and Zhang, Tianzhu and Tian, Qi and Zhang, Yongdong and Wu, Feng},
-  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision (ICCV)},
-  year      = {2021}
-}
-```
-
-This model was made with fam, an independent implementation; its numbers are not those of the paper."""
+_HEADER = re.compile(r"\s{0,100}---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What a card is about.
+class Measured:
+    """One evaluation in short: what a list shows of ``results.json``, or of the header of a model card."""
 
-    Attributes:
+    data: str
+    split: str
+    images: Count = 0
+    protocol: str = ""
+    tau: Share | None = None
+    tau_from: str = ""  # how it was chosen; oracle is on the very images scored
+    values: Mapping[str, Percent]  # by a name of TITLES
+
+    @classmethod
+    def from_results(cls, results: Results) -> Measured:
+        """The first row of a result."""
+        first = results.rows[0]
+        return cls(
+            data=results.data["name"],
+            split=results.data["split"],
+            images=results.data["images"],
+            protocol=results.protocol["name"],
+            tau=first.tau,
+            tau_from=first.tau_from,
+            values={name: number.value for name, number in first.metrics.items() if name in TITLES},
+        )
+
+    def sentence(self) -> str:
+        """``GT-known Loc 69.6, Top-1 Loc 54.1 (ilsvrc-val-mini/test, 608 images)``."""
+        shown = [name for name in TITLES if name in self.values and name != "mean_iou"][:2]
+        numbers = ", ".join(f"{TITLES[name]} {self.values[name]:.1f}" for name in shown)
+        return f"{numbers} ({self.data}/{self.split}, {self.images:,} images)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: what a list shows."""
+        facts = asdict(self)
+        return facts | {name: round(value, 2) for name, value in facts.pop("values").items()}
+
+
+_MEASURED = TypeAdapter(Measured)
+
+
+def model_card(
+    repo: str,
+    config: MethodConfig,
+    stored: Mapping[str, Any],
+    weights: tuple[str, int],
+    measured: Sequence[Results] = (),
+    license: str | None = None,  # noqa: A002  (the Hub's word)
+    terms: str | None = None,
+) -> str:
+    """The text of ``README.md``: a YAML header for the Hub, and the sections of ``card.md`` for people.
+
+    Args:
         repo: ``ORG/NAME``.
-        config: The fields of ``FAMConfig``.
-        class_names: In the order of the logits.
-        provenance: Of the checkpoint.
-        sha256: Of its weights.
-        size: Bytes of its weights.
+        config: Of the model.
+        stored: ``config.json``.
+        weights: SHA-256 and bytes of the weights.
         measured: Evaluations of exactly these weights.
-        license: An identifier of the Hub, such as ``cc-by-nc-4.0``; ``None`` if nobody said.
+        license: An identifier of the Hub, such as ``cc-by-nc-4.0``.
         terms: The uploader's words on the terms of the data.
     """
-
-    repo: str
-    config: Mapping[str, Any]
-    class_names: Sequence[str]
-    provenance: Mapping[str, Any]
-    sha256: str
-    size: int
-    measured: Sequence[Results] = ()
-    license: str | None = None
-    terms: str | None = None
-
-    @property
-    def data(self) -> list[str]:
-        """Names of the datasets it was trained on."""
-        return [_line(name) for name in names(self.provenance.get("data"))]
-
-    @property
-    def all_data(self) -> list[str]:
-        """The same, with those whose classes were guessed and those its teacher learnt from; each once."""
-        found = (name for key in ("data", "unlabelled", "teacher_data") for name in names(self.provenance.get(key)))
-        return list(dict.fromkeys(map(_line, found)))
-
-
-def model_card(subject: Subject) -> str:
-    """The text of ``README.md``: a YAML header for the Hub, and sections for people."""
-    from huggingface_hub import ModelCard, ModelCardData
-
-    hub = _HUB_SOURCE.fullmatch(one_line(subject.provenance.get("backbone_weights", "")))
+    name, known = repo.split("/")[1], stored["provenance"]
+    data = list(dict.fromkeys(one for key in ("data", "unlabelled", "teacher_data") for one in names(known.get(key))))
+    hub = _HUB_SOURCE.fullmatch(str(known.get("backbone_weights")))
     header = ModelCardData(
-        library_name=LIBRARY,
+        library_name="fam",
         pipeline_tag="object-detection",
-        license=subject.license or "other",
-        datasets=[name for name in subject.all_data if _DATASET.fullmatch(name)] or None,
-        base_model=hub["repo"] if hub else None,
-        tags=[*TAGS, _line(subject.config["backbone"])],
-        model_name=subject.repo.split("/")[1],
-        eval_results=[result for measured in subject.measured for result in _eval_results(measured)] or None,
+        license=license or "other",
+        datasets=[one for one in data if _DATASET.fullmatch(one)] or None,
+        base_model=hub[1] if hub else None,
+        tags=[*TAGS, config.backbone],
+        model_name=name,
+        eval_results=[number for results in measured for number in _eval_results(results)] or None,
     )
-    sections = [
-        f"# {subject.repo.split('/')[1]}\n\n{_what(subject)}",
-        f"## How it was trained\n\n{_how(subject)}",
-        f"## Measured\n\n{_numbers(subject)}",
-        f"## Intended use\n\n{USE}",
-        f"## Limits\n\n{LIMITS}",
-        f"## Terms\n\n{_terms(subject)}",
-        f"## Files\n\n{_files(subject)}",
-        f"## Citation\n\n{CITATION}",
-    ]
-    return str(ModelCard(f"---\n{header.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"))
+    pages = Environment(
+        loader=PackageLoader("famcli.hub", ""),
+        autoescape=False,  # noqa: S701  (it is Markdown: what is no Markup is made a line)
+        finalize=lambda value: value if isinstance(value, Markup) else line(value),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    pages.filters |= {"line": line, "names": names, "thousands": "{:,}".format}
+    page = pages.get_template("card.md").render(
+        header=header.to_yaml(),
+        repo=repo,
+        name=name,
+        config=config,
+        method=METHODS[config.method],
+        class_names=stored["class_names"],
+        known=known,
+        data=data,
+        datasets=DATASETS,
+        measured=measured,
+        tables=tables,
+        table=table,
+        sha256=weights[0],
+        size=f"{weights[1] / 1e6:.1f} MB",
+        reference=known.get(REFERENCE),
+        license=license,
+        terms=terms,
+    )
+    return printable(page)
 
 
-def _eval_results(measured: Results) -> list[Any]:
-    from huggingface_hub import EvalResult
+def line(value: object, limit: int = LONG) -> str:
+    """Anybody's value as one line of Markdown that cannot break out of a table, a list or a sentence."""
+    text = value if isinstance(value, str) else shown(value)
+    return short(" ".join(text.split()), limit).replace("|", "\\|").replace("<", "&lt;")
 
-    first, data, protocol = measured.rows[0], measured.data, measured.protocol["name"]
+
+def names(value: object, most: int = 20) -> list[str]:
+    """The names in a field that should be a name or a list of names; what is none of these is left out."""
+    given = value if isinstance(value, list) else [value]
+    return [short(name, SHORT) for name in given[:most] if isinstance(name, str) and name.strip()]
+
+
+def printable(text: str) -> str:
+    """Anybody's text without what would command a terminal."""
+    return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+
+def _eval_results(results: Results) -> list[EvalResult]:
+    first, data, protocol = results.rows[0], results.data, results.protocol["name"]
     facts = {"protocol": protocol, "images": data["images"], "tau": first.tau, "tau_from": first.tau_from}
-    facts |= {"partial": True} if _partial(measured) else {}
+    facts |= {"partial": True} if data.get("partial") else {}
     return [
         EvalResult(
             task_type="object-detection",
@@ -121,176 +176,46 @@ def _eval_results(measured: Results) -> list[Any]:
             dataset_split=data["split"],
             metric_type=name,
             metric_name=f"{TITLES[name]} of {first.title}, percent, protocol {protocol}",
-            metric_value=round(first.metrics[name].value, 2),
-            metric_args={**facts, "low": _rounded(first.metrics[name].low), "high": _rounded(first.metrics[name].high)},
+            metric_value=round(number.value, 2),
+            metric_args={
+                **facts,
+                "low": None if number.low is None else round(number.low, 2),
+                "high": None if number.high is None else round(number.high, 2),
+            },
         )
-        for name in TITLES
-        if name in first.metrics
+        for name, number in ((name, first.metrics[name]) for name in TITLES if name in first.metrics)
     ]
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
+def read_header(path: Path) -> tuple[str, tuple[Measured, ...]]:
+    """License and numbers that the header of a ``README.md`` names; one that cannot be read names none.
+
+    Anybody may have written the file: a number that cannot be is left out with those beside it.
+    """
+    license_, measured = "", list[Measured]()
+    with suppress(Exception):  # anybody's YAML may be wrong in any way, and is not needed
+        with path.open(encoding="utf-8", errors="replace") as file:
+            found = _HEADER.match(file.read(MAX_HEADER))
+        data = _yaml(found[1]) if found else {}
+        license_ = short(data["license"], SHORT) if isinstance(data.get("license"), str) else ""
+        groups: dict[tuple[str, str], tuple[dict[str, Any], dict[str, Any]]] = {}
+        for number in model_index_to_eval_results(data["model-index"])[1]:
+            facts, values = groups.setdefault((number.dataset_name, number.dataset_split or ""), ({}, {}))
+            facts.update(number.metric_args or {})
+            if number.metric_type in TITLES:
+                values[number.metric_type] = number.metric_value
+        for (name, split), (facts, values) in list(groups.items())[:MAX_EVALUATIONS]:
+            known: dict[str, Any] = {"data": name, "split": split, "values": values}
+            known |= {key: facts[key] for key in ("images", "protocol", "tau", "tau_from") if key in facts}
+            texts = {key: short(value, SHORT) for key, value in known.items() if isinstance(value, str)}
+            with suppress(ValidationError):
+                measured += [_MEASURED.validate_python({**known, **texts})] if values else []
+    return license_, tuple(measured)
 
 
-def _what(subject: Subject) -> str:
-    config = subject.config
-    if config.get("method", "fam") == "cam":
-        kind, parts = "A class activation maps (CAM) model", ""
-    else:
-        kind, parts = "A Foreground Activation Maps (FAM) model", f"{config['num_parts']} part maps and "
-    classes = len(subject.class_names)
-    first = ", ".join(_line(one_line(name)) for name in subject.class_names[:10])
-    shown = first + (f" and {classes - 10:,} more" if classes > 10 else "")
-    return f"""\
-{kind} on {_line(config["backbone"])}. One forward pass gives a map of the foreground,
-{parts}one of {classes:,} classes; boxes are read from the map.
-Input: RGB, squashed to {config["size"]} x {config["size"]}. Classes: {shown}.
-
-```console
-$ pip install famcli
-$ fam predict photos/ --model {subject.repo} --out boxes.json
-```
-
-```python
-from famcli import Predictor, load_model
-
-predictor = Predictor(load_model("{subject.repo}"))
-for region in predictor("photo.jpg").regions:
-    print(region.xyxy, region.foreground)
-```"""
-
-
-def _how(subject: Subject) -> str:
-    known = subject.provenance
-    images = f", {known['images']:,} images" if isinstance(known.get("images"), int) else ""
-    lines = [f"Data: {', '.join(subject.data)}{images}." if subject.data else "Data: not recorded in the checkpoint."]
-    lines += _taught(known)
-    for key, title in (
-        ("labels", "Supervision"),
-        ("backbone_weights", "Backbone weights"),
-        ("recipe", "Recipe"),
-        ("seed", "Seed"),
-        ("epochs", "Epochs"),
-        ("selected_by", "Selection"),
-    ):
-        if key in known:
-            lines.append(f"{title}: {_line(known[key])}.")
-    if isinstance(known.get("versions"), Mapping):
-        versions = ", ".join(
-            f"{_line(name)} {_line(version)}" for name, version in list(known["versions"].items())[:20]
-        )
-        lines.append(f"Versions: {versions}.")
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _taught(known: Mapping[str, Any]) -> list[str]:
-    """What took part in the training beside labelled images."""
-    lines = []
-    if "unlabelled" in known:
-        sets = ", ".join(_line(name) for name in names(known["unlabelled"]))
-        count, least = (_line(known.get(key, "?")) for key in ("pseudo_labelled", "unlabelled_confidence"))
-        lines.append(f"Under guessed classes: {count} images of {sets}, of a probability of at least {least}.")
-    if "teacher_sha256" in known:
-        sets = ", ".join(_line(name) for name in names(known.get("teacher_data"))) or "unknown data"
-        lines.append(f"Teacher of the map: weights {_line(known['teacher_sha256'])}, trained on {sets}.")
-    return lines
-
-
-def _numbers(subject: Subject) -> str:
-    if not subject.measured:
-        return "Nothing. No evaluation of these weights by `fam eval` was given when they were uploaded."
-    intro = "Percent, with 95 % bootstrap intervals over images where there are any. In each table the first row is of "
-    parts = [intro + "exactly these weights; the rows below it are what it is compared with."]
-    for measured in subject.measured:
-        data = measured.data
-        parts.append(
-            f"### {_line(data['name'])}, {_line(data['split'])}, {data['images']:,} images{_partial(measured)}"
-        )
-        if not measured.same_classes:
-            parts.append(
-                "The labels of these images are not classes of the model: boxes were scored, classes were not."
-            )
-        parts.append(score_table(measured))
-        parts.append(_protocol(measured))
-    return "\n\n".join(parts)
-
-
-def _partial(measured: Results) -> str:
-    """What to add where only a part of the split was scored."""
-    if not measured.data.get("partial"):
-        return ""
-    of = measured.data.get("images_of_split")
-    return f" of {of:,} (partial)" if isinstance(of, int) else " (partial)"
-
-
-def score_table(measured: Results) -> str:
-    """The rows of a result card as a Markdown table, with one decimal and the intervals."""
-    rows = measured.rows
-    shown = [name for name in TITLES if any(name in row.metrics for row in rows)]
-    corner = "partial" if _partial(measured) else "method"
-    lines = [[corner, "τ", *(TITLES[name] for name in shown), "no box"], ["---"] * (len(shown) + 3)]
-    for i, row in enumerate(rows):
-        title = row.title
-        if i and measured.source.get("cam") and title.startswith("CAM"):
-            title = title.replace("CAM", "CAM, another model", 1)
-        how = "oracle: chosen on these images" if row.tau_from == "oracle" else _line(row.tau_from)
-        tau = "" if row.tau is None else f"{row.tau:g} ({how})"
-        empty = "" if row.empty is None else f"{row.empty:.1f}"
-        lines.append([_line(title), tau, *(_cell(row, name) for name in shown), empty])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(row: Row, name: str) -> str:
-    if name not in row.metrics:
-        return ""
-    number = row.metrics[name]
-    within = number.low is not None and number.high is not None
-    return f"{number.value:.1f}" + (f" [{number.low:.1f}, {number.high:.1f}]" if within else "")
-
-
-def _protocol(measured: Results) -> str:
-    """The result card: how the numbers came about, a line a fact."""
-    protocol, data, bootstrap, versions = measured.protocol, measured.data, measured.bootstrap, measured.versions
-    found: list[tuple[str, object]] = [("protocol", f"`{_line(protocol['name'])}`")]
-    found += [(str(key).replace("_", " "), text) for key, text in _mapping(protocol.get("rules")).items()]
-    found += [(key, protocol.get(key)) for key in ("crops", "interval") if key not in _mapping(protocol.get("rules"))]
-    if any(row.tau_from == "oracle" for row in measured.rows):
-        found.append(("oracle", "the threshold was chosen on the very images of the row, which flatters it"))
-    if data.get("partial"):
-        found.append(("partial", f"{data['images']:,} of {data.get('images_of_split')} images of the split"))
-    found += [("boxes", data.get("boxes")), ("SHA-256 of names, labels and boxes", data.get("sha256"))]
-    if bootstrap:
-        found.append(("intervals", f"{bootstrap.get('resamples')} bootstrap resamples, level {bootstrap.get('level')}"))
-    found += [("made", measured.created), *sorted(versions.items())]
-    return "\n".join(f"- {_line(key)}: {_line(value)}" for key, value in found if value is not None)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _terms(subject: Subject) -> str:
-    parts = [f"License of the weights: {_line(subject.license)}." if subject.license else ""]
-    for name in subject.all_data:
-        if name in DATASETS:
-            facts = DATASETS[name]
-            parts.append(f"{facts.title}: {facts.terms} See <{facts.terms_page}>.")
-        elif not subject.terms:
-            parts.append(f"{name}: its terms were not stated by whoever uploaded this; ask before you use the weights.")
-    parts.append(_line(subject.terms or "", MAX_TERMS))
-    parts.append("No training image is in this repository.")
-    return "\n\n".join(part for part in parts if part)
-
-
-def _files(subject: Subject) -> str:
-    golden = subject.provenance.get("golden")
-    digest = _line(golden.get("digest")) if isinstance(golden, Mapping) else None
-    return f"`model.safetensors`, {subject.size / 1e6:.1f} MB, SHA-256 `{subject.sha256}`" + (
-        f"\n\n`fam verify {subject.repo}` runs it on drawn pictures; digest of the maps: `{digest}`" if digest else ""
-    )
-
-
-def _line(text: object, most: int = LONG) -> str:
-    """Text as one line that cannot break out of a table, a list or a sentence."""
-    return one_line(text, most).replace("|", "\\|").replace("<", "&lt;")
+def _yaml(text: str) -> Any:
+    """Parse YAML without aliases, with which a few lines stand for more than any memory holds."""
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+        msg = "a card's header needs no aliases"
+        raise ValueError(msg)
+    return yaml.safe_load(text)

@@ -28,11 +28,6 @@ def find_model(
         say: Called with a sentence on what is downloaded.
         org: Organisation on the Hub of a name without one; by default that of ``FAM_HUB_ORG``.
         local_files_only: Never ask the network.
-
-    Raises:
-        UnknownNameError: There is no such model.
-        WeightsError: It cannot be had, or is not a FAM checkpoint.
-        ConfigError: Its config is not allowed.
     """
     found = look_up(name, org)
     if isinstance(found, Path):

@@ -23,21 +23,13 @@ _NAME = re.compile(rf"(?:(?P<org>{_WORD})/)?(?P<name>{_WORD})(?:@(?P<revision>\w
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """A model that has a name and a packaged recipe; its weights are packaged, or not published yet.
-
-    Attributes:
-        name: What commands call it.
-        backbone: A row of ``famcli_models.BACKBONES``.
-        data: What it is trained on.
-        recipe: The packaged recipe that makes it.
-        terms: What it may be used for, in a few words.
-    """
+    """A model that has a name and a packaged recipe; its weights are packaged, or not published yet."""
 
     name: str
     backbone: str
     data: str
     recipe: str
-    terms: str
+    terms: str  # what it may be used for, in a few words
 
     @property
     def command(self) -> str:

@@ -74,10 +74,6 @@ def pull(model: HubModel, say: Say | None = None) -> Path:
 
     Returns:
         Folder in the cache, with a checked config, checked weights, and the card if there is one.
-
-    Raises:
-        WeightsError: It cannot be had, its weights have another hash than they should, or it is no FAM checkpoint.
-        ConfigError: Its config is not allowed.
     """
     talk = say or silent
     here = cached(model)
@@ -118,10 +114,6 @@ def checked(folder: Path, sha256: str | None = None) -> Path:
 
     Weights with another hash than ``sha256``, or than the Hub said when they were fetched, are removed, so that the
     next pull fetches them anew.
-
-    Raises:
-        WeightsError: A file leads out of the cache, the hash is another, or this is no FAM checkpoint.
-        ConfigError: Its config is not allowed.
     """
     cache = Path(constants.HF_HUB_CACHE).resolve()
     for name in FILES:
