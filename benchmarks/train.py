@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from famcli.data.transforms import Normalize
 from PIL import Image
 from torch import Tensor, nn
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -10,25 +11,13 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 CANARY = "hf_canaryNeverToBeSeenAnywhere0123456789"
 HERE = Path(__file__).parent
-
-
-def load(name: str) -> ModuleType:
-    """A module beside this file."""
-    if f"fam_tests_{name}" in sys.modules:
-        return sys.modules[f"fam_tests_{name}"]
-    spec = importlib.util.spec_from_file_location(f"fam_tests_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[f"fam_tests_{name}"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass
@@ -45,67 +34,42 @@ class Done:
         return self.stdout.splitlines()[-1]
 
 
-class Commands:
-    """The command line in processes of their own; see processes.py."""
-
-    def __init__(self) -> None:
-        self.server = subprocess.Popen(
-            [sys.executable, str(HERE / "processes.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), *sys.path])},
-        )
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One question."""
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
-        self.server.stdin.write(json.dumps(request) + "\n")
-        self.server.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.server.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        """End."""
-        with self.server:  # closes its pipes, which ends it
-            pass
-
-
 @dataclass
 class Running:
     """A process that may still run."""
 
-    commands: Commands
+    ask: Callable[..., int]
     pid: int
     out: Path
 
     def wait(self) -> Done:
         """Until it has ended."""
-        code = self.commands.ask({"wait": self.pid})["code"]
-        texts = [self.out.with_suffix(f".{name}").read_text() for name in ("stdout", "stderr")]
-        return Done(code, *texts)
+        code = self.ask(wait=self.pid)
+        return Done(code, *(self.out.with_suffix(f".{name}").read_text() for name in ("stdout", "stderr")))
 
 
 @pytest.fixture(scope="session")
-def commands() -> Iterator[Commands]:
-    """What starts processes."""
-    made = Commands()
-    yield made
-    made.close()
+def ask() -> Iterator[Callable[..., int]]:
+    """A function that starts a process or waits for one; see processes.py."""
+    path = os.pathsep.join([str(HERE.parent.parent), *sys.path])
+    arguments, env = [sys.executable, str(HERE / "processes.py")], {**os.environ, "PYTHONPATH": path}
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as server:
+
+        def request(**wanted: Any) -> int:
+            server.stdin.write(json.dumps(wanted) + "\n")
+            server.stdin.flush()
+            return int(server.stdout.readline())
+
+        yield request
 
 
 @pytest.fixture(scope="session")
-def loopback() -> ModuleType:
-    """The module of the Hub."""
-    return load("loopback")
-
-
-@pytest.fixture(scope="session")
-def the_hub(loopback: ModuleType) -> Iterator[Any]:
+def the_hub() -> Iterator[Any]:
     """One Hub for all tests."""
-    pages = load("pages")
-    made = loopback.Hub(pages.HubPages, pages.Storage)
+    spec = importlib.util.spec_from_file_location("fam_tests_loopback", HERE / "loopback.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = module.Hub()
     yield made
     made.close()
 
@@ -126,7 +90,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(commands: Commands, hub: Any, cache: Path, tmp_path: Path) -> Callable[..., Running]:
+def start(ask: Callable[..., int], hub: Any, cache: Path, tmp_path: Path) -> Callable[..., Running]:
     """A function that starts ``fam`` with an unmodified huggingface_hub pointed at the Hub."""
     count = 0
 
@@ -139,9 +103,8 @@ def start(commands: Commands, hub: Any, cache: Path, tmp_path: Path) -> Callable
         # Xet is off: it is a protocol of its own to another service, and LFS is what every client can do.
         env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HOME": str(tmp_path / "home")}
         env |= ({"HF_TOKEN": token} if token else {}) | {"FAM_DATA": str(tmp_path / "fam-data")} | more
-        request = {"arguments": [str(a) for a in arguments], "env": env, "cwd": str(tmp_path)}
         streams = {name: str(out.with_suffix(f".{name}")) for name in ("stdout", "stderr")}
-        return Running(commands, commands.ask({**request, **streams})["pid"], out)
+        return Running(ask, ask(arguments=[str(a) for a in arguments], env=env, cwd=str(tmp_path), **streams), out)
 
     return run
 
@@ -160,20 +123,31 @@ def files(checkpoint: Path) -> dict[str, bytes]:
     return {**stored, "README.md": card, "pytorch_model.bin": b"pickle", "modeling.py": b"import os"}
 
 
-def everything_below(folder: Path) -> dict[Path, bytes]:
-    """Content of all files."""
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
-
-
 @pytest.fixture
 def no_canary(tmp_path: Path) -> Iterator[None]:
     """After the test the token is in no file that was written, standard streams included."""
     yield
-    found = [path for path, data in everything_below(tmp_path).items() if CANARY.encode() in data]
-    assert not found
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert not [path for path in files if CANARY.encode() in path.read_bytes()]
 
 
 @pytest.fixture
 def canary() -> str:
     """A token that may write."""
     return CANARY
+
+
+@pytest.fixture
+def snapshot(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A snapshot as the Hub's client keeps it: links to blobs that are named by their hash."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    repo = tmp_path / "cache" / "models--lab--fam"
+    folder, blobs = repo / "snapshots" / ("0" * 40), repo / "blobs"
+    folder.mkdir(parents=True)
+    blobs.mkdir()
+    for path in checkpoint.iterdir():
+        data = path.read_bytes()
+        name = hashlib.sha256(data).hexdigest() if path.name == "model.safetensors" else "1" * 40
+        (blobs / name).write_bytes(data)
+        (folder / path.name).symlink_to(Path("..") / ".." / "blobs" / name)
+    return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from famcli.hub.pull import checked
+from famcli_models.errors import WeightsError
 
 REPO = "birds/fam-tiny"
 WEIGHTS = "model.safetensors"
@@ -182,10 +186,10 @@ def test_absurd_sizes_are_not_fetched(fam_process: Fam, hub: Any, files: dict[st
     assert not hub.asked("resolve")
 
 
-def test_wrong_bytes(fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], cache: Path) -> None:
+def test_wrong_bytes(fam_process: Fam, hub: Any, files: dict[str, bytes], cache: Path) -> None:
     """Weights whose hash is not the Hub's are removed and refused; the next pull is clean."""
     hub.add(REPO, files)
-    hub.faults.append(loopback.Fault("GET /large/", "wrong"))
+    hub.fail("GET /large/", "wrong")
     done = fam_process("pull", REPO)
     assert (done.code, done.stdout) == (1, "")
     assert "have SHA-256" in done.stderr
@@ -195,46 +199,44 @@ def test_wrong_bytes(fam_process: Fam, loopback: Any, hub: Any, files: dict[str,
 
 
 @pytest.mark.parametrize("kind", ["cut", "reset"])
-def test_broken_connection(fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], kind: str) -> None:
+def test_broken_connection(fam_process: Fam, hub: Any, files: dict[str, bytes], kind: str) -> None:
     """A connection that is closed or reset in the middle of a file does not stop a pull."""
     hub.add(REPO, files)
-    hub.faults.append(loopback.Fault("GET /large/", kind, after=1000))
+    hub.fail("GET /large/", kind, after=1000)
     done = fam_process("pull", REPO)
     assert done.code == 0, done.stderr
     assert (Path(done.last) / WEIGHTS).read_bytes() == files[WEIGHTS]
 
 
 @pytest.mark.parametrize("kind", ["slow", "stall"])
-def test_slow_connection(fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], kind: str) -> None:
+def test_slow_connection(fam_process: Fam, hub: Any, files: dict[str, bytes], kind: str) -> None:
     """A slow connection is waited for; one on which nothing comes any more is given up and made anew."""
     hub.add(REPO, files)
-    hub.faults.append(loopback.Fault("GET /large/", kind, after=20_000))
+    hub.fail("GET /large/", kind, after=20_000)
     done = fam_process("pull", REPO, HF_HUB_DOWNLOAD_TIMEOUT="1")
     assert done.code == 0, done.stderr
     assert (Path(done.last) / WEIGHTS).read_bytes() == files[WEIGHTS]
     assert len(hub.asked("GET /large/")) == (1 if kind == "slow" else 2)
 
 
-def test_broken_connection_of_a_large_file(
-    fam_process: Fam, loopback: Any, hub: Any, make_model: Any, tmp_path: Path
-) -> None:
+def test_broken_connection_of_a_large_file(fam_process: Fam, hub: Any, make_model: Any, tmp_path: Path) -> None:
     """A large file goes on from the last block of 10 MiB that had arrived, by a range."""
     block = 10 * 2**20  # the client's
     make_model(num_classes=60_000).save_pretrained(tmp_path / "large")
     files = {path.name: path.read_bytes() for path in (tmp_path / "large").iterdir()}
     assert len(files[WEIGHTS]) > block + 2000
     hub.add(REPO, files)
-    hub.faults.append(loopback.Fault("GET /large/", "cut", after=block + 1000))
+    hub.fail("GET /large/", "cut", after=block + 1000)
     done = fam_process("pull", REPO)
     assert (Path(done.last) / WEIGHTS).read_bytes() == files[WEIGHTS]
     assert [request.headers.get("range") for request in hub.asked("GET /large/")] == [None, f"bytes={block}-"]
 
 
 @pytest.mark.parametrize("where", ["GET /api/models/", "HEAD .*/resolve/", "GET /large/", "GET .*/tree/"])
-def test_trouble_that_passes(fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], where: str) -> None:
+def test_trouble_that_passes(fam_process: Fam, hub: Any, files: dict[str, bytes], where: str) -> None:
     """A server error on any page, once, does not stop a pull."""
     hub.add(REPO, files)
-    hub.faults.append(loopback.Fault(where))
+    hub.fail(where)
     done = fam_process("pull", REPO)
     assert done.code == 0, done.stderr
     assert (Path(done.last) / WEIGHTS).read_bytes() == files[WEIGHTS]
@@ -243,11 +245,11 @@ def test_trouble_that_passes(fam_process: Fam, loopback: Any, hub: Any, files: d
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["GET /api/models/", "GET /large/"])
 def test_trouble_that_stays(
-    fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], cache: Path, canary: str, where: str
+    fam_process: Fam, hub: Any, files: dict[str, bytes], cache: Path, canary: str, where: str
 ) -> None:
     """A server error for ever is one sentence, and leaves nothing that loads; a token it repeats is not printed."""
     hub.add(REPO, files)
-    hub.faults.append(loopback.Fault(where, times=float("inf")))
+    hub.fail(where, times=float("inf"))
     done = fam_process("pull", REPO, token=canary)
     assert (done.code, done.stdout) == (1, "")
     assert "the Hub has a problem (HTTP 503); try again later" in done.stderr
@@ -256,11 +258,11 @@ def test_trouble_that_stays(
 
 
 @pytest.mark.slow
-def test_trouble_with_a_copy_at_hand(fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes]) -> None:
+def test_trouble_with_a_copy_at_hand(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
     """When the Hub is down the copy in the cache is used, and it is said that it is the copy."""
     hub.add(REPO, files)
     first = fam_process("pull", REPO)
-    hub.faults.append(loopback.Fault("/api/models/", times=float("inf")))
+    hub.fail("/api/models/", times=float("inf"))
     done = fam_process("pull", REPO)
     assert (done.code, done.last) == (0, first.last)
     assert "this is the copy of birds/fam-tiny in the cache" in done.stderr
@@ -269,20 +271,20 @@ def test_trouble_with_a_copy_at_hand(fam_process: Fam, loopback: Any, hub: Any, 
 
 
 @pytest.mark.parametrize("status", [401, 403, 429])
-def test_refusals(fam_process: Fam, loopback: Any, hub: Any, canary: str, status: int) -> None:
+def test_refusals(fam_process: Fam, hub: Any, canary: str, status: int) -> None:
     """A bad token, a weak one and too many requests are told apart."""
     headers = {"Retry-After": "0"} if status == 429 else {}
-    hub.faults.append(loopback.Fault("/api/models/", status=status, times=float("inf"), headers=headers))
+    hub.fail("/api/models/", status=status, times=float("inf"), headers=headers)
     done = fam_process("pull", REPO, token=canary)
     word = {401: "does not accept your token", 403: "does not allow this", 429: "too often"}[status]
     assert done.code == 1
     assert word in done.stderr
 
 
-def test_two_processes_at_once(start: Fam, loopback: Any, hub: Any, files: dict[str, bytes]) -> None:
+def test_two_processes_at_once(start: Fam, hub: Any, files: dict[str, bytes]) -> None:
     """Two pulls of the same model at the same time both succeed."""
     hub.add(REPO, files)
-    hub.faults.append(loopback.Fault("GET /large/", "cut", after=2000))
+    hub.fail("GET /large/", "cut", after=2000)
     running = [start("pull", REPO), start("pull", REPO)]
     ended = [process.wait() for process in running]
     assert [done.code for done in ended] == [0, 0], [done.stderr for done in ended]
@@ -290,12 +292,10 @@ def test_two_processes_at_once(start: Fam, loopback: Any, hub: Any, files: dict[
     assert (Path(ended[0].last) / WEIGHTS).read_bytes() == files[WEIGHTS]
 
 
-def test_killed_in_the_middle(
-    start: Fam, fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], image_dir: Path
-) -> None:
+def test_killed_in_the_middle(start: Fam, fam_process: Fam, hub: Any, files: dict[str, bytes], image_dir: Path) -> None:
     """A pull that is killed leaves nothing that loads, and the next one completes it."""
     hub.add(REPO, files)
-    hub.faults.append(loopback.Fault("GET /large/", "stall", after=3000))
+    hub.fail("GET /large/", "stall", after=3000)
     running = start("pull", REPO)
     assert hub.stalled.wait(30)
     os.kill(running.pid, signal.SIGKILL)
@@ -309,7 +309,7 @@ def test_killed_in_the_middle(
 
 
 def test_updates_that_fail_change_nothing(
-    start: Fam, fam_process: Fam, loopback: Any, hub: Any, files: dict[str, bytes], image_dir: Path
+    start: Fam, fam_process: Fam, hub: Any, files: dict[str, bytes], image_dir: Path
 ) -> None:
     """A new revision that is damaged, or whose pull is killed, leaves the one before in use, offline too."""
     old = hub.add(REPO, files)
@@ -317,7 +317,7 @@ def test_updates_that_fail_change_nothing(
     hub.add(REPO, edited(files, auto_map={}))
     assert "unknown fields" in fam_process("pull", REPO).stderr
     hub.add(REPO, {"config.json": files["config.json"], WEIGHTS: files[WEIGHTS][:-4] + b"new!"})
-    hub.faults.append(loopback.Fault("GET /large/", "stall", after=3000))
+    hub.fail("GET /large/", "stall", after=3000)
     running = start("pull", REPO)
     assert hub.stalled.wait(30)
     os.kill(running.pid, signal.SIGKILL)
@@ -337,3 +337,59 @@ def test_hostile_names_are_not_written(fam_process: Fam, hub: Any, files: dict[s
     assert done.code == 0, done.stderr
     assert not hub.asked("evil")
     assert set(tmp_path.rglob("*evil*")) == before
+
+
+def test_good(snapshot: Path) -> None:
+    """A whole snapshot is itself, with the right hash pinned and with none."""
+    right = hashlib.sha256((snapshot / WEIGHTS).read_bytes()).hexdigest()
+    assert checked(snapshot) == checked(snapshot, right) == snapshot
+
+
+def test_pinned_hash(snapshot: Path) -> None:
+    """Weights that are not those that the catalogue pins are removed and refused."""
+    blob = (snapshot / WEIGHTS).resolve()
+    with pytest.raises(WeightsError, match=f"not {'a' * 64}; they were removed from the cache, so pull again"):
+        checked(snapshot, "a" * 64)
+    assert not blob.exists()
+    assert not (snapshot / WEIGHTS).is_symlink()
+
+
+def test_shared_blob(snapshot: Path, tmp_path: Path) -> None:
+    """Weights that several repositories share are removed from where they all link to."""
+    blob, shared = (snapshot / WEIGHTS).resolve(), tmp_path / "cache" / "blobs" / "ab" / ("c" * 64)
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(shared)
+    assert checked(snapshot) == snapshot
+    shared.write_bytes(b"something else")
+    with pytest.raises(WeightsError, match="have SHA-256"):
+        checked(snapshot)
+    assert not shared.exists()
+    assert not blob.is_symlink()
+
+
+def test_changed_on_disk(snapshot: Path) -> None:
+    """Weights that have changed since they were fetched are removed and refused."""
+    blob = (snapshot / WEIGHTS).resolve()
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(bytes(data))
+    with pytest.raises(WeightsError, match="have SHA-256"):
+        checked(snapshot)
+    assert not blob.exists()
+
+
+def test_links_that_leave_the_cache(snapshot: Path, checkpoint: Path) -> None:
+    """A file that leads out of the cache is refused, and what it leads to is left alone."""
+    (snapshot / "config.json").unlink()
+    (snapshot / "config.json").symlink_to(checkpoint / "config.json")
+    with pytest.raises(WeightsError, match="leads out of the cache"):
+        checked(snapshot)
+    assert (checkpoint / "config.json").is_file()
+
+
+def test_incomplete(snapshot: Path) -> None:
+    """A snapshot without weights is no checkpoint."""
+    (snapshot / WEIGHTS).unlink()
+    with pytest.raises(WeightsError, match=f"{WEIGHTS} missing"):
+        checked(snapshot)

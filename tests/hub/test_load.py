@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from famcli.hub import find_model
+from famcli_models.errors import WeightsError
+
 REPO = "birds/fam-tiny"
 Fam = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("no_canary")
@@ -86,3 +89,13 @@ def test_pushed_and_pulled_is_bit_equal(
         assert np.array_equal(np.load(one), np.load(two))
     texts = [(tmp_path / name / "out.jsonl").read_text() for name in ("here", "there")]
     assert texts[0] == texts[1]
+
+
+def test_local_files_only(snapshot: Path) -> None:
+    """What is in the cache is found without the network, and what is not is an error that says how to get it."""
+    refs = snapshot.parent.parent / "refs"
+    refs.mkdir()
+    (refs / "main").write_text(snapshot.name)
+    assert find_model("lab/fam", local_files_only=True).samefile(snapshot)
+    with pytest.raises(WeightsError, match="'lab/fam@v2' is not in the cache; run 'fam pull lab/fam@v2'"):
+        find_model("lab/fam@v2", local_files_only=True)

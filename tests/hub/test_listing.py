@@ -1,8 +1,9 @@
-"""``fam models``."""
+"""``fam models``: what is listed, whatever others have put into the cache."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from famcli.hub import listing
 from famcli.results.io import read_all
 from famcli_models import packaged as packaged_folders
 
 REPO = "birds/fam-tiny"
 PACKAGED = "fam-mobilenetv1-ilsvrc"
 Fam = Callable[..., Any]
+Add = Callable[..., Path]
 CARD = """---
 license: cc-by-4.0
 model-index:
@@ -72,12 +75,21 @@ def test_list(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
     assert table.splitlines()[0].split("|")[1].strip() == "name"
 
 
-def test_list_of_an_empty_cache(fam_process: Fam, hub: Any, cache: Path) -> None:
+def test_empty_cache(fam_process: Fam, hub: Any, cache: Path) -> None:
     """Without a cache there are the packaged model and the catalogue, and no cache is made."""
     rows = listed(fam_process("models", "--json"))
     assert {row["where"] for row in rows.values()} == {"packaged", "catalogue"}
     assert not (cache / "hub").exists()
     assert hub.requests == []
+
+
+def test_cache_that_is_a_file(fam_process: Fam, hub: Any, tmp_path: Path) -> None:
+    """A cache that is no folder is said to be so, and what is packaged is listed."""
+    (tmp_path / "file").write_text("")
+    done = fam_process("models", HF_HUB_CACHE=str(tmp_path / "file"))
+    assert done.code == 0, done.stderr
+    assert "it is no folder" in done.stderr
+    assert PACKAGED in done.stdout
 
 
 def test_revisions_are_told_apart(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
@@ -87,14 +99,6 @@ def test_revisions_are_told_apart(fam_process: Fam, hub: Any, files: dict[str, b
     hub.add(REPO, {"README.md": b"new"})
     fam_process("pull", REPO)
     assert {REPO, f"{REPO}@{old}"} <= set(listed(fam_process("models", "--json")))
-
-
-@pytest.mark.parametrize("card", [b"", b"no header", b"---\n: [\n---\n", b"---\nmodel-index: 7\n---\n", b"\xff\xfe"])
-def test_odd_cards(fam_process: Fam, hub: Any, files: dict[str, bytes], card: bytes) -> None:
-    """A card that cannot be read names no numbers and stops nothing."""
-    hub.add(REPO, {**files, "README.md": card})
-    fam_process("pull", REPO)
-    assert listed(fam_process("models", "--json"))[REPO]["measured"] == []
 
 
 def test_card(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
@@ -112,6 +116,9 @@ def test_cards_without_network(fam_process: Fam, hub: Any) -> None:
     done = fam_process("models", "fam-vgg16-cub")
     assert done.code == 0
     assert "not published yet; make them with 'fam train --recipe vgg16-cub" in done.stdout
+    offline = fam_process("models", REPO, HF_HUB_OFFLINE="1")
+    assert offline.code == 1
+    assert "unset HF_HUB_OFFLINE" in offline.stderr
     assert hub.requests == []
 
 
@@ -122,14 +129,6 @@ def test_card_of_nothing(fam_process: Fam, hub: Any, files: dict[str, bytes]) ->
     done = fam_process("models", REPO)
     assert done.code == 1
     assert "no such file" in done.stderr
-
-
-def test_card_offline(fam_process: Fam, hub: Any) -> None:
-    """Offline by choice, the card of a model that is not here names the variable."""
-    done = fam_process("models", REPO, HF_HUB_OFFLINE="1")
-    assert done.code == 1
-    assert "unset HF_HUB_OFFLINE" in done.stderr
-    assert hub.requests == []
 
 
 @pytest.mark.parametrize("command", ["models", "pull"])
@@ -145,8 +144,7 @@ def test_endpoint_that_is_no_hub(fam_process: Fam, command: str, body: str) -> N
             if self.command == "GET":
                 self.wfile.write(body.encode())
 
-        def do_HEAD(self) -> None:
-            self.do_GET()
+        do_HEAD = do_GET  # noqa: N815  (http.server's name)
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -158,3 +156,91 @@ def test_endpoint_that_is_no_hub(fam_process: Fam, command: str, body: str) -> N
     assert done.code == 1
     assert "the endpoint was reached, but is no Hub; check HF_ENDPOINT" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def add(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
+    """A function that puts a checkpoint into a cache of its own, as a pull does."""
+    root, scan = tmp_path / "cache", listing.scan_cache_dir
+    monkeypatch.setattr(listing, "scan_cache_dir", lambda: scan(root))
+    monkeypatch.delenv("FAM_HUB_ORG", raising=False)
+
+    def put(repo: str, card: str = "", **config: Any) -> Path:
+        folder = root / f"models--{repo.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text("0" * 40)
+        snapshot = folder / "snapshots" / ("0" * 40)
+        shutil.copytree(checkpoint, snapshot)
+        stored = json.loads((snapshot / "config.json").read_text())
+        (snapshot / "config.json").write_text(json.dumps({**stored, **config}))
+        (snapshot / "README.md").write_text(f"---\n{card}\n---\nHello\n")
+        return snapshot
+
+    return put
+
+
+def cached() -> dict[str, listing.Listed]:
+    """What is listed of the cache."""
+    return {model.name: model for model in listing.all_models() if model.where == "cache"}
+
+
+@pytest.mark.parametrize("data", [5, None, {"a": 1}, [[["x"]], 7], True])
+def test_odd_provenance(add: Add, data: Any, fam: Any) -> None:
+    """A repository whose provenance is odd hides no other one, and is no traceback."""
+    add("good/fam-a", provenance={"data": ["cub", "birds"]})
+    add("evil/fam-b", provenance={"data": data})
+    add("good/fam-c")
+    assert {"good/fam-a", "good/fam-c"} <= set(cached())
+    assert cached()["good/fam-a"].data == "cub, birds"
+    assert fam("models").exit_code == 0
+
+
+def test_what_fails_in_an_unforeseen_way(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong with one repository, it is said of it, and the others are listed."""
+    add("good/fam-a")
+    bad, check = add("evil/fam-b"), listing.check_checkpoint
+
+    def fails(folder: Path) -> Any:
+        if folder == bad:
+            msg = "what\nnobody expected"
+            raise TypeError(msg)
+        return check(folder)
+
+    monkeypatch.setattr(listing, "check_checkpoint", fails)
+    said: list[str] = []
+    assert "good/fam-a" in {model.name for model in listing.all_models(said.append)}
+    assert said == [r"left out evil/fam-b, which cannot be used: what\nnobody expected"]
+
+
+def test_what_a_pull_refuses_is_not_listed(add: Add, checkpoint: Path) -> None:
+    """Config and weights that do not belong together are no model, here as everywhere; their files stay as they are."""
+    model = json.loads((checkpoint / "config.json").read_text())["model"]
+    bad = add("evil/fam-a", model={**model, "num_parts": model["num_parts"] + 1})
+    add("good/fam-b")
+    assert set(cached()) == {"good/fam-b"}
+    assert (bad / "model.safetensors").is_file()
+
+
+def test_table_and_json(add: Add, fam: Any) -> None:
+    """With odd cards in the cache the table has a line for each model, and the JSON is JSON."""
+    for i, card in enumerate([CARD.replace("71.25", ".inf")[4:-30], 'license: "a\\n| b"', "a: &a [x]\nlicense: *a"]):
+        add(f"evil/fam-{i}", card)
+
+    def refuse(name: str) -> None:
+        pytest.fail(f"{name} is no JSON")
+
+    rows = json.loads(fam("models", "--json").stdout, parse_constant=refuse)
+    assert len([row for row in rows if row["where"] == "cache"]) == 3
+    lines = fam("models").stdout.splitlines()
+    assert len(lines) == len(rows) + 2
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize(("org", "shown"), [(None, True), ("others", True), ("evil", False)])
+def test_same_name_elsewhere(add: Add, monkeypatch: pytest.MonkeyPatch, org: str | None, shown: bool) -> None:
+    """Somebody's repository with a name of the catalogue hides the catalogue's only if they are who it is had from."""
+    add("evil/fam-vgg16-cub")
+    if org:
+        monkeypatch.setenv("FAM_HUB_ORG", org)
+    assert ("fam-vgg16-cub" in {model.name for model in listing.all_models()}) is shown
+    assert "evil/fam-vgg16-cub" in cached()
