@@ -55,26 +55,35 @@ def report(
 
     Example: fam report results/
     """
-    from famcli.report.page import Settings, write_report
+    from famcli.report.page import write_report
     from famcli.results.io import read_results
 
     if no_parts and model is not None:
         msg = "--model is for the parts, which --no-parts leaves out: give one of them"
         raise typer.BadParameter(msg)
-    settings = Settings(
-        images=images, gallery=gallery, seed=seed, parts=not no_parts, model=model, device=device, workers=workers
-    )
     card = read_results(results)
     folder = results if results.is_dir() else results.parent
     file = out or folder / REPORT
     _check(file, folder)
     with console.progress("images", min(gallery, card.data["images"])) as step:
-        written = write_report(card, folder, file, settings, step)
+        written = write_report(
+            card,
+            folder,
+            file,
+            gallery=gallery,
+            images=images,
+            seed=seed,
+            parts=not no_parts,
+            model=model,
+            device=device,
+            workers=workers,
+            on_image=step,
+        )
     for photo, reason in written.missing[:SHOWN_PROBLEMS]:
         console.warn(f"{photo}: {reason}")
     if written.missing:
-        console.warn(f"{len(written.missing)} of {written.images} photos cannot be read and are blank in the report")
-    console.say(f"{written.images} of {written.of} images, {file.stat().st_size / 1e6:.1f} MB")
+        console.warn(f"{len(written.missing)} of {written.shown} photos cannot be read and are blank in the report")
+    console.say(f"{written.shown} of {written.scored} images, {file.stat().st_size / 1e6:.1f} MB")
     console.result(str(file))
 
 

@@ -20,23 +20,21 @@ from famcli_models.boxes import FloatArray, box_iou, rescale_boxes
 
 def of_evaluation(evaluation: Evaluation, entries: Sequence[Entry]) -> Iterator[ImageResult]:
     """Of a protocol with one box an image."""
-    shown = [e for e in entries if e.outcomes is not None]
-    names = {e.row.title: kinds(e, evaluation) for e in shown}
-    scores = {e.row.title: detection_scores(e, evaluation) for e in shown if e.row.method not in {"centre", "whole"}}
+    shown = [(e, e.outcomes) for e in entries if e.outcomes is not None]
+    names = {e.row.title: kinds(e, evaluation) for e, _ in shown}
+    scores = {e.row.title: detection_scores(e, evaluation) for e, _ in shown if e.row.method not in {"centre", "whole"}}
     ranks = entries[0].outcomes.ranks if entries[0].outcomes is not None else None
     images = zip(evaluation.samples, evaluation.sizes, evaluation.classes, strict=True)
     for i, (sample, size_hw, classes) in enumerate(images):
         found: dict[str, BoxResult] = {}
-        for e in shown:
-            if e.outcomes is None:
-                continue
-            title, box = e.row.title, e.outcomes.boxes[i, e.at].astype(np.float64)
+        for e, outcomes in shown:
+            title, box = e.row.title, outcomes.boxes[i, e.at].astype(np.float64)
             if np.isnan(box).any():
                 found[title] = BoxResult(None, None, None, names[title][i])
                 continue
             corners = evaluation.rules.to_photo(box, size_hw, evaluation.side)[0]
             score = float(scores[title][i]) if title in scores else None
-            found[title] = BoxResult(_box(corners), float(e.outcomes.ious[i, e.at]), score, names[title][i])
+            found[title] = BoxResult(_box(corners), float(outcomes.ious[i, e.at]), score, names[title][i])
         truth = sample.boxes[:1] if evaluation.rules.first_only else sample.boxes
         rank = None if ranks is None else int(ranks[i])
         maps = {name: of[i] for name, of in evaluation.maps.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from famcli.results.images import ERROR_TYPES
 from famcli.results.schema import Results, Row
@@ -26,29 +26,17 @@ _THICK, _GAP = 13, 12  # of the bars of error types
 Shape = tuple[str, Mapping[str, object], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A figure of the report.
+class Chart(NamedTuple):
+    """A figure of the report."""
 
-    Attributes:
-        name: Id of the figure.
-        title: Above it.
-        label: What it shows, for people who do not see it, and the caption of its numbers.
-        note: Below it.
-        shapes: What is drawn.
-        numbers: The same as a table.
-        height: Of the viewBox.
-        words: What the names in the chart mean.
-    """
-
-    name: str
+    name: str  # id of the figure
     title: str
-    label: str
-    note: str
+    label: str  # what it shows, for people who do not see it
+    note: str  # below it
     shapes: list[Shape]
-    numbers: Table
-    height: int = HEIGHT
-    words: Sequence[tuple[str, str]] = ()
+    numbers: Table  # the same as a table
+    height: int = HEIGHT  # of the viewBox
+    words: Sequence[tuple[str, str]] = ()  # what the names in the chart mean
 
 
 def charts(results: Results) -> list[Chart]:

@@ -76,19 +76,12 @@ ByteMap = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class BoxResult:
-    """What one way of making boxes found on an image.
+    """What one way of making boxes found on an image; box and IoU are ``None`` where there is no box."""
 
-    Attributes:
-        box: Half-open xyxy in original pixels; ``None`` without a box.
-        iou: Best IoU with a truth box, in [0, 1]; ``None`` without a box.
-        score: Score of the box as a detection; ``None`` if it has none.
-        kind: Its error type, a name of :data:`ERROR_TYPES`.
-    """
-
-    box: Box | None
-    iou: Share | None
-    score: Real | None
-    kind: Annotated[Text, one_of(*ERROR_TYPES)]
+    box: Box | None  # half-open xyxy in original pixels
+    iou: Share | None  # best IoU with a truth box
+    score: Real | None  # of the box as a detection, if it has one
+    kind: Annotated[Text, one_of(*ERROR_TYPES)]  # its error type
 
 
 def _complete(found: BoxResult) -> BoxResult:
@@ -100,32 +93,18 @@ def _complete(found: BoxResult) -> BoxResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageResult:
-    """One scored image.
+    """One scored image. Its maps do not count when images are compared."""
 
-    Attributes:
-        name: What the data set calls it.
-        path: Where the photo was, absolute.
-        label: Its class.
-        width: Of the original image, EXIF orientation applied, in pixels.
-        height: Likewise.
-        truth: Half-open xyxy in original pixels.
-        classes: The most probable classes, best first, at most five: index and probability.
-        rank: Place of the right class, 0 for the best; ``None`` where classes do not apply.
-        found: By title of a row of the result.
-        maps: By method ``(h, w)`` bytes, see :func:`byte_map`, at the network's own resolution; none where there is
-            no map, or none is kept. They do not count when images are compared.
-    """
-
-    name: Text
-    path: Text
+    name: Text  # what the data set calls it
+    path: Text  # where the photo was, absolute
     label: Label
-    width: _Pixels
+    width: _Pixels  # of the original image, EXIF orientation applied
     height: _Pixels
     truth: tuple[Box, ...]
-    classes: Annotated[tuple[tuple[Label, Share], ...], Field(max_length=MAX_SHOWN_CLASSES)]
-    rank: Label | None
-    found: Mapping[Text, Annotated[BoxResult, AfterValidator(_complete)]]
-    maps: Mapping[Text, ByteMap] = field(compare=False)
+    classes: Annotated[tuple[tuple[Label, Share], ...], Field(max_length=MAX_SHOWN_CLASSES)]  # the most probable first
+    rank: Label | None  # place of the right class, 0 for the best; None where classes do not apply
+    found: Mapping[Text, Annotated[BoxResult, AfterValidator(_complete)]]  # by title of a row of the result
+    maps: Mapping[Text, ByteMap] = field(compare=False)  # by method, at the network's own resolution; see byte_map
 
 
 def byte_map(M: npt.ArrayLike) -> npt.NDArray[np.uint8]:

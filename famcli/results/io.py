@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 from pydantic import TypeAdapter
 
 from famcli.results.images import ImageResult
-from famcli.results.markdown import markdown
 from famcli.results.schema import FORMAT, FORMAT_VERSION, Results, check, dumps
+from famcli.results.tables import markdown
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic
 
@@ -39,11 +39,7 @@ def to_json(results: Results) -> dict[str, Any]:
 
 
 def write_results(folder: Path, results: Results) -> None:
-    """Write ``results.json`` and ``results.md``; each is whole or not there.
-
-    Args:
-        folder: It is created if it is absent.
-        results: What was measured.
+    """Write ``results.json`` and ``results.md`` to a folder, made if absent; each is whole or not there.
 
     Raises:
         DataError: A value is not what the schema says, NaN and Infinity included, or the files cannot be written.
@@ -54,15 +50,7 @@ def write_results(folder: Path, results: Results) -> None:
 
 
 def write_all(path: Path, results: Sequence[Results]) -> None:
-    """Write several results into one file, as a list.
-
-    Args:
-        path: ``results.json``.
-        results: What was measured, by data set.
-
-    Raises:
-        DataError: As of :func:`write_results`.
-    """
+    """Write several results into one ``results.json``, as a list; raises as :func:`write_results`."""
     _write(path, [dumps([to_json(one) for one in results], indent=1), "\n"])
 
 
@@ -112,11 +100,7 @@ def read_results(path: Path) -> Results:
 
 
 def read_all(path: Path) -> tuple[Results, ...]:
-    """Read a file of one result, or of a list of several, such as a packaged checkpoint has.
-
-    Raises:
-        DataError: As of :func:`read_results`.
-    """
+    """Read a file of one result, or of a list of several, as packaged models have; raises as :func:`read_results`."""
     document = _document(path)
     return tuple(_result(one, path) for one in (document if isinstance(document, list) else [document]))
 

@@ -133,13 +133,7 @@ class _Bootstrap(_Facts):
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A measured value with its interval.
-
-    Attributes:
-        value: In percent; of a difference in points.
-        low: Lower end of the 95 % bootstrap interval over images; ``None`` if there is none.
-        high: Upper end.
-    """
+    """A measured value in percent, or a difference in points, with the ends of its interval."""
 
     value: Points
     low: Points | None = None
@@ -155,33 +149,21 @@ def _metric(number: Number) -> Number:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Scores of one way of making boxes.
+    """Scores of one way of making boxes."""
 
-    Attributes:
-        method: Name of the model's method, or ``centre``, ``whole``, ``maps`` or ``predictions``.
-        title: What tables call it.
-        metrics: Measured numbers by a name of :data:`METRICS`.
-        tau: Threshold on the map; ``None`` where there is none, or one for each δ (see ``at_delta``).
-        tau_from: How it was chosen: ``fixed``, ``train-fullsup``, or ``oracle``, on the very images scored.
-        empty: Share of images without a box, percent.
-        at_delta: Of MaxBoxAcc and MaxBoxAccV2: for each δ, as text, its accuracy ``value`` and its ``tau``.
-        iou_histogram: Numbers of images by best IoU, in ten bins from 0 to 1; without a box in the first.
-        coco: COCO's average precisions by a name of :data:`COCO`, in percent.
-        curve: GT-known, or accuracy at δ = 0.5, at each of the result's ``taus``, percent; without intervals.
-        kinds: Number of images by error type, see :data:`famcli.results.images.ERROR_TYPES`.
-    """
-
-    method: Text
-    title: Text
-    metrics: Mapping[Text, Annotated[Number, AfterValidator(_metric)]]
-    tau: Real | None = None
-    tau_from: Text = ""
-    empty: Percent | None = None
-    at_delta: Mapping[Text, Mapping[Text, Real]] | None = None
-    iou_histogram: Annotated[tuple[Count, ...], Field(min_length=10, max_length=10)] | None = None
-    coco: Mapping[Text, Percent] | None = None
-    curve: tuple[Percent, ...] | None = None
-    kinds: Mapping[Text, Count] | None = None
+    method: Text  # name of the model's method, or centre, whole, maps or predictions
+    title: Text  # what tables call it
+    metrics: Mapping[Text, Annotated[Number, AfterValidator(_metric)]]  # by a name of METRICS
+    tau: Real | None = None  # threshold on the map; None where there is none, or one for each δ
+    tau_from: Text = ""  # how it was chosen: fixed, train-fullsup, or oracle: on the very images scored
+    empty: Percent | None = None  # share of images without a box
+    at_delta: Mapping[Text, Mapping[Text, Real]] | None = None  # of MaxBoxAcc: by δ its accuracy value and its tau
+    iou_histogram: Annotated[tuple[Count, ...], Field(min_length=10, max_length=10)] | None = (
+        None  # images, from 0 to 1
+    )
+    coco: Mapping[Text, Percent] | None = None  # average precisions by a name of COCO
+    curve: tuple[Percent, ...] | None = None  # GT-known, or accuracy at δ = 0.5, at each of the result's taus
+    kinds: Mapping[Text, Count] | None = None  # images by error type, see famcli.results.images
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,40 +191,20 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """One evaluation.
-
-    A sequence within ``data``, ``source``, ``protocol`` or ``bootstrap`` is a tuple: that is how a file is read.
-
-    Attributes:
-        kind: ``evaluation``, or ``smoke check``: a number that says that the program works, and nothing else.
-        created: UTC, ISO 8601.
-        data: ``name``, ``split``, ``images`` scored, ``images_of_split``, ``boxes``, ``masks`` (images with masks),
-            ``partial``, ``sha256`` of names, labels and boxes, ``class_names`` by label, which may be empty.
-        source: ``kind`` (``model``, ``maps`` or ``predictions``) and ``name``; of a model also ``method``,
-            ``backbone``, ``backbone_weights``, ``weights_sha256``, ``revision``, ``input_size``, ``classifier``,
-            ``data``, ``recipe``, ``seed``, ``tuned_on_test``.
-        protocol: ``name``, ``interval``, ``crops`` and ``rules``, in words.
-        same_classes: The labels are classes of the model.
-        rows: The first is what was evaluated, the others are what it is compared with.
-        taus: Thresholds of the curves.
-        differences: Of the first row to the others.
-        classes: By label; of the first row.
-        bootstrap: ``resamples``, ``seed`` and ``level``.
-        versions: Of this program and what it computes with.
-    """
+    """One evaluation; a sequence within ``data``, ``source``, ``protocol`` or ``bootstrap`` is read as a tuple."""
 
     kind: Annotated[Text, one_of("evaluation", SMOKE)]
-    created: Text
-    data: Annotated[Mapping[str, Any], _facts(_Data)]
-    source: Annotated[Mapping[str, Any], _facts(_Source)]
-    protocol: Annotated[Mapping[str, Any], _facts(_Protocol)]
-    same_classes: Flag
-    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
-    taus: tuple[Real, ...] = ()
-    differences: tuple[Difference, ...] = ()
-    classes: tuple[ClassRow, ...] = ()
+    created: Text  # UTC, ISO 8601
+    data: Annotated[Mapping[str, Any], _facts(_Data)]  # what was scored
+    source: Annotated[Mapping[str, Any], _facts(_Source)]  # what made the boxes; of a model also where it came from
+    protocol: Annotated[Mapping[str, Any], _facts(_Protocol)]  # by which rules, in words too
+    same_classes: Flag  # the labels are classes of the model
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]  # the first was evaluated, the others are beside it
+    taus: tuple[Real, ...] = ()  # of the curves
+    differences: tuple[Difference, ...] = ()  # of the first row to the others
+    classes: tuple[ClassRow, ...] = ()  # of the first row, by label
     bootstrap: Annotated[Mapping[str, Any], _facts(_Bootstrap)] = field(default_factory=dict)
-    versions: Mapping[Text, Text] = field(default_factory=dict)
+    versions: Mapping[Text, Text] = field(default_factory=dict)  # of this program and what it computes with
 
 
 def check(schema: TypeAdapter[T], value: Any, of: str) -> T:

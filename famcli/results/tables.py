@@ -5,6 +5,7 @@ What was not measured is an empty cell.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,12 @@ from famcli.results.schema import COCO, METRICS, SMOKE, Number, Results
 
 PAPER_COLUMNS = ("gt_known", "top1_loc", "top1_cls")
 HASH_DIGITS = 12  # of a hash in a summary; the facts have all of it
+
+_SPECIAL = re.compile(r"[\\`*_\[\]<>|#&~]")  # in Markdown
+_PAPER = (
+    "The paper gives no intervals. It took the numbers of other methods from other papers, whose crops and thresholds "
+    "may differ; what it does not say about its own is decided here as under “How it was measured”."
+)
 
 # What facts are called where the key alone does not say it.
 TITLES: Mapping[str, str] = {
@@ -33,22 +40,13 @@ LEFT_OUT = frozenset({"class_names", "rules"})  # they have a table, or a group 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A number in a table.
-
-    Attributes:
-        value: ``None`` where nothing was measured.
-        low: Lower end of its interval.
-        high: Upper end.
-        note: A few words beside it, such as how a threshold was chosen.
-        form: Of the number: ``f`` for percent, ``+f`` for a difference in points, ``g`` for a threshold, ``d`` for a
-            count.
-    """
+    """A number in a table; nothing where nothing was measured."""
 
     value: float | None = None
-    low: float | None = None
+    low: float | None = None  # of its interval
     high: float | None = None
-    note: str = ""
-    form: str = "f"
+    note: str = ""  # a few words beside it, such as how a threshold was chosen
+    form: str = "f"  # f for percent, +f for a difference in points, g for a threshold, d for a count
 
     @classmethod
     def from_number(cls, number: Number | None, form: str = "f") -> Cell:
@@ -82,15 +80,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table whose first column says what a row is of.
-
-    Attributes:
-        columns: Their titles.
-        rows: What a row is of, and a cell for each of the other columns.
-    """
+    """A table whose first column says what a row is of."""
 
     columns: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Cell]]]
+    rows: Sequence[tuple[str, Sequence[Cell]]]  # a cell for each of the other columns
 
     def lines(self, digits: int = 2, literal: Callable[[str], str] = str) -> list[list[str]]:
         """The rows as plain text; ``literal`` is done to each text that came from a file."""
@@ -143,14 +136,13 @@ def differences(results: Results) -> Table:
 
 def classes(results: Results) -> Table:
     """The first row class by class, in the order of ``results.classes``."""
-    columns, names = ["class", "images", "GT-known", "mean IoU"], ["gt_known", "mean_iou"]
-    if any(row.top1_loc is not None for row in results.classes):
-        columns, names = [*columns, "Top-1 Loc", "Top-1 Cls"], [*names, "top1_loc", "top1_cls"]
+    scored = any(row.top1_loc is not None for row in results.classes)
+    names = ["gt_known", "mean_iou", *(["top1_loc", "top1_cls"] if scored else [])]
     lines = [
         (row.name or str(row.label), [Cell(row.images, form="d"), *(Cell(getattr(row, name)) for name in names)])
         for row in results.classes
     ]
-    return Table(columns, lines)
+    return Table(["class", "images", *(METRICS[name] for name in names)], lines)
 
 
 def beside_paper(results: Results) -> Table:
@@ -237,3 +229,45 @@ def _fact(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {part}" for key, part in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def markdown(results: Results) -> str:
+    """The result as a page of Markdown, ending with a line break."""
+    parts = [f"# {_literal(title(results))}"]
+    parts += [f"**{head}: {sentence}**" for head, sentence in warnings(results)]
+    parts += [markdown_table(scores(results)), _reading(results)]
+    for heading, found, note in (
+        ("Thresholds", deltas(results), ""),
+        ("Paired differences", differences(results), "In points, on the same images."),
+        ("Beside the paper", beside_paper(results), _PAPER),
+    ):
+        if found.rows:
+            parts += [f"## {heading}", markdown_table(found), note]
+    parts.append("## How it was measured")
+    for group, values in facts(results):
+        parts += [f"### {group}", "\n".join(f"- {_literal(name)}: {_literal(value)}" for name, value in values)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_table(found: Table, digits: int = 2) -> str:
+    """A table in Markdown; texts in it are taken literally."""
+    lines = [[_literal(column) for column in found.columns], [":--", *["--:"] * (len(found.columns) - 1)]]
+    lines += found.lines(digits, _literal)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _reading(results: Results) -> str:
+    words = "All numbers are in percent."
+    level = results.bootstrap.get("level")
+    if level:
+        how = ", ".join(f"{key} {results.bootstrap[key]}" for key in ("resamples", "seed") if key in results.bootstrap)
+        words += (
+            f" In brackets: {100 * level:g} % bootstrap interval over images{f' ({how})' if how else ''};"
+            " it does not cover another training seed."
+        )
+    return words
+
+
+def _literal(text: str) -> str:
+    """A text in a line of Markdown, taken literally."""
+    return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))

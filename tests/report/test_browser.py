@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from famcli.report.page import Settings, write_report
+from famcli.report.page import write_report
 from famcli.results.images import ImageResult
 from famcli.results.io import IMAGES_NAME, write_images
 from famcli.results.schema import Results
@@ -37,7 +37,7 @@ def shown(
     source["weights_sha256"] = sha256_file(checkpoint / "model.safetensors")
     results = make_results(records, names, source=source)
     write_images(folder / IMAGES_NAME, records)
-    write_report(results, folder, folder / "report.html", Settings(gallery=5000, device="cpu"))
+    write_report(results, folder, folder / "report.html", device="cpu")
     return records, results, folder / "report.html"
 
 

@@ -18,7 +18,8 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from famcli.report.page import BLOCK, Settings, write_report
+from famcli.report.page import write_report
+from famcli.report.pictures import BLOCK
 from famcli.results.images import ERROR_TYPES, ImageResult
 from famcli.results.io import IMAGES_NAME, write_images
 from famcli.results.schema import ClassRow, Difference, Number, Results
@@ -26,7 +27,6 @@ from famcli_models.errors import DataError
 from famcli_models.files import sha256_file
 
 VOID = {"meta", "link", "input", "br"}
-ALL = Settings(gallery=5000)
 
 
 class Balanced(HTMLParser):
@@ -61,8 +61,8 @@ Render = Callable[..., str]
 def render(folder: Path, results: Results, tmp_path: Path) -> Render:
     """A function that writes the report of the folder and gives its text."""
 
-    def write(changed: Results = results, settings: Settings = ALL) -> str:
-        write_report(changed, folder, tmp_path / "report.html", settings)
+    def write(changed: Results = results, **options: Any) -> str:
+        write_report(changed, folder, tmp_path / "report.html", **options)
         return (tmp_path / "report.html").read_text(encoding="utf-8")
 
     return write
@@ -78,8 +78,8 @@ def test_page(folder: Path, results: Results, records: list[ImageResult], tmp_pa
     """The page is well-formed, has all sections and no slot left, and its data are those of the records."""
     out = tmp_path / "new" / "report.html"
     steps: list[int] = []
-    written = write_report(results, folder, out, ALL, lambda: steps.append(1))
-    assert (written.images, written.of, written.missing, len(steps)) == (30, 30, [], 30)
+    written = write_report(results, folder, out, on_image=lambda: steps.append(1))
+    assert (written.shown, written.scored, written.missing, len(steps)) == (30, 30, [], 30)
     page = out.read_text(encoding="utf-8")
     assert "{{" not in page
     reader = Balanced()
@@ -119,7 +119,7 @@ def test_lines_hold_thumbnails_and_maps(
     records = make_records(tmp_path / "photos", BLOCK + 3)
     records[1] = dataclasses.replace(records[1], maps={"CAM": records[1].maps["CAM"]})
     write_images(tmp_path / IMAGES_NAME, records)
-    write_report(make_results(records), tmp_path, tmp_path / "report.html", ALL)
+    write_report(make_results(records), tmp_path, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     blocks = re.findall(r'id="pictures-(\d+)">(.*?)</script>', page, re.DOTALL)
     lines = [block.split("\n") for _, block in blocks]
@@ -135,15 +135,15 @@ def test_lines_hold_thumbnails_and_maps(
 def test_gallery_of_some(folder: Path, results: Results, tmp_path: Path) -> None:
     """Of too many images only some are written, and the page says so; random ones are numbered within the page."""
     out = tmp_path / "report.html"
-    written = write_report(results, folder, out, Settings(gallery=9, seed=7))
-    assert written.of == 30
-    assert written.images <= 9
+    written = write_report(results, folder, out, gallery=9, seed=7)
+    assert written.scored == 30
+    assert written.shown <= 9
     page = out.read_text(encoding="utf-8")
     data = data_of(page)
-    assert len(data["images"]) == written.images
-    assert max(data["random"]) < written.images
+    assert len(data["images"]) == written.shown
+    assert max(data["random"]) < written.shown
     assert len(data["random"]) == 3
-    assert f"{written.images} of 30 images: the best, the worst, and 3 random ones." in page
+    assert f"{written.shown} of 30 images: the best, the worst, and 3 random ones." in page
     assert "seed 7" in page
 
 
@@ -152,7 +152,7 @@ def test_missing_photos(folder: Path, results: Results, records: list[ImageResul
     Path(records[3].path).unlink()
     Path(records[8].path).write_bytes(b"no image")
     out = tmp_path / "report.html"
-    written = write_report(results, folder, out, ALL)
+    written = write_report(results, folder, out)
     assert [reason for _, reason in written.missing] == ["no such file", "not a JPEG, PNG, WebP, BMP or TIFF image"]
     assert written.missing[0][0] == records[3].path
     page = out.read_text(encoding="utf-8")
@@ -166,7 +166,7 @@ def test_all_photos_missing(folder: Path, results: Results, tmp_path: Path) -> N
     out = tmp_path / "report.html"
     out.write_text("older")
     with pytest.raises(DataError, match="not one photo can be read, first .*: say where they are with --images DIR"):
-        write_report(results, folder, out, Settings(gallery=5000, images=tmp_path))
+        write_report(results, folder, out, images=tmp_path)
     assert out.read_text() == "older"
     assert [p.name for p in tmp_path.glob(".fam*")] == []
 
@@ -175,7 +175,7 @@ def test_photos_that_have_moved(folder: Path, results: Results, records: list[Im
     """Photos are found by name below another folder."""
     Path(records[0].path).parent.rename(tmp_path / "elsewhere")
     out = tmp_path / "report.html"
-    assert write_report(results, folder, out, Settings(gallery=5000, images=tmp_path / "elsewhere")).missing == []
+    assert write_report(results, folder, out, images=tmp_path / "elsewhere").missing == []
 
 
 def test_parts(render: Render, results: Results, checkpoint: Path) -> None:
@@ -185,13 +185,13 @@ def test_parts(render: Render, results: Results, checkpoint: Path) -> None:
     assert data_of(page)["parts"] == {}
     source = {**results.source, "weights_sha256": sha256_file(checkpoint / "model.safetensors")}
     of_tiny = dataclasses.replace(results, source=source)
-    data = data_of(render(of_tiny, Settings(gallery=5000, model=str(checkpoint), device="cpu")))
+    data = data_of(render(of_tiny, model=str(checkpoint), device="cpu"))
     assert len(data["partRows"]) == 6
     found = data["parts"][str(data["partRows"][0])]
     h, w = found["size"]
     assert {len(base64.b64decode(one)) for one in found["maps"]} == {h * w}
     assert len(found["maps"]) == len(found["weights"])
-    assert "Part maps were not asked for." in render(of_tiny, Settings(gallery=5000, parts=False))
+    assert "Part maps were not asked for." in render(of_tiny, parts=False)
 
 
 def test_numbers(render: Render, results: Results) -> None:
@@ -277,7 +277,7 @@ def test_names_are_never_markup(
         versions={ODD: ODD},
         created=ODD,
     )
-    write_report(results, tmp_path, tmp_path / "report.html", ALL)
+    write_report(results, tmp_path, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     reader = Balanced()
     reader.feed(page)
@@ -301,7 +301,7 @@ def test_documentation_has_the_kinds() -> None:
 def test_the_same_folder_gives_the_same_file(folder: Path, results: Results, tmp_path: Path) -> None:
     """A report has no date or chance of its own, whatever the number of threads."""
     for workers in (1, 3):
-        write_report(results, folder, tmp_path / f"{workers}.html", Settings(gallery=5000, workers=workers))
+        write_report(results, folder, tmp_path / f"{workers}.html", workers=workers)
     assert (tmp_path / "1.html").read_bytes() == (tmp_path / "3.html").read_bytes()
 
 
@@ -330,7 +330,7 @@ def test_rows_without_boxes_are_not_offered(
     results = make_results(records)
     bare = [dataclasses.replace(r, found={"FAM": r.found["FAM"]}) for r in records]
     write_images(tmp_path / IMAGES_NAME, bare)
-    write_report(results, tmp_path, tmp_path / "report.html", ALL)
+    write_report(results, tmp_path, tmp_path / "report.html")
     data = data_of((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert data["boxRows"] == [0]
     assert len(data["rows"]) == 2
@@ -347,4 +347,4 @@ def test_records_of_another_run(folder: Path, results: Results, records: list[Im
     )
     write_images(folder / IMAGES_NAME, [odd, *records[1:]])
     with pytest.raises(DataError, match="count other images: both must be of one run"):
-        write_report(results, folder, folder / "report.html", ALL)
+        write_report(results, folder, folder / "report.html")

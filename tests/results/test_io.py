@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from famcli.results.images import ERROR_TYPES
 from famcli.results.io import MAX_BYTES, read_all, read_results, to_json, write_all, write_results
-from famcli.results.markdown import markdown
 from famcli.results.schema import METRICS, ClassRow, Number, Results, Row
+from famcli.results.tables import markdown
 from famcli_models.errors import DataError
 
 

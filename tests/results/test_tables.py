@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from famcli.results import tables
-from famcli.results.markdown import markdown, table
 from famcli.results.paper import TABLE1
 from famcli.results.schema import Number, Results
-from famcli.results.tables import Cell
+from famcli.results.tables import Cell, markdown, markdown_table
 from famcli_models.backbones import BACKBONES
 
 
@@ -183,7 +182,7 @@ def test_markdown(results: Results) -> None:
     """The page has the tables, how to read an interval, and the facts, and ends with a line break."""
     page = markdown(results).splitlines()
     assert page[0] == "# runs/cub on cub/test"
-    assert set(table(tables.scores(results)).splitlines()) <= set(page)
+    assert set(markdown_table(tables.scores(results)).splitlines()) <= set(page)
     assert "| FAM | 0.5 (fixed) | 81.23 [80.10, 82.30] | 70.00 [69.00, 71.50] | 30.00 | 60.00 | 20.00 | 0.25 |" in page
     assert any("In brackets: 95 % bootstrap interval over images (resamples 1000, seed 0)" in line for line in page)
     assert r"- backbone weights: resnet50.tv\_in1k" in page
