@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from famcli.cli import checkpoints, demo, evaluate, models, predict, pull, push, report, train
+from famcli.cli import checkpoints, demo, evaluate, hub, predict, report, train
 from famcli.cli.console import console
 from famcli.cli.data.app import app as data
 from famcli_models.errors import FamError
@@ -78,7 +78,7 @@ app.command("train")(train.train)
 app.command("export")(checkpoints.export)
 app.command("verify")(checkpoints.verify)
 app.command("doctor")(checkpoints.doctor)
-app.command("models")(models.models)
-app.command("pull")(pull.pull)
-app.command("push")(push.push)
+app.command("models")(hub.models)
+app.command("pull")(hub.pull)
+app.command("push")(hub.push)
 app.add_typer(data)

@@ -1,4 +1,4 @@
-"""``fam push``."""
+"""``fam models``, ``fam pull`` and ``fam push``: models by name, and the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -8,7 +8,67 @@ from typing import Annotated
 import typer
 
 from famcli.cli.console import console
-from famcli.cli.options import QuietOption
+from famcli.cli.options import JsonOption, OrgOption, QuietOption
+
+COLUMNS = ("name", "where", "backbone", "data", "size", "revision", "measured", "terms")
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print the card of this model instead.")] = None,
+    org: OrgOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
+) -> None:
+    """List models: packaged, in the local cache, and those the catalogue knows.
+
+    The list never asks the network. Numbers were measured with the weights they stand beside; those of a model from
+    the Hub are what its card says.
+
+    Example: fam models fam-mobilenetv1-ilsvrc
+    """
+    from famcli.data.public.catalog import human
+    from famcli.hub.listing import all_models, card_of
+
+    if name is not None:
+        card = card_of(name, org)
+        if as_json:
+            console.result_json({"name": name, "card": card})
+        else:
+            console.result(card.rstrip("\n"))
+        return
+    found = all_models(console.say)
+    if as_json:
+        console.result_json([model.to_dict() for model in found])
+        return
+    rows = []
+    for model in found:
+        size = "" if model.size is None else human(model.size)
+        numbers = model.measured[0].sentence() if model.measured else ""
+        row = (model.name, model.where, model.backbone, model.data, size, model.revision, numbers, model.terms)
+        rows.append([cell.replace("|", "\\|") for cell in row])
+    console.table(COLUMNS, rows)
+
+
+def pull(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name in the catalogue, ORG/NAME of the Hub, either with @REVISION.")
+    ],
+    org: OrgOption = None,
+    quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
+) -> None:
+    """Download a model into the local cache, or a newer revision of it, and print its folder.
+
+    Config, weights and card are fetched and nothing else. They are checked before any command uses them.
+
+    Example: fam pull ORG/NAME@v1.0
+    """
+    from famcli.hub.load import find_model
+    from famcli.hub.names import look_up
+    from famcli.hub.pull import pull as fetch
+
+    say = None if console.quiet else console.say
+    found = look_up(name, org)
+    console.result(str(find_model(name) if isinstance(found, Path) else fetch(found, say)))
 
 
 def push(
