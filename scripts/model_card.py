@@ -135,9 +135,9 @@ def rules(found: Sequence[Results]) -> list[str]:
 
 
 def _more(provenance: Mapping[str, Any]) -> str:
-    """Images under guessed classes and the teacher, if there were any."""
-    guessed, teacher = provenance.get("pseudo_labelled"), provenance.get("teacher_sha256")
-    return (f", and {guessed} under guessed classes" if guessed else "") + (
+    """Images with pseudo-labels and the teacher, if there were any."""
+    pseudo, teacher = provenance.get("pseudo_labelled"), provenance.get("teacher_sha256")
+    return (f", and {pseudo} with pseudo-labels" if pseudo else "") + (
         f"; teacher of the map: weights with SHA-256 `{teacher}`" if teacher else ""
     )
 
@@ -155,7 +155,8 @@ def card(folder: Path) -> str:
     provenance = stored["provenance"]
     missing = {"backbone_weights", "backbone_sha256", "seed", "images", REFERENCE} - set(provenance)
     if missing:
-        msg = f"{folder / CONFIG_FILE} does not say its {', '.join(sorted(missing))}; 'fam verify --record' adds {REFERENCE}"
+        names = ", ".join(sorted(missing))
+        msg = f"{folder / CONFIG_FILE} does not say its {names}; 'fam verify --record' adds {REFERENCE}"
         raise DataError(msg)
     weights = folder / WEIGHTS_FILE
     parts = [
@@ -186,14 +187,14 @@ def card(folder: Path) -> str:
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write or check a card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--results", type=Path, nargs="+", metavar="RUN", help="folders of fam eval --out to take in")
     either.add_argument("--check", action="store_true", help="exit 1 if the card is stale instead of writing it")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     folder = Path(options.folder)
     try:
         if options.results:

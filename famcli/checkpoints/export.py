@@ -7,6 +7,7 @@ The file takes images ``(B, size, size, 3)`` uint8 RGB, any number of them, and 
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ from famcli_models.localization import localize
 from famcli_models.methods.method import Method
 
 OPSETS = (18, 23)  # the oldest that torch writes; newer than the newest are not known to work
-TORCH_FOR_ONNX = (2, 6)  # the first with a stable exporter through torch.export
+TORCH_FOR_ONNX = "2.6"  # the first with a stable exporter through torch.export
 TOLERANCE = 1e-3  # of maps and probabilities; measured with onnxruntime: 0.000004
 BOX_TOLERANCE = 1.0  # pixels of the input
 ANY_BATCH = ({0: torch.export.Dim("batch", min=1)},)
@@ -50,14 +51,13 @@ class Parity:
 
     maps: float
     probabilities: float
-    boxes: float | None
+    boxes: float | None = None
 
     def __str__(self) -> str:
         """The differences and what is allowed."""
-        text = (
-            f"maps differ by at most {self.maps:.2g}, probabilities by {self.probabilities:.2g}, allowed {TOLERANCE:g}"
-        )
-        return text if self.boxes is None else f"{text}; boxes by {self.boxes:.2g} pixels, allowed {BOX_TOLERANCE:g}"
+        text = f"maps differ by at most {self.maps:.2g}, probabilities by {self.probabilities:.2g}"
+        boxes = "" if self.boxes is None else f"; boxes by {self.boxes:.2g} pixels, allowed {BOX_TOLERANCE:g}"
+        return f"{text}, allowed {TOLERANCE:g}{boxes}"
 
     @property
     def good(self) -> bool:
@@ -89,7 +89,7 @@ def export(
     check_format(form, opset)
     check_target(path)
     graph = Graph(model.eval(), tau).eval().requires_grad_(requires_grad=False)
-    side = graph.side
+    side, row = graph.side, EXPORT_FORMATS[form]
     example = (torch.from_numpy(reference_images(side)[:2]),)  # two, for tracers take one for a constant
     facts = {  # what a program that has only the file may want to know
         "class_names": json.dumps(model.class_names, ensure_ascii=False),
@@ -104,8 +104,8 @@ def export(
             # Tracers warn of every constant they meet, and torch of its own older parts. The parity tells.
             warnings.simplefilter("ignore")
             try:
-                EXPORT_FORMATS[form].write(graph, example, temporary, facts, opset)
-                found.append(parity(model, EXPORT_FORMATS[form].read(temporary), tau))
+                row.write(graph, example, temporary, facts, opset)
+                found.append(parity(model, row.read(temporary), tau))
             except OSError:  # a full disk
                 raise
             except Exception as error:  # each exporter and runtime has its own errors
@@ -127,7 +127,7 @@ def check_format(form: ExportFormat, opset: int) -> None:
     if missing:
         msg = f"the format {form} needs {', '.join(missing)}; install with: pip install 'famcli[export]'"
         raise ConfigError(msg)
-    if form == "onnx" and tuple(int(part) for part in torch.__version__.split(".")[:2]) < TORCH_FOR_ONNX:
+    if form == "onnx" and torch.__version__ < TORCH_FOR_ONNX:
         msg = f"the format onnx needs torch 2.6 or newer, not {torch.__version__}: pip install -U torch torchvision"
         raise ConfigError(msg)
     if form == "onnx" and not OPSETS[0] <= opset <= OPSETS[1]:
@@ -139,8 +139,7 @@ def parity(model: Method, run: Runner, tau: float | None) -> Parity:
     """Compare a loaded file with the model, and its boxes with :func:`famcli_models.localize`, on reference images."""
     images = reference_images(model.config.size)
     engine = TorchEngine(model, "cpu", fold=False)
-    frame = (model.config.size, model.config.size)
-    gaps: list[tuple[float, ...]] = []
+    frame, gaps = (model.config.size, model.config.size), []
     for batch in (images[:1], images[1:]):
         maps, probabilities, _ = engine.infer([batch])
         wanted = [maps[:, None], probabilities]
@@ -149,9 +148,8 @@ def parity(model: Method, run: Runner, tau: float | None) -> Parity:
             regions = [localize(M, frame, tau).regions for M in maps]
             wanted.append(np.array([of[0].xyxy if of else (0.0,) * 4 for of in regions]))
             got[2] = rescale_boxes(got[2], (1, 1), frame)
-        gaps.append(tuple(_gap(a, b) for a, b in zip(got, wanted, strict=True)))
-    largest = [float(np.max(column)) for column in zip(*gaps, strict=True)]
-    return Parity(largest[0], largest[1], largest[2] if tau is not None else None)
+        gaps.append([_gap(a, b) for a, b in zip(got, wanted, strict=True)])
+    return Parity(*np.max(gaps, axis=0).tolist())
 
 
 def _gap(a: np.ndarray, b: np.ndarray) -> float:
@@ -195,15 +193,16 @@ def _read_onnx(path: Path) -> Runner:
     return lambda images: session.run(None, {INPUT: images})
 
 
-def _read_torchscript(path: Path) -> Runner:
-    module = torch.jit.load(str(path))
+def _in_torch(module: Callable[[torch.Tensor], Sequence[torch.Tensor]]) -> Runner:
     return lambda images: [output.numpy() for output in module(torch.from_numpy(images))]
+
+
+def _read_torchscript(path: Path) -> Runner:
+    return _in_torch(torch.jit.load(str(path)))
 
 
 def _read_torch_export(path: Path) -> Runner:
-    with path.open("rb") as file:
-        module = torch.export.load(file).module()
-    return lambda images: [output.numpy() for output in module(torch.from_numpy(images))]
+    return _in_torch(torch.export.load(io.BytesIO(path.read_bytes())).module())
 
 
 class FormatRow(NamedTuple):

@@ -159,9 +159,9 @@ def stored(provenance: Mapping[str, Any]) -> Mapping[str, Any] | None:
     kept = provenance.get(REFERENCE)
     if kept is None:
         return None
-    if not isinstance(kept, Mapping) or kept.get("version") != VERSION:
-        given = kept.get("version") if isinstance(kept, Mapping) else kept
-        msg = f"the stored reference outputs have version {given!r:.40}, not {VERSION}; try pip install -U famcli"
+    version = kept.get("version") if isinstance(kept, Mapping) else str(kept)
+    if version != VERSION:
+        msg = f"the stored reference outputs have version {version!r:.40}, not {VERSION}; try pip install -U famcli"
         raise WeightsError(msg)
     return kept
 

@@ -175,23 +175,21 @@ def test_hub_answers(server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_hub_in_trouble(server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Hub that fails, or does not answer in time, is a note with what to do."""
+    """A Hub that fails or does not answer is a note with what to do; offline it is not asked."""
     server.status = 503
     assert by_name(doctor.hub(offline=False))[server.url].value == "answers with HTTP 503"
+    server.requests.clear()
+    assert by_name(doctor.hub(offline=True))[server.url].value == "not asked: --offline"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    finding = by_name(doctor.hub(offline=False))[server.url]
+    assert (finding.state, finding.value.split(";")[0]) == ("ok", "not asked: HF_HUB_OFFLINE is set")
+    assert server.requests == []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     closed = "http://127.0.0.1:9"  # the port of the discard service, which nobody runs
     monkeypatch.setattr(constants, "ENDPOINT", closed)
     finding = by_name(doctor.hub(offline=False))[closed]
     assert (finding.state, finding.value) == ("note", "cannot be reached (ConnectionError)")
     assert "HF_ENDPOINT" in finding.fix
-
-
-@pytest.mark.parametrize("by_flag", [True, False])
-def test_offline(server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, by_flag: bool) -> None:
-    """With --offline or HF_HUB_OFFLINE nothing is sent."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", not by_flag)
-    finding = by_name(doctor.hub(offline=by_flag))[server.url]
-    assert (finding.state, finding.value.split(":")[0]) == ("ok", "not asked")
-    assert server.requests == []
 
 
 def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,6 @@ from famcli_models.errors import WeightsError
 from famcli_models.files import sha256_file
 
 Make = Callable[..., FAM]
-DIGEST_64 = "657a103a5e92bca68b37642dabd54fdd55d8f7fdca6196ed0d9eaa683b4cc459"
 
 
 @pytest.fixture
@@ -47,17 +46,18 @@ def run(make_model: Make) -> Callable[..., Any]:
     return run
 
 
-def test_images_are_the_same_everywhere() -> None:
+@pytest.mark.parametrize(
+    ("size", "digest"),
+    [
+        (64, "657a103a5e92bca68b37642dabd54fdd55d8f7fdca6196ed0d9eaa683b4cc459"),
+        (224, "036dd51821ac2d7e5fef144eabed333ac1420daddff28f31fa099584209a61a7"),
+    ],
+)
+def test_images_are_the_same_everywhere(size: int, digest: str) -> None:
     """The bytes of the drawings are those that were published: a change would make all stored outputs useless."""
-    assert images_digest(224) == "036dd51821ac2d7e5fef144eabed333ac1420daddff28f31fa099584209a61a7"
-    assert images_digest(64) == DIGEST_64
-
-
-def test_images_by_hand() -> None:
-    """The centre of the disc and the corner of its background have the colours that one can work out."""
-    image = reference_images(1024)[0]  # coordinates are pixels
-    assert image[470, 560].tolist() == [200 - 470 // 16, 60 + 560 // 10, 30 + 470 // 12]
-    assert image[0, 0].tolist() == [40, 90, 200]
+    assert images_digest(size) == digest
+    images = reference_images(size)
+    assert (images.shape, images.dtype) == ((4, size, size, 3), np.uint8)
 
 
 @pytest.mark.slow
@@ -71,15 +71,6 @@ def test_large_images_are_those_of_1024() -> None:
     assert reference_images(4096).shape == (4, 4096, 4096, 3)
     assert tracemalloc.get_traced_memory()[1] < 600 * 2**20  # 200 MB are the images
     tracemalloc.stop()
-
-
-@pytest.mark.parametrize("size", [16, 64, 224, 500])
-def test_images_have_an_object(size: int) -> None:
-    """Four different images of the size asked for, none of one colour."""
-    images = reference_images(size)
-    assert (images.shape, images.dtype) == ((4, size, size, 3), np.uint8)
-    assert all(image.std() > 20 for image in images)
-    assert len({image.tobytes() for image in images}) == 4
 
 
 def test_config_digest_by_hand() -> None:
@@ -108,14 +99,11 @@ def test_record_keeps_everything_else(make_model: Make, tmp_path: Path) -> None:
 
 def test_one_line_a_map(run: Callable[..., Any]) -> None:
     """A map is one string of ten-thousandths, so that a config stays readable; fine maps are averaged to 16 x 16."""
-    kept = rounded(run(size=320))
+    kept, small = rounded(run(size=320)), run()[0].cells
     assert [len(line.split()) for line in kept["maps"]] == [256] * 4
     assert len(json.dumps(kept)) < 8_000
-    outputs = run()
-    assert outputs[0].cells.shape == (4, 4)
-    assert [int(cell) for cell in rounded(outputs)["maps"][0].split()] == [
-        round(float(value) * STEPS) for value in outputs[0].cells.flat
-    ]
+    assert small.shape == (4, 4)
+    assert rounded(run())["maps"][0] == " ".join(str(round(float(value) * STEPS)) for value in small.flat)
 
 
 def test_the_same_model_agrees(model: FAM, run: Callable[..., Any]) -> None:
@@ -130,26 +118,24 @@ def test_the_same_model_agrees(model: FAM, run: Callable[..., Any]) -> None:
 class Probabilities:
     """An engine that gives maps and probabilities alone, as another runtime would."""
 
-    def __init__(self, model: FAM, power: float = 1.0) -> None:
-        self.inner, self.config, self.power = TorchEngine(model, "cpu", fold=False), model.config, power
+    def __init__(self, model: FAM) -> None:
+        self.inner, self.config = TorchEngine(model, "cpu", fold=False), model.config
 
     def infer(self, views: list[np.ndarray]) -> Inference:
-        maps, probabilities, _ = self.inner.infer(views)
-        return Inference(maps, probabilities**self.power / (probabilities**self.power).sum())
+        return self.inner.infer(views)
 
 
-def test_an_engine_without_logits(model: FAM, run: Callable[..., Any]) -> None:
-    """Probabilities are compared with the stored logits up to a constant, impossible classes included."""
+@pytest.mark.parametrize("lead", [0, 200], ids=["usual", "probabilities of 0"])
+def test_an_engine_without_logits(model: FAM, run: Callable[..., Any], lead: float) -> None:
+    """Probabilities are compared with the stored logits up to a constant."""
     with torch.no_grad():
-        model.classifier.bias[0] += 200  # the others' probabilities round to 0
-        model.classifier.weight[1:] *= 50
+        model.classifier.bias[0] += lead
+        model.classifier.weight *= 50
     kept = rounded(run(model))
     assert compare(kept, run_engine(Probabilities(model)))[1] == []
     with torch.no_grad():
-        model.classifier.bias[0] -= 200
-    kept = rounded(run(model))
-    assert compare(kept, run_engine(Probabilities(model)))[1] == []
-    assert "logits differ by" in compare(kept, run_engine(Probabilities(model, 0.5)))[1][0]
+        model.classifier.bias[1] += 250
+    assert "logits differ by" in compare(kept, run_engine(Probabilities(model)))[1][0]
 
 
 def test_another_model_does_not(run: Callable[..., Any]) -> None:
