@@ -26,9 +26,8 @@ from typing import Any
 
 from famcli.hub.pull import CARD_FILE
 from famcli.results.io import JSON_NAME, read_all, read_results, write_all
-from famcli.results.markdown import table
 from famcli.results.schema import METRICS, Results
-from famcli.results.tables import scores
+from famcli.results.tables import markdown_table, scores
 from famcli_models.checkpoint import CONFIG_FILE, REFERENCE, WEIGHTS_FILE, read_config
 from famcli_models.errors import DataError, FamError
 from famcli_models.files import sha256_file
@@ -177,7 +176,7 @@ def card(folder: Path) -> str:
     for results in found:
         data = results.data
         parts.append(f"### {data['name']}, {data['split']}, {data['images']} images")
-        parts += [table(scores(results), 1), differences(results), notes.get(data["name"], "")]
+        parts += [markdown_table(scores(results), 1), differences(results), notes.get(data["name"], "")]
     parts += ["### How", *rules(found)] if found else ["Nothing yet."]
     parts += [
         f"## Limits\n\n{words['limits']}",
