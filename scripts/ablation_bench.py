@@ -107,11 +107,11 @@ def features_of(model: FAM, samples: Sequence[Sample]) -> Iterator[Batch]:
 
 
 @torch.inference_mode()
-def measure(model: FAM, seen: Iterable[Batch]) -> dict[str, float]:
+def measure(model: FAM, batches: Iterable[Batch]) -> dict[str, float]:
     """Scores on test images by protocol ``fam`` at the model's own τ, as :class:`ablation_results.Result` has them."""
     found: dict[str, list[float]] = {}
     tau = model.config.tau
-    for features, samples, sizes in seen:
+    for features, samples, sizes in batches:
         out = model.head(features)
         known = out.logits.argmax(dim=1) == torch.tensor([sample.label for sample in samples])
         for i, (sample, size_hw) in enumerate(zip(samples, sizes, strict=True)):

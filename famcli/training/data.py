@@ -51,6 +51,15 @@ class TrainingData:
         """As many as there are names, or as the largest label asks for."""
         return len(self.class_names) or 1 + max(sample.label for sample in self.samples)
 
+    @property
+    def selected_by(self) -> str:
+        """What the best epoch is chosen by, in words."""
+        if self.validation:
+            return f"GT-known Loc on {self.select} ({len(self.validation)} images with boxes)"
+        return (
+            "the lowest training loss, with the last step's weights, among epochs whose M has not collapsed (no boxes)"
+        )
+
     def digest(self) -> str:
         """SHA-256 of the images' names and labels, in order, and of the names of the unlabelled ones."""
         labelled = ((sample.name, sample.label) for sample in self.samples)
@@ -109,9 +118,7 @@ def open_data(config: RunConfig) -> TrainingData:
         found = [s for dataset in having for s in dataset.samples(FULLSUP, with_boxes=True, boxes_optional=True)]
         validation = [sample for sample in found if len(sample.boxes)]
         if validation and len(validation) < len(found):
-            remarks.append(
-                f"{len(found) - len(validation)} images of {FULLSUP} have no box and are no validation images"
-            )
+            remarks.append(f"{len(found) - len(validation)} images of {FULLSUP} have no box to validate by")
         select = FULLSUP if validation else BY_LOSS
     elif select != BY_LOSS:
         validation = _with_boxes(datasets, select)

@@ -126,25 +126,15 @@ def _ignore_interrupt(_worker: int) -> None:
 
 
 def _collate(items: list[ImageBatch]) -> ImageBatch:
-    return ImageBatch(
-        torch.stack([item.inputs for item in items]),
-        torch.stack([item.targets for item in items]),
-        torch.stack([item.labels for item in items]),
-        [item.images[0] for item in items],
-        {number: reason for item in items for number, reason in item.unreadable.items()},
-    )
+    inputs, targets, labels = (torch.stack(column) for column in list(zip(*items, strict=True))[:3])
+    unreadable = {number: reason for item in items for number, reason in item.unreadable.items()}
+    return ImageBatch(inputs, targets, labels, [item.images[0] for item in items], unreadable)
 
 
 class CachedFeatures:
-    """Random views of each image, their features computed once and kept in memory in float16; one view an epoch.
+    """Features of ``rounds`` random views of each image, computed once and kept in memory in float16, taken in turn.
 
-    Args:
-        model: With a frozen backbone; it is left in evaluation mode, so that its statistics do not move.
-        views: The images.
-        batch_size: Images a forward pass.
-        device: Where the model is.
-        workers: Processes that decode.
-        rounds: Views of each image; they are taken in turn.
+    The backbone is frozen, and left in evaluation mode, so that its statistics do not move.
     """
 
     def __init__(

@@ -40,12 +40,7 @@ LOADER_DIED = "DataLoader worker"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of the optimizer has been taken.
-
-    Attributes:
-        number: Steps so far.
-        images: Images of this one, all processes together.
-    """
+    """A step of the optimizer has been taken: the ``number``-th, on ``images`` images of all processes together."""
 
     number: int
     images: int
@@ -53,11 +48,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class EpochEnd(Step):
-    """So has the last step of an epoch.
-
-    Attributes:
-        epoch: Its means; the last in the training's history, where more may be added to it.
-    """
+    """The step was the last of an epoch, whose means end the training's history; more may be added to them there."""
 
     epoch: Epoch
 
@@ -104,13 +95,6 @@ class Training:
         targets: For each sample a map ``(h, w)`` in [0, 1] of the whole image that the model's map is drawn to with
             weight ``config.lambda_target``, see :mod:`famcli.training.supervision`.
         start: Go on from here.
-
-    Attributes:
-        order: Which images when.
-        optimizer: AdamW.
-        step: Steps so far.
-        history: The epochs so far.
-        unreadable: Images that could not be read, and why.
 
     Raises:
         ConfigError: The processes cannot share the work, or nothing is left to train.
@@ -181,11 +165,7 @@ class Training:
         return cached.batches(self.order, self.step)
 
     def take_step(self, batches: Iterator[ImageBatch]) -> None:
-        """One step of the optimizer on the next ``accumulate`` batches.
-
-        Raises:
-            FamError: The loss is not finite.
-        """
+        """One step of the optimizer on the next ``accumulate`` batches; a ``FamError`` if the loss is not finite."""
         config = self.config
         began, waited = time.monotonic(), 0.0
         # Dropout and the like: the same numbers for the same step, whatever came before.
@@ -241,7 +221,7 @@ class Training:
         if self._average is not None:
             tensors |= {f"average.{name}": tensor for name, tensor in self._average.state_dict().items()}
         scaler = self.accelerator.scaler
-        facts = {
+        facts: dict[str, Any] = {
             "step": self.step,
             "steps": self.order.steps,
             "size": self.order.size,
@@ -333,13 +313,7 @@ class _Network(nn.Module):
 
 
 def make_optimizer(model: Method, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with attention modules, classifier and backbone at their rates and no decay on vectors.
-
-    Freezes what is frozen. Each group keeps its share of the peak rate as ``share``.
-
-    Raises:
-        ConfigError: Everything is frozen.
-    """
+    """AdamW with each part of the model at its ``share`` of the peak rate and no decay on vectors; freezes the rest."""
     classifier = {"trained": 1.0, "slow": SLOW, "frozen": 0.0}[model.config.classifier]
     shares = {"classifier": classifier, "backbone": config.backbone_lr if config.backbone == "trained" else 0.0}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -374,12 +348,7 @@ def target_loss(M: Tensor, targets: Tensor) -> Tensor:
 
 @contextmanager
 def explained(training: Training, workers: int) -> Iterator[None]:
-    """Torch's errors about memory and dead loading processes as one sentence that says what to change.
-
-    Raises:
-        DataError: A loading process died.
-        FamError: Memory ran out.
-    """
+    """Torch's errors about memory and dead loading processes as one sentence that says what to change."""
     try:
         yield
     except RuntimeError as error:

@@ -1,14 +1,13 @@
-"""What is logged of a training: means over an epoch, the metrics file, TensorBoard, and warnings in words."""
+"""What is logged of a training: means over an epoch, the metrics file, and warnings in words."""
 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from torch.utils.tensorboard import SummaryWriter
 
 from famcli_models.files import write_atomic
 from famcli_models.methods.method import Method
@@ -112,33 +111,8 @@ class Meter:
 
 def write_metrics(path: Path, history: Sequence[Epoch]) -> None:
     """Write a line for each epoch; a reader finds the old file or the new one."""
-    rows = [epoch.row() for epoch in history]
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-
-    write_atomic(path, write)
-
-
-class TensorBoard:
-    """The same numbers for TensorBoard, below a folder that is made with the first epoch."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._writer: SummaryWriter | None = None
-
-    def write(self, epoch: Epoch) -> None:
-        """Add a point to each curve; what an interrupted session wrote of this and later epochs is dropped."""
-        self._writer = self._writer or SummaryWriter(str(self.folder), purge_step=epoch.number)
-        for name, number in epoch.row().items():
-            if number is not None:
-                self._writer.add_scalar(name, number, epoch.number)
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._writer is not None:
-            self._writer.close()
+    rows, text = [epoch.row() for epoch in history], io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8", newline=""))

@@ -21,6 +21,7 @@ else:
     import tomli as tomllib
 
 RECIPES_DIR = Path(__file__).parent / "recipes"
+MOVED = {"part_std", "sparsity_warmup"}  # from [train] to [model] since version 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,21 +61,17 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check every field's type."""
-        for name in ("data", "unlabelled"):
-            object.__setattr__(self, name, _names(name, getattr(self, name)))
+        for field in ("data", "unlabelled"):  # TOML gives a list, --set perhaps a bare word
+            given: Any = getattr(self, field)
+            names = given if not isinstance(given, str) else [given] if given else []
+            good = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+            require(good, field, given, "a list of names")
+            object.__setattr__(self, field, tuple(names))
         for name in (*self.data, *self.unlabelled, self.backbone_weights, self.class_names, self.teacher):
-            if not str(name).isprintable() and any("\ud800" <= c <= "\udfff" for c in str(name)):
+            if any("\ud800" <= c <= "\udfff" for c in str(name)):
                 msg = f"{name!r} is a path that is not Unicode, which a recipe cannot hold; rename it"
                 raise ConfigError(msg)
         check_fields(self, {}, {"unlabelled_confidence": (0.0, 1.0)})
-
-
-def _names(field: str, given: Any) -> tuple[str, ...]:
-    """TOML gives a list, ``--set`` perhaps a bare word."""
-    names = given if not isinstance(given, str) else [given] if given else []
-    good = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
-    require(good, field, given, "a list of names")
-    return tuple(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +94,11 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The resolved recipe; read back, it gives an equal one."""
-        lines = [
-            line
-            for table, values in self.tables().items()
-            for line in (f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items()), "")
-        ]
+        lines = []
+        for table, values in self.tables().items():
+            # JSON's numbers, strings, booleans and flat lists are TOML's too; only 0x7F needs an escape more.
+            texts = {key: json.dumps(v, ensure_ascii=False).replace("\x7f", "\\u007f") for key, v in values.items()}
+            lines += [f"[{table}]", *(f"{key} = {text}" for key, text in texts.items()), ""]
         return "\n".join(lines)
 
     def tables(self) -> dict[str, dict[str, Any]]:
@@ -121,9 +118,6 @@ class Recipe:
             msg = f"the data name {number} classes, but num_classes is {self.model.num_classes}; leave it out"
             raise ConfigError(msg)
         return self
-
-
-MOVED = {"part_std", "sparsity_warmup"}  # from [train] to [model] since version 0.1
 
 
 def recipes() -> dict[str, Path]:
@@ -151,64 +145,53 @@ def load_recipe(
         UnknownNameError: No such recipe or field.
         ConfigError: The file is not TOML or a value is not allowed.
     """
-    tables: dict[str, dict[str, Any]] = {"run": {}, "model": {}, "train": {}}
     name = "defaults"
+    tables: dict[str, dict[str, Any]] = {"run": {}, "model": {}, "train": {}}
     if name_or_path is not None:
         path = recipes().get(name_or_path, Path(name_or_path))
         if not path.is_file():
             raise UnknownNameError("recipe", name_or_path, recipes(), "or give the path of a TOML file")
-        tables |= _parse(path)
-        name = path.stem
-    if stray := sorted(set(tables) - {"run", "model", "train"}):
-        kind = "table in the recipe"
-        raise UnknownNameError(kind, stray[0], ("run", "model", "train"))
-    tables = migrate(tables)
+        name, tables = path.stem, migrate({**tables, **_parse(path)})
+    pairs = [pair.partition("=") for pair in overrides]
+    typed = [_value(text) for key, _, text in pairs if key in ("method", "model.method")]
     written = method_of(tables["model"])
-    typed = [pair.partition("=")[2] for pair in overrides if pair.startswith(("method=", "model.method="))]
-    method = method_class({"method": written, **(model or {}), **({"method": _value(typed[-1])} if typed else {})})
+    method = method_class({"method": written, **(model or {}), **({"method": typed[-1]} if typed else {})})
     if written != method.name():
         # A recipe of another method: its own settings mean nothing here, nor does the threshold if it names the method.
-        shared = _field_names(MethodConfig) - ({"method", "tau"} if "method" in tables["model"] else set())
-        tables["model"] = {name: value for name, value in tables["model"].items() if name in shared}
-    kinds: dict[str, Any] = {"run": RunConfig, "model": method.config_class, "train": TrainConfig}
-    known = {table: _field_names(kind) for table, kind in kinds.items()}
+        shared = _fields(MethodConfig) - ({"method", "tau"} if "method" in tables["model"] else set())
+        tables["model"] = {key: value for key, value in tables["model"].items() if key in shared}
+    known = {"run": _fields(RunConfig), "model": _fields(method.config_class), "train": _fields(TrainConfig)}
     tables["run"] |= dict(run or {})
     tables["model"] |= dict(model or {})
-    for pair in overrides:
-        key, equals, text = pair.partition("=")
-        table, field = _locate(key if equals else "", known, key)
+    for key, equals, text in pairs:
+        table, field = _locate(key, known) if equals else _locate("", known, key)
         tables[table][field] = _value(text)
     for table, values in tables.items():
         allowed = known[table] | (method.config_class.NOT_READ if table == "model" else set())
         if unknown := sorted(set(values) - allowed):
             kind = f"field of [{table}]"
             raise UnknownNameError(kind, unknown[0], known[table])
-    return Recipe(
-        name,
-        RunConfig(**tables["run"]),
-        method.config_class.from_dict({**tables["model"], "method": method.name()}),
-        TrainConfig(**tables["train"]),
-        frozenset(tables["model"]),
-    )
+    config = method.config_class.from_dict({**tables["model"], "method": method.name()})
+    stated = frozenset(tables["model"])
+    return Recipe(name, RunConfig(**tables["run"]), config, TrainConfig(**tables["train"]), stated)
 
 
 def migrate(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The tables of a recipe, with what version 0.1 had in [train] in [model] if the method has such fields."""
     made = {table: dict(values) for table, values in tables.items()}
-    model = made.setdefault("model", {})
-    for name in MOVED & made.get("train", {}).keys():
+    for name in MOVED & made["train"].keys():
         value = made["train"].pop(name)
-        if name in _field_names(method_class(model).config_class):
-            model.setdefault(name, value)
+        if name in _fields(method_class(made["model"]).config_class):
+            made["model"].setdefault(name, value)
     return made
 
 
-def _field_names(kind: Any) -> set[str]:
+def _fields(kind: Any) -> set[str]:
     return {f.name for f in fields(kind)}
 
 
-def _locate(key: str, known: Mapping[str, set[str]], given: str) -> tuple[str, str]:
-    """Table and field of an override's key."""
+def _locate(key: str, known: Mapping[str, set[str]], typed: str = "") -> tuple[str, str]:
+    """Table and field of an override's key; ``typed`` is what the error quotes."""
     table, dot, field = key.partition(".")
     if dot and field in known.get(table, ()):
         return table, field
@@ -218,8 +201,7 @@ def _locate(key: str, known: Mapping[str, set[str]], given: str) -> tuple[str, s
         msg = f"'{key}' is a field of {' and '.join(f'[{table}]' for table in found)}: write {ways}"
         raise ConfigError(msg)
     if not found:
-        names = set().union(*known.values())
-        raise UnknownNameError("setting", given, names, "settings are written key=value")
+        raise UnknownNameError("setting", typed or key, set().union(*known.values()), "settings are written key=value")
     return found[0], key
 
 
@@ -232,12 +214,10 @@ def _parse(path: Path) -> dict[str, Any]:
     if loose := [key for key, value in tables.items() if not isinstance(value, dict)]:
         msg = f"{path}: '{loose[0]}' stands outside of a table; put it below [run], [model] or [train]"
         raise ConfigError(msg)
+    if stray := sorted(set(tables) - {"run", "model", "train"}):
+        kind = "table in the recipe"
+        raise UnknownNameError(kind, stray[0], ("run", "model", "train"))
     return tables
-
-
-def _toml(value: Any) -> str:
-    """JSON's numbers, strings, booleans and flat lists are TOML's too; only 0x7F needs an escape more."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(text: str) -> Any:

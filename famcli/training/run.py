@@ -7,23 +7,24 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch.utils.tensorboard import SummaryWriter
 
 from famcli.checkpoints.doctor import package_versions
 from famcli.checkpoints.reference import record
 from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.evaluation.onebox import count_right
 from famcli.inference.engine import Failed, run_images
-from famcli.training.data import BY_LOSS, TrainingData, absolute_paths, open_data
+from famcli.training.data import TrainingData, absolute_paths, open_data
 from famcli.training.environment import Interrupt, environment, leave, make_accelerator
 from famcli.training.loop import EpochEnd, Training, explained, fit
-from famcli.training.monitor import Epoch, TensorBoard, write_metrics
+from famcli.training.monitor import Epoch, write_metrics
 from famcli.training.recipe import Recipe, load_recipe, migrate
 from famcli.training.resume import State, read_state, write_state
 from famcli.training.supervision import make_supervision, needs_pretrained
@@ -36,10 +37,6 @@ from famcli_models.methods.method import BACKBONE_TRAINING, Method
 RUNS = Path("runs")
 EVENTS = "events.out.tfevents.*"  # what TensorBoard calls its files
 DECODERS = 8  # threads
-BY_WORDS = {
-    False: "GT-known Loc on {split} ({n} images with boxes)",
-    True: "the lowest training loss, with the last step's weights, among epochs whose M has not collapsed (no boxes)",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +78,8 @@ def train(
     """Train a model from images and their labels, as ``fam train`` does.
 
     Args:
-        recipe: See :func:`famcli.training.recipe.load_recipe`; a name or a path is loaded with it. With ``resume``
-            ``None``, for a run goes on with its own.
+        recipe: See :func:`famcli.training.recipe.load_recipe`, which loads a name or a path; ``None`` with ``resume``,
+            for a run goes on with its own.
         out: Run folder; by default a new one in ``runs/``, named for backbone and data.
         resume: Go on with the run in ``out`` from its last save, exactly.
         exist_ok: Start anew in a run folder that exists.
@@ -110,18 +107,50 @@ def train(
         folder.check(exist_ok)
     data = open_data(chosen.run)
     chosen = chosen.with_classes(data.num_classes, bool(data.class_names))
+    check_labels(data.validation, chosen.model.num_classes)  # now, and not after an hour
     accelerator = make_accelerator(device, chosen.train.precision)
     if not accelerator.is_main_process:
         say = on_images = _silent
     say(f"{len(data.samples)} images from {', '.join(data.names)} into {folder.path}; recipe: {chosen.name}")
     say("\n".join([*data.remarks, chosen.to_toml()]))
-    result = Run(folder, chosen, data, accelerator, say).train(workers, resume, on_images)
+    run = Run(folder, chosen, data, accelerator, say)
+    training = run.training(resume, workers)
+    order = training.order
+    total = order.size * order.steps
+    if training.step:
+        on_images(order.size * training.step, total)
+    stopping = Interrupt(lambda: say("stopping after this step; press Ctrl-C once more to stop at once"))
+    with (
+        run.closed_at_the_end,
+        warnings.catch_warnings(),
+        stopping,
+        explained(training, workers),
+        closing(fit(training, workers)) as events,
+    ):
+        # Torch's remark on 1x1 filters in channels-last memory: nothing is wrong and nothing can be done.
+        warnings.filterwarnings("ignore", message="Grad strides do not match")
+        for event in events:
+            if not stopping.patient:  # the first step has shown that the run is possible
+                stopping.patient = True
+                run.begin(resume)
+            if isinstance(event, EpochEnd):
+                run.end_epoch(training, event.epoch)
+            if isinstance(event, EpochEnd) or run.seconds_since_save >= 60 * chosen.train.save_minutes:
+                run.save(training)
+            on_images(event.images, total)
+            if run.sum_of(stopping.wanted):  # of any process: all of them stop after the same step
+                run.save(training)
+                where = f"step {training.step} of {order.steps}"
+                say(f"stopped at {where}; go on with: fam train --resume {folder.path}")
+                leave(accelerator)
+                raise KeyboardInterrupt
+    result = run.result(training)
     leave(accelerator)
     return result
 
 
 class Run:
-    """A run, new or resumed; of several processes only the main one writes and says anything."""
+    """What a run builds, measures and writes; of several processes only the main one writes and says anything."""
 
     def __init__(
         self,
@@ -135,63 +164,109 @@ class Run:
         self.main = bool(accelerator.is_main_process)
         self.provenance: dict[str, Any] = {}
         self.best, self.best_epoch = -math.inf, 0
-        self._validation: list[Sample] = []  # this process's share of what can be read
-        self._board = TensorBoard(folder.tensorboard)
+        self.validation = self._readable_validation()
+        self.closed_at_the_end = ExitStack()
+        self._board: SummaryWriter | None = None
         self._saved = time.monotonic()
 
-    def train(self, workers: int, resume: bool, on_images: Callable[[int, int], None]) -> TrainResult:
-        """Train to the end, or until a signal; both leave a folder that can be used and resumed."""
-        check_labels(self.data.validation, self.recipe.model.num_classes)  # now, and not after an hour
-        self._validation = self._readable_validation()
-        state = self._restore() if resume else None
-        model = self._model(state)
-        source = self._pretrained(model, state) if needs_pretrained(self.recipe) else model
+    @property
+    def seconds_since_save(self) -> float:
+        """Or since the start."""
+        return time.monotonic() - self._saved
+
+    def training(self, resume: bool, workers: int) -> Training:
+        """The model with its images and targets, new or as it was saved."""
+        config, weights = self.recipe.model, self.recipe.run.backbone_weights
+        method, names = METHODS[config.method], self.data.class_names or None
+        state = self._read_state() if resume else None
+        if state is None:
+            torch.manual_seed(self.recipe.train.seed)  # the attention modules start at random
+            model = source = method.from_backbone(config, weights, names)
+            self.recipe = replace(self.recipe, model=model.config)  # with the weights' normalisation and padding
+            self.provenance = dict(model.provenance) | self._origin()
+            model.provenance = dict(self.provenance)
+        else:
+            model = source = method(config, names, self.provenance)
+            if needs_pretrained(self.recipe):  # the model as it was when the run began
+                source = method.from_backbone(config, weights)
+                if source.provenance.get("backbone_sha256") != self.provenance.get("backbone_sha256"):
+                    msg = f"'{weights}' are not the backbone weights the run began with"
+                    raise ConfigError(msg)
         samples, targets = make_supervision(
             source, self.recipe, self.data, self.accelerator, self.provenance, workers, self.say
         )
-        training = Training(model, samples, self.recipe.train, self.accelerator, targets, state)
-        total = training.order.size * training.order.steps
-        if state is not None:
-            on_images(training.order.size * training.step, total)
-        stopping = Interrupt(lambda: self.say("stopping after this step; press Ctrl-C once more to stop at once"))
-        with (
-            warnings.catch_warnings(),
-            stopping,
-            explained(training, workers),
-            closing(self._board),
-            closing(fit(training, workers)) as events,
-        ):
-            # Torch's remark on 1x1 filters in channels-last memory: nothing is wrong and nothing can be done.
-            warnings.filterwarnings("ignore", message="Grad strides do not match")
-            for event in events:
-                if not stopping.patient:  # the first step has shown that the run is possible
-                    stopping.patient = True
-                    self._begin(resume)
-                if isinstance(event, EpochEnd):
-                    self._end_epoch(training, event.epoch)
-                if isinstance(event, EpochEnd) or time.monotonic() - self._saved >= 60 * self.recipe.train.save_minutes:
-                    self._save(training)
-                on_images(event.images, total)
-                if self._any_process(stopping.wanted):
-                    self._save(training)
-                    where = f"step {training.step} of {training.order.steps}"
-                    self.say(f"stopped at {where}; go on with: fam train --resume {self.folder.path}")
-                    leave(self.accelerator)
-                    raise KeyboardInterrupt
+        return Training(model, samples, self.recipe.train, self.accelerator, targets, state)
+
+    def begin(self, resume: bool) -> None:
+        """Write to the folder for the first time in this session."""
+        if self.main and not resume:
+            self.folder.begin(self.recipe)
+        if self.main:
+            self.folder.add_environment(environment(self.accelerator))
+
+    def end_epoch(self, training: Training, epoch: Epoch) -> None:
+        """Validate, keep the best, write checkpoint and metrics, and say how it went."""
+        training.history[-1] = epoch = replace(epoch, gt_known=self._gt_known(training.weights))
+        value, usable = epoch.gt_known, True
+        if value is None:
+            weights = {**training.model.term_weights(), "target": self.recipe.train.lambda_target}
+            value, usable = -epoch.objective(weights), not training.model.collapsed(epoch.measures)
+        improved = usable and value > self.best
+        if improved:
+            self.best, self.best_epoch = value, epoch.number
+        if not self.main:
+            return
+        model = training.weights
+        model.provenance = self.provenance | {"epochs": epoch.number, "skipped_images": epoch.skipped}
+        for folder in (self.folder.path, self.folder.best) if improved else (self.folder.path,):
+            model.save_pretrained(folder, half=self.recipe.run.half)
+        write_metrics(self.folder.metrics, training.history)
+        if self._board is None:  # what an interrupted session wrote of this and later epochs is dropped
+            board = SummaryWriter(str(self.folder.tensorboard), purge_step=epoch.number)
+            self._board = self.closed_at_the_end.enter_context(board)
+        for name, number in epoch.row().items():
+            if number is not None:
+                self._board.add_scalar(name, number, epoch.number)
+        self._board.flush()
+        self.say(epoch.sentence(self.recipe.train.epochs, self.data.select))
+        for warning in epoch.warnings(training.model):
+            self.say(f"warning: {warning}")
+        if epoch.skipped > (training.history[-2].skipped if len(training.history) > 1 else 0):
+            listed = "; ".join(f"{name}: {reason}" for name, reason in list(training.unreadable.items())[:10])
+            self.say(f"warning: {epoch.skipped} images cannot be read and were replaced by their neighbours: {listed}")
+
+    def save(self, training: Training) -> None:
+        """Save what resuming needs."""
+        self._saved = time.monotonic()
+        if not self.main:
+            return
+        state = training.state()
+        if not all(bool(tensor.isfinite().all()) for tensor in state.tensors.values()):
+            return  # the step was too long for float32: the loss of the next one will say so
+        facts = {
+            "recipe": self.recipe.tables(),
+            "provenance": self.provenance,
+            "best": self.best if math.isfinite(self.best) else None,
+            "best_epoch": self.best_epoch,
+        }
+        write_state(self.folder.last, State(state.tensors, {**state.facts, "run": facts}))
+
+    def result(self, training: Training) -> TrainResult:
+        """Record the reference outputs of the finished checkpoints, for ``fam verify``, and sum up."""
         if self.main:
             for checkpoint in (self.folder.path, self.folder.best):
                 if (checkpoint / CONFIG_FILE).is_file():
-                    record(checkpoint)  # reference outputs, for fam verify
-        if self.best_epoch:
-            self.say(f"best epoch {self.best_epoch}, by {self.provenance['selected_by']}: {self.folder.best}")
-        return TrainResult(
-            folder=self.folder.path,
-            best=self.folder.best if self.best_epoch else None,
-            best_epoch=self.best_epoch or None,
-            selected_by=self.provenance["selected_by"],
-            history=tuple(training.history),
-            main=self.main,
-        )
+                    record(checkpoint)
+        best, selected_by = self.folder.best if self.best_epoch else None, self.provenance["selected_by"]
+        if best:
+            self.say(f"best epoch {self.best_epoch}, by {selected_by}: {best}")
+        history = tuple(training.history)
+        return TrainResult(self.folder.path, best, self.best_epoch or None, selected_by, history, self.main)
+
+    def sum_of(self, value: float) -> float:
+        """The sum of a number over the processes."""
+        summed = torch.tensor([value], dtype=torch.float32, device=self.accelerator.device)
+        return float(self.accelerator.reduce(summed, reduction="sum").item())
 
     def _readable_validation(self) -> list[Sample]:
         """This process's share of the validation set, without the images that cannot be read."""
@@ -206,7 +281,29 @@ class Run:
             self.say(f"warning: {len(bad)} images of {self.data.select} count as misses: {'; '.join(bad[:10])}")
         return [result for result in results if not isinstance(result, Failed)]
 
-    def _restore(self) -> State:
+    def _gt_known(self, model: Method) -> float | None:
+        """GT-known Loc on the validation set, which the processes share; an image that cannot be read is a miss."""
+        if not self.data.validation:
+            return None
+        right = self.sum_of(count_right(model, self.validation, str(self.accelerator.device)))
+        return 100 * right / len(self.data.validation)
+
+    def _origin(self) -> dict[str, Any]:
+        """What a checkpoint says of where it came from, beside the backbone's weights."""
+        return {
+            "data": list(self.data.names),
+            "images": len(self.data.samples),
+            "data_sha256": self.data.digest(),
+            "labels": "image labels only",
+            "recipe": self.recipe.name,
+            "seed": self.recipe.train.seed,
+            BACKBONE_TRAINING: self.recipe.train.backbone,
+            "selected_by": self.data.selected_by,
+            "versions": package_versions(),
+            **({"tuned_on_test": True} if self.data.on_test else {}),
+        }
+
+    def _read_state(self) -> State:
         """The state to go on from, if data and recipe are still those that the run began with."""
         state = read_state(self.folder.last)
         facts = state.facts["run"]
@@ -231,104 +328,6 @@ class Run:
         self.provenance = dict(facts["provenance"])
         self.best, self.best_epoch = facts["best"] if facts["best"] is not None else -math.inf, facts["best_epoch"]
         return state
-
-    def _model(self, state: State | None) -> Method:
-        """The model that is trained: new on a pretrained backbone, or of a state's provenance."""
-        names, method = self.data.class_names or None, METHODS[self.recipe.model.method]
-        if state is not None:
-            return method(self.recipe.model, names, self.provenance)
-        torch.manual_seed(self.recipe.train.seed)  # the attention modules start at random
-        model = method.from_backbone(self.recipe.model, self.recipe.run.backbone_weights, names)
-        self.recipe = replace(self.recipe, model=model.config)  # with the weights' normalisation and padding
-        words = BY_WORDS[self.data.select == BY_LOSS]
-        model.provenance |= {
-            "data": list(self.data.names),
-            "images": len(self.data.samples),
-            "data_sha256": self.data.digest(),
-            "labels": "image labels only",
-            "recipe": self.recipe.name,
-            "seed": self.recipe.train.seed,
-            BACKBONE_TRAINING: self.recipe.train.backbone,
-            "selected_by": words.format(split=self.data.select, n=len(self.data.validation)),
-            "versions": package_versions(),
-        }
-        if self.data.on_test:
-            model.provenance["tuned_on_test"] = True
-        self.provenance = dict(model.provenance)
-        return model
-
-    def _pretrained(self, model: Method, state: State | None) -> Method:
-        """The model as it was when the run began."""
-        if state is None:
-            return model
-        weights = self.recipe.run.backbone_weights
-        source = METHODS[self.recipe.model.method].from_backbone(self.recipe.model, weights)
-        if source.provenance.get("backbone_sha256") != self.provenance.get("backbone_sha256"):
-            msg = f"'{weights}' are not the backbone weights the run began with"
-            raise ConfigError(msg)
-        return source
-
-    def _begin(self, resume: bool) -> None:
-        if self.main and not resume:
-            self.folder.begin(self.recipe)
-        if self.main:
-            self.folder.add_environment(environment(self.accelerator))
-
-    def _end_epoch(self, training: Training, epoch: Epoch) -> None:
-        """Validate, keep the best, write checkpoint and metrics, and say how it went."""
-        training.history[-1] = epoch = replace(epoch, gt_known=self._gt_known(training.weights))
-        if epoch.gt_known is not None:
-            value, usable = epoch.gt_known, True
-        else:
-            weights = {**training.model.term_weights(), "target": self.recipe.train.lambda_target}
-            value, usable = -epoch.objective(weights), not training.model.collapsed(epoch.measures)
-        improved = usable and value > self.best
-        if improved:
-            self.best, self.best_epoch = value, epoch.number
-        if not self.main:
-            return
-        model = training.weights
-        model.provenance = self.provenance | {"epochs": epoch.number, "skipped_images": epoch.skipped}
-        for folder in (self.folder.path, self.folder.best) if improved else (self.folder.path,):
-            model.save_pretrained(folder, half=self.recipe.run.half)
-        write_metrics(self.folder.metrics, training.history)
-        self._board.write(epoch)
-        self.say(epoch.sentence(self.recipe.train.epochs, self.data.select))
-        for warning in epoch.warnings(training.model):
-            self.say(f"warning: {warning}")
-        if epoch.skipped > (training.history[-2].skipped if len(training.history) > 1 else 0):
-            listed = "; ".join(f"{name}: {reason}" for name, reason in list(training.unreadable.items())[:10])
-            self.say(f"warning: {epoch.skipped} images cannot be read and were replaced by their neighbours: {listed}")
-
-    def _gt_known(self, model: Method) -> float | None:
-        """GT-known Loc on the validation set, which the processes share; an image that cannot be read is a miss."""
-        if not self.data.validation:
-            return None
-        right = count_right(model, self._validation, str(self.accelerator.device))
-        return 100 * self._sum(right) / len(self.data.validation)
-
-    def _any_process(self, wish: bool) -> bool:
-        """Whether any process wants to stop: all of them do so after the same step."""
-        return self._sum(wish) > 0
-
-    def _sum(self, value: float) -> float:
-        counted = torch.tensor([value], dtype=torch.float32, device=self.accelerator.device)
-        return float(self.accelerator.reduce(counted, reduction="sum").item())
-
-    def _save(self, training: Training) -> None:
-        self._saved = time.monotonic()
-        if not self.main:
-            return
-        state = training.state()
-        if not all(bool(tensor.isfinite().all()) for tensor in state.tensors.values()):
-            return  # the step was too long for float32: the loss of the next one will say so
-        facts = {
-            "recipe": self.recipe.tables(),
-            "provenance": self.provenance,
-            "best": self.best if math.isfinite(self.best) else None,
-            "best_epoch": self.best_epoch,
-        }
-        write_state(self.folder.last, State(state.tensors, {**state.facts, "run": facts}))
 
 
 class RunFolder:

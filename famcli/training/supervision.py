@@ -75,19 +75,8 @@ def make_supervision(
 ) -> tuple[Sequence[Sample], Targets | None]:
     """The images of a run with their labels and pseudo-labels, and their targets if the recipe asks for them.
 
-    Args:
-        source: The model as it was when the run began; see :func:`needs_pretrained`.
-        recipe: Of the run.
-        data: Of the run.
-        accelerator: The main process makes the pseudo-labels, for all must have the same; each makes all targets.
-        provenance: Of the run. Pseudo-labels and teacher are added, or compared if they are there already.
-        workers: Threads for decoding and GrabCut.
-        say: Told what is being done.
-
-    Raises:
-        ConfigError: The recipe asks for what cannot be, or the teacher is not the one the run began with.
-        DataError: The pseudo-labels are not those the run began with.
-        FamError: See :func:`famcli.hub.find_model`.
+    ``source`` is the model as it was when the run began, see :func:`needs_pretrained`. Pseudo-labels and teacher are
+    noted in the ``provenance`` of the run, or compared if they are there already: a resumed run must have the same.
     """
     run, device = recipe.run, str(accelerator.device)
     targeted = recipe.train.lambda_target > 0
@@ -129,20 +118,9 @@ def make_supervision(
 def pseudo_labels(
     model: Method, samples: Sequence[Sample], confidence: float, device: str = "auto", workers: int = 2
 ) -> dict[int, int]:
-    """The classes that a pretrained classifier gives to images.
+    """Number of an image in ``samples`` to the class that a pretrained classifier gives it; their labels are not read.
 
-    Args:
-        model: A model whose backbone and classifier are as they were pretrained: the classifier reads the mean of X.
-        samples: Images; their labels are not read.
-        confidence: Probability of the class below which an image is left out; so is one that cannot be read.
-        device: See :func:`famcli.inference.torch_engine.pick_device`.
-        workers: Threads for decoding.
-
-    Returns:
-        Number of an image in ``samples`` to its class, in order.
-
-    Raises:
-        ConfigError: The classifier is not the backbone's own.
+    Left out are images whose class has a probability below ``confidence``, and those that cannot be read.
     """
     if model.provenance.get("classifier") != "pretrained":
         msg = "unlabelled images need a classifier that knows classes: give backbone_weights that have one, of as many"
@@ -168,18 +146,7 @@ def pseudo_labels(
 
 
 def make_targets(model: Method, samples: Sequence[Sample], device: str = "auto", workers: int = 2) -> Targets:
-    """Targets of M from image labels alone.
-
-    Args:
-        model: A model whose backbone and classifier are pretrained on the samples' classes.
-        samples: Images with labels.
-        device: See :func:`famcli.inference.torch_engine.pick_device`.
-        workers: Threads for decoding and GrabCut.
-
-    Raises:
-        ConfigError: The method learns no map, or the classifier is not the backbone's own, so that it has no class
-            activation maps.
-    """
+    """Targets of M from image labels alone; backbone and classifier of the model are pretrained on these classes."""
     _require_learnt_map(model)
     if model.provenance.get("classifier") != "pretrained":
         msg = (
@@ -213,15 +180,7 @@ def make_targets(model: Method, samples: Sequence[Sample], device: str = "auto",
 def distill(
     teacher: Method, samples: Sequence[Sample], targets: Targets | None, device: str = "auto", workers: int = 2
 ) -> Targets:
-    """Targets in which the map of a trained model takes part.
-
-    Args:
-        teacher: A trained model whose map depends on no class.
-        samples: Images.
-        targets: See :func:`make_targets`; or none.
-        device: See :func:`famcli.inference.torch_engine.pick_device`.
-        workers: Threads for decoding and GrabCut.
-    """
+    """Targets in which a teacher's map takes part, beside ``targets`` or, without them, that map cut along edges."""
     engine = TorchEngine(teacher, device, fold=False)
 
     def load(number: int) -> np.ndarray:
@@ -240,17 +199,11 @@ def distill(
 
 
 def fuse(X: Tensor, below: Tensor, weights: Tensor) -> Tensor:
-    """Class activation map, affinities, border distance and centre prior in one map.
+    """Class activation map, affinities, border distance and centre prior in one map ``(B, H, W)`` in [0, 1].
 
-    Args:
-        X: ``(B, C, H, W)``.
-        below: ``(B, D, H, W)`` features of the stage below.
-        weights: ``(B, C)`` classifier weights of the labels.
-
-    Returns:
-        ``(B, H, W)`` in [0, 1], min-max scaled per image.
+    ``below`` are features ``(B, D, H, W)`` of the stage below X, ``weights`` ``(B, C)`` the classifier's of the labels.
     """
-    B, _, H, W = X.shape
+    B, _, H, W = X.shape  # of (B, C, H, W)
     cam = class_activation_maps(X, weights)
     cells = below.flatten(2).transpose(1, 2)  # (B, HW, D)
     centred = F.normalize(cells - cells.mean(dim=(0, 1)), dim=-1)

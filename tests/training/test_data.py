@@ -54,7 +54,7 @@ def test_images_without_a_box_are_no_validation_images(make_splits: Make) -> Non
     boxes.write_text(boxes.read_text().splitlines()[0] + "\n")
     data = opened(root)
     assert names(data.validation) == ["4.png"]
-    assert data.remarks == ("1 images of train-fullsup have no box and are no validation images",)
+    assert data.remarks == ("1 images of train-fullsup have no box to validate by",)
 
 
 @pytest.mark.parametrize(
