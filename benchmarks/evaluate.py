@@ -4,10 +4,10 @@
     python benchmarks/evaluate.py --maps 50 --processes 2
     python benchmarks/evaluate.py --memory 50000        # peak memory while many maps are counted
 
-The literal loop is tests/wsoleval_rules.py: threshold, findContours, boxes and IoU again at every threshold, once for
-each version, as the benchmark's program has to be run twice. A second ratio is printed for a loop that is kinder than
-that program, which looks for contours once and takes both versions' boxes from them. Both sides count the same maps,
-with the same number of processes, in turns; the results are compared to the last bit.
+The literal loop is tests/evaluation/wsoleval_rules.py: threshold, findContours, boxes and IoU again at every threshold,
+once for each version, as the benchmark's program has to be run twice. A second ratio is printed for a loop that is
+kinder than that program, which looks for contours once and takes both versions' boxes from them. Both sides count the
+same maps, with the same number of processes, in turns; the results are compared to the last bit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,10 +29,11 @@ from types import ModuleType
 import cv2
 import numpy as np
 
-from famcli.evaluation.counting import Scored, Wanted, count
+from famcli.data.sample import Sample
 from famcli.evaluation.metrics.box import DELTAS, BoxCounts, inclusive_iou, score_map, thresholds, truth_boxes
+from famcli.evaluation.thresholds import count_maps
 
-RULES = Path(__file__).parent.parent / "tests" / "wsoleval_rules.py"
+RULES = Path(__file__).parent.parent / "tests" / "evaluation" / "wsoleval_rules.py"
 PHOTO_HW = (375, 500)
 TURNS = 5
 
@@ -50,19 +51,19 @@ def smooth_map(number: int) -> np.ndarray:
     return cv2.GaussianBlur(rng.random((14, 14), np.float32), (0, 0), rng.uniform(0.7, 2.5))
 
 
-def image(number: int) -> Scored:
+def image(number: int) -> Sample:
     rng = np.random.default_rng((number, 1))
     h, w = PHOTO_HW
     x, y = rng.integers(0, w // 2), rng.integers(0, h // 2)
     box = [x, y, x + rng.integers(40, w // 2), y + rng.integers(40, h // 2)]
-    return Scored(f"{number}.jpg", smooth_map(number), np.array([box], np.float64), PHOTO_HW)
+    return Sample(f"{number}.jpg", Path(f"{number}.jpg"), 0, np.array([box], np.float64), PHOTO_HW)
 
 
 def literal(numbers: list[int], interval: float) -> np.ndarray:
     """Counts of the literal rules, ``(2, 3, T)``: each version in a loop of its own."""
     cv2.setNumThreads(1)
     r = rules()
-    pairs = [(r.normalised(s.scores), truth_boxes(s.boxes, s.size_hw).tolist()) for s in map(image, numbers)]
+    pairs = [(r.normalised(smooth_map(i)), truth_boxes(image(i).boxes, PHOTO_HW).tolist()) for i in numbers]
     both = [r.accuracies(pairs, interval, every_contour=every) for every in (False, True)]
     return np.array([list(one.values()) for one in both]) * len(numbers) / 100
 
@@ -72,8 +73,8 @@ def joint(numbers: list[int], interval: float) -> np.ndarray:
     cv2.setNumThreads(1)
     taus = thresholds(interval)
     right = np.zeros((2, len(DELTAS), len(taus)))
-    for scored in map(image, numbers):
-        scores, truth = score_map(scored.scores), truth_boxes(scored.boxes, scored.size_hw)
+    for number in numbers:
+        scores, truth = score_map(smooth_map(number)), truth_boxes(image(number).boxes, PHOTO_HW)
         grey = (scores * 255).astype(np.uint8)
         for i, tau in enumerate(taus):
             _, mask = cv2.threshold(grey, int(tau * np.max(grey)), 255, cv2.THRESH_BINARY)
@@ -90,8 +91,8 @@ def ours(numbers: list[int], interval: float) -> np.ndarray:
     """Counts of famcli."""
     cv2.setNumThreads(1)
     counts = BoxCounts(thresholds(interval))
-    for scored in map(image, numbers):
-        counts.add(score_map(scored.scores), truth_boxes(scored.boxes, scored.size_hw))
+    for number in numbers:
+        counts.add(score_map(smooth_map(number)), truth_boxes(image(number).boxes, PHOTO_HW))
     return counts.right
 
 
@@ -135,14 +136,10 @@ def memory(args: argparse.Namespace) -> None:
         kinds = [Path(folder) / f"{i}.npy" for i in range(64)]
         for i, path in enumerate(kinds):
             np.save(path, score_map(smooth_map(i)))  # at 224 and in float64, as wsolevaluation writes them
-
-        def images() -> Iterator[Scored]:
-            for i in range(args.memory):
-                scored = image(i % len(kinds))
-                yield Scored(f"{i}.jpg", kinds[i % len(kinds)], scored.boxes, scored.size_hw)
-
+        samples = [image(i % len(kinds)) for i in range(args.memory)]
+        maps = [kinds[i % len(kinds)] for i in range(args.memory)]
         start = time.perf_counter()
-        counts = count(images(), Wanted(args.interval, keep=2), args.processes).boxes
+        counts = count_maps(samples, maps, version=2, interval=args.interval, processes=args.processes).boxes
         seconds = time.perf_counter() - start
     own, of_children = (
         resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

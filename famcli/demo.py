@@ -1,4 +1,4 @@
-"""The photographs of ``fam demo``: they come installed with scikit-image."""
+"""The photographs of ``fam demo`` and of the smoke check of ``fam eval``: they come installed with scikit-image."""
 
 from __future__ import annotations
 
@@ -9,26 +9,49 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from famcli.data.dataset import Dataset
+from famcli.data.sample import TEST, Sample
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photograph inside scikit-image's wheel: its file, what it shows, and its terms."""
+    """A photograph inside scikit-image's wheel.
+
+    Attributes:
+        file: Its name.
+        shows: What is on it.
+        terms: Its licence and author.
+        label: Index of its class in ILSVRC; ``None`` where there is none.
+        box: The main object, measured by eye: half-open xyxy in pixels.
+    """
 
     file: str
     shows: str
     terms: str
+    label: int | None = None
+    box: tuple[float, float, float, float] = (0, 0, 0, 0)
 
 
 TILE = 400  # height of a picture in the contact sheet, in pixels
 PHOTOS = (
-    Photo("chelsea.png", "a cat", "CC0, Stefan van der Walt"),
-    Photo("coffee.png", "a cup of coffee", "CC0, Rachel Michetti"),
-    Photo("rocket.jpg", "a rocket on its launch pad", "CC0, SpaceX"),
+    Photo("chelsea.png", "a cat", "CC0, Stefan van der Walt", 285, (0, 0, 398, 300)),  # Egyptian cat
+    Photo("coffee.png", "a cup of coffee", "CC0, Rachel Michetti", 967, (76, 18, 479, 390)),  # espresso
+    Photo("rocket.jpg", "a rocket on its launch pad", "CC0, SpaceX", 657, (311, 127, 334, 407)),  # missile
     Photo("astronaut.png", "an astronaut", "public domain, NASA"),
 )
+
+
+def demo_dataset() -> Dataset:
+    """The photographs with a class and a box, for a check that the program works: they are too few for a number."""
+    folder = photo_folder()
+    samples = [
+        Sample(photo.file, folder / photo.file, photo.label, np.array([photo.box], np.float64))
+        for photo in PHOTOS
+        if photo.label is not None
+    ]
+    return Dataset("demo-photographs", folder, folder, held={TEST: samples})
 
 
 def photo_folder() -> Path:

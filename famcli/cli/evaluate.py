@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from famcli.cli.console import console
-from famcli.cli.options import BatchSizeOption, DeviceOption, JsonOption, ModelOption, QuietOption
+from famcli.cli.options import (
+    BatchSizeOption,
+    DeviceOption,
+    JsonOption,
+    MethodOption,
+    ModelOption,
+    QuietOption,
+    WorkersOption,
+)
 from famcli_models.checkpoint import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from famcli.data.dataset import Dataset
-    from famcli.evaluation.run import Assessment
-
-OVER_MAPS = "wsoleval-v1 or wsoleval-v2"
-SMOKE = "smoke check: small drawings of our own. These numbers say that the program works, and nothing about a method"
+    from famcli.evaluation.run import Evaluation
 
 
 def evaluate(
@@ -28,19 +31,21 @@ def evaluate(
         typer.Option(
             "--data",
             metavar="NAME|PATH",
-            help="Prepared dataset, or own data in any form; a small drawn set to check the program if not given.",
+            help="Prepared dataset, or own data in any form; three photographs to check the program if not given.",
             show_default=False,
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
     model: ModelOption = DEFAULT_MODEL,
-    method: Annotated[
+    method: MethodOption = None,
+    baseline: Annotated[
         str | None,
-        typer.Option(metavar="fam|cam", help="Measure the model's CAM instead; the model's own method if not given."),
-    ] = None,
-    cam: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="CAM to compare with, made by fam train --method cam."),
+        typer.Option(
+            "--baseline",
+            "--cam",
+            metavar="MODEL",
+            help="Model to compare with, of any method; the CAM of the model's own features if not given.",
+        ),
     ] = None,
     predictions: Annotated[
         Path | None,
@@ -76,7 +81,7 @@ def evaluate(
     ] = None,
     device: DeviceOption = "auto",
     batch_size: BatchSizeOption = 32,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images and find boxes.")] = 2,
+    workers: WorkersOption = 2,
     processes: Annotated[
         int | None,
         typer.Option(min=1, help="Processes that try thresholds; all cores if not given.", show_default=False),
@@ -84,82 +89,52 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
-    """Measure localization beside CAM, a centre box and the whole image, by a named protocol.
+    """Measure localization beside a baseline, a centre box and the whole image, by a named protocol.
 
-    Without --data it evaluates a small set that it draws itself: a check that the program works.
+    Without --data it evaluates three photographs: a check that the program works.
 
     Example: fam eval --data cub --split test --out results/
     """
-    from famcli.evaluation.models import Contender
+    from famcli.data.dataset import open_dataset
+    from famcli.demo import demo_dataset
+    from famcli.evaluation import run
     from famcli.evaluation.protocols import find_protocol
-    from famcli.evaluation.run import VERSIONS, Request, assess
 
     find_protocol(protocol)
-    _check(context, maps, predictions, masks, protocol in VERSIONS, data, crops)
+    sources = {name: context.get_parameter_source(name) for name in ("model", "method", "baseline")}
+    given = [f"--{name}" for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    problem = run.conflict(protocol, data is not None, maps, predictions, masks)
+    if (maps or predictions) and given and not problem:
+        elsewhere = "--maps" if maps else "--predictions"
+        problem = f"give a model or {elsewhere}, not both: leave out {', '.join(given)}"
+    if problem or crops not in {1, 10}:
+        raise typer.BadParameter(problem or f"--crops is {crops}; it must be 1 or 10")
     if out is not None:
         _make(out)
-    with ExitStack() as stack:
-        dataset = _dataset(data, split, out, stack)
-        contender = None
-        if maps is None and predictions is None:
-            say = None if console.quiet else console.say
-            contender = Contender.find(model, method, cam, not other_classes, say)
-            if contender.remark:
-                console.say(contender.remark)
-        with console.progress("images", dataset.count([split])) as step:
-            request = Request(
-                dataset=dataset,
-                split=split,
-                protocol=protocol,
-                contender=contender,
-                maps=maps,
-                predictions=predictions,
-                masks=masks,
-                crops=crops,
-                interval=interval,
-                same_classes=not other_classes,
-                allow_missing=allow_missing,
-                smoke=data is None,
-                device=device,
-                batch_size=batch_size,
-                workers=workers,
-                processes=processes,
-                say=console.say,
-                on_images=step,
-            )
-            found = assess(request)
-        _report(found, out, as_json)
-
-
-def _check(
-    context: typer.Context,
-    maps: Path | None,
-    predictions: Path | None,
-    masks: Path | None,
-    over_maps: bool,
-    data: str | None,
-    crops: int,
-) -> None:
-    """Options that do not go together."""
-    source = {name: context.get_parameter_source(name) for name in ("model", "method", "cam")}
-    given = [name for name, of in source.items() if of is not None and of.name == "COMMANDLINE"]
-    elsewhere = "--maps" if maps else "--predictions" if predictions else ""
-    messages = {
-        f"maps are scored at many thresholds: --maps needs --protocol {OVER_MAPS}": bool(maps) and not over_maps,
-        "give maps or predictions, not both": bool(maps and predictions),
-        f"give a model or {elsewhere}, not both: leave out {', '.join(f'--{name}' for name in given)}": bool(
-            given and elsewhere
-        ),
-        f"{elsewhere} are of images that --data names: give it": bool(elsewhere) and data is None,
-        f"predictions are boxes, and these protocols threshold maps: leave out --protocol {OVER_MAPS}": bool(
-            predictions and over_maps
-        ),
-        "predictions are boxes, and masks are compared with maps: leave out --masks": bool(predictions and masks),
-        f"--crops is {crops}; it must be 1 or 10": crops not in {1, 10},
-    }
-    for message, wrong in messages.items():
-        if wrong:
-            raise typer.BadParameter(message)
+    dataset = None if data is None else open_dataset(data)
+    with console.progress("images", (dataset or demo_dataset()).count([split])) as step:
+        found = run.evaluate(
+            dataset,
+            model,
+            method=method,
+            baseline=baseline,
+            maps=maps,
+            predictions=predictions,
+            masks=masks,
+            split=split,
+            protocol=protocol,
+            crops=crops,
+            interval=interval,
+            same_classes=not other_classes,
+            allow_missing=allow_missing,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            processes=processes,
+            say=None if console.quiet else console.say,
+            on_images=step,
+        )
+    _show(found, out, as_json)
 
 
 def _make(out: Path) -> None:
@@ -175,38 +150,22 @@ def _make(out: Path) -> None:
         raise DataError(msg) from error
 
 
-def _dataset(data: str | None, split: str, out: Path | None, stack: ExitStack) -> Dataset:
-    """The data, or drawings in the folder of the results."""
-    from famcli.data.dataset import Dataset, open_dataset
-    from famcli.evaluation.smokeset import NAME, draw
-
-    if data is not None:
-        dataset = open_dataset(data)
-        for remark in dataset.remarks:
-            console.say(remark)
-        return dataset
-    console.say(SMOKE)
-    folder = out / "images" if out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    folder.mkdir(parents=True, exist_ok=True)
-    return Dataset(NAME, folder, folder, held={split: draw(folder)})
-
-
-def _report(found: Assessment, out: Path | None, as_json: bool) -> None:
+def _show(found: Evaluation, out: Path | None, as_json: bool) -> None:
     from famcli.results import tables
     from famcli.results.io import IMAGES_NAME, JSON_NAME, to_json, write_images, write_results
 
     results = found.results
     if out is not None:
         (out / JSON_NAME).unlink(missing_ok=True)  # an older result must not stand beside new images
-        write_images(out / IMAGES_NAME, found.records())
+        write_images(out / IMAGES_NAME, found.images())
         write_results(out, results)
     if as_json:
         console.result_json(to_json(results))
         return
-    data, source = results.data, results.source
-    of = f" of {data['images_of_split']:,}, partial" if data["partial"] else ""
+    for word, sentence in tables.warnings(results):
+        console.say(f"{word}: {sentence}")
     how = f"protocol {results.protocol['name']}, percent, 95 % intervals over images"
-    console.say(f"{source['name']} on {data['name']}/{data['split']}, {data['images']:,} images{of}; {how}")
+    console.say(f"{tables.title(results)}, {results.data['images']:,} images; {how}")
     for table in (tables.scores(results), tables.deltas(results), tables.differences(results)):
         if table.rows:
             console.table(table.columns, table.lines())

@@ -19,12 +19,7 @@ _BLOCK = 4096  # images turned into floats at once: 32 MB of weights and, at 1,0
 
 
 class Bootstrap:
-    """Resamples of ``n`` images, drawn once; memory is ``resamples × n`` bytes.
-
-    Args:
-        n: Number of images.
-        resamples: How many times ``n`` images are drawn with replacement.
-        seed: The same seed gives the same draws.
+    """Resamples of ``n`` images with replacement, drawn once from ``seed``; memory is ``resamples × n`` bytes.
 
     Raises:
         ConfigError: There is no image, or no resample.
@@ -42,16 +37,13 @@ class Bootstrap:
             row[:] = np.bincount(draw.integers(0, n, n), minlength=n)
 
     def means(self, values: npt.ArrayLike) -> FloatArray:
-        """Means over the images of each resample.
+        """Means ``(resamples, m)`` over the images of each resample.
 
         Where a threshold is an oracle's, its choice is part of what is resampled: take the maximum over the columns
         of the result, one column a threshold.
 
         Args:
             values: ``(n, m)`` numbers, booleans included; pass bytes or booleans as they are to save memory.
-
-        Returns:
-            ``(resamples, m)``.
 
         Raises:
             ShapeError: There is not one row for each image.
@@ -67,33 +59,13 @@ class Bootstrap:
         sums /= self.n
         return sums
 
-    def of_mean(self, values: npt.ArrayLike) -> Number:
-        """The mean of per-image scores with its interval, in percent.
+    def number(self, value: float, resampled: FloatArray) -> Number:
+        """A share, and its values ``(R,)`` in the resamples, as percent with an interval."""
+        low, high = self.interval(resampled)
+        return Number(100 * float(value), 100 * low, 100 * high)
 
-        For a paired difference pass the per-image differences of the two methods' scores.
-
-        Args:
-            values: ``(n,)`` scores of the images, in [0, 1]; differences in [-1, 1].
-
-        Raises:
-            ShapeError: There is not one value for each image.
-        """
-        array = np.asarray(values, dtype=np.float64)
-        if array.shape != (self.n,):
-            msg = f"values have shape {array.shape}; expected ({self.n},), one for each image"
-            raise ShapeError(msg)
-        low, high = self.interval(self.means(array[:, None])[:, 0])
-        return Number(100 * float(array.mean()), 100 * low, 100 * high)
-
-    def interval(self, samples: npt.ArrayLike, level: float = LEVEL) -> tuple[float, float]:
-        """Percentile interval of a resampled quantity.
-
-        Args:
-            samples: ``(R,)`` values, one for each resample.
-            level: Share of the resamples that lie within.
-
-        Returns:
-            Lower and upper end, in the unit of ``samples``.
+    def interval(self, resampled: npt.ArrayLike, level: float = LEVEL) -> tuple[float, float]:
+        """Percentile interval, with a share of ``level`` inside, of a resampled quantity ``(R,)``.
 
         Raises:
             ConfigError: The level is not between 0 and 1.
@@ -101,5 +73,5 @@ class Bootstrap:
         if not 0 < level < 1:
             msg = f"the level of an interval is {level:g}; it must lie between 0 and 1, and 0.95 is usual"
             raise ConfigError(msg)
-        low, high = np.quantile(np.asarray(samples, dtype=np.float64), [(1 - level) / 2, (1 + level) / 2])
+        low, high = np.quantile(np.asarray(resampled, dtype=np.float64), [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)

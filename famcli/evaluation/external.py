@@ -1,8 +1,11 @@
-"""Detections made elsewhere: a COCO file, checked and tied to the images of a dataset.
+"""What other tools found, tied to the images of a dataset: score maps in a folder, and boxes in a COCO file.
 
-Two forms are read. A COCO dataset whose annotations have a ``score``, as ``fam predict`` writes it, lists every image
-that was looked at, so that an image without annotations is one in which nothing was found. A COCO results list has
-entries alone: an image without any was perhaps never looked at, and counts as missing.
+Maps are a ``.npy`` for each image. wsolevaluation writes ``<image id>.npy`` with the picture's own extension before it
+(``a/1.jpg.npy``), while its manual asks for ``a/1.npy``; both are taken. Nothing is unpickled.
+
+Boxes are read in two forms. A COCO dataset whose annotations have a ``score``, as ``fam predict`` writes it, lists
+every image that was tried, so that an image without annotations is one in which nothing was found. A COCO results list
+has entries alone: an image without any was perhaps never tried, and counts as missing.
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -23,14 +27,84 @@ from famcli.data.dataset import Dataset
 from famcli.data.images import Header, read_headers
 from famcli.data.readers.coco import CocoFile, dataset_files
 from famcli.data.sample import MAX_PIXEL, Sample
-from famcli.evaluation.filenames import match_names
 from famcli_models.boxes import FloatArray, as_boxes, xywh_to_xyxy
 from famcli_models.errors import DataError, shown
 
 MAX_BYTES = 2**29  # of text; parsed, it takes about ten times as much memory
+MAX_MAP_PIXELS = 2**26  # a larger array is no map of a picture
 NO_LABEL = -1  # where classes do not apply; this and what is below are classes that the dataset does not have
 AGNOSTIC = "score the boxes alone with --other-classes"
 OTHER_IMAGES = 0.5  # a file with a larger share of unknown images belongs to other data
+
+_NUMBERS = "fiub"  # kinds of dtypes: floats, integers, booleans
+_SHOWN = 3  # names in a message
+
+
+def find_maps(folder: Path, names: Sequence[str], allow_missing: bool = False) -> list[Path | None]:
+    """The file of each image's map, which is not opened; ``None`` for images without, if some may be missing.
+
+    Raises:
+        DataError: It is no folder, an image has no map, or two images would share one.
+    """
+    if not folder.is_dir():
+        msg = f"'{folder}' is not a folder of score maps; give one with a file <image id>.npy for each image"
+        raise DataError(msg)
+    found: list[Path | None] = []
+    missing: list[str] = []
+    owners: dict[Path, str] = {}
+    for name in names:
+        full, short = folder / f"{name}.npy", folder / PurePosixPath(name).with_suffix(".npy")
+        path = next((p for p in (full, short) if p.is_file()), None)
+        if path is None:
+            missing.append(name)
+            found.append(None)
+            continue
+        other = owners.setdefault(path, name)
+        if other != name:
+            msg = f"'{path}' may be the map of '{other}' or of '{name}': name the maps {full.name} and so on"
+            raise DataError(msg)
+        found.append(path)
+    if missing and not (allow_missing and len(missing) < len(names)):
+        example = PurePosixPath(missing[0])
+        msg = (
+            f"'{folder}' has no map for {len(missing):,} of {len(names):,} images: {some_names(missing)}; "
+            f"expected '{example}.npy' or '{example.with_suffix('.npy')}'"
+        )
+        raise DataError(msg)
+    return found
+
+
+def read_map(path: Path) -> FloatArray:
+    """One map ``(h, w)``, as it was written, in float64.
+
+    Raises:
+        DataError: It cannot be read, is not two-dimensional or not of numbers, or not all of them are finite.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: the shape is checked before it is read
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
+        msg = f"{path}: not a .npy array that can be read ({error})"
+        raise DataError(msg) from error
+    if not isinstance(array, np.ndarray):
+        msg = f"{path}: a .npz archive; save each map with numpy.save"
+        raise DataError(msg)
+    if array.ndim != 2 or not 0 < array.size <= MAX_MAP_PIXELS:
+        msg = f"{path}: the array has shape {array.shape}; a score map has two dimensions, height and width"
+        raise DataError(msg)
+    if array.dtype.kind not in _NUMBERS:
+        msg = f"{path}: the array holds {array.dtype}; a score map holds floats or integers"
+        raise DataError(msg)
+    scores = np.array(array, dtype=np.float64)
+    if not np.isfinite(scores).all():
+        what = "NaN" if np.isnan(scores).any() else "infinite values"
+        msg = f"{path}: the map holds {what}; make it again, or replace it by zeros to count the image as wrong"
+        raise DataError(msg)
+    return scores
+
+
+def some_names(names: Sequence[str]) -> str:
+    """The first names of a list, for a message."""
+    return ", ".join(f"'{name}'" for name in names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +156,6 @@ def read_predictions(
     return table.found(samples, same_classes)
 
 
-def missing(found: Sequence[Found | None], samples: Sequence[Sample]) -> list[str]:
-    """Names of the samples that the file does not cover."""
-    return [s.name for s, f in zip(samples, found, strict=True) if f is None]
-
-
 def _parsed(path: Path) -> Any:
     if not os.path.isfile(path):
         msg = f"'{path}' is not a file; give a JSON file, as 'fam predict --out boxes.json' writes it"
@@ -102,7 +171,7 @@ def _parsed(path: Path) -> Any:
 
 
 @dataclass(slots=True)
-class _Offences:
+class _Faults:
     """What is wrong with a file: the first of each kind, and how many there are."""
 
     path: Path
@@ -121,56 +190,46 @@ class _Offences:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A file whose images and categories are tied to the dataset.
-
-    Attributes:
-        path: The file.
-        key: What its list of entries is called in messages.
-        entries: Its entries.
-        names: Sample name by image id; ``None`` for an image of the dataset that is not scored.
-        labels: Label by category id.
-        covered: Names of the images that were looked at, whether they have entries or not.
-        listed: The file lists its images, and its entries have ids of their own.
-    """
+    """A file whose images and categories are tied to the dataset."""
 
     path: Path
-    key: str
+    key: str  # what its list of entries is called in messages
     entries: Sequence[Any]
-    names: Mapping[int, str | None]
-    labels: Mapping[int, int]
-    covered: frozenset[str]
-    listed: bool
+    names: Mapping[int, str | None]  # sample by image id; none for an image of the dataset that is not scored
+    labels: Mapping[int, int]  # by category id
+    covered: frozenset[str]  # names of the images that were tried, whether they have entries or not
+    listed: bool  # the file lists its images, and its entries have ids of their own
 
     def found(self, samples: Sequence[Sample], same_classes: bool) -> list[Found | None]:
         """The entries by sample."""
-        offences = _Offences(self.path)
+        faults = _Faults(self.path)
         rows: dict[str, list[tuple[float, list[float], int]]] = {name: [] for name in self.covered}
-        seen: set[int] = set()
+        ids: set[int] = set()
         images: dict[int, None] = {}  # in the order of the file
         for number, entry in enumerate(self.entries):
             where = f"{self.key}[{number}]"
             fault = _fault(entry)
             if fault is not None:
-                offences.add(fault[0], f"{where} {fault[1]}")
+                faults.add(fault[0], f"{where} {fault[1]}")
                 continue
             if self.listed and "id" in entry:
                 own = entry["id"]
-                if not _whole(own) or own in seen:
-                    offences.add("such ids", f"{where} has the id {shown(own)}, which is no number of its own")
+                if not _whole(own) or own in ids:
+                    faults.add("such ids", f"{where} has the id {shown(own)}, which is no number of its own")
                     continue
-                seen.add(own)
+                ids.add(own)
             image, category = entry["image_id"], entry.get("category_id")
             if same_classes and (not _whole(category) or category not in self.labels):
-                offences.add("such categories", f"{where} has the category_id {shown(category)}, which is not known")
+                faults.add("such categories", f"{where} has the category_id {shown(category)}, which is not known")
                 continue
             images[image] = None
             if image not in self.names and self.listed:
-                offences.add("such entries", f"{where} belongs to image {shown(image)}, which the file does not list")
+                faults.add("such entries", f"{where} belongs to image {shown(image)}, which the file does not list")
             name = self.names.get(image)
             if name is not None:
                 label = self.labels.get(category, NO_LABEL) if same_classes else NO_LABEL
                 rows.setdefault(name, []).append((float(entry["score"]), entry["bbox"], label))
-        offences.check()
+        faults.check()
         unknown = [f"image_id {shown(image)}" for image in images if image not in self.names]
         _refuse_unknown(self.path, unknown, len(images))
         made = {name: _found(of_image) for name, of_image in rows.items()}
@@ -263,30 +322,30 @@ def _one_class(path: Path, name: str) -> str:
 def _of_dataset(
     path: Path, data: Mapping[str, Any], dataset: Dataset, samples: Sequence[Sample], same_classes: bool
 ) -> _Table:
-    offences = _Offences(path)
+    faults = _Faults(path)
     by_name = {sample.name: sample for sample in samples}
     files: dict[str, int] = {}  # image id by file name
     sizes: dict[int, tuple[int, int]] = {}
-    seen: set[int] = set()
+    ids: set[int] = set()
     for number, image in enumerate(data["images"]):
         where = f"images[{number}]"
         name = image.get("file_name") if isinstance(image, dict) else None
         if not isinstance(name, str) or not name or not _whole(image.get("id")):
-            offences.add("such images", f"{where} needs an id, a whole number, and a file_name")
+            faults.add("such images", f"{where} needs an id, a whole number, and a file_name")
             continue
         plain = name if name in by_name else name.replace("\\", "/").removeprefix("./")
-        if image["id"] in seen:
-            offences.add("such ids", f"{where} has the id {image['id']}, which an image before it has")
+        if image["id"] in ids:
+            faults.add("such ids", f"{where} has the id {image['id']}, which an image before it has")
         if plain in files:
-            offences.add("such names", f"{where} has the file_name '{name}', which an image before it has")
-        seen.add(image["id"])
+            faults.add("such names", f"{where} has the file_name '{name}', which an image before it has")
+        ids.add(image["id"])
         files[plain] = image["id"]
         size = image.get("height"), image.get("width")
         if _whole(size[0]) and _whole(size[1]):
             sizes[image["id"]] = size[0], size[1]
         elif size != (None, None):
-            offences.add("such sizes", f"{where} has the width {shown(size[1])} and the height {shown(size[0])}")
-    offences.check()
+            faults.add("such sizes", f"{where} has the width {shown(size[1])} and the height {shown(size[0])}")
+    faults.check()
     matched = match_names(path, list(files), by_name)
     source = _coco_source(dataset)
     others = set(source.ids) - set(by_name) if source else set()  # in the dataset's file, but not scored
@@ -302,7 +361,7 @@ def _check_sizes(
     path: Path, names: Mapping[int, str | None], sizes: Mapping[int, tuple[int, int]], samples: Mapping[str, Sample]
 ) -> None:
     """Sizes in the file against those of the images; boxes in another frame would be wrong without a word."""
-    offences = _Offences(path)
+    faults = _Faults(path)
     pairs = [(samples[name], sizes[i]) for i, name in names.items() if name is not None and i in sizes]
     headers = iter(read_headers(sample.path for sample, _ in pairs if sample.size_hw is None))
     for sample, (h, w) in pairs:
@@ -311,8 +370,8 @@ def _check_sizes(
         if isinstance(header, Header) and header.size_hw != (h, w):
             real = f"{header.size_hw[1]}x{header.size_hw[0]}"
             sentence = f"'{sample.name}' is given as {w}x{h}, but is {real}; boxes must be in the pixels of the image"
-            offences.add("such images", sentence)
-    offences.check()
+            faults.add("such images", sentence)
+    faults.check()
 
 
 def _labels(path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sample]) -> dict[int, int]:
@@ -346,3 +405,43 @@ def _labels(path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sam
         )
         raise DataError(msg)
     return labels
+
+
+def match_names(source: Path, files: Sequence[str], names: Collection[str]) -> dict[str, str]:
+    """The name that each file has here, for the files that have one.
+
+    ``fam predict`` names images relative to the folder that it was given, which may lie above or below the dataset's:
+    then one folder is in front of all its names, or of all the dataset's. The folder that explains most files counts.
+
+    Raises:
+        DataError: Several folders explain equally many.
+    """
+    known = set(names)
+    tails: dict[str, list[str]] = {}  # folders in front of a tail of a name here
+    for name in known:
+        for i in _slashes(name):
+            tails.setdefault(name[i + 1 :], []).append(name[: i + 1])
+    votes: Counter[tuple[str, str]] = Counter()  # folder to take away, folder to put in front
+    for file in files:
+        votes["", ""] += file in known
+        votes.update((file[: i + 1], "") for i in _slashes(file) if file[i + 1 :] in known)
+        votes.update(("", front) for front in tails.get(file, ()))
+    most = max(votes.values(), default=0)
+    best = sorted(shift for shift, count in votes.items() if count == most)
+    if not most:
+        return {}
+    away, front = best[0]  # names as they are come first
+    if len(best) > 1 and (away or front):
+        example = next(file for file in files if file.startswith(away) and front + file[len(away) :] in known)
+        folders = " and ".join(f"'{(front or away).rstrip('/')}'" for away, front in best[:2])
+        msg = (
+            f"'{source}': the folder that '{example}' and the other names start from cannot be told ({folders} explain "
+            "equally many): write the file names as the dataset does"
+        )
+        raise DataError(msg)
+    shifted = {file: front + file[len(away) :] for file in files if file.startswith(away)}
+    return {file: name for file, name in shifted.items() if name in known}
+
+
+def _slashes(name: str) -> list[int]:
+    return [i for i, letter in enumerate(name) if letter == "/"]

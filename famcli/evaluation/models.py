@@ -1,137 +1,127 @@
-"""What is measured: a network by name, the CAM beside it, and where both came from."""
+"""The model under test and its baselines: loaded by name, and where their weights came from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from famcli.evaluation.inference import Networks
-from famcli.hub import find_model
+from famcli.hub.load import find_model
 from famcli_models.checkpoint import WEIGHTS_FILE
-from famcli_models.errors import ConfigError
+from famcli_models.errors import ConfigError, UnknownNameError
 from famcli_models.files import sha256_file
-from famcli_models.fusion import fold_norms
-from famcli_models.loading import load_model
-from famcli_models.methods import BASELINE, METHODS
-from famcli_models.methods.method import Method
 
-NO_CAM = (
-    "no CAM beside it: {reason}. Train one with 'fam train --method cam' on the same data and give its run as --cam RUN"
-)
+if TYPE_CHECKING:  # torch takes seconds to import, and maps and boxes of others are scored without it
+    from famcli_models.methods.method import Method
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """Networks with their origin.
+class Model:
+    """The model under test, or a baseline beside it.
 
     Attributes:
-        name: What the user called the model.
-        folder: Its checkpoint.
-        networks: The model, and the CAM it is compared with.
-        cam_name: What the user called the CAM, if it is another model.
-        cam_folder: Its checkpoint.
-        remark: Why there is no CAM, if there is none.
+        network: It.
+        title: What rows of results call it; no two of an evaluation have the same.
+        name: What the user called it; ``None`` for a baseline that is part of the model under test.
+        folder: Its checkpoint, if it was read from one.
     """
 
-    name: str
-    folder: Path
-    networks: Networks = field(repr=False)
-    cam_name: str | None = None
-    cam_folder: Path | None = None
-    remark: str | None = None
-
-    @classmethod
-    def find(
-        cls,
-        name: str,
-        method: str | None = None,
-        cam: str | None = None,
-        same_classes: bool = True,
-        say: Callable[[str], None] | None = None,
-    ) -> Contender:
-        """Load a model, and the CAM beside it: of its own features if its classifier is the backbone's, or another.
-
-        Args:
-            name: Packaged name, checkpoint folder, or Hub id.
-            method: ``fam`` or ``cam``; ``None`` is the checkpoint's own.
-            cam: Likewise of a CAM to compare with.
-            same_classes: The two are asked for the same classes.
-            say: Told in a sentence what is downloaded.
-
-        Raises:
-            ConfigError: The checkpoint has no such method, or the two do not go together.
-            FamError: See :func:`famcli.hub.find_model`.
-        """
-        folder = find_model(name, say)
-        model = _load(folder, method)
-        if model.class_conditional:
-            if cam is not None:
-                msg = "--cam is the rival of a FAM; what is measured here is a CAM itself, so leave it out"
-                raise ConfigError(msg)
-            return cls(name, folder, Networks(None, model))
-        if cam is not None:
-            rival_folder = find_model(cam, say)
-            rival = _rival(cam, rival_folder, model, same_classes)
-            return cls(name, folder, Networks(model, rival), cam, rival_folder)
-        try:
-            return cls(name, folder, Networks(model, METHODS[BASELINE].from_model(model)))
-        except ConfigError:
-            reason = "backbone and classifier of this model are not both as they were pretrained"
-            return cls(name, folder, Networks(model, None), remark=NO_CAM.format(reason=reason))
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Of what is measured."""
-        return self.networks.first.class_names
-
-    def facts(self) -> dict[str, Any]:
-        """Where it came from, for the result card; JSON values."""
-        model = self.networks.first
-        origin = model.provenance
-        method = "FAM" if not model.class_conditional else "CAM"
-        return {
-            "kind": "model",
-            "name": self.name,
-            "method": method,
-            "backbone": model.config.backbone,
-            "backbone_weights": origin.get("backbone_weights"),
-            "weights_sha256": sha256_file(self.folder / WEIGHTS_FILE),
-            "revision": self.folder.name if self.folder.parent.name == "snapshots" else None,
-            "input_size": model.config.size,
-            "classifier": model.config.classifier,
-            "data": origin.get("data"),
-            "recipe": origin.get("recipe"),
-            "seed": origin.get("seed"),
-            "tuned_on_test": bool(origin.get("tuned_on_test", False)),
-            "cam": self.cam_name,
-            **self._rival_facts(),
-        }
-
-    def _rival_facts(self) -> dict[str, Any]:
-        """Of a CAM that is another model."""
-        if self.cam_folder is None or self.networks.cam is None:
-            return {}
-        return {
-            "cam_weights_sha256": sha256_file(self.cam_folder / WEIGHTS_FILE),
-            "cam_tuned_on_test": bool(self.networks.cam.provenance.get("tuned_on_test", False)),
-        }
+    network: Method = field(repr=False)
+    title: str
+    name: str | None = None
+    folder: Path | None = None
 
 
-def _load(folder: Path, method: str | None = None) -> Method:
-    """A model as ``fam predict`` runs it, so that its boxes are those of ``fam predict``: with folded norms."""
-    model = load_model(folder, method)
-    model.backbone = fold_norms(model.backbone)
-    return model
+def find_models(
+    model: str | Path | Method,
+    method: str | None = None,
+    baseline: str | Path | Method | None = None,
+    same_classes: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> list[Model]:
+    """The model under test, and its baseline: another model, or by default that of its own features if it has one.
+
+    Args:
+        model: Packaged name, checkpoint folder, name on the Hub, or a model.
+        method: A name in ``METHODS``; by default the checkpoint's own.
+        baseline: Likewise of another model to compare with, of any method.
+        same_classes: The two are asked for the same classes.
+        say: Called with a sentence on what is downloaded, or why there is no baseline.
+
+    Raises:
+        ConfigError: The checkpoint has no such method, or the two do not go together.
+        FamError: See :func:`famcli.hub.load.find_model`.
+    """
+    from famcli_models.methods import BASELINE, METHODS
+
+    first = _open(model, method, say)
+    if baseline is not None:
+        other = _open(baseline, None, say)
+        if same_classes and other.network.class_names != first.network.class_names:
+            msg = (
+                f"--baseline '{other.name}' knows other classes than the model, so they cannot be compared on one data "
+                "set's labels"
+            )
+            raise ConfigError(msg)
+        title = other.title if other.title != first.title else f"{other.title} (baseline)"
+        return [first, replace(other, title=title)]
+    usual = METHODS[BASELINE]
+    try:
+        own = usual.from_model(first.network)
+    except ConfigError:
+        if say is not None:
+            say(
+                f"no {usual.title} beside it: this {first.title} has none without training. Train one with 'fam train "
+                f"--method {BASELINE}' on the same data and give its run as --baseline RUN"
+            )
+        return [first]
+    return [first] if own is first.network else [first, Model(own, usual.title)]
 
 
-def _rival(name: str, folder: Path, model: Method, same_classes: bool) -> Method:
-    rival = _load(folder)
-    if not rival.class_conditional:
-        msg = f"--cam '{name}' is a FAM checkpoint; give one that 'fam train --method cam' made"
-        raise ConfigError(msg)
-    if same_classes and rival.class_names != model.class_names:
-        msg = f"--cam '{name}' knows other classes than the model, so they cannot be compared on one data set's labels"
-        raise ConfigError(msg)
-    return rival
+def _open(model: str | Path | Method, method: str | None, say: Callable[[str], None] | None) -> Model:
+    from famcli_models.loading import load_model
+    from famcli_models.methods import METHODS
+    from famcli_models.methods.method import Method
+
+    if isinstance(model, Method):
+        if method is not None and method not in METHODS:
+            raise UnknownNameError("method", method, METHODS)
+        found = METHODS[method].from_model(model) if method else model
+        return Model(found, type(found).title, type(found).title)
+    folder = find_model(str(model), say)
+    found = load_model(folder, method)
+    return Model(found, type(found).title, str(model), folder)
+
+
+def source(models: Sequence[Model]) -> dict[str, Any]:
+    """Where the model under test and its baseline came from, for the result card; JSON values."""
+    first, *baselines = models
+    config, origin = first.network.config, first.network.provenance
+    folder = first.folder
+    facts = {
+        "kind": "model",
+        "name": first.name,
+        "method": type(first.network).title,
+        "backbone": config.backbone,
+        "backbone_weights": origin.get("backbone_weights"),
+        "weights_sha256": _sha256(first),
+        "revision": folder.name if folder and folder.parent.name == "snapshots" else None,
+        "input_size": config.size,
+        "classifier": config.classifier,
+        "data": origin.get("data"),
+        "recipe": origin.get("recipe"),
+        "seed": origin.get("seed"),
+        "tuned_on_test": bool(origin.get("tuned_on_test", False)),
+        "baseline": None,
+    }
+    for other in baselines:
+        if other.name is not None:
+            facts["baseline"] = other.name
+            facts["baseline_weights_sha256"] = _sha256(other)
+            facts["baseline_tuned_on_test"] = bool(other.network.provenance.get("tuned_on_test", False))
+    return facts
+
+
+def _sha256(model: Model) -> str | None:
+    return sha256_file(model.folder / WEIGHTS_FILE) if model.folder else None

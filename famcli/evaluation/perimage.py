@@ -1,34 +1,58 @@
-"""What one way of making boxes did on each image, from which every score is counted."""
+"""Per-image results of protocols with one box an image: what models, boxes found elsewhere and fixed boxes get right.
+
+The protocols are those of :data:`famcli.evaluation.protocols.BOX_RULES`; maps at many thresholds, as wsolevaluation
+scores them, are in :mod:`famcli.evaluation.thresholds`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from famcli.results.images import RIGHT_IOU
-from famcli_models.boxes import FloatArray
+from famcli.data.sample import MAX_CLASSES, Sample, check_labels, read_sample
+from famcli.evaluation.external import Found
+from famcli.evaluation.models import Model
+from famcli.evaluation.protocols import BOX_RULES, BoxRules, ten_crops
+from famcli.inference.engine import Failed, run_images
+from famcli.results.images import MAX_SHOWN_CLASSES, RIGHT_IOU
+from famcli_models.boxes import FloatArray, box_iou
+from famcli_models.errors import DataError, WeightsError
+from famcli_models.localization import localize_at
 
+if TYPE_CHECKING:
+    from famcli_models.methods.method import Method
+
+CENTRE_SIDE = 0.7  # the centre box takes this share of each side
+FIXED_BOXES = {"centre": f"centre box, {CENTRE_SIDE:.0%} of each side", "whole": "whole image"}  # titles by name
+PREDICTIONS = "predictions"  # the name of boxes found elsewhere
+TAUS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of curves, and those an oracle chooses from
 NOWHERE = -1.0  # the IoU of an image without a box
+UNNAMED = MAX_CLASSES  # the rank of a class that was not named at all: behind all that can be
+
+# Of one image: its size (h, w), the view at each input size, and the ten crops at each.
+_Views = tuple[tuple[int, int], dict[int, np.ndarray], dict[int, list[np.ndarray]]]
+# Of one image and each model: the map (h, w), and the class probabilities (L,).
+_Answers = list[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
+class BoxScores:
     """One way of making boxes, on n images, at T thresholds.
 
     Attributes:
-        method: ``FAM``, ``CAM``, ``centre``, ``whole``, ``predictions``.
         taus: ``(T,)`` thresholds on the map, ascending; one that is NaN where there is no map.
         ious: ``(n, T)`` best IoU of the box with any of the image's boxes; :data:`NOWHERE` without a box.
         boxes: ``(n, T, 4)`` the boxes, half-open xyxy in the protocol's frame; NaN without a box.
-        foreground: ``(n, T)`` mean of the map in the box's region, for detection scores; 0 without a box.
+        foreground: ``(n, T)`` mean of the map in the box's region, or the score of a box from elsewhere; 0 without one.
         ranks: ``(n,)`` place of the right class, 0 for the best; ``None`` where classes do not apply.
         strict: A box is right when its IoU is *greater* than 0.5, and not from 0.5 on.
         top5: More than one class was named, so that the best five mean something.
     """
 
-    method: str
     taus: FloatArray
     ious: npt.NDArray[np.float64]
     boxes: npt.NDArray[np.floating]
@@ -37,9 +61,22 @@ class Outcomes:
     strict: bool = False
     top5: bool = True
 
-    def right(self, delta: float = RIGHT_IOU) -> npt.NDArray[np.bool_]:
+    @classmethod
+    def empty(cls, n: int, taus: Sequence[float], *, ranked: bool, strict: bool) -> BoxScores:
+        """No box of any image yet."""
+        T = len(taus)
+        boxes, foreground = np.full((n, T, 4), np.nan, np.float32), np.zeros((n, T), np.float32)
+        ranks = np.zeros(n, np.int64) if ranked else None
+        return cls(np.array(taus, np.float64), np.full((n, T), NOWHERE), boxes, foreground, ranks, strict)
+
+    def take(self, images: Sequence[int]) -> BoxScores:
+        """Those of some images."""
+        columns = {name: getattr(self, name)[images] for name in ("ious", "boxes", "foreground")}
+        return replace(self, **columns, ranks=None if self.ranks is None else self.ranks[images])
+
+    def right(self) -> npt.NDArray[np.bool_]:
         """``(n, T)``: whether the box is right at each threshold."""
-        return self.ious > delta if self.strict else self.ious >= delta
+        return self.ious > RIGHT_IOU if self.strict else self.ious >= RIGHT_IOU
 
     def best(self) -> int:
         """Index of the threshold with the most right boxes, the lowest of equal ones: an oracle's choice."""
@@ -50,13 +87,7 @@ class Outcomes:
         return int(np.abs(self.taus - tau).argmin())
 
     def scores(self, at: int) -> dict[str, FloatArray]:
-        """Per-image scores at one threshold, each ``(n,)`` in [0, 1]; their means are the metrics.
-
-        The names are those of :data:`famcli.results.schema.METRICS`.
-
-        Args:
-            at: Index into ``taus``.
-        """
+        """Per-image scores ``(n,)`` in [0, 1] at one threshold; their means are the metrics, with the same names."""
         right = self.right()[:, at]
         found: dict[str, FloatArray] = {"gt_known": right.astype(np.float64)}
         if self.ranks is not None:
@@ -66,3 +97,255 @@ class Outcomes:
                 found[f"top{k}_cls"] = known.astype(np.float64)
         found["mean_iou"] = self.ious[:, at].clip(0)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class PerImage:
+    """Per-image results of n images.
+
+    Attributes:
+        samples: The images that were scored, in the order of the split.
+        sizes: ``(h, w)`` of each original.
+        truths: Boxes ``(N, 4)`` of each image that counted, in the protocol's frame.
+        scores: By title of a model, by ``predictions``, or by a name of :data:`FIXED_BOXES`.
+        maps: By title of a model, the maps of the images, ``(h, w)`` float32 in [0, 1].
+        classes: The most probable classes of each image, index and probability; empty where there are none.
+        confidence: ``(n,)`` what scores of boxes as detections are multiplied by.
+        rules: The protocol.
+        side: Pixels of the network's input, which is the frame of a cropped protocol.
+    """
+
+    samples: list[Sample]
+    sizes: list[tuple[int, int]]
+    truths: list[FloatArray]
+    scores: dict[str, BoxScores]
+    maps: dict[str, list[np.ndarray]]
+    classes: list[tuple[tuple[int, float], ...]]
+    confidence: FloatArray
+    rules: BoxRules
+    side: int
+
+    def with_fixed_boxes(self) -> PerImage:
+        """The same, and what the centre box and the whole image get right."""
+        boxes: dict[str, list[npt.ArrayLike]] = {name: [] for name in FIXED_BOXES}
+        low, high = (1 - CENTRE_SIDE) / 2, 1 - (1 - CENTRE_SIDE) / 2
+        for size_hw in self.sizes:
+            h, w = self.rules.frame_hw(size_hw, self.side)
+            boxes["centre"].append((w * low, h * low, w * high, h * high))
+            boxes["whole"].append((0, 0, w, h))
+        ones = np.ones(len(self.samples))
+        fixed = {name: _from_boxes(of, ones, self.truths, self.rules.strict) for name, of in boxes.items()}
+        return replace(self, scores={**self.scores, **fixed})
+
+
+def run_models(
+    models: Sequence[Model],
+    samples: Sequence[Sample],
+    taus: Sequence[float],
+    *,
+    rules: BoxRules = BOX_RULES["fam"],
+    ten_crop: bool = False,
+    same_classes: bool = True,
+    allow_missing: bool = False,
+    device: str = "auto",
+    fold: bool = True,
+    batch_size: int = 32,
+    workers: int = 2,
+    on_images: Callable[[int], None] = lambda _: None,
+) -> PerImage:
+    """Run models over labelled images and compare their boxes; those that share a backbone run it once.
+
+    Args:
+        models: Each gives a map of every image: of the label where it depends on the class and classes are the same,
+            else of the class that is most probable.
+        samples: Images with labels, and boxes if there is any threshold.
+        taus: Thresholds, ascending; with none there are maps and classes alone.
+        rules: Give the view of an image and the frame of its boxes.
+        ten_crop: Class probabilities are the mean of ten crops, and not those of the view that the map is of.
+        same_classes: The labels are classes of the models.
+        allow_missing: Leave out images that cannot be read.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
+        fold: Fold batch norms, as ``fam predict`` does.
+        batch_size: Images per forward pass.
+        workers: Threads that decode images and find boxes.
+        on_images: Called with the number of images that were done since the last call.
+
+    Raises:
+        DataError: An image cannot be read, or a label is outside the models' classes.
+        WeightsError: Maps or probabilities of a model are not finite.
+    """
+    run = _Run(models, samples, rules, ten_crop, same_classes, device, fold)
+    columns = {
+        model.title: BoxScores.empty(len(samples), taus, ranked=same_classes, strict=rules.strict) for model in models
+    }
+    maps: dict[str, dict[int, np.ndarray]] = {title: {} for title in columns}
+    sizes: dict[int, tuple[int, int]] = {}
+    classes: dict[int, tuple[tuple[int, float], ...]] = {}
+    truths: dict[int, FloatArray] = {}
+
+    def finish(number: int, loaded: _Views, answers: _Answers) -> int:
+        size_hw = sizes[number] = loaded[0]
+        label, truth = samples[number].label, rules.truth(samples[number].boxes, size_hw, run.side)
+        for (title, column), (M, probabilities) in zip(columns.items(), answers, strict=True):
+            maps[title][number] = M
+            for t, region in enumerate(localize_at(M, rules.frame_hw(size_hw, run.side), taus) if taus else ()):
+                if region is not None:
+                    column.ious[number, t] = box_iou(region.xyxy, truth).max()
+                    column.boxes[number, t] = region.xyxy
+                    column.foreground[number, t] = region.foreground
+            if column.ranks is not None:
+                column.ranks[number] = rank(probabilities, label)
+        truths[number], classes[number] = truth, _best_classes(answers[0][1])
+        return number
+
+    done = []
+    for result in run_images(range(len(samples)), run.load, run.infer, finish, batch_size=batch_size, workers=workers):
+        if not isinstance(result, Failed):
+            done.append(result)
+            on_images(1)
+        elif not allow_missing or not isinstance(result.error, DataError):
+            raise result.error
+    return PerImage(
+        samples=[samples[i] for i in done],
+        sizes=[sizes[i] for i in done],
+        truths=[truths[i] for i in done],
+        scores={title: column.take(done) for title, column in columns.items()},
+        maps={title: [of[i] for i in done] for title, of in maps.items()},
+        classes=[classes[i] for i in done],
+        confidence=np.array([classes[i][0][1] if same_classes else 1.0 for i in done], np.float64),
+        rules=rules,
+        side=run.side,
+    )
+
+
+class _Run:
+    """The first two stages of running models over images: an image to its views, and views to what the models say."""
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        samples: Sequence[Sample],
+        rules: BoxRules,
+        ten_crop: bool,
+        same_classes: bool,
+        device: str,
+        fold: bool,
+    ) -> None:
+        from famcli.inference.torch_engine import TorchEngine
+
+        if same_classes:
+            for model in models:
+                check_labels(samples, model.network.config.num_classes)
+        self.titles, self.samples, self.rules = [model.title for model in models], samples, rules
+        self.same_classes, self.ten_crop = same_classes, ten_crop and same_classes
+        first = TorchEngine(models[0].network, device, fold=fold)
+        others = (TorchEngine(model.network, device, fold=fold, beside=first) for model in models[1:])
+        self.engines = [first, *others]
+        self.side = first.config.size
+        self.sides = sorted({engine.config.size for engine in self.engines})
+
+    def load(self, number: int) -> _Views:
+        picture = read_sample(self.samples[number], self.sides[-1])  # as `fam predict` does: the maps are the same
+        views = {side: self.rules.view(picture.image, side) for side in self.sides}
+        return picture.size_hw, views, {side: ten_crops(picture.image, side) for side in self.sides if self.ten_crop}
+
+    def infer(self, batch: Sequence[tuple[int, _Views]]) -> list[_Answers]:
+        labels = [self.samples[number].label for number, _ in batch] if self.same_classes else None
+        stacked = {side: np.stack([views[side] for _, (_, views, _) in batch]) for side in self.sides}
+        answers: list[_Answers] = [[] for _ in batch]
+        for title, engine in zip(self.titles, self.engines, strict=True):
+            side = engine.config.size
+            maps, probabilities, _ = engine.infer([stacked[side]], labels)
+            if self.ten_crop:
+                crops = [np.stack(crop) for crop in zip(*(crops[side] for _, (_, _, crops) in batch), strict=True)]
+                probabilities = engine.infer(crops, labels).probabilities
+            for (number, _), answer, M, of_classes in zip(batch, answers, maps, probabilities, strict=True):
+                if not (np.isfinite(M).all() and np.isfinite(of_classes).all()):
+                    name = self.samples[number].name
+                    msg = f"what {title} says of '{name}' is not finite: the weights are damaged; check with fam verify"
+                    raise WeightsError(msg)
+                answer.append((M, of_classes))
+        return answers
+
+
+def rank(probabilities: npt.NDArray[np.floating], label: int) -> int:
+    """Place of the right class among ``(L,)`` probabilities, 0 for the best; a tie, and a NaN, count as worse."""
+    return int((~(probabilities < probabilities[label])).sum()) - 1
+
+
+def _best_classes(probabilities: np.ndarray) -> tuple[tuple[int, float], ...]:
+    best = np.argsort(-probabilities, kind="stable")[:MAX_SHOWN_CLASSES]
+    return tuple((int(i), float(probabilities[i])) for i in best)
+
+
+def count_right(network: Method, samples: Sequence[Sample], device: str, batch_size: int = 32) -> int:
+    """Images that are right by protocol ``fam`` at the model's own τ, whatever its classes; it is left as it is."""
+    model = Model(network, type(network).title)
+    found = run_models([model], samples, [network.config.tau], device=device, fold=False, batch_size=batch_size)
+    return int(found.scores[model.title].right().sum())
+
+
+def score_predictions(
+    found: Sequence[Found],
+    samples: Sequence[Sample],
+    sizes: Sequence[tuple[int, int]],
+    rules: BoxRules,
+    side: int,
+    same_classes: bool,
+) -> PerImage:
+    """Compare boxes that were found elsewhere: of each image the box of the highest score.
+
+    Classes are in the order of their best scores, each once; the box serves them all.
+
+    Args:
+        found: Boxes, labels and scores of each sample, best first.
+        samples: Images with labels and boxes.
+        sizes: ``(h, w)`` of each original.
+        rules: The protocol.
+        side: Pixels of the frame of a cropped protocol.
+        same_classes: Score classes too.
+    """
+    truths = [rules.truth(sample.boxes, size_hw, side) for sample, size_hw in zip(samples, sizes, strict=True)]
+    boxes = [rules.to_frame(f.boxes[:1], size_hw, side) for f, size_hw in zip(found, sizes, strict=True)]
+    scores = [f.scores[0] if len(f.scores) else 0.0 for f in found]
+    named: list[dict[int, float]] = []
+    for one in found:
+        named.append({})
+        for label, score in zip(one.labels.tolist(), one.scores.tolist(), strict=True):
+            named[-1].setdefault(label, score)
+    compared = _from_boxes(boxes, scores, truths, rules.strict)
+    if same_classes:
+        ranks = [list(of).index(s.label) if s.label in of else UNNAMED for of, s in zip(named, samples, strict=True)]
+        compared = replace(compared, ranks=np.array(ranks, np.int64), top5=max(map(len, named), default=0) > 1)
+    # Only what can be read as a class of the data and its probability; scores of other tools may be anything.
+    shown = [
+        tuple((label, score) for label, score in of.items() if label >= 0)[:MAX_SHOWN_CLASSES]
+        if same_classes and all(0 <= score <= 1 for score in of.values())
+        else ()
+        for of in named
+    ]
+    return PerImage(
+        samples=list(samples),
+        sizes=list(sizes),
+        truths=truths,
+        scores={PREDICTIONS: compared},
+        maps={},
+        classes=shown,
+        confidence=np.ones(len(samples)),
+        rules=rules,
+        side=side,
+    )
+
+
+def _from_boxes(
+    boxes: Sequence[npt.ArrayLike], scores: npt.ArrayLike, truths: Sequence[FloatArray], strict: bool
+) -> BoxScores:
+    """One box, or none, of a score for each image, without a threshold."""
+    found = [np.asarray(box, np.float64).reshape(-1, 4) for box in boxes]
+    return BoxScores(
+        np.array([np.nan]),
+        np.array([[box_iou(f, truth).max() if len(f) else NOWHERE] for f, truth in zip(found, truths, strict=True)]),
+        np.array([f if len(f) else np.full((1, 4), np.nan) for f in found]).reshape(-1, 1, 4),
+        np.asarray(scores, np.float32)[:, None],
+        strict=strict,
+    )

@@ -1,86 +1,99 @@
-"""Outcomes to rows of a result: metrics with intervals, paired differences, classes."""
+"""From per-image results to rows of a result: metrics with intervals, paired differences, classes, error types."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from famcli.data.sample import Sample
 from famcli.evaluation.bootstrap import Bootstrap
 from famcli.evaluation.metrics.coco import average_precision
-from famcli.evaluation.onebox import Evaluation
-from famcli.evaluation.perimage import Outcomes
-from famcli.results.images import error_type
+from famcli.evaluation.perimage import FIXED_BOXES, BoxScores, PerImage
+from famcli.results.images import Box, BoxResult, ImageResult, byte_map, error_type
 from famcli.results.schema import ClassRow, Difference, Number, Row
 from famcli_models.boxes import FloatArray
 
 COMPARED = ("gt_known", "top1_loc", "top1_cls", "mean_iou", "max_box_acc", "max_box_acc_v2")
+ORACLE = "oracle"  # a threshold that was chosen on the very images that are scored
 BINS = 10  # of the histogram of IoUs, from 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A row, and what its intervals were taken from.
+class ScoredRow:
+    """A row, and what its numbers were taken from.
 
     Attributes:
         row: The row.
         resampled: By metric ``(R,)`` its value in each resample, in [0, 1].
-        outcomes: Of protocols with one box an image: what the row was counted from.
-        at: Index of the row's threshold in the outcomes.
+        boxes: Of protocols with one box an image: what the row was counted from.
+        at: Index of the row's threshold in the boxes.
+        kinds: Likewise the error type of each image.
     """
 
     row: Row
     resampled: Mapping[str, FloatArray]
-    outcomes: Outcomes | None = None
+    boxes: BoxScores | None = None
     at: int = 0
+    kinds: Sequence[str] = field(default=(), repr=False)
 
 
-def entry(title: str, outcomes: Outcomes, at: int, tau_from: str, bootstrap: Bootstrap) -> Entry:
-    """Score outcomes at one threshold.
+def score_row(
+    found: PerImage,
+    method: str,
+    title: str,
+    at: int,
+    tau_from: str,
+    bootstrap: Bootstrap,
+    masks: Mapping[str, Number] | None = None,
+    coco: Mapping[str, float] | None = None,
+) -> ScoredRow:
+    """Score one way of making boxes at one threshold.
 
     An oracle chooses its threshold anew in each resample, so that its luck is part of the interval.
 
     Args:
+        found: Per-image results.
+        method: A name of ``found.scores``.
         title: What tables call the row.
-        outcomes: What was done.
         at: Index of the threshold.
         tau_from: How it was chosen: ``fixed``, ``train-fullsup``, ``oracle``, or empty where there is none.
         bootstrap: The resamples.
+        masks: Metrics of its maps.
+        coco: COCO's average precisions of its boxes.
     """
-    scores = outcomes.scores(at)
+    boxes = found.scores[method]
+    scores = boxes.scores(at)
     names = list(scores)
-    if tau_from == "oracle":
-        each = [outcomes.scores(t) for t in range(len(outcomes.taus))]
+    if tau_from == ORACLE:
+        each = [boxes.scores(t) for t in range(len(boxes.taus))]
         means = {name: bootstrap.means(np.stack([s[name] for s in each], axis=1)) for name in names}
         best = means["gt_known"].argmax(axis=1)
         resampled = {name: m[np.arange(len(m)), best] for name, m in means.items()}
     else:
         means_at = bootstrap.means(np.stack([scores[name] for name in names], axis=1))
         resampled = dict(zip(names, means_at.T, strict=True))
-    metrics = {name: number(scores[name].mean(), resampled[name], bootstrap) for name in names}
+    metrics = {name: bootstrap.number(scores[name].mean(), resampled[name]) for name in names}
     _check(metrics)
-    tau = float(outcomes.taus[at])
-    ious = outcomes.ious[:, at]
+    kinds = _kinds(found, boxes, at)
+    tau, ious = float(boxes.taus[at]), boxes.ious[:, at]
     row = Row(
-        method=outcomes.method,
+        method=method,
         title=title,
-        metrics=metrics,
+        metrics={**metrics, **(masks or {})},
         tau=None if np.isnan(tau) else tau,
         tau_from=tau_from,
         empty=100 * float((ious < 0).mean()),
         iou_histogram=tuple(np.histogram(ious.clip(0), BINS, (0, 1))[0].tolist()),
-        curve=tuple((100 * outcomes.right().mean(axis=0)).tolist()) if len(outcomes.taus) > 1 else None,
+        coco=coco,
+        curve=tuple((100 * boxes.right().mean(axis=0)).tolist()) if len(boxes.taus) > 1 else None,
+        kinds=None if method in FIXED_BOXES else dict(Counter(kinds)),
     )
-    return Entry(row, resampled, outcomes, at)
-
-
-def number(mean: float, resampled: FloatArray, bootstrap: Bootstrap) -> Number:
-    """A share, and its values in the resamples, in percent."""
-    low, high = bootstrap.interval(resampled)
-    return Number(100 * float(mean), 100 * low, 100 * high)
+    return ScoredRow(row, resampled, boxes, at, kinds)
 
 
 def _check(metrics: Mapping[str, Number]) -> None:
@@ -94,10 +107,17 @@ def _check(metrics: Mapping[str, Number]) -> None:
             raise AssertionError(msg)
 
 
-def differences(entries: Sequence[Entry], bootstrap: Bootstrap) -> tuple[Difference, ...]:
+def _kinds(found: PerImage, boxes: BoxScores, at: int) -> list[str]:
+    """The error type of each image."""
+    ranks = boxes.ranks.tolist() if boxes.ranks is not None else [None] * len(found.samples)
+    rows = zip(boxes.boxes[:, at].astype(np.float64), found.truths, ranks, strict=True)
+    return [error_type(box, truth, rank, strict=boxes.strict) for box, truth, rank in rows]
+
+
+def differences(rows: Sequence[ScoredRow], bootstrap: Bootstrap) -> tuple[Difference, ...]:
     """The first row less each of the others, on the same images and in the same resamples."""
-    first, found = entries[0], []
-    for other in entries[1:]:
+    first, found = rows[0], []
+    for other in rows[1:]:
         for name in COMPARED:
             if name in first.resampled and name in other.resampled:
                 low, high = bootstrap.interval(first.resampled[name] - other.resampled[name])
@@ -106,11 +126,11 @@ def differences(entries: Sequence[Entry], bootstrap: Bootstrap) -> tuple[Differe
     return tuple(found)
 
 
-def class_rows(first: Entry, labels: npt.NDArray[np.int64], names: Sequence[str]) -> tuple[ClassRow, ...]:
+def class_rows(first: ScoredRow, labels: npt.NDArray[np.int64], names: Sequence[str]) -> tuple[ClassRow, ...]:
     """Scores of the first row, class by class."""
-    if first.outcomes is None:
+    if first.boxes is None:
         return ()
-    scores = first.outcomes.scores(first.at)
+    scores = first.boxes.scores(first.at)
     rows = []
     for label in np.unique(labels).tolist():
         here = labels == label
@@ -129,46 +149,73 @@ def class_rows(first: Entry, labels: npt.NDArray[np.int64], names: Sequence[str]
     return tuple(rows)
 
 
-def detection_scores(found: Entry, evaluation: Evaluation) -> FloatArray:
-    """Scores ``(n,)`` of the boxes as ``fam predict`` gives them.
-
-    The mean of the map in the region times the class's probability, or the mean alone where classes do not apply.
-    """
-    if found.outcomes is None:
-        return np.zeros(0)
-    foreground = found.outcomes.foreground[:, found.at].astype(np.float64)
-    if found.outcomes.ranks is None or found.outcomes.method == "predictions":  # whose scores are complete
-        return foreground
-    return foreground * np.array([classes[0][1] if classes else 0.0 for classes in evaluation.classes])
+def detection_scores(found: PerImage, method: str, at: int) -> FloatArray:
+    """Scores ``(n,)`` of boxes as ``fam predict`` gives them: mean of the map in the region, times the class's."""
+    return found.scores[method].foreground[:, at].astype(np.float64) * found.confidence
 
 
-def with_detections(found: Entry, evaluation: Evaluation) -> Entry:
-    """The entry with COCO's average precision; for the row that is measured."""
-    outcomes = found.outcomes
-    if outcomes is None:
-        return found
-    classes = outcomes.ranks is not None
-    truth_labels = [sample.label if classes else 0 for sample in evaluation.samples]
-    labels = [of[0][0] if classes and of else 0 for of in evaluation.classes]
-    boxes = outcomes.boxes[:, found.at].astype(np.float64)
-    coco = average_precision(evaluation.truths, truth_labels, boxes, labels, detection_scores(found, evaluation))
-    return replace(found, row=replace(found.row, coco=coco))
+def detection_precision(found: PerImage, method: str, at: int) -> dict[str, float]:
+    """COCO's average precision of the one box of each image."""
+    boxes = found.scores[method]
+    classes = boxes.ranks is not None
+    truth_labels = [sample.label if classes else 0 for sample in found.samples]
+    labels = [of[0][0] if classes and of else 0 for of in found.classes]
+    corners = boxes.boxes[:, at].astype(np.float64)
+    return average_precision(found.truths, truth_labels, corners, labels, detection_scores(found, method, at))
 
 
-def with_kinds(found: Entry, evaluation: Evaluation) -> Entry:
-    """The entry with the numbers of its images by kind."""
-    return replace(found, row=replace(found.row, kinds=dict(Counter(kinds(found, evaluation)))))
+def image_results(found: PerImage, rows: Sequence[ScoredRow]) -> Iterator[ImageResult]:
+    """The images one by one, with the box of each row."""
+    scores = {r.row.title: detection_scores(found, r.row.method, r.at) for r in rows if r.row.method not in FIXED_BOXES}
+    ranks = rows[0].boxes.ranks if rows[0].boxes is not None else None
+    for i, (sample, size_hw) in enumerate(zip(found.samples, found.sizes, strict=True)):
+        results: dict[str, BoxResult] = {}
+        for r in rows:
+            title, boxes = r.row.title, found.scores[r.row.method]
+            box = boxes.boxes[i, r.at].astype(np.float64)
+            if np.isnan(box).any():
+                results[title] = BoxResult(None, None, None, r.kinds[i])
+                continue
+            corners = found.rules.to_photo(box, size_hw, found.side)[0]
+            score = float(scores[title][i]) if title in scores else None
+            results[title] = BoxResult(as_box(corners), float(boxes.ious[i, r.at]), score, r.kinds[i])
+        yield image_result(
+            sample,
+            size_hw,
+            results,
+            {name: maps[i] for name, maps in found.maps.items()},
+            classes=found.classes[i],
+            rank=None if ranks is None else int(ranks[i]),
+            first_only=found.rules.first_only,
+        )
 
 
-def kinds(found: Entry, evaluation: Evaluation) -> list[str]:
-    """The kind of each image, see :mod:`famcli.results.images`."""
-    outcomes = found.outcomes
-    if outcomes is None:
-        return []
-    boxes = outcomes.boxes[:, found.at].astype(np.float64)
-    ranks = outcomes.ranks.tolist() if outcomes.ranks is not None else [None] * len(boxes)
-    rows = zip(boxes, evaluation.truths, ranks, strict=True)
-    return [
-        error_type(None if np.isnan(box).any() else box, truth, place, strict=outcomes.strict)
-        for box, truth, place in rows
-    ]
+def image_result(
+    sample: Sample,
+    size_hw: tuple[int, int],
+    found: Mapping[str, BoxResult],
+    maps: Mapping[str, np.ndarray],
+    *,
+    classes: tuple[tuple[int, float], ...] = (),
+    rank: int | None = None,
+    first_only: bool = False,
+) -> ImageResult:
+    """One scored image; ``found`` is by title of a row, ``maps`` by its method."""
+    return ImageResult(
+        name=sample.name,
+        path=os.path.abspath(sample.path),
+        label=sample.label,
+        width=size_hw[1],
+        height=size_hw[0],
+        truth=tuple(as_box(box) for box in (sample.boxes[:1] if first_only else sample.boxes)),
+        classes=classes,
+        rank=rank,
+        found=found,
+        maps={name: byte_map(M) for name, M in maps.items()},
+    )
+
+
+def as_box(corners: npt.NDArray[np.float64]) -> Box:
+    """Corners ``(4,)`` as numbers."""
+    x0, y0, x1, y1 = corners.tolist()
+    return x0, y0, x1, y1

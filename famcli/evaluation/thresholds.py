@@ -1,138 +1,234 @@
-"""Maps at many thresholds to rows of a result: MaxBoxAcc, MaxBoxAccV2, PxAP and pIoU."""
+"""Maps at many thresholds: counted in several processes, and the rows MaxBoxAcc, MaxBoxAccV2, PxAP and pIoU of it.
+
+A process holds one map at a time and gives back counts alone, so memory does not grow with the number of images but
+for a few hundred bits of each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
-from famcli.data.masks import MaskSource
+from famcli.data.images import read_size
+from famcli.data.masks import MaskSource, read_truth
 from famcli.data.sample import Sample
 from famcli.evaluation.bootstrap import Bootstrap
-from famcli.evaluation.counting import Counts, Scored, Wanted, count, read_scores
+from famcli.evaluation.external import read_map
 from famcli.evaluation.metrics.box import (
     DELTAS,
+    INTERVAL,
     SIDE,
     V1_DELTA,
-    BoxAccuracy,
-    IntArray,
+    BoxCounts,
     box_at,
     inclusive_iou,
+    score_map,
+    thresholds,
     truth_boxes,
 )
-from famcli.evaluation.metrics.mask import MaskCounts
-from famcli.evaluation.onebox import CENTRE_SIDE, RIVALS
-from famcli.evaluation.rows import Entry, number
+from famcli.evaluation.metrics.mask import MaskCounts, truth_mask
+from famcli.evaluation.perimage import CENTRE_SIDE, FIXED_BOXES
+from famcli.evaluation.rows import ORACLE, ScoredRow, as_box, image_result
+from famcli.results.images import BoxResult, ImageResult, error_type
 from famcli.results.schema import Number, Row
-from famcli_models.boxes import FloatArray
+from famcli_models.boxes import FloatArray, box_iou, rescale_boxes
+from famcli_models.errors import DataError
 
 METRIC = {1: "max_box_acc", 2: "max_box_acc_v2"}
-Raw = Path | np.ndarray
+Raw = Path | np.ndarray  # a map (h, w), or the file it is in
+
+_CHUNK = 16  # images a task: enough that its counts are cheap to send, few enough for a lively bar
+_AHEAD = 4  # tasks in flight for each process
+_Task = tuple[Sample, Raw, MaskSource | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """Images with their truth, and how their maps are scored.
+@dataclass(slots=True)
+class Counts:
+    """What was counted of many images.
 
     Attributes:
-        samples: Images with boxes.
-        sizes: ``(h, w)`` of each original.
-        masks: Where the masks of each image are, or ``None``.
-        version: 1 or 2, of MaxBoxAcc; ``None`` where only masks count.
-        interval: From one threshold to the next.
-        processes: How many work; all cores if not given.
-        on_image: Told the number of images that were done since the last call.
+        boxes: Right boxes by threshold, for MaxBoxAcc and MaxBoxAccV2 at once.
+        masks: Pixels by score, of the images with masks.
+        right: For each image, in order, whether it is right at each δ and τ of the version asked for, as packed bits
+            ``(δ, T / 8)``. It is all that grows with the number of images.
     """
 
-    samples: Sequence[Sample]
-    sizes: Sequence[tuple[int, int]]
-    masks: Sequence[MaskSource | None]
-    version: int | None
-    interval: float
-    processes: int | None = None
-    on_image: Callable[[int], None] = lambda _: None
+    boxes: BoxCounts
+    masks: MaskCounts
+    right: list[npt.NDArray[np.uint8]] = field(default_factory=list)
 
-    def count(self, maps: Sequence[Raw]) -> Counts:
-        """Count all maps, one for each image: an array, or the file it is in.
 
-        Raises:
-            DataError: See :func:`famcli.evaluation.counting.count`.
-        """
-        wanted = Wanted(self.interval, self.version is not None, self.version)
-        return count(self._images(maps), wanted, self.processes, self.on_image)
+def stated_size(sample: Sample) -> tuple[int, int]:
+    """``(h, w)`` of an image as its dataset states it, or else as its file has it.
 
-    def _images(self, maps: Sequence[Raw]) -> Iterator[Scored]:
-        for sample, size_hw, raw, masks in zip(self.samples, self.sizes, maps, self.masks, strict=True):
-            if self.version is not None or masks is not None:
-                yield Scored(sample.name, raw, sample.boxes, size_hw, masks)
+    Raises:
+        DataError: The dataset does not state it, and the file cannot be read.
+    """
+    if sample.size_hw is not None:
+        return sample.size_hw
+    try:
+        return read_size(sample.path)
+    except DataError as error:
+        msg = f"'{sample.name}': the dataset does not state its size (image_sizes.txt), and {sample.path}: {error}"
+        raise DataError(msg) from error
 
-    def truths(self) -> Iterator[IntArray]:
-        """Boxes of each image in the benchmark's frame."""
-        for sample, size_hw in zip(self.samples, self.sizes, strict=True):
-            yield truth_boxes(sample.boxes, size_hw)
 
-    def entry(self, method: str, counts: Counts, bootstrap: Bootstrap) -> Entry:
-        """The row of one way of making maps; the best τ is chosen anew in each resample."""
-        if self.version is None:
-            return Entry(Row(method=method, title=method, metrics=mask_metrics(counts.masks)), {})
-        version = self.version
-        accuracy = counts.boxes.accuracy(version)
-        deltas = (V1_DELTA,) if version == 1 else DELTAS
-        columns = len(counts.boxes.taus)
-        best = []
-        for i in range(len(deltas)):
-            bits = np.array([packed[i] for packed in counts.right])
-            best.append(bootstrap.means(np.unpackbits(bits, axis=1, count=columns)).max(axis=1))
-        resampled = np.mean(best, axis=0)
-        row = Row(
-            method=method,
-            title=method,
-            metrics={METRIC[version]: number(accuracy.value / 100, resampled, bootstrap), **mask_metrics(counts.masks)},
-            tau=accuracy.tau[V1_DELTA] if version == 1 else None,
-            tau_from="oracle",
-            empty=100 * accuracy.empty / accuracy.images,
-            at_delta=_at_delta(accuracy, deltas),
-            curve=tuple(accuracy.curve[V1_DELTA]),
-        )
-        return Entry(row, {METRIC[version]: resampled})
+def count_maps(
+    samples: Sequence[Sample],
+    maps: Sequence[Raw],
+    masks: Sequence[MaskSource | None] | None = None,
+    *,
+    version: int | None,
+    interval: float = INTERVAL,
+    processes: int | None = None,
+    on_images: Callable[[int], None] = lambda _: None,
+) -> Counts:
+    """Count right boxes at every threshold, and pixels in masks; the number of processes does not change the result.
 
-    def rivals(self, bootstrap: Bootstrap) -> list[Entry]:
-        """Boxes that need no map, in the benchmark's frame: the centre box, and the whole image."""
-        if self.version is None:
-            return []
-        low, high = int(SIDE * (1 - CENTRE_SIDE) / 2), int(SIDE * (1 + CENTRE_SIDE) / 2)
-        centre, whole = (low, low, high, high), (0, 0, SIDE - 1, SIDE - 1)
-        boxes = {"centre": centre, "whole": whole}
-        return [self._of_box(name, RIVALS[name], box, bootstrap) for name, box in boxes.items()]
+    Args:
+        samples: The images; those that have a size are not opened.
+        maps: One for each image.
+        masks: Where the masks of each image are, or ``None``.
+        version: 1 or 2, of MaxBoxAcc; ``None`` counts masks alone.
+        interval: From one threshold to the next.
+        processes: How many work; all cores if not given. With one, the work is done here.
+        on_images: Called with the number of images that were done since the last call.
 
-    def _of_box(self, method: str, title: str, box: tuple[int, ...], bootstrap: Bootstrap) -> Entry:
-        version = self.version or 1
-        deltas = (V1_DELTA,) if version == 1 else DELTAS
-        ious = np.array([inclusive_iou([box], truth).max() for truth in self.truths()])
+    Raises:
+        DataError: A map or mask cannot be read, an image has no box, or a process was killed.
+    """
+    sources = masks if masks is not None else [None] * len(samples)
+    tasks = [task for task in zip(samples, maps, sources, strict=True) if version is not None or task[2] is not None]
+    chunks = [tasks[start : start + _CHUNK] for start in range(0, len(tasks), _CHUNK)]
+    workers = processes or _cores()
+    parts = (_count(chunk, version, interval) for chunk in chunks)
+    total = _count([], version, interval)
+    for chunk, part in zip(chunks, parts if workers == 1 else _spread(chunks, version, interval, workers), strict=True):
+        total.boxes.merge(part.boxes)
+        total.masks.merge(part.masks)
+        total.right += part.right
+        on_images(len(chunk))
+    return total
+
+
+def _count(tasks: Sequence[_Task], version: int | None, interval: float) -> Counts:
+    taus = thresholds(interval)
+    counts = Counts(BoxCounts(taus), MaskCounts(taus))
+    for sample, raw, masks in tasks:
+        if version is not None and not len(sample.boxes):
+            msg = f"'{sample.name}' has no box, so nothing can be right or wrong: leave it out of the split"
+            raise DataError(msg)
+        scores, as_is = read_scores(raw)
+        if version is not None:
+            right = counts.boxes.add(scores, truth_boxes(sample.boxes, stated_size(sample)))
+            counts.boxes.as_is += as_is
+            chosen = right[0, [DELTAS.index(V1_DELTA)]] if version == 1 else right[1]
+            counts.right.append(np.packbits(chosen, axis=1))
+        if masks is not None:
+            counts.masks.add(scores, truth_mask(*read_truth(masks, stated_size(sample))))
+    return counts
+
+
+def read_scores(raw: Raw) -> tuple[FloatArray, bool]:
+    """A map in the benchmark's frame, and whether its file was so already.
+
+    wsolevaluation's evaluation.py takes maps of 224x224 with values in [0, 1] as they are. Those that its main program
+    wrote have been resized and stretched, and doing it again would change nothing.
+
+    Raises:
+        DataError: It is a file and cannot be read.
+    """
+    if not isinstance(raw, Path):
+        return score_map(raw), False
+    scores = read_map(raw)
+    as_is = scores.shape == (SIDE, SIDE) and bool(scores.min() >= 0) and bool(scores.max() <= 1)
+    return (scores if as_is else score_map(scores)), as_is
+
+
+def _spread(chunks: Sequence[Sequence[_Task]], version: int | None, interval: float, workers: int) -> Iterator[Counts]:
+    # Spawned, because a fork beside torch's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_alone) as pool:
+        try:
+            waiting: deque[Future[Counts]] = deque()
+            for chunk in chunks:
+                waiting.append(pool.submit(_count, chunk, version, interval))
+                if len(waiting) >= _AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            msg = "a process that scored maps was killed, perhaps for its memory; try again with --processes 1"
+            raise DataError(msg) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _alone() -> None:
+    cv2.setNumThreads(1)  # each core has a process of its own
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threshold_row(method: str, counts: Counts, version: int | None, bootstrap: Bootstrap) -> ScoredRow:
+    """The row of one way of making maps; the best τ is chosen anew in each resample."""
+    masks = mask_metrics(counts.masks)
+    if version is None:
+        return ScoredRow(Row(method=method, title=method, metrics=masks), {})
+    accuracy, deltas = counts.boxes.accuracy(version), _deltas(version)
+    best = []
+    for i in range(len(deltas)):
+        bits = np.array([packed[i] for packed in counts.right])
+        best.append(bootstrap.means(np.unpackbits(bits, axis=1, count=len(counts.boxes.taus))).max(axis=1))
+    resampled = np.mean(best, axis=0)
+    row = Row(
+        method=method,
+        title=method,
+        metrics={METRIC[version]: bootstrap.number(accuracy.value / 100, resampled), **masks},
+        tau=accuracy.tau[V1_DELTA] if version == 1 else None,
+        tau_from=ORACLE,
+        empty=100 * accuracy.empty / accuracy.images,
+        at_delta={f"{d:g}": {"value": accuracy.at_delta[d], "tau": accuracy.tau[d]} for d in deltas},
+        curve=tuple(accuracy.curve[V1_DELTA]),
+    )
+    return ScoredRow(row, {METRIC[version]: resampled})
+
+
+def fixed_rows(samples: Sequence[Sample], version: int, bootstrap: Bootstrap) -> list[ScoredRow]:
+    """Boxes that need no map, in the benchmark's frame: the centre box, and the whole image."""
+    low, high = int(SIDE * (1 - CENTRE_SIDE) / 2), int(SIDE * (1 + CENTRE_SIDE) / 2)
+    boxes = {"centre": (low, low, high, high), "whole": (0, 0, SIDE - 1, SIDE - 1)}
+    truths, deltas, rows = [truth_boxes(s.boxes, stated_size(s)) for s in samples], _deltas(version), []
+    for name, box in boxes.items():
+        ious = np.array([inclusive_iou([box], truth).max() for truth in truths])
         right = ious[:, None] >= np.array(deltas)
         resampled = bootstrap.means(right).mean(axis=1)
         row = Row(
-            method=method,
-            title=title,
-            metrics={METRIC[version]: number(right.mean(), resampled, bootstrap)},
+            method=name,
+            title=FIXED_BOXES[name],
+            metrics={METRIC[version]: bootstrap.number(right.mean(), resampled)},
             empty=0.0,
             at_delta={f"{d:g}": {"value": 100 * float(right[:, i].mean())} for i, d in enumerate(deltas)},
         )
-        return Entry(row, {METRIC[version]: resampled})
+        rows.append(ScoredRow(row, {METRIC[version]: resampled}))
+    return rows
 
-    def boxes(self, maps: Sequence[Raw], row: Row) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """The box ``(4,)`` of each image at the row's best τ for δ = 0.5, and the truth ``(N, 4)`` it is compared with.
 
-        Both are half-open, in the benchmark's 224x224 pixels: with one added to the far corners, the common IoU is
-        the benchmark's.
-        """
-        version = self.version or 1
-        tau = (row.at_delta or {})[f"{V1_DELTA:g}"]["tau"]
-        for raw, truth in zip(maps, self.truths(), strict=True):
-            far = np.array([0, 0, 1, 1])
-            yield np.array(box_at(read_scores(raw)[0], truth, tau, version), np.float64) + far, truth + far
+def _deltas(version: int) -> tuple[float, ...]:
+    return (V1_DELTA,) if version == 1 else DELTAS
 
 
 def mask_metrics(counts: MaskCounts) -> dict[str, Number]:
@@ -143,5 +239,33 @@ def mask_metrics(counts: MaskCounts) -> dict[str, Number]:
     return {"pxap": Number(accuracy.pxap), "piou": Number(accuracy.piou)}
 
 
-def _at_delta(accuracy: BoxAccuracy, deltas: Sequence[float]) -> dict[str, dict[str, float]]:
-    return {f"{d:g}": {"value": accuracy.at_delta[d], "tau": accuracy.tau[d]} for d in deltas}
+def threshold_images(
+    samples: Sequence[Sample], maps: Mapping[str, Sequence[Raw]], rows: Sequence[ScoredRow], version: int | None
+) -> Iterator[ImageResult]:
+    """The images one by one, with the box of each row of ``maps`` at its best τ for δ = 0.5."""
+    taus = (
+        {r.row.title: (r.row.at_delta or {})[f"{V1_DELTA:g}"]["tau"] for r in rows if r.row.method in maps}
+        if version
+        else {}
+    )
+    for i, sample in enumerate(samples):
+        size_hw, found = stated_size(sample), {}
+        for title, tau in taus.items():
+            box, truth = best_box(maps[title][i], sample, tau, version or 1)
+            corners = rescale_boxes(box, (SIDE, SIDE), size_hw)[0]
+            found[title] = BoxResult(
+                as_box(corners), float(box_iou(box, truth).max()), None, error_type(box, truth, None)
+            )
+        small = {name: of[i] for name, of in maps.items()}
+        arrays = {name: M for name, M in small.items() if not isinstance(M, Path)}
+        yield image_result(sample, size_hw, found, arrays)
+
+
+def best_box(raw: Raw, sample: Sample, tau: float, version: int) -> tuple[FloatArray, FloatArray]:
+    """The box ``(4,)`` of a map at one threshold, and the truth ``(N, 4)`` it is compared with.
+
+    Both are half-open, in the benchmark's 224x224 pixels: with one added to the far corners, the common IoU is the
+    benchmark's.
+    """
+    truth, far = truth_boxes(sample.boxes, stated_size(sample)), np.array([0, 0, 1, 1])
+    return np.array(box_at(read_scores(raw)[0], truth, tau, version), np.float64) + far, truth + far

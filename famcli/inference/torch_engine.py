@@ -59,8 +59,9 @@ class TorchEngine:
     ) -> None:
         self.device = pick_device(device) if isinstance(device, str) else device
         self.amp = amp
-        layout = torch.channels_last if fold else torch.contiguous_format
-        self.model = model.to(self.device, memory_format=layout).eval()  # type: ignore[call-overload]
+        self.model = model.to(self.device).eval()
+        if fold:  # a model in training keeps its layout, and with it its rounding
+            self.model = self.model.to(memory_format=torch.channels_last)
         shared = beside is not None and beside.model.backbone is model.backbone
         self.trunk: Trunk = beside.trunk if beside and shared else Trunk(model, fold)
         self.config, self.class_names = model.config, model.class_names

@@ -20,8 +20,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from famcli.evaluation.boxrules import BOX_RULES
 from famcli.evaluation.metrics.box import SIDE
+from famcli.evaluation.protocols import BOX_RULES
 from famcli.report.charts import WIDTH, charts
 from famcli.report.parts import open_parts, part_maps
 from famcli.report.pictures import BLOCK, Gallery, as_base64, select

@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from famcli.checkpoints.doctor import package_versions
 from famcli.checkpoints.reference import record
 from famcli.data.sample import Sample, check_labels, read_sample
-from famcli.evaluation.onebox import count_right
+from famcli.evaluation.perimage import count_right
 from famcli.inference.engine import Failed, run_images
 from famcli.training.data import TrainingData, absolute_paths, open_data
 from famcli.training.environment import Interrupt, environment, leave, make_accelerator

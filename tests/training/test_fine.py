@@ -15,7 +15,8 @@ from famcli.checkpoints.export import EXPORT_FORMATS, export
 from famcli.checkpoints.reference import compare, record, run_engine
 from famcli.checkpoints.verify import inspect
 from famcli.data.sample import Sample
-from famcli.evaluation.inference import Look, Networks
+from famcli.evaluation.models import Model
+from famcli.evaluation.perimage import run_models
 from famcli.inference.torch_engine import TorchEngine
 from famcli.training.loading import CachedFeatures, Views, map_size
 from famcli.training.recipe import load_recipe
@@ -83,12 +84,12 @@ def test_predictions(fine: FAM, picture: Callable[..., np.ndarray]) -> None:
     assert Predictor(CAM.from_model(fine), "cpu")(image).M.shape == (4, 4)
 
 
-def test_a_shared_look(fine: FAM, labelled: list[Sample]) -> None:
-    """FAM and the CAM of its features look at an image once; each has the map of its own size."""
-    seen = next(Look(device="cpu").at(Networks(fine, CAM.from_model(fine)), labelled[:3]))
-    assert [seen[0].maps[name].shape for name in ("FAM", "CAM")] == [(8, 8), (4, 4)]
-    alone = next(Look(device="cpu").at(Networks(None, CAM.from_model(fine)), labelled[:3]))
-    np.testing.assert_array_equal(alone[0].maps["CAM"], seen[0].maps["CAM"])
+def test_shared_features(fine: FAM, labelled: list[Sample]) -> None:
+    """FAM and the CAM of its features run the backbone once; each has the map of its own size."""
+    models = [Model(fine, "FAM"), Model(CAM.from_model(fine), "CAM")]
+    both, alone = (run_models(some, labelled[:3], (), device="cpu").maps for some in (models, models[1:]))
+    assert [both[name][0].shape for name in ("FAM", "CAM")] == [(8, 8), (4, 4)]
+    np.testing.assert_array_equal(alone["CAM"], both["CAM"])
 
 
 @pytest.mark.filterwarnings("ignore")  # what is tested is the file, not torch's opinion of its own older parts

@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from famcli.checkpoints.verify import inspect
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
-from famcli.evaluation.onebox import count_right
+from famcli.evaluation.perimage import count_right
 from famcli.training import run as run_module
 from famcli.training import supervision
 from famcli.training.loop import Training
