@@ -22,7 +22,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from famcli.data.public.catalog import CATALOG as DATASETS
 from famcli.results import tables
-from famcli.results.markdown import table
 from famcli.results.schema import METRICS, Count, Percent, Results, Share
 from famcli_models.checkpoint import REFERENCE
 from famcli_models.config import MethodConfig
@@ -136,7 +135,7 @@ def model_card(
         datasets=DATASETS,
         measured=measured,
         tables=tables,
-        table=table,
+        table=tables.markdown_table,
         sha256=weights[0],
         size=f"{weights[1] / 1e6:.1f} MB",
         reference=known.get(REFERENCE),
