@@ -27,6 +27,7 @@ from famcli.data.readers.voc import parse_xml
 from famcli.data.sample import NO_BOXES
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
+from famcli_models.files import write_atomic
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 KIT, BOXES = "ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_bbox_val_v3.tgz"
@@ -93,8 +94,11 @@ def read_ilsvrc(source: Source, *, without_train: bool = False) -> Contents:
         splits = {"train-weaksup": _train_samples(source, root, wnids), **splits}
     classes = [] if without_train else [root / "train" / wnid for wnid in wnids]
     watched = [*(root / part for part in parts), *classes, boxes.watched, *labels.watched]
-    names = unique_class_names(f"{wnid} {words.get(wnid, wnid)}" for wnid in wnids)  # an id without a name is its own
-    return Contents(root, tuple(names), splits, watched)
+    lines = [f"{wnid} {words.get(wnid, wnid)}" for wnid in wnids]  # an id without a name is its own
+    if lines:  # for --set class_names=, and for programs that read the usual file
+        text = "\n".join([*lines, ""]).encode()
+        write_atomic(source.out / NAME_FILES[0], lambda path: path.write_bytes(text))
+    return Contents(root, tuple(unique_class_names(lines)), splits, watched)
 
 
 def _base(source: Source, part: str) -> Path | None:

@@ -71,7 +71,7 @@ def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without
             class_names=found.class_names,
             splits=found.splits,
             fullsup=facts.fullsup,
-            facts={**about, "archives": source.hashes},
+            facts={**about, "archives": dict(sorted(source.hashes.items()))},
         )
         optional = [folder / archive.name for archive in facts.archives if not archive.required]
         _write_stamp(out, arguments, [*found.watched, *optional])  # one that comes later is a change too
