@@ -96,7 +96,7 @@ def test_interrupted_extraction(fam: Fam, archives: Path, home: Path, monkeypatc
     """An extraction that was stopped leaves no dataset, and goes on with the class where it was."""
     from famcli.data.public import extract as module
 
-    real, count = module.write_atomic, 0
+    real, count = module.shutil.copyfileobj, 0
 
     def stop_at_four(*arguments: Any) -> None:
         nonlocal count
@@ -106,13 +106,13 @@ def test_interrupted_extraction(fam: Fam, archives: Path, home: Path, monkeypatc
         real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_atomic", stop_at_four)
+        patch.setattr(module.shutil, "copyfileobj", stop_at_four)
         result = fam("data", "prepare", "ilsvrc", "--from", archives)
     assert result.exit_code == 130
     assert f"to go on: fam data prepare ilsvrc --from {archives}" in result.stderr
     assert not (home / "ilsvrc" / "dataset.json").exists()
     count = -100
-    monkeypatch.setattr(module, "write_atomic", stop_at_four)
+    monkeypatch.setattr(module.shutil, "copyfileobj", stop_at_four)
     assert fam("data", "prepare", "ilsvrc", "--from", archives).exit_code == 0
     assert count == -100 + 3 + 3  # three images of train and three of val were missing
     check_ilsvrc(Path("ilsvrc"))
