@@ -135,7 +135,6 @@ def model_card(
         datasets=DATASETS,
         measured=measured,
         tables=tables,
-        table=tables.markdown_table,
         sha256=weights[0],
         size=f"{weights[1] / 1e6:.1f} MB",
         reference=known.get(REFERENCE),
