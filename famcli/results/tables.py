@@ -192,7 +192,7 @@ def warnings(results: Results) -> Iterator[tuple[str, str]]:
         yield "Partial", f"Only {results.data['images']} of {of} images were scored."
     if results.source.get("tuned_on_test"):
         yield "Tuned on these images", "The model was chosen on the split that it is scored on."
-    if results.source.get("cam_tuned_on_test"):
+    if any(value for key, value in results.source.items() if key.endswith("_tuned_on_test")):
         yield (
             "Tuned on these images",
             "The model that it is compared with was chosen on the split that it is scored on.",

@@ -89,13 +89,18 @@ def test_missing_photos_are_said(fam: Fam, folder: Path, tmp_path: Path) -> None
 
 
 def test_no_photo_at_all(fam: Fam, folder: Path, tmp_path: Path) -> None:
-    """Without any photo there is no report: exit code 1 and what to do; --images is what to do."""
+    """Without any photo there is no report, an older one stays, and the message says what to do: --images."""
     (tmp_path / "photos").rename(tmp_path / "moved")
+    (folder / "report.html").write_text("older")
+    before = sorted(folder.iterdir())
     result = fam("report", folder)
-    assert result.exit_code == 1
-    assert result.stdout == ""
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "not one photo can be read, first " in result.stderr
     assert result.stderr.endswith("say where they are with --images DIR\n")
-    assert fam("report", folder, "--images", tmp_path / "moved").exit_code == 0
+    assert (folder / "report.html").read_text() == "older"
+    assert sorted(folder.iterdir()) == before
+    moved = fam("report", folder, "--images", tmp_path / "moved")
+    assert (moved.exit_code, moved.stderr[:16]) == (0, "4 of 4 images, 0")
 
 
 def test_no_results(fam: Fam, tmp_path: Path, folder: Path) -> None:

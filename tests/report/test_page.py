@@ -23,7 +23,6 @@ from famcli.report.pictures import BLOCK
 from famcli.results.images import ERROR_TYPES, ImageResult
 from famcli.results.io import IMAGES_NAME, write_images
 from famcli.results.schema import ClassRow, Difference, Number, Results
-from famcli_models.errors import DataError
 from famcli_models.files import sha256_file
 
 VOID = {"meta", "link", "input", "br"}
@@ -132,18 +131,15 @@ def test_lines_hold_thumbnails_and_maps(
     assert (values == records[1].maps["CAM"]).all()
 
 
-def test_gallery_of_some(folder: Path, results: Results, tmp_path: Path) -> None:
+def test_gallery_of_some(render: Render) -> None:
     """Of too many images only some are written, and the page says so; random ones are numbered within the page."""
-    out = tmp_path / "report.html"
-    written = write_report(results, folder, out, gallery=9, seed=7)
-    assert written.scored == 30
-    assert written.shown <= 9
-    page = out.read_text(encoding="utf-8")
+    page = render(gallery=9, seed=7)
     data = data_of(page)
-    assert len(data["images"]) == written.shown
-    assert max(data["random"]) < written.shown
+    shown = len(data["images"])
+    assert shown <= 9
+    assert max(data["random"]) < shown
     assert len(data["random"]) == 3
-    assert f"{written.shown} of 30 images: the best, the worst, and 3 random ones." in page
+    assert f"{shown} of 30 images: the best, the worst, and 3 random ones." in page
     assert "seed 7" in page
 
 
@@ -159,23 +155,6 @@ def test_missing_photos(folder: Path, results: Results, records: list[ImageResul
     block = re.search(r'id="pictures-0">(.*?)</script>', page, re.DOTALL)
     assert block is not None
     assert [i for i, line in enumerate(block[1].split("\n")) if line.startswith("- ")] == [3, 8]
-
-
-def test_all_photos_missing(folder: Path, results: Results, tmp_path: Path) -> None:
-    """If not one photo is there, --images is what is missing; an older report stays."""
-    out = tmp_path / "report.html"
-    out.write_text("older")
-    with pytest.raises(DataError, match="not one photo can be read, first .*: say where they are with --images DIR"):
-        write_report(results, folder, out, images=tmp_path)
-    assert out.read_text() == "older"
-    assert [p.name for p in tmp_path.glob(".fam*")] == []
-
-
-def test_photos_that_have_moved(folder: Path, results: Results, records: list[ImageResult], tmp_path: Path) -> None:
-    """Photos are found by name below another folder."""
-    Path(records[0].path).parent.rename(tmp_path / "elsewhere")
-    out = tmp_path / "report.html"
-    assert write_report(results, folder, out, images=tmp_path / "elsewhere").missing == []
 
 
 def test_parts(render: Render, results: Results, checkpoint: Path) -> None:
@@ -322,29 +301,9 @@ def test_the_part_that_maps_are_of(
     assert words is None or words in page
 
 
-def test_rows_without_boxes_are_not_offered(
-    tmp_path: Path, make_records: Callable[..., list[ImageResult]], make_results: Callable[..., Results]
-) -> None:
+def test_rows_without_boxes_are_not_offered(folder: Path, records: list[ImageResult], render: Render) -> None:
     """A row that no image has a box of cannot be chosen in the gallery; its scores are in the table."""
-    records = make_records(tmp_path / "photos", 6)
-    results = make_results(records)
-    bare = [dataclasses.replace(r, found={"FAM": r.found["FAM"]}) for r in records]
-    write_images(tmp_path / IMAGES_NAME, bare)
-    write_report(results, tmp_path, tmp_path / "report.html")
-    data = data_of((tmp_path / "report.html").read_text(encoding="utf-8"))
+    write_images(folder / IMAGES_NAME, [dataclasses.replace(r, found={"FAM": r.found["FAM"]}) for r in records])
+    data = data_of(render())
     assert data["boxRows"] == [0]
     assert len(data["rows"]) == 2
-
-
-@pytest.mark.parametrize("what", ["label", "kind"])
-def test_records_of_another_run(folder: Path, results: Results, records: list[ImageResult], what: str) -> None:
-    """As many images with the same rows are not enough: classes and kinds are counted too."""
-    found = dataclasses.replace(records[0].found["FAM"], kind="part")
-    odd = (
-        dataclasses.replace(records[0], label=1)
-        if what == "label"
-        else dataclasses.replace(records[0], found={**records[0].found, "FAM": found})
-    )
-    write_images(folder / IMAGES_NAME, [odd, *records[1:]])
-    with pytest.raises(DataError, match="count other images: both must be of one run"):
-        write_report(results, folder, folder / "report.html")

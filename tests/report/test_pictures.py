@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,17 +77,24 @@ def test_featured(records: list[ImageResult], results: Results) -> None:
     assert len(chosen.featured) <= 3 * FEATURED
 
 
+EMPTY = BoxResult(None, None, None, "empty")
+
+
 @pytest.mark.parametrize(
-    "found", [{}, {"FAM": BoxResult(None, None, None, "empty"), "other": BoxResult(None, None, None, "empty")}]
+    ("change", "message"),
+    [
+        ({"found": {}}, "'photo 04.png' has no box of 'FAM', which does not go with results.json"),
+        ({"found": {"FAM": EMPTY, "other": EMPTY}}, "'photo 04.png' has boxes of 'other', which does not go with"),
+        ({"found": {"FAM": EMPTY}}, "count other images: both must be of one run"),
+        ({"label": 2}, "count other images: both must be of one run"),
+    ],
 )
-def test_records_of_another_run(records: list[ImageResult], results: Results, found: dict[str, BoxResult]) -> None:
-    """Records without the first row, or with a row that the results have not, are one sentence."""
-    odd = dataclasses.replace(records[4], found=found)
-    with pytest.raises(DataError, match=r"'photo 04.png' has .* does not go with results.json"):
+def test_images_of_another_run(
+    records: list[ImageResult], results: Results, change: dict[str, Any], message: str
+) -> None:
+    """Images without the first row, with an unknown row, or of other counts by error type or class are one sentence."""
+    odd = dataclasses.replace(records[4], **change)
+    with pytest.raises(DataError, match=message):
         select([*records[:4], odd, *records[5:]], results, 30)
-
-
-def test_other_number_of_records(records: list[ImageResult], results: Results) -> None:
-    """Fewer records than the results say is a damaged folder."""
     with pytest.raises(DataError, match=r"29 images in images.jsonl, 30 in results.json"):
         select(records[1:], results, 30)
