@@ -200,7 +200,7 @@ def threshold_row(method: str, counts: Counts, version: int | None, bootstrap: B
         metrics={METRIC[version]: bootstrap.number(accuracy.value / 100, resampled), **masks},
         tau=accuracy.tau[V1_DELTA] if version == 1 else None,
         tau_from=ORACLE,
-        empty=100 * accuracy.empty / accuracy.images,
+        empty=100 * counts.boxes.empty / counts.boxes.images,
         at_delta={f"{d:g}": {"value": accuracy.at_delta[d], "tau": accuracy.tau[d]} for d in deltas},
         curve=tuple(accuracy.curve[V1_DELTA]),
     )

@@ -1,10 +1,10 @@
 """MaxBoxAcc and MaxBoxAccV2, as wsolevaluation counts them, without its repetitions.
 
 The rules are those of ``wsoleval-v1`` and ``wsoleval-v2`` in :mod:`famcli.evaluation.protocols`, to the bit. The
-benchmark looks for contours at each of 1,000 thresholds, twice. A map of bytes has at most 255 different masks, so here
+benchmark finds contours at each of 1,000 thresholds, twice. A map of bytes has at most 255 different masks, so here
 
-* each different mask is looked at once, whatever the number of thresholds, and serves both versions;
-* only the part of a mask that holds foreground is searched, for its contours are those of the whole;
+* each different mask is searched once, whatever the number of thresholds, and serves both versions;
+* only the part of a mask that holds foreground is, for its contours are those of the whole;
 * each different box is compared once with the boxes of the image.
 
 Here, and nowhere else, corners are inclusive and the IoU adds one to each side.
@@ -68,12 +68,7 @@ def score_map(raw: npt.ArrayLike) -> FloatArray:
 
 
 def truth_boxes(boxes: npt.ArrayLike, size_hw: tuple[int, int], frame_hw: tuple[int, int] = (SIDE, SIDE)) -> IntArray:
-    """Ground truth in the benchmark's frame.
-
-    Args:
-        boxes: ``(N, 4)`` half-open xyxy in original pixels.
-        size_hw: ``(h, w)`` of the original image.
-        frame_hw: ``(h, w)`` of the frame wanted.
+    """Boxes of an image ``(N, 4)``, half-open xyxy in original pixels, in the benchmark's frame of ``frame_hw``.
 
     Returns:
         ``(N, 4)`` inclusive corners, scaled and cut to whole numbers. A box less than a pixel wide, which the
@@ -99,39 +94,22 @@ def inclusive_iou(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
     return iou
 
 
-@dataclass(frozen=True, slots=True)
-class Masks:
-    """The different masks that the thresholds make of one map.
+def masks_of(image: npt.NDArray[np.uint8], taus: FloatArray) -> tuple[list[int], IntArray]:
+    """The different masks that ascending thresholds, relative to the maximum, make of a map in bytes.
 
-    Attributes:
-        cuts: For each mask, a value that its pixels are greater than; ascending, so the masks shrink.
-        of_tau: For each τ, the index of its mask.
-    """
-
-    cuts: list[int]
-    of_tau: IntArray
-
-
-def masks_of(image: npt.NDArray[np.uint8], taus: FloatArray) -> Masks:
-    """Group thresholds by the mask they make: those with no pixel value in between make the same.
-
-    Args:
-        image: ``(h, w)`` map in bytes.
-        taus: ``(T,)`` ascending, relative to the map's maximum.
+    Returns:
+        For each mask a value that its pixels are greater than, ascending, so that the masks shrink; and for each
+        threshold the index of its mask.
     """
     cuts = (taus * np.float64(image.max())).astype(np.int64)
     values = np.flatnonzero(np.bincount(image.ravel(), minlength=256))
-    at_most = np.searchsorted(values, cuts, side="right")  # values that are background
+    at_most = np.searchsorted(values, cuts, side="right")  # values that are background; the same ones, the same mask
     _, first, of_tau = np.unique(at_most, return_index=True, return_inverse=True)
-    return Masks(cuts[first].tolist(), of_tau.reshape(-1))
+    return cuts[first].tolist(), of_tau.reshape(-1)
 
 
 def contour_boxes(image: npt.NDArray[np.uint8], cuts: Sequence[int]) -> tuple[list[list[tuple[int, ...]]], list[int]]:
-    """Boxes of all contours of the masks ``image > cut``.
-
-    Args:
-        image: ``(h, w)`` map in bytes.
-        cuts: One for each mask.
+    """Boxes of all contours of each of the masks ``image > cut``.
 
     Returns:
         The boxes of each mask, in the order of its contours, inclusive corners; and the place of the one with the
@@ -143,9 +121,9 @@ def contour_boxes(image: npt.NDArray[np.uint8], cuts: Sequence[int]) -> tuple[li
     largest: list[int] = []
     room = np.empty(image.size, np.uint8)
     for cut, (top, below), (left, beyond) in zip(cuts, *spans, strict=True):
+        largest.append(0)
         if top >= below:
             boxes.append([NO_BOX])
-            largest.append(0)
             continue
         window = image[top:below, left:beyond]
         mask = room[: window.size].reshape(window.shape)
@@ -153,12 +131,11 @@ def contour_boxes(image: npt.NDArray[np.uint8], cuts: Sequence[int]) -> tuple[li
         contours = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0]
         if len(contours) == 1:  # one shape without holes fills its window
             boxes.append([(left, top, min(beyond, right), min(below, bottom))])
-            largest.append(0)
             continue
         shapes = [cv2.boundingRect(contour) for contour in contours]
         boxes.append([(left + x, top + y, min(left + x + w, right), min(top + y + h, bottom)) for x, y, w, h in shapes])
         areas = [cv2.contourArea(contour) for contour in contours]
-        largest.append(areas.index(max(areas)))
+        largest[-1] = areas.index(max(areas))
     return boxes, largest
 
 
@@ -171,57 +148,39 @@ def _spans(highest: npt.NDArray[np.uint8], cuts: Sequence[int]) -> list[tuple[in
 
 
 def best_ious(scores: FloatArray, truth: IntArray, taus: FloatArray) -> FloatArray:
-    """Best IoU of a map's boxes with any box of the image, for each threshold.
+    """Best IoU ``(2, T)`` at each threshold of a map in [0, 1] with any of the boxes ``(N, 4)``, inclusive corners.
 
-    Args:
-        scores: ``(h, w)`` in [0, 1].
-        truth: ``(N, 4)`` inclusive corners in the same frame, N > 0.
-        taus: ``(T,)`` ascending.
-
-    Returns:
-        ``(2, T)``: of the largest contour (V1), and of all contours (V2).
+    The first row is of the largest contour (V1), the second of all contours (V2).
     """
     image = (scores * 255).astype(np.uint8)
-    masks = masks_of(image, taus)
-    boxes, largest = contour_boxes(image, masks.cuts)
+    cuts, of_tau = masks_of(image, taus)
+    boxes, largest = contour_boxes(image, cuts)
     counts = np.array([len(found) for found in boxes])
     starts = np.cumsum(counts) - counts
     ious = inclusive_iou([box for found in boxes for box in found], truth).max(axis=1)
     one = ious[starts + np.array(largest)]
-    best: FloatArray = np.stack([one, np.maximum.reduceat(ious, starts)])[:, masks.of_tau]
+    best: FloatArray = np.stack([one, np.maximum.reduceat(ious, starts)])[:, of_tau]
     return best
 
 
 def box_at(scores: FloatArray, truth: IntArray, tau: float, version: int) -> tuple[int, ...]:
-    """The box of a map that counts at one threshold.
-
-    Args:
-        scores: ``(h, w)`` in [0, 1].
-        truth: ``(N, 4)`` inclusive corners in the same frame, N > 0.
-        tau: The threshold.
-        version: 1: that of the largest contour; 2: the best of all contours.
-
-    Returns:
-        Inclusive corners.
-    """
+    """The box of a map that counts at one threshold: of the largest contour (V1), or the best of all (V2)."""
     image = (scores * 255).astype(np.uint8)
-    boxes, largest = contour_boxes(image, masks_of(image, np.array([tau])).cuts)
-    if version == 1:
-        return boxes[0][largest[0]]
-    return boxes[0][int(inclusive_iou(boxes[0], truth).max(axis=1).argmax())]
+    boxes, largest = contour_boxes(image, masks_of(image, np.array([tau]))[0])
+    best = largest[0] if version == 1 else int(inclusive_iou(boxes[0], truth).max(axis=1).argmax())
+    return boxes[0][best]
 
 
 @dataclass
 class BoxCounts:
-    """Right images by version, δ and τ: all that is kept of the images seen, so memory does not grow with them.
+    """Right images by version, δ and τ: all that is kept of the images, so memory does not grow with them.
 
     Attributes:
-        taus: ``(T,)`` thresholds.
+        taus: ``(T,)`` thresholds, ascending.
         right: ``(2, 3, T)`` numbers of images: V1 and V2, the three :data:`DELTAS`.
         images: Number of images.
         empty: Number of images whose map is zero everywhere, so that no threshold gives a contour.
-        as_is: Number of images whose map came from a file in the benchmark's own form, and was neither resized nor
-            stretched.
+        as_is: Number of images whose map was a file in the benchmark's own form, and neither resized nor stretched.
     """
 
     taus: FloatArray
@@ -235,13 +194,16 @@ class BoxCounts:
         self.right = np.zeros((2, len(DELTAS), len(self.taus)), np.int64)
 
     def add(self, scores: FloatArray, truth: IntArray) -> npt.NDArray[np.bool_]:
-        """Count one image; the arguments are those of :func:`best_ious`.
+        """Count one image.
+
+        Args:
+            scores: ``(h, w)`` map in [0, 1], of :func:`score_map`.
+            truth: ``(N, 4)`` inclusive corners in the same frame, N > 0, of :func:`truth_boxes`.
 
         Returns:
             ``(2, 3, T)``: whether it is right, by version, δ and τ.
         """
-        best = best_ious(scores, truth, self.taus)
-        right: npt.NDArray[np.bool_] = best[:, None, :] >= np.array(DELTAS)[:, None]
+        right: npt.NDArray[np.bool_] = best_ious(scores, truth, self.taus)[:, None, :] >= np.array(DELTAS)[:, None]
         self.right += right
         self.images += 1
         self.empty += int(scores.max() * 255 < 1)  # zero everywhere as bytes
@@ -264,41 +226,27 @@ class BoxCounts:
             msg = "no image was counted, so there is no accuracy: give at least one map and its boxes"
             raise ConfigError(msg)
         curves = self.right[version - 1] * 100.0 / float(self.images)
-        best = curves.argmax(axis=1)
         at_best = [float(curve.max()) for curve in curves]
-        value = at_best[DELTAS.index(V1_DELTA)] if version == 1 else float(np.average(at_best))
         return BoxAccuracy(
-            version=version,
-            value=value,
+            value=at_best[DELTAS.index(V1_DELTA)] if version == 1 else float(np.average(at_best)),
             at_delta=dict(zip(DELTAS, at_best, strict=True)),
-            tau=dict(zip(DELTAS, self.taus[best].tolist(), strict=True)),
+            tau=dict(zip(DELTAS, self.taus[curves.argmax(axis=1)].tolist(), strict=True)),
             curve=dict(zip(DELTAS, curves.tolist(), strict=True)),
-            images=self.images,
-            empty=self.empty,
-            as_is=self.as_is,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class BoxAccuracy:
-    """MaxBoxAcc (version 1) or MaxBoxAccV2 (version 2), in percent.
+    """MaxBoxAcc or MaxBoxAccV2, in percent.
 
     Attributes:
-        version: 1 or 2.
-        value: The number itself: of version 1 the best accuracy at δ = 0.5, of version 2 the mean of the three best.
+        value: The number itself: the best accuracy at δ = 0.5, or the mean of the three best.
         at_delta: Best accuracy over τ, by δ.
         tau: The τ where it is reached, the lowest of equal ones, by δ.
         curve: Accuracy at each of the thresholds, by δ.
-        images: Number of images.
-        empty: Number of images whose map is zero everywhere.
-        as_is: Number of images whose map was neither resized nor stretched.
     """
 
-    version: int
     value: float
     at_delta: dict[float, float]
     tau: dict[float, float]
     curve: dict[float, list[float]]
-    images: int
-    empty: int
-    as_is: int

@@ -1,6 +1,6 @@
 """COCO's average precision, counted by pycocotools itself.
 
-COCOeval looks at every pair of an image and a category, 50 million of them on ILSVRC, of which nearly all are empty.
+COCOeval goes through every pair of an image and a category, 50 million on ILSVRC, of which nearly all are empty.
 Here each category is evaluated on the images that have a truth box or a detection of it. The others do not count in
 COCOeval either, so the result is the same to the bit.
 """
@@ -41,7 +41,7 @@ def average_precision(
         truth_labels: For each image the class of all of its truth boxes.
         boxes: ``(k, 4)`` detections in the same frame; a row with NaN is none.
         labels: ``(k,)`` classes of the detections.
-        scores: ``(k,)`` scores of the detections; those without a box are not looked at.
+        scores: ``(k,)`` scores of the detections; those without a box do not matter.
         images: ``(k,)`` index of each detection's image; if not given, there is one for each image, in order.
 
     Returns:
@@ -65,8 +65,11 @@ def average_precision(
     if bad.size:
         msg = f"the box of image {owners[bad[0]]} has the score {confidence[bad[0]]}; scores are finite numbers"
         raise DataError(msg)
-    truth = _truth(truth_boxes, truth_labels)
-    detections = _detections(owners[here], found[here], classes[here], confidence[here])
+    of_image = [as_boxes(one) for one in truth_boxes]
+    each = [len(one) for one in of_image]
+    places, known = np.repeat(np.arange(len(each)), each), np.repeat(truth_labels, each)
+    truth = _by_class(places, np.concatenate([as_boxes([]), *of_image]), known)
+    detections = _by_class(owners[here], found[here], classes[here], confidence[here])
     if not truth:
         msg = "no image has a truth box, so there is no average precision: give images with boxes"
         raise DataError(msg)
@@ -80,28 +83,16 @@ def average_precision(
     return averages
 
 
-def _truth(truth_boxes: Sequence[npt.ArrayLike], truth_labels: Sequence[int]) -> dict[int, _Annotations]:
-    """COCO's annotations of the truth, by class, images in order."""
-    truth: dict[int, _Annotations] = {}
-    for image, (of_image, label) in enumerate(zip(truth_boxes, truth_labels, strict=True), 1):
-        for box in xyxy_to_xywh(of_image).tolist():
-            truth.setdefault(int(label), []).append(_annotation(image, box))
-    return truth
-
-
-def _detections(
-    images: npt.NDArray[np.int64], boxes: FloatArray, labels: npt.NDArray[Any], scores: FloatArray
+def _by_class(
+    images: npt.NDArray[np.int64], boxes: FloatArray, labels: npt.NDArray[np.int64], scores: npt.ArrayLike = 1.0
 ) -> dict[int, _Annotations]:
-    """COCO's annotations of detections, by class."""
-    detections: dict[int, _Annotations] = {}
-    rows = zip(images.tolist(), xyxy_to_xywh(boxes).tolist(), labels.tolist(), scores.tolist(), strict=True)
-    for image, box, label, score in rows:
-        detections.setdefault(int(label), []).append({**_annotation(image + 1, box), "score": score})
-    return detections
-
-
-def _annotation(image: int, xywh: list[float]) -> dict[str, Any]:
-    return {"image_id": image, "category_id": 1, "bbox": xywh, "area": xywh[2] * xywh[3], "iscrowd": 0}
+    """COCO's annotations of boxes, by class."""
+    found: dict[int, _Annotations] = {}
+    columns = (images + 1, xyxy_to_xywh(boxes), labels, np.broadcast_to(scores, len(boxes)))
+    for image, xywh, label, score in zip(*(column.tolist() for column in columns), strict=True):
+        entry = {"image_id": image, "category_id": 1, "bbox": xywh, "area": xywh[2] * xywh[3], "iscrowd": 0}
+        found.setdefault(label, []).append({**entry, "score": score})
+    return found
 
 
 def _params(evaluation: COCOeval) -> Any:

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from famcli.evaluation.metrics.box import SIDE
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError, ShapeError
 
-SIDE = 224
 IGNORED = 255
 Mask = npt.NDArray[np.uint8]
 
@@ -76,11 +76,7 @@ class MaskCounts:
         self.outside = np.zeros(len(self.taus) + 2, np.int64)
 
     def add(self, scores: FloatArray, truth: Mask) -> None:
-        """Count one image.
-
-        Args:
-            scores: ``(h, w)`` in [0, 1].
-            truth: ``(h, w)`` as :func:`truth_mask` gives it.
+        """Count one image: its map ``(h, w)`` in [0, 1], and its truth as :func:`truth_mask` gives it.
 
         Raises:
             ShapeError: The two differ in shape.
@@ -119,7 +115,7 @@ class MaskCounts:
         iou = tp / (objects + fp)
         edges = np.append(self.taus, [1.0, 2.0])[::-1]
         peak = int(iou.argmax())
-        return MaskAccuracy(area, float(iou[peak]) * 100, float(edges[peak]), self.images)
+        return MaskAccuracy(area, float(iou[peak]) * 100, float(edges[peak]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +126,8 @@ class MaskAccuracy:
         pxap: Area under precision over recall.
         piou: Peak of the IoU over τ; pixels with a score of at least τ are the object.
         tau: The τ of the peak, the highest of equal ones.
-        images: Number of images.
     """
 
     pxap: float
     piou: float
     tau: float
-    images: int

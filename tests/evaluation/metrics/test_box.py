@@ -31,10 +31,9 @@ FIFTHS = np.arange(0, 1, 0.2)
 def boxes_of(scores: list[list[float]], taus: np.ndarray = FIFTHS) -> tuple[list, list]:
     """V1's box and V2's boxes at each threshold."""
     image = (np.array(scores, dtype=np.float64) * 255).astype(np.uint8)
-    masks = masks_of(image, taus)
-    boxes, largest = contour_boxes(image, masks.cuts)
-    one = [boxes[i][largest[i]] for i in masks.of_tau]
-    return one, [sorted(boxes[i]) for i in masks.of_tau]
+    cuts, of_tau = masks_of(image, taus)
+    boxes, largest = contour_boxes(image, cuts)
+    return [boxes[i][largest[i]] for i in of_tau], [sorted(boxes[i]) for i in of_tau]
 
 
 def test_iou_by_hand() -> None:
@@ -216,9 +215,9 @@ def test_thresholds() -> None:
 def test_masks_are_grouped() -> None:
     """Byte values 0, 100 and 255 make two masks, whatever the thresholds: more than 0, and more than 100."""
     image = np.array([[0, 100], [100, 255]], np.uint8)
-    masks = masks_of(image, thresholds(0.001))
-    assert len(masks.cuts) == 2
-    assert masks.of_tau.tolist() == [int(t * 255) >= 100 for t in thresholds(0.001)]
+    cuts, of_tau = masks_of(image, thresholds(0.001))
+    assert len(cuts) == 2
+    assert of_tau.tolist() == [int(t * 255) >= 100 for t in thresholds(0.001)]
 
 
 def test_one_threshold_for_all_images() -> None:
@@ -297,8 +296,7 @@ def test_equals_the_rules(wsoleval_rules: ModuleType, images: list, interval: fl
 def test_the_same_boxes_in_the_same_order(wsoleval_rules: ModuleType, scores: np.ndarray, tau: float) -> None:
     """Searching the window that holds foreground gives all contours' boxes, in OpenCV's order for the whole."""
     image = (scores * 255).astype(np.uint8)
-    masks = masks_of(image, np.array([tau]))
-    boxes, largest = contour_boxes(image, masks.cuts)
+    boxes, largest = contour_boxes(image, masks_of(image, np.array([tau]))[0])
     assert boxes[0] == [tuple(box) for box in wsoleval_rules.boxes_at(scores, tau, every_contour=True)]
     assert boxes[0][largest[0]] == tuple(wsoleval_rules.boxes_at(scores, tau, every_contour=False)[0])
 

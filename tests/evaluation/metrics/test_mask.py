@@ -28,7 +28,7 @@ def test_a_perfect_map() -> None:
         scores = np.array(truth, np.float64)
         scores[2, 2:] = ignored
         result = accuracy(scores, truth)
-        assert (result.pxap, result.piou, result.tau, result.images) == (100.0, 100.0, 1.0, 1)
+        assert (result.pxap, result.piou, result.tau) == (100.0, 100.0, 1.0)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
