@@ -31,6 +31,7 @@ import numpy as np
 
 from famcli.data.sample import Sample
 from famcli.evaluation.metrics.box import DELTAS, BoxCounts, inclusive_iou, score_map, thresholds, truth_boxes
+from famcli.evaluation.perimage import EvaluationSettings
 from famcli.evaluation.thresholds import count_maps
 
 RULES = Path(__file__).parent.parent / "tests" / "evaluation" / "wsoleval_rules.py"
@@ -139,7 +140,8 @@ def memory(args: argparse.Namespace) -> None:
         samples = [image(i % len(kinds)) for i in range(args.memory)]
         maps = [kinds[i % len(kinds)] for i in range(args.memory)]
         start = time.perf_counter()
-        counts = count_maps(samples, maps, version=2, interval=args.interval, processes=args.processes).boxes
+        settings = EvaluationSettings(interval=args.interval, processes=args.processes)
+        counts = count_maps(samples, maps, [None] * len(maps), 2, settings).boxes
         seconds = time.perf_counter() - start
     own, of_children = (
         resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

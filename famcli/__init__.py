@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from famcli.data.dataset import Dataset as Dataset
     from famcli.data.dataset import open_dataset as open_dataset
     from famcli.data.sample import Sample as Sample
+    from famcli.evaluation.perimage import EvaluationSettings as EvaluationSettings
     from famcli.evaluation.run import Evaluation as Evaluation
-    from famcli.evaluation.run import EvaluationSettings as EvaluationSettings
     from famcli.evaluation.run import evaluate as evaluate
     from famcli.hub.load import load_model as load_model
     from famcli.inference.job import Summary as Summary
@@ -49,7 +49,7 @@ _HOMES = {
     "DataError": "famcli_models.errors",
     "Dataset": "famcli.data.dataset",
     "Evaluation": "famcli.evaluation.run",
-    "EvaluationSettings": "famcli.evaluation.run",
+    "EvaluationSettings": "famcli.evaluation.perimage",
     "Failure": "famcli.outputs.prediction",
     "FamError": "famcli_models.errors",
     "ImageResult": "famcli.results.images",

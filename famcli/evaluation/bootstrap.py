@@ -19,11 +19,7 @@ _BLOCK = 4096  # images turned into floats at once: 32 MB of weights and, at 1,0
 
 
 class Bootstrap:
-    """Resamples of ``n`` images with replacement, drawn once from ``seed``; memory is ``resamples × n`` bytes.
-
-    Raises:
-        ConfigError: There is no image, or no resample.
-    """
+    """Resamples of ``n`` images with replacement, drawn once from ``seed``; memory is ``resamples × n`` bytes."""
 
     def __init__(self, n: int, resamples: int = RESAMPLES, seed: int = SEED) -> None:
         if n < 1 or resamples < 1:
@@ -37,16 +33,10 @@ class Bootstrap:
             row[:] = np.bincount(draw.integers(0, n, n), minlength=n)
 
     def means(self, values: npt.ArrayLike) -> FloatArray:
-        """Means ``(resamples, m)`` over the images of each resample.
+        """Means ``(resamples, m)`` over the images of each resample, of ``(n, m)`` numbers, bytes or booleans.
 
         Where a threshold is an oracle's, its choice is part of what is resampled: take the maximum over the columns
         of the result, one column a threshold.
-
-        Args:
-            values: ``(n, m)`` numbers, booleans included; pass bytes or booleans as they are to save memory.
-
-        Raises:
-            ShapeError: There is not one row for each image.
         """
         array = np.asarray(values)
         if array.ndim != 2 or len(array) != self.n:
@@ -65,11 +55,7 @@ class Bootstrap:
         return Number(100 * float(value), 100 * low, 100 * high)
 
     def interval(self, resampled: npt.ArrayLike, level: float = LEVEL) -> tuple[float, float]:
-        """Percentile interval, with a share of ``level`` inside, of a resampled quantity ``(R,)``.
-
-        Raises:
-            ConfigError: The level is not between 0 and 1.
-        """
+        """Percentile interval, with a share of ``level`` inside, of a resampled quantity ``(R,)``."""
         if not 0 < level < 1:
             msg = f"the level of an interval is {level:g}; it must lie between 0 and 1, and 0.95 is usual"
             raise ConfigError(msg)

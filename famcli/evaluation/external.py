@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tokenize import TokenError
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,31 +40,25 @@ _NUMBERS = "fiub"  # kinds of dtypes: floats, integers, booleans
 _SHOWN = 3  # names in a message
 
 
-def find_maps(folder: Path, names: Sequence[str], allow_missing: bool = False) -> list[Path | None]:
-    """The file of each image's map, which is not opened; ``None`` for images without, if some may be missing.
-
-    Raises:
-        DataError: It is no folder, an image has no map, or two images would share one.
-    """
+def find_maps(folder: Path, names: Sequence[str], allow_missing: bool = False) -> dict[str, Path]:
+    """The file of each image's map, by name; it is not opened, and some may be missing if that is allowed."""
     if not folder.is_dir():
         msg = f"'{folder}' is not a folder of score maps; give one with a file <image id>.npy for each image"
         raise DataError(msg)
-    found: list[Path | None] = []
-    missing: list[str] = []
+    found: dict[str, Path] = {}
     owners: dict[Path, str] = {}
     for name in names:
         full, short = folder / f"{name}.npy", folder / PurePosixPath(name).with_suffix(".npy")
         path = next((p for p in (full, short) if p.is_file()), None)
         if path is None:
-            missing.append(name)
-            found.append(None)
             continue
+        found[name] = path
         other = owners.setdefault(path, name)
         if other != name:
             msg = f"'{path}' may be the map of '{other}' or of '{name}': name the maps {full.name} and so on"
             raise DataError(msg)
-        found.append(path)
-    if missing and not (allow_missing and len(missing) < len(names)):
+    missing = [name for name in names if name not in found]
+    if missing and not (allow_missing and found):
         example = PurePosixPath(missing[0])
         msg = (
             f"'{folder}' has no map for {len(missing):,} of {len(names):,} images: {some_names(missing)}; "
@@ -75,11 +69,7 @@ def find_maps(folder: Path, names: Sequence[str], allow_missing: bool = False) -
 
 
 def read_map(path: Path) -> FloatArray:
-    """One map ``(h, w)``, as it was written, in float64.
-
-    Raises:
-        DataError: It cannot be read, is not two-dimensional or not of numbers, or not all of them are finite.
-    """
+    """One map ``(h, w)`` of finite numbers, as it was written, in float64."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: the shape is checked before it is read
     except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
@@ -125,35 +115,26 @@ class Found:
 
 def read_predictions(
     path: Path, dataset: Dataset, samples: Sequence[Sample], same_classes: bool = True
-) -> list[Found | None]:
-    """Detections of each sample, in their order; ``None`` for an image that the file does not cover.
+) -> dict[str, Found]:
+    """Detections of each sample that the file covers, by name.
 
     Images are matched by file name, whole or below one folder that all names of the file share or lack; in a results
     list by the ids of the COCO file that the dataset was opened from. Classes are matched by name up to case, or by
-    those ids.
-
-    Args:
-        path: A COCO dataset with scores, or a COCO results list.
-        dataset: The dataset that the samples are of.
-        samples: The images to be scored.
-        same_classes: Classes are compared; if not, every label is :data:`NO_LABEL`.
-
-    Raises:
-        DataError: The file cannot be read, is of other images or other classes, or an entry makes no sense. The
-            message names the first such entry and the number of them.
+    those ids; where they are not compared every label is :data:`NO_LABEL`. What makes no sense, or is of other images
+    or classes, is refused with the first such entry and their number.
     """
     data = _parsed(path)
     if isinstance(data, list):
-        table = _of_results(path, data, dataset, samples, same_classes)
+        file = _from_results(path, data, dataset, samples, same_classes)
     elif isinstance(data, dict) and all(isinstance(data.get(key), list) for key in ("images", "annotations")):
-        table = _of_dataset(path, data, dataset, samples, same_classes)
+        file = _from_dataset(path, data, dataset, samples, same_classes)
     else:
         msg = (
             f"'{path}' holds no predictions in COCO's form: a list of results, or a dataset with images, annotations "
             "that have a score, and categories, as 'fam predict --out boxes.json' writes it"
         )
         raise DataError(msg)
-    return table.found(samples, same_classes)
+    return _entries_of(file, same_classes)
 
 
 def _parsed(path: Path) -> Any:
@@ -172,24 +153,24 @@ def _parsed(path: Path) -> Any:
 
 @dataclass(slots=True)
 class _Faults:
-    """What is wrong with a file: the first of each kind, and how many there are."""
+    """What is wrong with a file: the first of all, and how many of its kind there are."""
 
     path: Path
-    rows: dict[str, tuple[str, int]] = field(default_factory=dict)
+    first: tuple[str, str] | None = None
+    counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, kind: str, sentence: str) -> None:
-        first, count = self.rows.get(kind, (sentence, 0))
-        self.rows[kind] = first, count + 1
+        self.first = self.first or (kind, sentence)
+        self.counts[kind] += 1
 
     def check(self) -> None:
-        for kind, (first, count) in self.rows.items():
-            more = f" ({count:,} {kind})" if count > 1 else ""
-            msg = f"'{self.path}': {first}{more}"
+        if self.first is not None:
+            kind, sentence = self.first
+            msg = f"'{self.path}': {sentence}" + (f" ({self.counts[kind]:,} {kind})" if self.counts[kind] > 1 else "")
             raise DataError(msg)
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
+class _File(NamedTuple):
     """A file whose images and categories are tied to the dataset."""
 
     path: Path
@@ -197,43 +178,43 @@ class _Table:
     entries: Sequence[Any]
     names: Mapping[int, str | None]  # sample by image id; none for an image of the dataset that is not scored
     labels: Mapping[int, int]  # by category id
-    covered: frozenset[str]  # names of the images that were tried, whether they have entries or not
+    covered: Collection[str]  # names of the images that were tried, whether they have entries or not
     listed: bool  # the file lists its images, and its entries have ids of their own
 
-    def found(self, samples: Sequence[Sample], same_classes: bool) -> list[Found | None]:
-        """The entries by sample."""
-        faults = _Faults(self.path)
-        rows: dict[str, list[tuple[float, list[float], int]]] = {name: [] for name in self.covered}
-        ids: set[int] = set()
-        images: dict[int, None] = {}  # in the order of the file
-        for number, entry in enumerate(self.entries):
-            where = f"{self.key}[{number}]"
-            fault = _fault(entry)
-            if fault is not None:
-                faults.add(fault[0], f"{where} {fault[1]}")
+
+def _entries_of(file: _File, same_classes: bool) -> dict[str, Found]:
+    """The entries by sample."""
+    faults = _Faults(file.path)
+    rows: dict[str, list[tuple[float, list[float], int]]] = {name: [] for name in file.covered}
+    ids: set[int] = set()
+    images: dict[int, None] = {}  # in the order of the file
+    for number, entry in enumerate(file.entries):
+        where = f"{file.key}[{number}]"
+        fault = _fault(entry)
+        if fault is not None:
+            faults.add(fault[0], f"{where} {fault[1]}")
+            continue
+        if file.listed and "id" in entry:
+            own = entry["id"]
+            if not _whole(own) or own in ids:
+                faults.add("such ids", f"{where} has the id {shown(own)}, which is no number of its own")
                 continue
-            if self.listed and "id" in entry:
-                own = entry["id"]
-                if not _whole(own) or own in ids:
-                    faults.add("such ids", f"{where} has the id {shown(own)}, which is no number of its own")
-                    continue
-                ids.add(own)
-            image, category = entry["image_id"], entry.get("category_id")
-            if same_classes and (not _whole(category) or category not in self.labels):
-                faults.add("such categories", f"{where} has the category_id {shown(category)}, which is not known")
-                continue
-            images[image] = None
-            if image not in self.names and self.listed:
-                faults.add("such entries", f"{where} belongs to image {shown(image)}, which the file does not list")
-            name = self.names.get(image)
-            if name is not None:
-                label = self.labels.get(category, NO_LABEL) if same_classes else NO_LABEL
-                rows.setdefault(name, []).append((float(entry["score"]), entry["bbox"], label))
-        faults.check()
-        unknown = [f"image_id {shown(image)}" for image in images if image not in self.names]
-        _refuse_unknown(self.path, unknown, len(images))
-        made = {name: _found(of_image) for name, of_image in rows.items()}
-        return [made.get(sample.name) for sample in samples]
+            ids.add(own)
+        image, category = entry["image_id"], entry.get("category_id")
+        if same_classes and (not _whole(category) or category not in file.labels):
+            faults.add("such categories", f"{where} has the category_id {shown(category)}, which is not known")
+            continue
+        images[image] = None
+        if image not in file.names and file.listed:
+            faults.add("such entries", f"{where} belongs to image {shown(image)}, which the file does not list")
+        name = file.names.get(image)
+        if name is not None:
+            label = file.labels.get(category, NO_LABEL) if same_classes else NO_LABEL
+            rows.setdefault(name, []).append((float(entry["score"]), entry["bbox"], label))
+    faults.check()
+    unknown = [f"image_id {shown(image)}" for image in images if image not in file.names]
+    _refuse_unknown(file.path, unknown, len(images))
+    return {name: _found(of_image) for name, of_image in rows.items()}
 
 
 def _found(rows: list[tuple[float, list[float], int]]) -> Found:
@@ -275,16 +256,10 @@ def _refuse_unknown(path: Path, unknown: Sequence[str], total: int) -> None:
     """Predictions for images that are not to be scored: a few are a mistake, most are of other data."""
     if not unknown:
         return
+    what, do = f"has predictions for {len(unknown):,} images that", "predict the images of the split alone"
     if len(unknown) > OTHER_IMAGES * total:
-        msg = (
-            f"'{path}' holds predictions of other images: {len(unknown):,} of its {total:,} are not in this split, "
-            f"the first is {unknown[0]}; check --data and --split"
-        )
-    else:
-        msg = (
-            f"'{path}' has predictions for {len(unknown):,} images that are not in this split, the first is "
-            f"{unknown[0]}; predict the images of the split alone"
-        )
+        what, do = f"holds predictions of other images: {len(unknown):,} of its {total:,}", "check --data and --split"
+    msg = f"'{path}' {what} are not in this split, the first is {unknown[0]}; {do}"
     raise DataError(msg)
 
 
@@ -296,9 +271,9 @@ def _coco_source(dataset: Dataset) -> CocoFile | None:
     return CocoFile.load(files[0]) if len(files) == 1 else None
 
 
-def _of_results(
+def _from_results(
     path: Path, entries: list[Any], dataset: Dataset, samples: Sequence[Sample], same_classes: bool
-) -> _Table:
+) -> _File:
     source = _coco_source(dataset)
     if source is None:
         msg = (
@@ -312,16 +287,16 @@ def _of_results(
     used = {e.get("category_id") for e in entries if isinstance(e, dict) and _whole(e.get("category_id"))}
     if same_classes and len(used) == 1 and not used & set(labels):
         raise DataError(_one_class(path, f"number {used.pop()}"))
-    return _Table(path, "entry ", entries, names, labels, frozenset(), listed=False)
+    return _File(path, "entry ", entries, names, labels, (), listed=False)
 
 
 def _one_class(path: Path, name: str) -> str:
     return f"'{path}' has a single category, {name}, which is no class of the dataset: {AGNOSTIC}"
 
 
-def _of_dataset(
+def _from_dataset(
     path: Path, data: Mapping[str, Any], dataset: Dataset, samples: Sequence[Sample], same_classes: bool
-) -> _Table:
+) -> _File:
     faults = _Faults(path)
     by_name = {sample.name: sample for sample in samples}
     files: dict[str, int] = {}  # image id by file name
@@ -354,7 +329,7 @@ def _of_dataset(
     names: dict[int, str | None] = {number: matched.get(name) for name, number in files.items()}
     _check_sizes(path, names, sizes, by_name)
     labels = _labels(path, data.get("categories"), dataset, samples) if same_classes else {}
-    return _Table(path, "annotations", data["annotations"], names, labels, frozenset(matched.values()), listed=True)
+    return _File(path, "annotations", data["annotations"], names, labels, matched.values(), listed=True)
 
 
 def _check_sizes(
@@ -411,10 +386,8 @@ def match_names(source: Path, files: Sequence[str], names: Collection[str]) -> d
     """The name that each file has here, for the files that have one.
 
     ``fam predict`` names images relative to the folder that it was given, which may lie above or below the dataset's:
-    then one folder is in front of all its names, or of all the dataset's. The folder that explains most files counts.
-
-    Raises:
-        DataError: Several folders explain equally many.
+    then one folder is in front of all its names, or of all the dataset's. The folder that explains most files counts;
+    several that explain equally many are refused.
     """
     known = set(names)
     tails: dict[str, list[str]] = {}  # folders in front of a tail of a name here

@@ -18,19 +18,12 @@ if TYPE_CHECKING:  # torch takes seconds to import, and maps and boxes of others
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The model under test, or a baseline beside it.
-
-    Attributes:
-        network: It.
-        title: What rows of results call it; no two of an evaluation have the same.
-        name: What the user called it; ``None`` for a baseline that is part of the model under test.
-        folder: Its checkpoint, if it was read from one.
-    """
+    """The model under test, or a baseline beside it."""
 
     network: Method = field(repr=False)
-    title: str
-    name: str | None = None
-    folder: Path | None = None
+    title: str  # what rows of results call it; no two of an evaluation have the same
+    name: str | None = None  # what the user called it; none for a baseline that is part of the model under test
+    folder: Path | None = None  # its checkpoint, if it was read from one
 
 
 def find_models(
@@ -40,18 +33,10 @@ def find_models(
     same_classes: bool = True,
     say: Callable[[str], None] | None = None,
 ) -> list[Model]:
-    """The model under test, and its baseline: another model, or by default that of its own features if it has one.
+    """The model under test, and its baseline: another model of any method, or that of its own features if it has one.
 
-    Args:
-        model: Packaged name, checkpoint folder, name on the Hub, or a model.
-        method: A name in ``METHODS``; by default the checkpoint's own.
-        baseline: Likewise of another model to compare with, of any method.
-        same_classes: The two are asked for the same classes.
-        say: Called with a sentence on what is downloaded, or why there is no baseline.
-
-    Raises:
-        ConfigError: The checkpoint has no such method, or the two do not go together.
-        FamError: See :func:`famcli.hub.load.find_model`.
+    ``model`` and ``baseline`` are a packaged name, a checkpoint folder, a name on the Hub, or a model; ``say`` is
+    called with a sentence on what is downloaded, or why there is no baseline.
     """
     from famcli_models.methods import BASELINE, METHODS
 

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from famcli.data.sample import MAX_CLASSES, Sample, check_labels, read_sample
+from famcli.data.sample import MAX_CLASSES, TEST, Sample, check_labels, read_sample
 from famcli.evaluation.external import Found
+from famcli.evaluation.metrics.box import INTERVAL, thresholds
 from famcli.evaluation.models import Model
-from famcli.evaluation.protocols import BOX_RULES, BoxRules, ten_crops
+from famcli.evaluation.protocols import BOX_RULES, BoxRules, find_protocol, ten_crops
 from famcli.inference.engine import Failed, run_images
 from famcli.results.images import MAX_SHOWN_CLASSES, RIGHT_IOU
 from famcli_models.boxes import FloatArray, box_iou
-from famcli_models.errors import DataError, WeightsError
+from famcli_models.errors import ConfigError, DataError, WeightsError
 from famcli_models.localization import localize_at
 
 if TYPE_CHECKING:
@@ -37,6 +38,51 @@ UNNAMED = MAX_CLASSES  # the rank of a class that was not named at all: behind a
 _Views = tuple[tuple[int, int], dict[int, np.ndarray], dict[int, list[np.ndarray]]]
 # Of one image and each model: the map (h, w), and the class probabilities (L,).
 _Answers = list[tuple[np.ndarray, np.ndarray]]
+# Of one image: its place, size, truth (N, 4), most probable classes, and the map of each model.
+_Finished = tuple[int, tuple[int, int], FloatArray, tuple[tuple[int, float], ...], list[np.ndarray]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How to evaluate.
+
+    Attributes:
+        split: Split of the data.
+        protocol: A name of :data:`famcli.evaluation.protocols.PROTOCOLS`.
+        crops: 1, or 10 for the mean class scores of ten crops.
+        interval: From one threshold to the next, of protocols that try many.
+        same_classes: The labels are classes of the model, or of the predictions; if not, boxes alone are scored, and a
+            map that depends on the class is of the most probable one.
+        allow_missing: Score the images that have a prediction, map or readable file, and mark the result as partial.
+        device: See :func:`famcli.inference.torch_engine.pick_device`.
+        batch_size: Images per forward pass.
+        workers: Threads that decode and find boxes.
+        processes: Processes that try thresholds; all cores if not given.
+    """
+
+    split: str = TEST
+    protocol: str = "fam"
+    crops: int = 1
+    interval: float = INTERVAL
+    same_classes: bool = True
+    allow_missing: bool = False
+    device: str = "auto"
+    batch_size: int = 32
+    workers: int = 2
+    processes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before any work is done."""
+        find_protocol(self.protocol)
+        thresholds(self.interval)
+        if self.crops not in {1, 10}:
+            msg = f"crops is {self.crops}; it must be 1 or 10"
+            raise ConfigError(msg)
+
+    @property
+    def rules(self) -> BoxRules:
+        """Views and boxes of the protocol; protocols over many thresholds have the views of ``fam``."""
+        return BOX_RULES.get(self.protocol, BOX_RULES["fam"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,52 +188,26 @@ def run_models(
     models: Sequence[Model],
     samples: Sequence[Sample],
     taus: Sequence[float],
-    *,
-    rules: BoxRules = BOX_RULES["fam"],
-    ten_crop: bool = False,
-    same_classes: bool = True,
-    allow_missing: bool = False,
-    device: str = "auto",
-    fold: bool = True,
-    batch_size: int = 32,
-    workers: int = 2,
+    settings: EvaluationSettings,
     on_images: Callable[[int], None] = lambda _: None,
+    *,
+    fold: bool = True,
 ) -> PerImage:
     """Run models over labelled images and compare their boxes; those that share a backbone run it once.
 
-    Args:
-        models: Each gives a map of every image: of the label where it depends on the class and classes are the same,
-            else of the class that is most probable.
-        samples: Images with labels, and boxes if there is any threshold.
-        taus: Thresholds, ascending; with none there are maps and classes alone.
-        rules: Give the view of an image and the frame of its boxes.
-        ten_crop: Class probabilities are the mean of ten crops, and not those of the view that the map is of.
-        same_classes: The labels are classes of the models.
-        allow_missing: Leave out images that cannot be read.
-        device: See :func:`famcli.inference.torch_engine.pick_device`.
-        fold: Fold batch norms, as ``fam predict`` does.
-        batch_size: Images per forward pass.
-        workers: Threads that decode images and find boxes.
-        on_images: Called with the number of images that were done since the last call.
-
-    Raises:
-        DataError: An image cannot be read, or a label is outside the models' classes.
-        WeightsError: Maps or probabilities of a model are not finite.
+    Thresholds are ascending; with none there are maps and classes alone, and images need no box. Without ``fold`` batch
+    norms are not folded, and the models are left as they are.
     """
-    run = _Run(models, samples, rules, ten_crop, same_classes, device, fold)
+    rules, run = settings.rules, _Run(models, samples, settings, fold)
     columns = {
-        model.title: BoxScores.empty(len(samples), taus, ranked=same_classes, strict=rules.strict) for model in models
+        model.title: BoxScores.empty(len(samples), taus, ranked=settings.same_classes, strict=rules.strict)
+        for model in models
     }
-    maps: dict[str, dict[int, np.ndarray]] = {title: {} for title in columns}
-    sizes: dict[int, tuple[int, int]] = {}
-    classes: dict[int, tuple[tuple[int, float], ...]] = {}
-    truths: dict[int, FloatArray] = {}
 
-    def finish(number: int, loaded: _Views, answers: _Answers) -> int:
-        size_hw = sizes[number] = loaded[0]
-        label, truth = samples[number].label, rules.truth(samples[number].boxes, size_hw, run.side)
-        for (title, column), (M, probabilities) in zip(columns.items(), answers, strict=True):
-            maps[title][number] = M
+    def finish(number: int, loaded: _Views, answers: _Answers) -> _Finished:
+        size_hw, label = loaded[0], samples[number].label
+        truth = rules.truth(samples[number].boxes, size_hw, run.side)
+        for column, (M, probabilities) in zip(columns.values(), answers, strict=True):
             for t, region in enumerate(localize_at(M, rules.frame_hw(size_hw, run.side), taus) if taus else ()):
                 if region is not None:
                     column.ious[number, t] = box_iou(region.xyxy, truth).max()
@@ -195,24 +215,27 @@ def run_models(
                     column.foreground[number, t] = region.foreground
             if column.ranks is not None:
                 column.ranks[number] = rank(probabilities, label)
-        truths[number], classes[number] = truth, _best_classes(answers[0][1])
-        return number
+        best = np.argsort(-answers[0][1], kind="stable")[:MAX_SHOWN_CLASSES]
+        classes = tuple((int(i), float(answers[0][1][i])) for i in best)
+        return number, size_hw, truth, classes, [M for M, _ in answers]
 
-    done = []
-    for result in run_images(range(len(samples)), run.load, run.infer, finish, batch_size=batch_size, workers=workers):
+    done: list[_Finished] = []
+    size, workers = settings.batch_size, settings.workers
+    for result in run_images(range(len(samples)), run.load, run.infer, finish, batch_size=size, workers=workers):
         if not isinstance(result, Failed):
             done.append(result)
             on_images(1)
-        elif not allow_missing or not isinstance(result.error, DataError):
+        elif not settings.allow_missing or not isinstance(result.error, DataError):
             raise result.error
+    confidence = [classes[0][1] if settings.same_classes else 1.0 for _, _, _, classes, _ in done]
     return PerImage(
-        samples=[samples[i] for i in done],
-        sizes=[sizes[i] for i in done],
-        truths=[truths[i] for i in done],
-        scores={title: column.take(done) for title, column in columns.items()},
-        maps={title: [of[i] for i in done] for title, of in maps.items()},
-        classes=[classes[i] for i in done],
-        confidence=np.array([classes[i][0][1] if same_classes else 1.0 for i in done], np.float64),
+        samples=[samples[number] for number, *_ in done],
+        sizes=[size_hw for _, size_hw, *_ in done],
+        truths=[truth for _, _, truth, *_ in done],
+        scores={title: column.take([number for number, *_ in done]) for title, column in columns.items()},
+        maps={title: [of_models[i] for *_, of_models in done] for i, title in enumerate(columns)},
+        classes=[classes for *_, classes, _ in done],
+        confidence=np.array(confidence, np.float64),
         rules=rules,
         side=run.side,
     )
@@ -222,22 +245,16 @@ class _Run:
     """The first two stages of running models over images: an image to its views, and views to what the models say."""
 
     def __init__(
-        self,
-        models: Sequence[Model],
-        samples: Sequence[Sample],
-        rules: BoxRules,
-        ten_crop: bool,
-        same_classes: bool,
-        device: str,
-        fold: bool,
+        self, models: Sequence[Model], samples: Sequence[Sample], settings: EvaluationSettings, fold: bool
     ) -> None:
         from famcli.inference.torch_engine import TorchEngine
 
-        if same_classes:
+        if settings.same_classes:
             for model in models:
                 check_labels(samples, model.network.config.num_classes)
-        self.titles, self.samples, self.rules = [model.title for model in models], samples, rules
-        self.same_classes, self.ten_crop = same_classes, ten_crop and same_classes
+        self.titles, self.samples, self.rules = [model.title for model in models], samples, settings.rules
+        self.same_classes, self.ten_crop = settings.same_classes, settings.same_classes and settings.crops > 1
+        device = settings.device
         first = TorchEngine(models[0].network, device, fold=fold)
         others = (TorchEngine(model.network, device, fold=fold, beside=first) for model in models[1:])
         self.engines = [first, *others]
@@ -273,15 +290,10 @@ def rank(probabilities: npt.NDArray[np.floating], label: int) -> int:
     return int((~(probabilities < probabilities[label])).sum()) - 1
 
 
-def _best_classes(probabilities: np.ndarray) -> tuple[tuple[int, float], ...]:
-    best = np.argsort(-probabilities, kind="stable")[:MAX_SHOWN_CLASSES]
-    return tuple((int(i), float(probabilities[i])) for i in best)
-
-
 def count_right(network: Method, samples: Sequence[Sample], device: str, batch_size: int = 32) -> int:
     """Images that are right by protocol ``fam`` at the model's own τ, whatever its classes; it is left as it is."""
-    model = Model(network, type(network).title)
-    found = run_models([model], samples, [network.config.tau], device=device, fold=False, batch_size=batch_size)
+    model, settings = Model(network, type(network).title), EvaluationSettings(device=device, batch_size=batch_size)
+    found = run_models([model], samples, [network.config.tau], settings, fold=False)
     return int(found.scores[model.title].right().sum())
 
 
@@ -289,22 +301,15 @@ def score_predictions(
     found: Sequence[Found],
     samples: Sequence[Sample],
     sizes: Sequence[tuple[int, int]],
-    rules: BoxRules,
+    settings: EvaluationSettings,
     side: int,
-    same_classes: bool,
 ) -> PerImage:
     """Compare boxes that were found elsewhere: of each image the box of the highest score.
 
-    Classes are in the order of their best scores, each once; the box serves them all.
-
-    Args:
-        found: Boxes, labels and scores of each sample, best first.
-        samples: Images with labels and boxes.
-        sizes: ``(h, w)`` of each original.
-        rules: The protocol.
-        side: Pixels of the frame of a cropped protocol.
-        same_classes: Score classes too.
+    Classes are in the order of their best scores, each once; the box serves them all. A cropped protocol's frame has
+    ``side`` pixels.
     """
+    rules, same_classes = settings.rules, settings.same_classes
     truths = [rules.truth(sample.boxes, size_hw, side) for sample, size_hw in zip(samples, sizes, strict=True)]
     boxes = [rules.to_frame(f.boxes[:1], size_hw, side) for f, size_hw in zip(found, sizes, strict=True)]
     scores = [f.scores[0] if len(f.scores) else 0.0 for f in found]

@@ -22,39 +22,22 @@ from famcli_models.preprocess import resize, resized_side
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """One way of turning maps and boxes into a number.
+    """One way of turning maps and boxes into a number, in words."""
 
-    Attributes:
-        title: What it is called in tables.
-        source: Where it comes from.
-        metrics: What it reports.
-        test_image: How a picture becomes the network's input.
-        map_frame: The frame in which boxes are compared, and how the map gets there.
-        normalisation: What is done to the values of the map.
-        threshold: How τ is chosen and applied.
-        component: Which part of the foreground is kept.
-        box: From the kept part to corners.
-        iou: Convention of the intersection over union.
-        right: When a box is right.
-        truth: Frame and rounding of the ground-truth boxes.
-        several_boxes: What is done with images that have several.
-        crops: Views of a picture that the class scores are taken from.
-    """
-
-    title: str
-    source: str
-    metrics: str
-    test_image: str
-    map_frame: str
-    normalisation: str
-    threshold: str
-    component: str
-    box: str
-    iou: str
-    right: str
-    truth: str
-    several_boxes: str
-    crops: str
+    title: str  # what it is called in tables
+    source: str  # where it comes from
+    metrics: str  # what it reports
+    test_image: str  # how a picture becomes the network's input
+    map_frame: str  # the frame in which boxes are compared, and how the map gets there
+    normalisation: str  # what is done to the values of the map
+    threshold: str  # how τ is chosen and applied
+    component: str  # which part of the foreground is kept
+    box: str  # from the kept part to corners
+    iou: str  # convention of the intersection over union
+    right: str  # when a box is right
+    truth: str  # frame and rounding of the ground-truth boxes
+    several_boxes: str  # what is done with images that have several
+    crops: str  # views of a picture that the class scores are taken from
 
 
 _ANY = "any of them may match"
@@ -147,11 +130,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def find_protocol(name: str) -> Protocol:
-    """A row of the table.
-
-    Raises:
-        UnknownNameError: There is no such protocol.
-    """
+    """A row of the table; an unknown name is an error that lists near ones."""
     if name not in PROTOCOLS:
         raise UnknownNameError("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]

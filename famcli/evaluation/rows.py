@@ -54,17 +54,9 @@ def score_row(
 ) -> ScoredRow:
     """Score one way of making boxes at one threshold.
 
-    An oracle chooses its threshold anew in each resample, so that its luck is part of the interval.
-
-    Args:
-        found: Per-image results.
-        method: A name of ``found.scores``.
-        title: What tables call the row.
-        at: Index of the threshold.
-        tau_from: How it was chosen: ``fixed``, ``train-fullsup``, ``oracle``, or empty where there is none.
-        bootstrap: The resamples.
-        masks: Metrics of its maps.
-        coco: COCO's average precisions of its boxes.
+    An oracle chooses its threshold anew in each resample, so that its luck is part of the interval. ``at`` is the index
+    of the threshold; ``tau_from`` says how it was chosen: ``fixed``, ``train-fullsup``, ``oracle``, or nothing where
+    there is none. ``masks`` and ``coco`` are more metrics of the row.
     """
     boxes = found.scores[method]
     scores = boxes.scores(at)
@@ -135,17 +127,9 @@ def class_rows(first: ScoredRow, labels: npt.NDArray[np.int64], names: Sequence[
     for label in np.unique(labels).tolist():
         here = labels == label
         percent = {name: 100 * float(values[here].mean()) for name, values in scores.items()}
-        rows.append(
-            ClassRow(
-                label,
-                names[label] if 0 <= label < len(names) else str(label),
-                int(here.sum()),
-                percent["gt_known"],
-                percent.get("top1_loc"),
-                percent.get("top1_cls"),
-                percent["mean_iou"],
-            )
-        )
+        name, of_class = names[label] if 0 <= label < len(names) else str(label), percent.get
+        classes = of_class("top1_loc"), of_class("top1_cls")
+        rows.append(ClassRow(label, name, int(here.sum()), percent["gt_known"], *classes, percent["mean_iou"]))
     return tuple(rows)
 
 

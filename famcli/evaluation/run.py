@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from famcli.checkpoints.doctor import package_versions
 from famcli.data.dataset import Dataset, open_dataset
 from famcli.data.masks import MaskSource, covered, find_masks
-from famcli.data.sample import FULLSUP, TEST, Sample, split_name
+from famcli.data.sample import FULLSUP, Sample, split_name
 from famcli.demo import demo_dataset
 from famcli.evaluation.bootstrap import LEVEL, RESAMPLES, SEED, Bootstrap
 from famcli.evaluation.external import Found, find_maps, read_predictions, some_names
-from famcli.evaluation.metrics.box import INTERVAL, SIDE, thresholds
+from famcli.evaluation.metrics.box import SIDE, thresholds
 from famcli.evaluation.metrics.coco import average_precision
 from famcli.evaluation.models import Model, find_models, source
-from famcli.evaluation.perimage import FIXED_BOXES, PREDICTIONS, TAUS, PerImage, run_models, score_predictions
-from famcli.evaluation.protocols import BOX_RULES, PROTOCOLS, VERSIONS, find_protocol
+from famcli.evaluation.perimage import (
+    FIXED_BOXES,
+    PREDICTIONS,
+    TAUS,
+    EvaluationSettings,
+    PerImage,
+    run_models,
+    score_predictions,
+)
+from famcli.evaluation.protocols import PROTOCOLS, VERSIONS
 from famcli.evaluation.rows import (
     ORACLE,
     ScoredRow,
@@ -49,43 +57,6 @@ from famcli_models.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from famcli_models.methods.method import Method
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
-    """How to evaluate.
-
-    Attributes:
-        split: Split of the data.
-        protocol: A name of :data:`famcli.evaluation.protocols.PROTOCOLS`.
-        crops: 1, or 10 for the mean class scores of ten crops.
-        interval: From one threshold to the next, of protocols that try many.
-        same_classes: The labels are classes of the model, or of the predictions; if not, boxes alone are scored.
-        allow_missing: Score the images that have a prediction, map or readable file, and mark the result as partial.
-        device: See :func:`famcli.inference.torch_engine.pick_device`.
-        batch_size: Images per forward pass.
-        workers: Threads that decode and find boxes.
-        processes: Processes that try thresholds; all cores if not given.
-    """
-
-    split: str = TEST
-    protocol: str = "fam"
-    crops: int = 1
-    interval: float = INTERVAL
-    same_classes: bool = True
-    allow_missing: bool = False
-    device: str = "auto"
-    batch_size: int = 32
-    workers: int = 2
-    processes: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check what can be checked before any work is done."""
-        find_protocol(self.protocol)
-        thresholds(self.interval)
-        if self.crops not in {1, 10}:
-            msg = f"crops is {self.crops}; it must be 1 or 10"
-            raise ConfigError(msg)
 
 
 @dataclass(slots=True)
@@ -147,52 +118,51 @@ def evaluate(
     problem = conflict(settings.protocol, data is not None, maps, predictions, masks)
     if problem:
         raise ConfigError(problem)
-    talk = say or (lambda _: None)
     dataset = demo_dataset() if data is None else data if isinstance(data, Dataset) else open_dataset(data)
+    talk = say or (lambda _: None)
     for remark in dataset.remarks:
         talk(remark)
     over_maps = settings.protocol in VERSIONS
-    truth = Truth.read(dataset, settings.split, masks, over_maps)
+    samples, sources = read_split(dataset, settings.split, masks, over_maps)
     elsewhere = maps or predictions
     models = [] if elsewhere else find_models(model, method, baseline, settings.same_classes, say)
-    if predictions is not None:
-        scored = _score_predictions(predictions, dataset, truth, settings, talk)
-    elif over_maps:
-        scored = _score_thresholds(models, maps, truth, settings, talk, on_images)
-    else:
-        scored = _score_boxes(models, dataset, truth, settings, talk, on_images)
-    here, rows, bootstrap, images = scored
+    run = _Run(dataset, samples, sources, models, settings, talk, on_images)
+    scored = run.predictions(predictions) if predictions else run.thresholds(maps) if over_maps else run.boxes()
+    first, here = scored.rows[0], scored.samples
     own = models[0].network.class_names if models else ()
     names = dataset.class_names or (own if settings.same_classes else ())
-    kind = "maps" if maps is not None else "predictions"
-    curve = thresholds(settings.interval) if rows[0].boxes is None else rows[0].boxes.taus
+    curve = thresholds(settings.interval) if first.boxes is None else first.boxes.taus
+    origin = source(models) if models else {"kind": "maps" if maps else PREDICTIONS, "name": str(elsewhere)}
     results = Results(
         kind=SMOKE if data is None else "evaluation",
         created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         data={
             "name": dataset.name,
             "split": settings.split,
-            **here.facts(),
-            "images_of_split": len(truth.samples),
-            "partial": len(here.samples) < len(truth.samples),
+            "images": len(here),
+            "boxes": sum(len(sample.boxes) for sample in here),
+            "masks": scored.masks,
+            "sha256": _hash(here),
+            "images_of_split": len(samples),
+            "partial": len(here) < len(samples),
             "class_names": tuple(names),
         },
-        source={**(source(models) if models else {"kind": kind, "name": str(elsewhere)}), "class_names": own},
+        source={**origin, "class_names": own},
         protocol={
             "name": settings.protocol,
-            "interval": settings.interval if over_maps or covered(here.masks) else None,
+            "interval": settings.interval if over_maps or scored.masks else None,
             "crops": None if over_maps else settings.crops,
             "rules": asdict(PROTOCOLS[settings.protocol]),
         },
         same_classes=settings.same_classes,
-        rows=tuple(r.row for r in rows),
-        taus=() if rows[0].row.curve is None else tuple(curve.tolist()),
-        differences=differences(rows, bootstrap),
-        classes=class_rows(rows[0], np.array([sample.label for sample in here.samples]), names),
+        rows=tuple(scored_row.row for scored_row in scored.rows),
+        taus=() if first.row.curve is None else tuple(curve.tolist()),
+        differences=differences(scored.rows, scored.bootstrap),
+        classes=class_rows(first, np.array([sample.label for sample in here]), names),
         bootstrap={"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
         versions=package_versions(),
     )
-    return Evaluation(results, images)
+    return Evaluation(results, scored.images)
 
 
 def conflict(protocol: str, data: bool, maps: Path | None, predictions: Path | None, masks: Path | None) -> str | None:
@@ -211,179 +181,177 @@ def conflict(protocol: str, data: bool, maps: Path | None, predictions: Path | N
     return None
 
 
+def read_split(
+    dataset: Dataset, split: str, folder: Path | None, over_maps: bool
+) -> tuple[list[Sample], dict[str, MaskSource]]:
+    """Images of a split, and by name where the masks of an image are, if it has any.
+
+    Each image has a box, or, for protocols over maps, none has and some have masks; other splits are refused.
+    """
+    samples = dataset.samples(split, with_boxes=True, boxes_optional=True)
+    sources = find_masks(dataset, samples, folder)
+    masks = {sample.name: source for sample, source in zip(samples, sources, strict=True) if source is not None}
+    boxed = sum(bool(len(sample.boxes)) for sample in samples)
+    if boxed < len(samples) and (boxed or not over_maps or not masks):
+        samples = dataset.samples(split, with_boxes=True)  # names the image without a box, or the file that lacks
+    return samples, masks
+
+
+def _hash(samples: Sequence[Sample]) -> str:
+    """SHA-256 of names, labels and boxes."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        line = f"{sample.name}\n{sample.label}\n{sample.boxes.tolist()}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+class _Scored(NamedTuple):
+    """The images that were scored and how many have masks, the rows, their resamples, and the per-image results."""
+
+    samples: Sequence[Sample]
+    masks: int
+    rows: list[ScoredRow]
+    bootstrap: Bootstrap
+    images: Callable[[], Iterator[ImageResult]]
+
+
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """Images of a split with their boxes, and where the masks of each are, or ``None``."""
+class _Run:
+    """One evaluation: its images, where the masks of some are, its models, and how they are scored."""
 
-    samples: list[Sample]
-    masks: list[MaskSource | None]
+    dataset: Dataset
+    samples: Sequence[Sample]
+    masks: Mapping[str, MaskSource]
+    models: Sequence[Model]
+    settings: EvaluationSettings
+    say: Callable[[str], None]
+    on_images: Callable[[int], None]
 
-    @classmethod
-    def read(cls, dataset: Dataset, split: str, masks: Path | None, over_maps: bool) -> Truth:
-        """Read a split: each image with a box, or, for protocols over maps, none with a box and some with masks.
+    def boxes(self) -> _Scored:
+        """Models by a protocol with one box an image: the first at its own τ, and baselines at the best for them.
 
-        Raises:
-            DataError: The split cannot be read, or an image has no box.
+        A map of a class is scaled image by image: no threshold means the same on all, so it has the best τ too.
         """
-        samples = dataset.samples(split, with_boxes=True, boxes_optional=True)
-        found = find_masks(dataset, samples, masks)
-        boxed = sum(bool(len(s.boxes)) for s in samples)
-        if boxed < len(samples) and (boxed or not over_maps or not covered(found)):
-            samples = dataset.samples(split, with_boxes=True)  # names the image without a box, or the file that lacks
-        return cls(samples, found)
+        first, *_ = self.models
+        chosen = [model for model in self.models if model is not first or model.network.class_conditional]
+        choosing = self._choosing() if chosen else []
+        found = self._models(_tried(self.models)).with_fixed_boxes()
+        on_fullsup = run_models(chosen, choosing, _tried(chosen), self.settings).scores if choosing else {}
+        masks = [self.masks.get(sample.name) for sample in found.samples]
+        if found.rules.cropped and covered(masks):
+            self.say(
+                f"{self.settings.protocol} crops images, and masks are of whole images: PxAP and pIoU are left out"
+            )
+            masks = [None] * len(masks)
+        of_masks = self._mask_metrics(found, masks) if covered(masks) else {}
+        bootstrap = Bootstrap(len(found.samples))
+        rows: list[ScoredRow] = []
 
-    def without(self, names: Collection[str]) -> Truth:
-        """The same less some images."""
-        gone = set(names)
-        pairs = [pair for pair in zip(self.samples, self.masks, strict=True) if pair[0].name not in gone]
-        return Truth([sample for sample, _ in pairs], [masks for _, masks in pairs])
+        def add(name: str, title: str, at: int, tau_from: str, **more: Any) -> None:
+            rows.append(score_row(found, name, title, at, tau_from, bootstrap, of_masks.get(name), **more))
 
-    def facts(self) -> dict[str, Any]:
-        """Numbers of images, boxes and masks, and a hash of names, labels and boxes."""
-        digest = hashlib.sha256()
-        for sample in self.samples:
-            line = f"{sample.name}\n{sample.label}\n{sample.boxes.tolist()}\n"
-            digest.update(line.encode("utf-8", "surrogateescape"))
-        return {
-            "images": len(self.samples),
-            "boxes": sum(len(sample.boxes) for sample in self.samples),
-            "masks": covered(self.masks),
-            "sha256": digest.hexdigest(),
-        }
+        for model in self.models:
+            name, scores = model.title, found.scores[model.title]
+            if model is first:
+                at = scores.nearest(model.network.config.tau)
+                add(name, name, at, "fixed", coco=detection_precision(found, name, at))
+            if model in chosen:
+                add(name, f"{name}, oracle τ", scores.best(), ORACLE)
+            if name in on_fullsup and len(on_fullsup[name].ious):
+                best = on_fullsup[name].taus[on_fullsup[name].best()]
+                add(name, f"{name}, τ of {FULLSUP}", scores.nearest(best), FULLSUP)
+        for name, title in FIXED_BOXES.items():
+            add(name, title, 0, "")
+        return _Scored(found.samples, covered(masks), rows, bootstrap, partial(image_results, found, rows))
 
+    def predictions(self, path: Path) -> _Scored:
+        """Boxes that were found elsewhere, by a protocol with one box an image."""
+        same_classes = self.settings.same_classes
+        read = read_predictions(path, self.dataset, self.samples, same_classes)
+        samples = self._leave_out(read, f"are not in '{path}'")
+        predictions, sizes = [read[sample.name] for sample in samples], [stated_size(sample) for sample in samples]
+        found = score_predictions(predictions, samples, sizes, self.settings, SIDE).with_fixed_boxes()
+        bootstrap = Bootstrap(len(samples))
+        coco = _precision_of_all(predictions, found, same_classes)
+        rows = [score_row(found, PREDICTIONS, PREDICTIONS, 0, "", bootstrap, coco=coco)]
+        rows += [score_row(found, name, title, 0, "", bootstrap) for name, title in FIXED_BOXES.items()]
+        return _Scored(samples, 0, rows, bootstrap, partial(image_results, found, rows))
 
-# The images that were scored, the rows, what their intervals are of, and the per-image results.
-_Scored = tuple[Truth, list[ScoredRow], Bootstrap, Callable[[], Iterator[ImageResult]]]
-_Say = Callable[[str], None]
+    def thresholds(self, folder: Path | None) -> _Scored:
+        """Maps of models, or of another tool, by a protocol over many thresholds."""
+        maps: dict[str, list[Raw]]
+        if folder is not None:
+            names = [sample.name for sample in self.samples]
+            paths = find_maps(folder, names, allow_missing=self.settings.allow_missing)
+            here = self._leave_out(paths, f"have no map in '{folder}'")
+            maps = {"maps": [paths[sample.name] for sample in here]}
+        else:
+            size = self.models[0].network.config.size
+            if size != SIDE:
+                self.say(f"the model's input is {size} pixels, the protocol's is {SIDE}: say so with the number")
+            found = self._models(())
+            here, maps = found.samples, {name: list(of) for name, of in found.maps.items()}
+        samples = [replace(sample, size_hw=stated_size(sample)) for sample in here]
+        masks = [self.masks.get(sample.name) for sample in samples]
+        version = VERSIONS[self.settings.protocol] if len(samples[0].boxes) else None
+        if version is None:
+            self.say("the data have masks and no boxes: PxAP and pIoU alone are measured")
+        bootstrap = Bootstrap(len(samples))
+        on_images = self.on_images if folder is not None else lambda _: None
+        rows = []
+        for name, raw in maps.items():
+            counts = count_maps(samples, raw, masks, version, self.settings, on_images)
+            rows.append(threshold_row(name, counts, version, bootstrap))
+            if counts.boxes.as_is:
+                form = f"{counts.boxes.as_is} of {len(raw)} maps were of the protocol's own form and taken as they are"
+                self.say(form)
+        rows += fixed_rows(samples, version, bootstrap) if version else []
+        images = partial(threshold_images, samples, maps, rows, version)
+        return _Scored(samples, covered(masks), rows, bootstrap, images)
 
+    def _models(self, taus: Sequence[float]) -> PerImage:
+        """The models on all images that can be read."""
+        found = run_models(self.models, self.samples, taus, self.settings, self.on_images)
+        self._leave_out({sample.name for sample in found.samples}, "could not be read")
+        return found
 
-def _leave_out(truth: Truth, names: Sequence[str], what: str, settings: EvaluationSettings, say: _Say) -> Truth:
-    """Refuse images that cannot be scored, or say that they are left out; ``what`` comes after "3 of 5 images"."""
-    total = len(truth.samples)
-    if names and not settings.allow_missing:
-        msg = (
-            f"{len(names):,} of {total:,} images {what}: {some_names(names)}; --allow-missing scores the others and "
-            "marks the result as partial"
-        )
-        raise DataError(msg)
-    if len(names) == total:
-        msg = f"all {total:,} images {what}, so there is nothing to score"
-        raise DataError(msg)
-    if names:
-        say(f"partial: {len(names):,} of {total:,} images {what} and were left out")
-    return truth.without(names)
+    def _leave_out(self, kept: Collection[str], what: str) -> list[Sample]:
+        """Refuse images that cannot be scored, or say that they are left out; ``what`` comes after "3 of 5 images"."""
+        names, total = [sample.name for sample in self.samples if sample.name not in kept], len(self.samples)
+        if names and not self.settings.allow_missing:
+            msg = (
+                f"{len(names):,} of {total:,} images {what}: {some_names(names)}; --allow-missing scores the others "
+                "and marks the result as partial"
+            )
+            raise DataError(msg)
+        if len(names) == total:
+            msg = f"all {total:,} images {what}, so there is nothing to score"
+            raise DataError(msg)
+        if names:
+            self.say(f"partial: {len(names):,} of {total:,} images {what} and were left out")
+        return [sample for sample in self.samples if sample.name in kept]
 
+    def _choosing(self) -> list[Sample]:
+        """Images of the split that is there to choose τ on; none if the data have no such split with boxes."""
+        if split_name(self.settings.split) == FULLSUP or FULLSUP not in self.dataset.splits():
+            return []
+        samples = self.dataset.samples(FULLSUP, with_boxes=True, boxes_optional=True)
+        if all(len(sample.boxes) for sample in samples):
+            return samples
+        self.say(f"{FULLSUP} has images without a box, so no τ can be chosen on it")
+        return []
 
-def _run(
-    models: Sequence[Model],
-    samples: Sequence[Sample],
-    taus: Sequence[float],
-    settings: EvaluationSettings,
-    on_images: Callable[[int], None] = lambda _: None,
-) -> PerImage:
-    return run_models(
-        models,
-        samples,
-        taus,
-        rules=BOX_RULES.get(settings.protocol, BOX_RULES["fam"]),
-        ten_crop=settings.crops > 1,
-        same_classes=settings.same_classes,
-        allow_missing=settings.allow_missing,
-        device=settings.device,
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-        on_images=on_images,
-    )
-
-
-def _readable(truth: Truth, found: PerImage, settings: EvaluationSettings, say: _Say) -> Truth:
-    """The images that could be read."""
-    read = {sample.name for sample in found.samples}
-    unreadable = [sample.name for sample in truth.samples if sample.name not in read]
-    return _leave_out(truth, unreadable, "could not be read", settings, say)
+    def _mask_metrics(self, found: PerImage, masks: Sequence[MaskSource | None]) -> dict[str, dict[str, Number]]:
+        """PxAP and pIoU of each model's maps."""
+        samples = [replace(s, size_hw=size_hw) for s, size_hw in zip(found.samples, found.sizes, strict=True)]
+        counts = {name: count_maps(samples, maps, masks, None, self.settings) for name, maps in found.maps.items()}
+        return {name: mask_metrics(counted.masks) for name, counted in counts.items()}
 
 
 def _tried(models: Sequence[Model]) -> list[float]:
     """Thresholds of the curve, the models' own among them."""
     return sorted({*TAUS, *(model.network.config.tau for model in models)})
-
-
-def _score_boxes(
-    models: Sequence[Model],
-    dataset: Dataset,
-    truth: Truth,
-    settings: EvaluationSettings,
-    say: _Say,
-    on_images: Callable[[int], None],
-) -> _Scored:
-    """Models by a protocol with one box an image: the first at its own τ, and baselines at the best for them.
-
-    A map of a class is scaled image by image: no threshold means the same on all, so it has the best τ too.
-    """
-    chosen = [model for i, model in enumerate(models) if i or model.network.class_conditional]
-    choosing = _choosing(dataset, settings, say) if chosen else []
-    found = _run(models, truth.samples, _tried(models), settings, on_images)
-    here = _readable(truth, found, settings, say)
-    on_fullsup = _run(chosen, choosing, _tried(chosen), settings).scores if choosing else {}
-    found = found.with_fixed_boxes()
-    if found.rules.cropped and covered(here.masks):
-        say(f"{settings.protocol} crops images, and masks are of whole images: PxAP and pIoU are left out")
-        here = Truth(here.samples, [None] * len(here.samples))
-    of_masks = _mask_metrics(found, here.masks, settings) if covered(here.masks) else {}
-    bootstrap = Bootstrap(len(found.samples))
-    rows: list[ScoredRow] = []
-
-    def add(name: str, title: str, at: int, tau_from: str, **more: Any) -> None:
-        rows.append(score_row(found, name, title, at, tau_from, bootstrap, of_masks.get(name), **more))
-
-    for model in models:
-        name, scores = model.title, found.scores[model.title]
-        if model is models[0]:
-            at = scores.nearest(model.network.config.tau)
-            add(name, name, at, "fixed", coco=detection_precision(found, name, at))
-        if model in chosen:
-            add(name, f"{name}, oracle τ", scores.best(), ORACLE)
-        if name in on_fullsup and len(on_fullsup[name].ious):
-            best = on_fullsup[name].taus[on_fullsup[name].best()]
-            add(name, f"{name}, τ of {FULLSUP}", scores.nearest(best), FULLSUP)
-    for name, title in FIXED_BOXES.items():
-        add(name, title, 0, "")
-    return here, rows, bootstrap, partial(image_results, found, rows)
-
-
-def _choosing(dataset: Dataset, settings: EvaluationSettings, say: _Say) -> list[Sample]:
-    """Images of the split that is there to choose τ on; none if the data have no such split with boxes."""
-    if split_name(settings.split) == FULLSUP or FULLSUP not in dataset.splits():
-        return []
-    samples = dataset.samples(FULLSUP, with_boxes=True, boxes_optional=True)
-    if all(len(sample.boxes) for sample in samples):
-        return samples
-    say(f"{FULLSUP} has images without a box, so no τ can be chosen on it")
-    return []
-
-
-def _mask_metrics(
-    found: PerImage, masks: Sequence[MaskSource | None], settings: EvaluationSettings
-) -> dict[str, dict[str, Number]]:
-    """PxAP and pIoU of each model's maps."""
-    samples = [replace(s, size_hw=size_hw) for s, size_hw in zip(found.samples, found.sizes, strict=True)]
-    count = partial(count_maps, version=None, interval=settings.interval, processes=settings.processes)
-    return {name: mask_metrics(count(samples, maps, masks).masks) for name, maps in found.maps.items()}
-
-
-def _score_predictions(path: Path, dataset: Dataset, truth: Truth, settings: EvaluationSettings, say: _Say) -> _Scored:
-    """Boxes that were found elsewhere, by a protocol with one box an image."""
-    read = read_predictions(path, dataset, truth.samples, settings.same_classes)
-    lacking = [sample.name for sample, found in zip(truth.samples, read, strict=True) if found is None]
-    samples = _leave_out(truth, lacking, f"are not in '{path}'", settings, say).samples
-    predictions, sizes = [found for found in read if found is not None], [stated_size(sample) for sample in samples]
-    rules = BOX_RULES[settings.protocol]
-    found = score_predictions(predictions, samples, sizes, rules, SIDE, settings.same_classes).with_fixed_boxes()
-    bootstrap = Bootstrap(len(samples))
-    coco = _precision_of_all(predictions, found, settings.same_classes)
-    rows = [score_row(found, PREDICTIONS, PREDICTIONS, 0, "", bootstrap, coco=coco)]
-    rows += [score_row(found, name, title, 0, "", bootstrap) for name, title in FIXED_BOXES.items()]
-    return Truth(samples, [None] * len(samples)), rows, bootstrap, partial(image_results, found, rows)
 
 
 def _precision_of_all(predictions: Sequence[Found], found: PerImage, same_classes: bool) -> dict[str, float]:
@@ -395,48 +363,3 @@ def _precision_of_all(predictions: Sequence[Found], found: PerImage, same_classe
     truth_labels = [sample.label if same_classes else 0 for sample in found.samples]
     scores = np.concatenate([p.scores for p in predictions])
     return average_precision(found.truths, truth_labels, boxes, labels, scores, images)
-
-
-def _score_thresholds(
-    models: Sequence[Model],
-    folder: Path | None,
-    truth: Truth,
-    settings: EvaluationSettings,
-    say: _Say,
-    on_images: Callable[[int], None],
-) -> _Scored:
-    """Maps of models, or of another tool, by a protocol over many thresholds."""
-    maps: dict[str, list[Raw]]
-    if folder is not None:
-        names = [sample.name for sample in truth.samples]
-        paths = find_maps(folder, names, allow_missing=settings.allow_missing)
-        lacking = [name for name, path in zip(names, paths, strict=True) if path is None]
-        here = _leave_out(truth, lacking, f"have no map in '{folder}'", settings, say)
-        maps = {"maps": [path for path in paths if path is not None]}
-    else:
-        size = models[0].network.config.size
-        if size != SIDE:
-            say(f"the model's input is {size} pixels, the protocol's is {SIDE}: say so with the number")
-        found = _run(models, truth.samples, (), settings, on_images)
-        here, maps = _readable(truth, found, settings, say), {name: list(of) for name, of in found.maps.items()}
-    samples = [replace(sample, size_hw=stated_size(sample)) for sample in here.samples]
-    version = VERSIONS[settings.protocol] if len(samples[0].boxes) else None
-    if version is None:
-        say("the data have masks and no boxes: PxAP and pIoU alone are measured")
-    bootstrap = Bootstrap(len(samples))
-    rows = []
-    for name, raw in maps.items():
-        counts = count_maps(
-            samples,
-            raw,
-            here.masks,
-            version=version,
-            interval=settings.interval,
-            processes=settings.processes,
-            on_images=on_images if folder is not None else lambda _: None,
-        )
-        rows.append(threshold_row(name, counts, version, bootstrap))
-        if counts.boxes.as_is:
-            say(f"{counts.boxes.as_is} of {len(raw)} maps were of the protocol's own form and taken as they are")
-    rows += fixed_rows(samples, version, bootstrap) if version else []
-    return here, rows, bootstrap, partial(threshold_images, samples, maps, rows, version)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -26,7 +27,6 @@ from famcli.evaluation.bootstrap import Bootstrap
 from famcli.evaluation.external import read_map
 from famcli.evaluation.metrics.box import (
     DELTAS,
-    INTERVAL,
     SIDE,
     V1_DELTA,
     BoxCounts,
@@ -37,7 +37,7 @@ from famcli.evaluation.metrics.box import (
     truth_boxes,
 )
 from famcli.evaluation.metrics.mask import MaskCounts, truth_mask
-from famcli.evaluation.perimage import CENTRE_SIDE, FIXED_BOXES
+from famcli.evaluation.perimage import CENTRE_SIDE, FIXED_BOXES, EvaluationSettings
 from famcli.evaluation.rows import ORACLE, ScoredRow, as_box, image_result
 from famcli.results.images import BoxResult, ImageResult, error_type
 from famcli.results.schema import Number, Row
@@ -69,11 +69,7 @@ class Counts:
 
 
 def stated_size(sample: Sample) -> tuple[int, int]:
-    """``(h, w)`` of an image as its dataset states it, or else as its file has it.
-
-    Raises:
-        DataError: The dataset does not state it, and the file cannot be read.
-    """
+    """``(h, w)`` of an image as its dataset states it, or else as its file has it."""
     if sample.size_hw is not None:
         return sample.size_hw
     try:
@@ -86,34 +82,22 @@ def stated_size(sample: Sample) -> tuple[int, int]:
 def count_maps(
     samples: Sequence[Sample],
     maps: Sequence[Raw],
-    masks: Sequence[MaskSource | None] | None = None,
-    *,
+    masks: Sequence[MaskSource | None],
     version: int | None,
-    interval: float = INTERVAL,
-    processes: int | None = None,
+    settings: EvaluationSettings,
     on_images: Callable[[int], None] = lambda _: None,
 ) -> Counts:
     """Count right boxes at every threshold, and pixels in masks; the number of processes does not change the result.
 
-    Args:
-        samples: The images; those that have a size are not opened.
-        maps: One for each image.
-        masks: Where the masks of each image are, or ``None``.
-        version: 1 or 2, of MaxBoxAcc; ``None`` counts masks alone.
-        interval: From one threshold to the next.
-        processes: How many work; all cores if not given. With one, the work is done here.
-        on_images: Called with the number of images that were done since the last call.
-
-    Raises:
-        DataError: A map or mask cannot be read, an image has no box, or a process was killed.
+    Each image has a map, and perhaps masks; those that have a size are not opened. ``version`` is 1 or 2, of MaxBoxAcc,
+    or none to count masks alone. ``on_images`` is called with the number of images that were done since the last call.
     """
-    sources = masks if masks is not None else [None] * len(samples)
-    tasks = [task for task in zip(samples, maps, sources, strict=True) if version is not None or task[2] is not None]
+    tasks = [task for task in zip(samples, maps, masks, strict=True) if version is not None or task[2] is not None]
     chunks = [tasks[start : start + _CHUNK] for start in range(0, len(tasks), _CHUNK)]
-    workers = processes or _cores()
-    parts = (_count(chunk, version, interval) for chunk in chunks)
-    total = _count([], version, interval)
-    for chunk, part in zip(chunks, parts if workers == 1 else _spread(chunks, version, interval, workers), strict=True):
+    count = partial(_count, version=version, interval=settings.interval)
+    workers, total = settings.processes or _cores(), count([])
+    parts = map(count, chunks) if workers == 1 else _spread(count, chunks, workers)
+    for chunk, part in zip(chunks, parts, strict=True):
         total.boxes.merge(part.boxes)
         total.masks.merge(part.masks)
         total.right += part.right
@@ -144,9 +128,6 @@ def read_scores(raw: Raw) -> tuple[FloatArray, bool]:
 
     wsolevaluation's evaluation.py takes maps of 224x224 with values in [0, 1] as they are. Those that its main program
     wrote have been resized and stretched, and doing it again would change nothing.
-
-    Raises:
-        DataError: It is a file and cannot be read.
     """
     if not isinstance(raw, Path):
         return score_map(raw), False
@@ -155,14 +136,16 @@ def read_scores(raw: Raw) -> tuple[FloatArray, bool]:
     return (scores if as_is else score_map(scores)), as_is
 
 
-def _spread(chunks: Sequence[Sequence[_Task]], version: int | None, interval: float, workers: int) -> Iterator[Counts]:
+def _spread(
+    count: Callable[[Sequence[_Task]], Counts], chunks: Sequence[Sequence[_Task]], workers: int
+) -> Iterator[Counts]:
     # Spawned, because a fork beside torch's threads may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_alone) as pool:
         try:
             waiting: deque[Future[Counts]] = deque()
             for chunk in chunks:
-                waiting.append(pool.submit(_count, chunk, version, interval))
+                waiting.append(pool.submit(count, chunk))
                 if len(waiting) >= _AHEAD * workers:
                     yield waiting.popleft().result()
             while waiting:

@@ -22,13 +22,14 @@ from famcli.evaluation.perimage import (
     TAUS,
     UNNAMED,
     BoxScores,
+    EvaluationSettings,
     PerImage,
     count_right,
     rank,
     run_models,
     score_predictions,
 )
-from famcli.evaluation.protocols import BOX_RULES, ten_crops
+from famcli.evaluation.protocols import ten_crops
 from famcli.evaluation.rows import score_row
 from famcli_models import Method
 from famcli_models.boxes import box_iou
@@ -57,7 +58,8 @@ def run(samples: Sequence[Sample], *networks: Method, **options: Any) -> PerImag
     """Per-image results of models at the usual thresholds and their own."""
     models = [Model(network, type(network).title) for network in networks]
     taus = sorted({*TAUS, *(network.config.tau for network in networks)})
-    return run_models(models, samples, taus, **{"device": "cpu", **options})
+    on_images = options.pop("on_images", lambda _: None)
+    return run_models(models, samples, taus, EvaluationSettings(device="cpu", **options), on_images)
 
 
 @pytest.fixture
@@ -115,14 +117,14 @@ def test_centre_and_whole_by_hand(samples: list[Sample], model: Any) -> None:
 
 def test_only_the_first_box_counts(samples: list[Sample], model: Any) -> None:
     """By first-box the fourth image's large second box is not there: the whole image has an IoU of 0.01 with it."""
-    found = run(samples, model, rules=BOX_RULES["first-box"]).with_fixed_boxes()
+    found = run(samples, model, protocol="first-box").with_fixed_boxes()
     assert found.scores["whole"].ious[:, 0] == pytest.approx([0.49, 1, 0.01, 0.01])
     assert [len(truth) for truth in found.truths] == [1, 1, 1, 1]
 
 
 def test_psol_compares_in_the_crop(samples: list[Sample], make_model: Make) -> None:
     """Input 64: resized to 73 and cut by 4; the truth (0, 0, 100, 100) becomes the whole 64-pixel crop."""
-    found = run(samples, make_model(tau=0.0), rules=BOX_RULES["psol"]).with_fixed_boxes()
+    found = run(samples, make_model(tau=0.0), protocol="psol").with_fixed_boxes()
     assert found.truths[1].tolist() == [[0, 0, 64, 64]]
     # Box (0, 0, 10, 10): 7.3 pixels from the corner, of which the margin of 4 is cut away.
     assert found.truths[2] == pytest.approx(np.array([[0, 0, 3.3, 3.3]]))
@@ -229,7 +231,7 @@ def test_batch_size_and_workers_do_not_matter(samples: list[Sample], make_model:
 
 def test_ten_crops_change_classes_alone(samples: list[Sample], model: Any) -> None:
     """With ten crops the maps and boxes are those of the one view; probabilities are the mean over the crops."""
-    one, ten = run(samples, model), run(samples, model, ten_crop=True)
+    one, ten = run(samples, model), run(samples, model, crops=10)
     np.testing.assert_array_equal(one.scores["FAM"].ious, ten.scores["FAM"].ious)
     crops = ten_crops(Image.open(samples[1].path).convert("RGB"), model.config.size)
     with torch.inference_mode():
@@ -241,7 +243,7 @@ def test_ten_crops_change_classes_alone(samples: list[Sample], model: Any) -> No
 def test_maps_alone(samples: list[Sample], model: Any) -> None:
     """Without thresholds there are maps and classes and no boxes; images need no box then."""
     bare = [dataclasses.replace(s, boxes=np.zeros((0, 4))) for s in samples]
-    found = run_models([Model(model, "FAM")], bare, (), device="cpu")
+    found = run_models([Model(model, "FAM")], bare, (), EvaluationSettings(device="cpu"))
     np.testing.assert_array_equal(found.maps["FAM"], run(samples, model).maps["FAM"])
     assert found.scores["FAM"].boxes.shape == (4, 0, 4)
 
@@ -280,7 +282,8 @@ def found(*rows: tuple[list[float], int, float]) -> Found:
 
 
 def predicted(given: list[Found], samples: list[Sample], same_classes: bool = True) -> PerImage:
-    return score_predictions(given, samples, [(100, 100)] * len(samples), BOX_RULES["fam"], 224, same_classes)
+    settings = EvaluationSettings(same_classes=same_classes)
+    return score_predictions(given, samples, [(100, 100)] * len(samples), settings, 224)
 
 
 def test_predictions_by_hand(samples: list[Sample]) -> None:
@@ -324,5 +327,5 @@ def test_half_overlap_is_right_everywhere(samples: list[Sample]) -> None:
         x, y, w, h = (rng.integers(1, 400, 4) / 10).tolist()
         sample = dataclasses.replace(samples[0], boxes=np.array([[x, y, x + w, y + h]]))
         all_of = predicted([found(([x, y, x + w, y + h / 2], 0, 0.5))], [sample])
-        row = score_row(all_of, "predictions", "predictions", 0, "", Bootstrap(1))
+        row = score_row(all_of, "predictions", "predictions", 0, "", Bootstrap(1, resamples=2))
         assert (row.kinds == ["right"]) == (row.row.metrics["gt_known"].value == 100)

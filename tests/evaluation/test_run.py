@@ -13,7 +13,8 @@ from PIL import Image
 
 from famcli.data.dataset import Dataset, open_dataset
 from famcli.demo import demo_dataset
-from famcli.evaluation.run import EvaluationSettings, Truth, evaluate
+from famcli.evaluation.perimage import EvaluationSettings
+from famcli.evaluation.run import evaluate, read_split
 from famcli_models import load_model
 from famcli_models.checkpoint import DEFAULT_MODEL
 from famcli_models.errors import DataError, FamError
@@ -29,44 +30,41 @@ def dataset(make_dataset: Callable[..., Path], tmp_path: Path) -> Dataset:
     return open_dataset(root)
 
 
-def test_without(dataset: Dataset, tmp_path: Path) -> None:
-    """Images that are left out take their masks with them, and the numbers and the hash are those of the rest."""
-    truth = Truth.read(dataset, "test", tmp_path / "pixels", over_maps=False)
-    rest = truth.without(["0.png"])
-    assert [sample.name for sample in rest.samples] == ["1.png", "2.png"]
-    assert [source is not None for source in rest.masks] == [True, False]
-    facts, fewer = truth.facts(), rest.facts()
-    assert (facts["images"], facts["boxes"], facts["masks"]) == (3, 3, 2)
-    assert (fewer["images"], fewer["boxes"], fewer["masks"]) == (2, 2, 1)
-    assert facts["sha256"] != fewer["sha256"]
-    assert facts == Truth.read(dataset, "test", tmp_path / "pixels", over_maps=True).facts()
+def test_masks_of_a_split(dataset: Dataset, tmp_path: Path) -> None:
+    """Masks are by the name of their image; an image may have none."""
+    samples, masks = read_split(dataset, "test", tmp_path / "pixels", over_maps=False)
+    assert [sample.name for sample in samples] == ["0.png", "1.png", "2.png"]
+    assert set(masks) == {"0.png", "1.png"}
 
 
 def test_masks_alone_will_do_for_maps(dataset: Dataset, tmp_path: Path) -> None:
     """Without any box, masks are enough for protocols over maps and for no other; without both, nothing is."""
     (dataset.root / "metadata" / "test" / "localization.txt").unlink()
-    assert not len(Truth.read(dataset, "test", tmp_path / "pixels", over_maps=True).samples[0].boxes)
-    with pytest.raises(DataError, match="localization"):
-        Truth.read(dataset, "test", tmp_path / "pixels", over_maps=False)
-    with pytest.raises(DataError, match="localization"):
-        Truth.read(dataset, "test", None, over_maps=True)
+    assert not len(read_split(dataset, "test", tmp_path / "pixels", over_maps=True)[0][0].boxes)
+    for folder, over_maps in ((tmp_path / "pixels", False), (None, True)):
+        with pytest.raises(DataError, match="localization"):
+            read_split(dataset, "test", folder, over_maps)
 
 
 def test_an_image_without_a_box_among_others(dataset: Dataset, tmp_path: Path) -> None:
     """Where some images have boxes, all need one, whatever masks there are."""
     (dataset.root / "metadata" / "test" / "localization.txt").write_text("0.png,1,1,5,5\n1.png,1,1,5,5\n")
     with pytest.raises(DataError, match=r"'2\.png' has no box"):
-        Truth.read(dataset, "test", tmp_path / "pixels", over_maps=True)
+        read_split(dataset, "test", tmp_path / "pixels", over_maps=True)
 
 
-def test_images_that_cannot_be_scored(dataset: Dataset, model: Any) -> None:
+def test_images_that_cannot_be_scored(dataset: Dataset, model: Any, tmp_path: Path) -> None:
     """With allow_missing they are left out and said; if there is no other, that is an error."""
     said: list[str] = []
     options: dict[str, Any] = {"device": "cpu", "allow_missing": True, "say": said.append, "baseline": model}
+    options |= {"masks": tmp_path / "pixels", "processes": 1}
+    whole = evaluate(dataset, model, **options).results.data
     (dataset.root / "1.png").write_bytes(b"")
     found = evaluate(dataset, model, **options)
     assert said == ["partial: 1 of 3 images could not be read and were left out"]
-    assert (found.results.data["images"], found.results.data["partial"]) == (2, True)
+    facts = [[data[key] for key in ("images", "boxes", "masks", "partial")] for data in (whole, found.results.data)]
+    assert facts == [[3, 3, 2, False], [2, 2, 1, True]]
+    assert whole["sha256"] != found.results.data["sha256"]
     assert [image.name for image in found.images()] == ["0.png", "2.png"]
     for i in range(3):
         (dataset.root / f"{i}.png").write_bytes(b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from famcli.evaluation.bootstrap import Bootstrap
 from famcli.evaluation.external import find_maps
 from famcli.evaluation.metrics.box import BoxCounts, score_map, thresholds, truth_boxes
 from famcli.evaluation.metrics.mask import MaskCounts, truth_mask
+from famcli.evaluation.perimage import EvaluationSettings
 from famcli.evaluation.thresholds import (
     Counts,
     best_box,
@@ -51,8 +53,17 @@ def some(number: int) -> tuple[Samples, Maps]:
     return samples, maps
 
 
-def count(images: tuple[Samples, Any], interval: float = 0.05, **options: Any) -> Counts:
-    return count_maps(*images, **{"version": 2, "interval": interval, "processes": 1, **options})
+def count(
+    images: tuple[Samples, Any],
+    interval: float = 0.05,
+    *,
+    version: int | None = 2,
+    processes: int = 1,
+    masks: list[Any] | None = None,
+    on_images: Callable[[int], None] = lambda _: None,
+) -> Counts:
+    settings = EvaluationSettings(interval=interval, processes=processes)
+    return count_maps(*images, masks or [None] * len(images[0]), version, settings, on_images)
 
 
 def test_processes_do_not_matter() -> None:
@@ -100,7 +111,7 @@ def test_from_files_equals_the_rules(tmp_path: Path, wsoleval_rules: ModuleType)
         box = (10 + i, 20, 199, 150)
         samples.append(Sample(name, tmp_path / name, 0, np.array([[10.0 + i, 20, 200, 151]]), (250, 333)))
         images.append((wsoleval_rules.normalised(raw), [wsoleval_rules.resized_box(box, (333, 250), (224, 224))]))
-    counts = count((samples, find_maps(tmp_path, [sample.name for sample in samples])), 0.02).boxes
+    counts = count((samples, list(find_maps(tmp_path, [sample.name for sample in samples]).values())), 0.02).boxes
     for version in (1, 2):
         expected = wsoleval_rules.accuracies(images, 0.02, every_contour=version == 2)
         assert list(counts.accuracy(version).curve.values()) == [curve.tolist() for curve in expected.values()]

@@ -16,7 +16,7 @@ from famcli.checkpoints.reference import compare, record, run_engine
 from famcli.checkpoints.verify import inspect
 from famcli.data.sample import Sample
 from famcli.evaluation.models import Model
-from famcli.evaluation.perimage import run_models
+from famcli.evaluation.perimage import EvaluationSettings, run_models
 from famcli.inference.torch_engine import TorchEngine
 from famcli.training.loading import CachedFeatures, Views, map_size
 from famcli.training.recipe import load_recipe
@@ -87,7 +87,9 @@ def test_predictions(fine: FAM, picture: Callable[..., np.ndarray]) -> None:
 def test_shared_features(fine: FAM, labelled: list[Sample]) -> None:
     """FAM and the CAM of its features run the backbone once; each has the map of its own size."""
     models = [Model(fine, "FAM"), Model(CAM.from_model(fine), "CAM")]
-    both, alone = (run_models(some, labelled[:3], (), device="cpu").maps for some in (models, models[1:]))
+    both, alone = (
+        run_models(some, labelled[:3], (), EvaluationSettings(device="cpu")).maps for some in (models, models[1:])
+    )
     assert [both[name][0].shape for name in ("FAM", "CAM")] == [(8, 8), (4, 4)]
     np.testing.assert_array_equal(alone["CAM"], both["CAM"])
 

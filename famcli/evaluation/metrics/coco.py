@@ -34,23 +34,11 @@ def average_precision(
     scores: npt.ArrayLike,
     images: npt.ArrayLike | None = None,
 ) -> dict[str, float]:
-    """COCO's AP, AP50 and AP75 of detections in n images.
+    """COCO's AP, AP50 and AP75, means over the classes that have a truth box, in percent.
 
-    Args:
-        truth_boxes: For each image its ``(N, 4)`` truth boxes, half-open xyxy in original pixels.
-        truth_labels: For each image the class of all of its truth boxes.
-        boxes: ``(k, 4)`` detections in the same frame; a row with NaN is none.
-        labels: ``(k,)`` classes of the detections.
-        scores: ``(k,)`` scores of the detections; those without a box do not matter.
-        images: ``(k,)`` index of each detection's image; if not given, there is one for each image, in order.
-
-    Returns:
-        ``AP`` (mean over IoU 0.5 to 0.95 in steps of 0.05), ``AP50`` and ``AP75``, means over the classes that have
-        a truth box, in percent.
-
-    Raises:
-        ShapeError: The arguments are not of the same number of images or of detections.
-        DataError: No image has a truth box, or the score of a box is not finite.
+    Each of n images has truth boxes ``(N, 4)``, half-open xyxy, all of one class. Of k detections there are boxes
+    ``(k, 4)`` in the same frame, where a row with NaN is none, labels, scores, and the index of the image, which is
+    their place if there is one for each image.
     """
     found = as_boxes(boxes)
     classes, confidence = np.asarray(labels), np.asarray(scores, dtype=np.float64)
