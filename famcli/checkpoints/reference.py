@@ -94,10 +94,9 @@ def run_engine(engine: Engine) -> list[ImageOutputs]:
     for image in reference_images(engine.config.size):  # one at a time: large inputs fit too
         images = image[None]
         maps, probabilities, _ = engine.infer([images])
+        logits = np.log(np.maximum(probabilities[0], np.exp(LEAST)))
         if isinstance(engine, TorchEngine):  # it keeps the features of these images: only the head runs again
             logits = engine.output(images).logits[0].cpu().numpy()
-        else:
-            logits = np.log(np.maximum(probabilities[0], np.exp(LEAST)))
         if not (np.isfinite(maps).all() and np.isfinite(logits).all()):
             msg = "what the model gives for a reference image is not finite: its weights are damaged"
             raise WeightsError(msg)
@@ -122,13 +121,9 @@ def rounded(outputs: Sequence[ImageOutputs]) -> dict[str, Any]:
 
 
 def compare(kept: Mapping[str, Any], outputs: Sequence[ImageOutputs]) -> tuple[float, list[str]]:
-    """Compare stored outputs with those of now.
+    """Compare stored outputs with those of now; a WeightsError if the stored ones are damaged.
 
-    Returns:
-        The largest difference of M over cells and images, and a sentence for each difference beyond its tolerance.
-
-    Raises:
-        WeightsError: The stored ones are damaged.
+    Returns the largest difference of M over cells and images, and a sentence for each difference beyond its tolerance.
     """
     parsed = _parsed(kept)
     if [cells.size for cells, _, _ in parsed] != [out.cells.size for out in outputs]:
@@ -169,15 +164,7 @@ def stored(provenance: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def record(folder: Path, device: str = "cpu") -> dict[str, Any]:
     """Run a checkpoint on the reference images and keep its outputs in ``config.json``; the weights stay as they are.
 
-    Args:
-        folder: Folder of a checkpoint.
-        device: See :func:`famcli.inference.torch_engine.pick_device`.
-
-    Returns:
-        What is stored, see :func:`rounded`.
-
-    Raises:
-        FamError: The checkpoint cannot be loaded, or its outputs are not finite.
+    What is stored is given back. A FamError if the checkpoint cannot be loaded, or its outputs are not finite.
     """
     engine = TorchEngine(load_model(folder), device, fold=False)
     config = read_config(folder)

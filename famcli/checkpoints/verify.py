@@ -24,32 +24,20 @@ WEIGHTS, HASHES, OUTPUTS = "config and weights", "SHA-256", "reference outputs"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of a checkpoint.
-
-    Attributes:
-        name: What was checked.
-        good: Whether it is right; ``None`` where nothing is stored to compare with.
-        detail: The finding in one sentence.
-    """
+    """One check of a checkpoint."""
 
     name: str
-    good: bool | None
-    detail: str
+    good: bool | None  # none where nothing is stored to compare with
+    detail: str  # the finding in one sentence
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All checks of a checkpoint.
+    """All checks of a checkpoint, in the order they were made."""
 
-    Attributes:
-        sha256: Of ``model.safetensors``; empty if it cannot be read.
-        checks: In the order they were made.
-        map_difference: Largest difference of M from the reference outputs; ``None`` if they were not compared.
-    """
-
-    sha256: str
+    sha256: str  # of model.safetensors; empty if it cannot be read
     checks: Sequence[Check]
-    map_difference: float | None = None
+    map_difference: float | None = None  # the largest of M from the reference outputs, if they were compared
 
     @property
     def problems(self) -> list[str]:
@@ -58,24 +46,23 @@ class Report:
 
 
 def verify_checkpoint(folder: Path, device: str = "cpu") -> list[str]:
-    """What is wrong with a checkpoint, one sentence each; an empty list is a good checkpoint. See :func:`inspect`.
+    """What is wrong with a checkpoint, one sentence each; an empty list is a good checkpoint.
 
-    That no reference outputs are stored is not counted as wrong; :func:`famcli.checkpoints.reference.record` stores
-    them.
+    Files, hashes, config against weights, and reference outputs are checked. That no reference outputs are stored is not
+    counted as wrong; ``fam verify --record`` stores them.
+
+    Args:
+        folder: Folder of a checkpoint.
+        device: Where the model is run: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        ConfigError: The device is not there.
     """
     return inspect(folder, device).problems
 
 
 def inspect(folder: Path, device: str = "cpu") -> Report:
-    """Check a checkpoint: files, hashes, config against weights, reference outputs.
-
-    Args:
-        folder: Folder of a checkpoint.
-        device: Where the model is run; see :func:`famcli.inference.torch_engine.pick_device`.
-
-    Raises:
-        ConfigError: The device is not there.
-    """
+    """Check a checkpoint; see :func:`verify_checkpoint`."""
     try:
         check_checkpoint(folder)
         sha256 = sha256_file(folder / WEIGHTS_FILE)
