@@ -48,7 +48,7 @@ class Report:
 def verify_checkpoint(folder: Path, device: str = "cpu") -> list[str]:
     """What is wrong with a checkpoint, one sentence each; an empty list is a good checkpoint.
 
-    Files, hashes, config against weights, and reference outputs are checked. That no reference outputs are stored is not
+    It checks files, hashes, config against weights, and reference outputs. That no reference outputs are stored is not
     counted as wrong; ``fam verify --record`` stores them.
 
     Args:
