@@ -14,9 +14,6 @@ from famcli.cli.console import console
 from famcli.cli.data.app import app as data
 from famcli_models.errors import FamError
 
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
-
 
 class FamGroup(TyperGroup):
     """One exit for errors: a ``FamError`` or the disk's is one line on stderr and exit 1, Ctrl-C is exit 130."""
@@ -28,15 +25,15 @@ class FamGroup(TyperGroup):
             return super().invoke(ctx)
         except FamError as error:
             console.error(str(error))
-            raise typer.Exit(EXIT_FAILED) from error
+            raise typer.Exit(1) from error
         except OSError as error:  # a full disk, a folder that may not be written to
             if error.errno == errno.EPIPE:  # the reader of a pipe has gone: Typer knows what to do
                 raise
             console.error(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}")
-            raise typer.Exit(EXIT_FAILED) from error
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as interrupt:
             console.error("interrupted")
-            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+            raise typer.Exit(130) from interrupt
 
 
 app = typer.Typer(

@@ -10,27 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from famcli_models.errors import short
+
 
 def visible(text: str) -> str:
-    """Text with what is not printable written as Python escapes it.
-
-    A file name or a stranger's config may hold a line break or an escape sequence; it must neither break the line it
-    is reported on nor talk to the terminal.
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """Untrusted text that neither breaks its line nor talks to the terminal: what is not printable is escaped."""
+    return short(text, len(text))
 
 
 class Console:
-    """Where every command writes.
-
-    Attributes:
-        quiet: Say nothing but errors.
-        as_json: Results and errors are JSON on stdout.
-    """
+    """Where every command writes."""
 
     def __init__(self) -> None:
-        self.quiet = False
-        self.as_json = False
+        self.quiet = False  # say nothing but errors
+        self.as_json = False  # results and errors are JSON on stdout
 
     def result(self, text: str) -> None:
         """A result for people or pipes, one line on stdout: UTF-8 whatever the locale, as JSON demands.
@@ -45,7 +38,7 @@ class Console:
         """A result as JSON on stdout."""
         self.result(json.dumps(value, ensure_ascii=False, indent=2))
 
-    def copy(self, path: Path) -> None:
+    def result_file(self, path: Path) -> None:
         """A result that is a file, as it is, on stdout."""
         sys.stdout.flush()
         with path.open("rb") as file:
@@ -63,7 +56,7 @@ class Console:
 
     def error(self, text: str) -> None:
         """Why a command ended; on stderr, and as JSON on stdout if results are JSON."""
-        sys.stderr.write(f"fam: error: {visible(text)}\n")
+        self.warn(f"error: {text}")
         if self.as_json:
             self.result_json({"error": text})
 
@@ -85,27 +78,19 @@ class Console:
         With ``in_bytes`` the function takes a number of bytes, and a total of ``None`` is one that nobody knows.
         """
         # Imported here: the bar costs what all of --help may cost.
+        from rich import progress as bars
         from rich.console import Console as RichConsole
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
         from rich.text import Text
 
-        class Rate(TextColumn):
+        class Rate(bars.TextColumn):
             def render(self, task: Any) -> Text:
                 return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            *((DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(), Rate(""))),
-            TimeRemainingColumn(compact=True),
+        counts = (
+            (bars.DownloadColumn(), bars.TransferSpeedColumn()) if in_bytes else (bars.MofNCompleteColumn(), Rate(""))
+        )
+        bar = bars.Progress(
+            *(bars.TextColumn("{task.description}"), bars.BarColumn(), *counts, bars.TimeRemainingColumn(compact=True)),
             console=RichConsole(stderr=True),
             disable=self.quiet or not sys.stderr.isatty(),
         )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,15 +23,19 @@ if TYPE_CHECKING:
 
 SHOWN_FAILURES = 20
 FORMS = ", ".join(f"{name} ({row.summary.replace('`', '')})" for name, row in FORMATS.items())
+INPUT = "Images, folders (searched recursively), globs, or - for a list on stdin."
+LABELS = "Known classes: 'folder', a file of lines IMAGE,CLASS, or one class for all images."
+IDS = "COCO file to take image and category ids from, by file name and name."
+RESUME = "Go on with an interrupted run of the same command."
+PARTS = "Print how much each part counts; overlays and maps of the parts too."
+
+
+def _folder_of(kind: str) -> Any:
+    return typer.Option(help=f"Folder for {IMAGE_FILES[kind].summary}.")
 
 
 def predict(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT", help="Images, folders (searched recursively), globs, or - for a list on stdin."
-        ),
-    ],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help=INPUT)],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Results file; stdout if not given.")] = None,
     model: options.ModelOption = DEFAULT_MODEL,
     method: options.MethodOption = None,
@@ -41,24 +45,15 @@ def predict(
     threshold: options.ThresholdOption = None,
     max_boxes: Annotated[int, typer.Option(min=1, help="Boxes per image, largest region first.")] = 1,
     topk: Annotated[int, typer.Option(min=1, help="Classes per box, most probable first.")] = 1,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="Known classes: 'folder', a file of lines IMAGE,CLASS, or one class for all images."),
-    ] = None,
-    coco_images: Annotated[
-        Path | None, typer.Option(help="COCO file to take image and category ids from, by file name and name.")
-    ] = None,
-    overlays: Annotated[Path | None, typer.Option(help=f"Folder for {IMAGE_FILES['overlays'].summary}.")] = None,
-    maps: Annotated[Path | None, typer.Option(help=f"Folder for {IMAGE_FILES['maps'].summary}.")] = None,
-    masks: Annotated[Path | None, typer.Option(help=f"Folder for {IMAGE_FILES['masks'].summary}.")] = None,
-    parts: Annotated[
-        bool, typer.Option("--parts", help="Print how much each part counts; overlays and maps of the parts too.")
-    ] = False,
+    labels: Annotated[str | None, typer.Option(help=LABELS)] = None,
+    coco_images: Annotated[Path | None, typer.Option(help=IDS)] = None,
+    overlays: Annotated[Path | None, _folder_of("overlays")] = None,
+    maps: Annotated[Path | None, _folder_of("maps")] = None,
+    masks: Annotated[Path | None, _folder_of("masks")] = None,
+    parts: Annotated[bool, typer.Option("--parts", help=PARTS)] = False,
     scales: Annotated[str, typer.Option(help="Average over these multiples of the input size, e.g. 1,1.5.")] = "1",
     flip: Annotated[bool, typer.Option("--flip", help="Average over the mirrored image too.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help=RESUME)] = False,
     device: options.DeviceOption = "auto",
     batch_size: options.BatchSizeOption = 16,
     workers: options.WorkersOption = 2,
@@ -109,7 +104,7 @@ def predict(
                 console.say(f"finished images are kept in '{journal}'; the same command with --resume goes on")
             raise
         if out is None:
-            console.copy(target)
+            console.result_file(target)
     _report(summary, out, time.monotonic() - started, as_json)
     if summary.failures:
         raise typer.Exit(1)
@@ -129,20 +124,19 @@ def _say_parts(records: Iterator[Record]) -> None:
 
 
 def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool) -> None:
-    failures = summary.failures
-    for failure in failures[:SHOWN_FAILURES]:
+    failed = summary.failures
+    for failure in failed[:SHOWN_FAILURES]:
         console.warn(f"{failure.name}: {failure.reason}")
-    if len(failures) > SHOWN_FAILURES:
-        console.warn(f"... and {len(failures) - SHOWN_FAILURES} more")
-    rate = summary.images / seconds if seconds else 0.0
-    empty = f", {summary.empty} without a box" if summary.empty else ""
-    failed = f", {len(failures)} failed" if failures else ""
-    where = f" -> {out}" if out else ""
-    console.say(f"{summary.images} images, {summary.boxes} boxes{empty}{failed} ({rate:.1f} images/s){where}")
+    if len(failed) > SHOWN_FAILURES:
+        console.warn(f"... and {len(failed) - SHOWN_FAILURES} more")
+    others = {" without a box": summary.empty, " failed": len(failed)}
+    more = "".join(f", {number}{what}" for what, number in others.items() if number)
+    rate, where = summary.images / (seconds or 1), f" -> {out}" if out else ""
+    console.say(f"{summary.images} images, {summary.boxes} boxes{more} ({rate:.1f} images/s){where}")
     if as_json:
-        counts = {"images": summary.images, "boxes": summary.boxes, "empty": summary.empty}
-        failed_images = [{"file_name": f.name, "reason": f.reason} for f in failures]
-        console.result_json({"out": str(out), **counts, "failed": failed_images, "seconds": round(seconds, 3)})
+        numbers = {"images": summary.images, "boxes": summary.boxes, "empty": summary.empty}
+        listed = [{"file_name": failure.name, "reason": failure.reason} for failure in failed]
+        console.result_json({"out": str(out), **numbers, "failed": listed, "seconds": round(seconds, 3)})
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -29,34 +29,21 @@ Finished = TypeVar("Finished")
 
 
 class Inference(NamedTuple):
-    """What a model says of a batch of B images.
+    """What a model says of a batch of B images."""
 
-    Attributes:
-        maps: ``(B, h, w)`` float32 in [0, 1] at feature resolution, in the frame of the input.
-        probabilities: ``(B, L)`` float32, the softmax over the classes.
-        parts: Of each image, if asked for.
-    """
-
-    maps: np.ndarray
-    probabilities: np.ndarray
-    parts: Sequence[PartMaps] | None = None
+    maps: np.ndarray  # (B, h, w) float32 in [0, 1] at feature resolution, in the frame of the input
+    probabilities: np.ndarray  # (B, L) float32, the softmax over the classes
+    parts: Sequence[PartMaps] | None = None  # of each image, if asked for
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """A trained model that runs somewhere.
+    """A trained model that runs somewhere."""
 
-    Attributes:
-        config: Input size, threshold and number of classes among other settings.
-        class_names: One name a class.
-        num_parts: Parts that the model gives, 0 if it gives none.
-        map_title: What the maps are called.
-    """
-
-    config: MethodConfig
+    config: MethodConfig  # input size, threshold and number of classes among other settings
     class_names: tuple[str, ...]
-    num_parts: int
-    map_title: str
+    num_parts: int  # 0 if the model gives none
+    map_title: str  # what its maps are called
 
     def infer(
         self,
@@ -83,13 +70,9 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineRow:
-    """A row of :data:`ENGINES`.
+    """A row of :data:`ENGINES`."""
 
-    ``opener`` is ``module:function``, imported on first use; the function takes what :func:`open_engine` takes but
-    for the name.
-    """
-
-    opener: str
+    opener: str  # module:function, imported on first use, which takes what open_engine takes but for the name
     summary: str
 
 
@@ -131,17 +114,8 @@ def run_images(
 ) -> Iterator[Finished | Failed[T]]:
     """Run a model over any number of images, in their order, with flat memory.
 
-    Args:
-        items: The images; read lazily.
-        load: On a thread: an image as the network takes it.
-        infer: In the calling thread: what the network says of each image of a batch.
-        finish: On a thread: the result for one image.
-        batch_size: Images a batch, those that fail to load included.
-        workers: Threads.
-
-    Yields:
-        What ``finish`` gives, or :class:`Failed` for an image for which ``load`` or ``finish`` raised a ``FamError`` or
-        an ``OSError``. What ``infer`` raises ends the run.
+    ``infer`` runs in the calling thread, ``load`` and ``finish`` on ``workers`` threads. An image for which one of them
+    raises a ``FamError`` or an ``OSError`` gives a :class:`Failed`; what ``infer`` raises ends the run.
     """
     source = iter(items)
     with ThreadPoolExecutor(workers, thread_name_prefix="fam") as pool:

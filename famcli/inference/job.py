@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from famcli.data.listing import STDIN, Listing, list_images
+from famcli.data.listing import STDIN, list_images
 from famcli.hub import find_model
 from famcli.inference.engine import open_engine
 from famcli.inference.journal import Journal
@@ -56,7 +57,7 @@ class Summary:
 
 
 def predict_files(
-    inputs: Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     model: str | Path = DEFAULT_MODEL,
@@ -65,13 +66,14 @@ def predict_files(
     engine: str = "torch",
     settings: Settings | None = None,
     format: str = DEFAULT_FORMAT,  # noqa: A002
-    image_files: Mapping[str, Path] | None = None,
+    image_files: Mapping[str, str | Path] | None = None,
     labels: str | None = None,
-    coco_images: Path | None = None,
+    coco_images: str | Path | None = None,
     resume: bool = False,
     say: Callable[[str], None] | None = None,
     progress: Progress = lambda total, done: nullcontext(lambda: None),  # noqa: ARG005
     on_records: Callable[[Iterator[Record]], object] | None = None,
+    **changes: Any,
 ) -> Summary:
     """Predict files and write the results, whole or not at all, in the order of the files' names.
 
@@ -95,15 +97,18 @@ def predict_files(
         progress: Given the number of images and how many were done before, a context that gives a function to call
             after each image.
         on_records: Called with all records when every image is done, before the results are written.
+        **changes: Fields of ``settings`` to change, for example ``max_boxes=3``.
 
     Raises:
         FamError: An argument cannot be used, there are no images, or the disk refuses.
     """
-    out, folders, chosen = Path(out), dict(image_files or {}), find_output("format", format, FORMATS)
+    chosen, out = find_output("format", format, FORMATS), Path(out)
+    folders = {kind: Path(folder) for kind, folder in (image_files or {}).items()}
     rows = [find_output("image file", kind, IMAGE_FILES) for kind in folders]
-    settings = settings or Settings()
+    settings = replace(settings or Settings(), **changes)
     settings = replace(settings, masks=settings.masks or any(row.mask for row in rows))
-    listing = list_images([str(item) for item in inputs], sys.stdin if STDIN in inputs else (), list(folders.values()))
+    given = [str(item) for item in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
+    listing = list_images(given, sys.stdin if STDIN in given else (), list(folders.values()))
     check_out(out, chosen, listing)
     for folder in folders.values():
         try:
@@ -115,7 +120,7 @@ def predict_files(
     checkpoint = find_model(str(model), say)
     predictor = Predictor(open_engine(checkpoint, method, device, amp=settings.amp, name=engine), settings=settings)
     names, class_names = listing.names, predictor.class_names
-    ids = CocoIds.from_file(coco_images, class_names) if coco_images else CocoIds.numbered(names, class_names)
+    ids = CocoIds.from_file(Path(coco_images), class_names) if coco_images else CocoIds.numbered(names, class_names)
     known = read_labels(labels, names, class_names, listing.root) if labels else None
     used = {"model_sha256": sha256_file(checkpoint / WEIGHTS_FILE), "method": predictor.config.method}
     header = {
@@ -123,7 +128,7 @@ def predict_files(
         **used,
         "root": str(listing.root),
         "labels": sha256_file(Path(labels)) if labels and Path(labels).is_file() else labels,
-        "coco_images": sha256_file(coco_images) if coco_images else None,
+        "coco_images": sha256_file(Path(coco_images)) if coco_images else None,
         "image_files": {kind: str(folder) for kind, folder in folders.items()},
     }
     journal, summary = Journal(out, header), Summary()
@@ -133,8 +138,18 @@ def predict_files(
             summary.count(record)
         if say is not None:
             say(f"{journal.done} of {len(names)} images were done before")
+
+    def item(name: str) -> Item:
+        refused = None
+        if name not in ids.images:
+            refused = "not among the images of the --coco-images file"
+        elif known is not None and name not in known:
+            refused = "no label was given for it"
+        return Item(name, listing.path(name), known.get(name) if known else None, refused)
+
+    results = predictor.stream(map(item, names[journal.done :]), partial(write_image_files, folders))
     with progress(len(names), journal.done) as step:
-        for record in journal.keep(_records(predictor, listing, journal.done, ids, known, folders)):
+        for record in journal.keep(map(to_record, results)):
             summary.count(record)
             step()
     if on_records is not None:
@@ -150,26 +165,3 @@ def predict_files(
     write_results(chosen, journal.records, run, out)
     journal.path.unlink()
     return summary
-
-
-def _records(
-    predictor: Predictor,
-    listing: Listing,
-    done: int,
-    ids: CocoIds,
-    known: Mapping[str, int] | None,
-    folders: Mapping[str, Path],
-) -> Iterator[Record]:
-    """Records of the images that are not done; one without a number or a label is a failure in its place."""
-
-    def refusal(name: str) -> str | None:
-        if name not in ids.images:
-            return "not among the images of the --coco-images file"
-        return "no label was given for it" if known is not None and name not in known else None
-
-    todo = listing.names[done:]
-    items = (Item(n, listing.path(n), known[n] if known is not None else None) for n in todo if not refusal(n))
-    results = predictor.stream(items, partial(write_image_files, folders) if folders else None)
-    for name in todo:
-        reason = refusal(name)
-        yield to_record(Failure(name, reason) if reason else next(results))

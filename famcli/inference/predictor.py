@@ -15,6 +15,7 @@ from famcli.data.images import DECODE_MARGIN, array_picture, read_picture, uprig
 from famcli.hub import find_model
 from famcli.inference.engine import Engine, Failed, open_engine, run_images
 from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction
+from famcli_models.config import require
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.localization import localize
 from famcli_models.preprocess import resize
@@ -53,15 +54,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("max_boxes", "topk", "batch_size", "workers"):
-            if getattr(self, name) < 1:
-                msg = f"{name} is {getattr(self, name)}; it must be at least 1"
-                raise ConfigError(msg)
-        if self.tau is not None and not 0 <= self.tau < 1:
-            msg = f"threshold {self.tau} is not in [0, 1)"
-            raise ConfigError(msg)
-        if not self.scales or not all(0.25 <= s <= 4 for s in self.scales):
-            msg = f"scales are {self.scales}; each must be in [0.25, 4]"
-            raise ConfigError(msg)
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.tau is None or 0 <= self.tau < 1, "threshold", self.tau, "in [0, 1)")
+        scales = bool(self.scales) and all(0.25 <= scale <= 4 for scale in self.scales)
+        require(scales, "scales", self.scales, "numbers in [0.25, 4]")
 
 
 # Of one image: its size (h, w), and the resized image at each input size.
@@ -169,11 +165,10 @@ class Predictor:
         return list(zip(found.maps, found.probabilities, parts, strict=True))
 
 
-# Plain functions of one image that need no model: threads run them, and other processes may.
-
-
 def load_item(item: Item, sides: Sequence[int], image: Image.Image | np.ndarray | None = None) -> Views:
-    """Read an image, unless it is there already, and resize it to each input size."""
+    """Read an image, unless it is there already, and resize it to each input size; threads and processes may run it."""
+    if item.refused is not None:
+        raise DataError(item.refused)
     if image is None:
         picture = read_picture(item.source, at_least=DECODE_MARGIN * sides[-1])
     else:
@@ -191,7 +186,7 @@ def finish_item(
     settings: Settings,
     then: Then | None = None,
 ) -> Prediction:
-    """Find the boxes in an image's map and name its classes."""
+    """Find the boxes in an image's map and name its classes; threads and processes may run it."""
     (size_hw, _), (M, probability, parts), known = loaded, inferred, item.label is not None
     found = localize(M, size_hw, tau, settings.max_boxes, with_mask=settings.masks)
     best = [item.label] if item.label is not None else np.argsort(-probability, kind="stable")[: settings.topk].tolist()

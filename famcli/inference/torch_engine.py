@@ -139,5 +139,5 @@ def _turned(maps: Tensor, flipped: bool) -> Tensor:
 
 
 def open_engine(folder: Path, method: str | None, device: str, *, amp: bool) -> TorchEngine:
-    """An engine for a checkpoint, see :func:`famcli.inference.engine.open_engine`."""
+    """See :func:`famcli.inference.engine.open_engine`."""
     return TorchEngine(load_model(folder, method), device, amp=amp)

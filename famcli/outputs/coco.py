@@ -1,8 +1,7 @@
-"""Predictions as COCO's JSON. What the keys of a dataset file mean is in :mod:`famcli.data.readers.coco`.
+"""Predictions as COCO's JSON, piece by piece; what its keys mean is in :mod:`famcli.data.readers.coco`.
 
-Boxes are ``[x, y, width, height]`` in 0-based float pixels, exclusive of the far edge. Annotation and
-category ids start at 1, because pycocotools takes an annotation with id 0 for unmatched. Everything is
-written piece by piece, so that memory does not grow with the number of images.
+Boxes are ``[x, y, width, height]`` in 0-based float pixels, exclusive of the far edge. Ids start at 1, because
+pycocotools takes an annotation with id 0 for unmatched.
 """
 
 from __future__ import annotations

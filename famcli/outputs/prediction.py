@@ -50,11 +50,12 @@ class PartMaps:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image to predict: a name, where it is, and its class index if that is known."""
+    """One image to predict: a name, where it is, its class index if that is known, and why it is refused if it is."""
 
     name: str
     source: Path
     label: int | None = None
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,26 +122,19 @@ def to_record(result: Prediction | Failure) -> Record:
     """
     if isinstance(result, Failure):
         return {"file_name": result.name, "error": result.reason}
-    height, width = result.size_hw
-    record: Record = {
-        "file_name": result.name,
-        "width": width,
-        "height": height,
-        "classes": [{"index": c.index, "name": c.name, "probability": round(c.probability, 6)} for c in result.classes],
-        "boxes": [
-            {
-                "xyxy": list(region.xyxy),
-                "area": region.area,
-                "foreground": round(region.foreground, 6),
-                "scores": [round(result.score(region, c), 6) for c in result.classes],
-            }
-            for region in result.regions
-        ],
-    }
-    if result.parts is not None:
-        cosine = result.parts.cosine()
-        record["parts"] = {
-            "weights": [round(weight, 6) for weight in result.parts.weights],
-            "mean_cosine": None if cosine is None else round(cosine, 6),
+    classes = [{"index": c.index, "name": c.name, "probability": round(c.probability, 6)} for c in result.classes]
+    boxes = [
+        {
+            "xyxy": list(region.xyxy),
+            "area": region.area,
+            "foreground": round(region.foreground, 6),
+            "scores": [round(result.score(region, c), 6) for c in result.classes],
         }
+        for region in result.regions
+    ]
+    height, width = result.size_hw
+    record = {"file_name": result.name, "width": width, "height": height, "classes": classes, "boxes": boxes}
+    if result.parts is not None:
+        weights, cosine = [round(weight, 6) for weight in result.parts.weights], result.parts.cosine()
+        record["parts"] = {"weights": weights, "mean_cosine": None if cosine is None else round(cosine, 6)}
     return record

@@ -152,7 +152,7 @@ def test_list_on_stdin(predict: Fam, image_dir: Path) -> None:
     [
         (("--model", DEFAULT_MODEL[:-1]), f"unknown model '{DEFAULT_MODEL[:-1]}' (did you mean: {DEFAULT_MODEL}"),
         (("--model", "."), "config.json and model.safetensors missing"),
-        (("--threshold", 1.5), "threshold 1.5 is not in [0, 1)"),
+        (("--threshold", 1.5), "threshold is 1.5; it must be in [0, 1)"),
         (("--scales", "0.01"), "scales"),
         (("--labels", "rokcet"), "did you mean: rocket"),
         (("--coco-images", "nothing.json"), "nothing.json"),
