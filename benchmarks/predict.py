@@ -25,7 +25,8 @@ from pathlib import Path
 import torch
 from photos import make_photos
 
-from famcli.inference.predictor import Item, Predictor, Settings
+from famcli import Item, Predictor
+from famcli.inference.torch_engine import TorchEngine
 from famcli_models import FAM
 from famcli_models.checkpoint import DEFAULT_MODEL
 
@@ -41,7 +42,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 def throughput(paths: list[Path], batch_size: int, rounds: int) -> None:
     """Ratio 1."""
-    predictor = Predictor(FAM.from_pretrained(DEFAULT_MODEL), "cpu", Settings(batch_size=batch_size))
+    engine = TorchEngine(FAM.from_pretrained(DEFAULT_MODEL), "cpu")
+    predictor = Predictor(engine, batch_size=batch_size)
     size = predictor.config.size
     batch = torch.randn(batch_size, 3, size, size).contiguous(memory_format=torch.channels_last)
     batches = len(paths) // batch_size
@@ -53,10 +55,10 @@ def throughput(paths: list[Path], batch_size: int, rounds: int) -> None:
             network(batch)
 
     def bare() -> None:
-        forward(predictor.model.backbone)
+        forward(engine.model.backbone)
 
     def folded() -> None:
-        forward(predictor.backbone)
+        forward(engine.trunk.backbone)
 
     def folder() -> None:
         for _ in predictor.stream(items):
