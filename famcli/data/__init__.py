@@ -1,1 +1,1 @@
-"""From files to network input."""
+"""Datasets: image files, their labels, boxes and masks, in the forms that users and publishers have."""

@@ -1,4 +1,4 @@
-"""Between wsolevaluation metadata and COCO files, with nothing lost."""
+"""Converts a dataset's labels and boxes to COCO files or to wsolevaluation metadata, with nothing lost."""
 
 from __future__ import annotations
 

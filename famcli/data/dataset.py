@@ -55,7 +55,7 @@ class Dataset:
 
     @property
     def remarks(self) -> list[str]:
-        """What was left out or decided when own data was opened; sentences to be told to the user."""
+        """What was left out or decided when own data was opened; sentences for the user."""
         return list(self.facts.get("remarks", ())) if self.held is not None else []
 
     def splits(self) -> list[str]:
@@ -164,7 +164,7 @@ def open_dataset(name_or_path: str | os.PathLike[str], images: Path | None = Non
     Args:
         name_or_path: A name in the data home, a folder with ``dataset.json`` or ``metadata/``, or data in any form
             that :func:`famcli.data.readers.read_own` knows.
-        images: The folder that the image names of own data are relative to, if that cannot be told.
+        images: The folder that the image names of own data are relative to, if they are not found near it.
 
     Raises:
         UnknownNameError: It is neither a prepared dataset nor here.

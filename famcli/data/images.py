@@ -1,4 +1,4 @@
-"""Image files to RGB pictures, with everything that can be wrong with a file said in one sentence.
+"""Reads image files to RGB pictures; everything that can be wrong with a file is said in one sentence.
 
 The frame of every picture here is the original image with its EXIF orientation applied.
 """
@@ -74,7 +74,7 @@ def read_picture(path: Path, at_least: int | None = None) -> Picture:
     Transparent pixels are shown on white, 16-bit and floating point values are scaled to 8 bits.
 
     Args:
-        path: JPEG, PNG, WebP, BMP or TIFF, told by content and not by name.
+        path: JPEG, PNG, WebP, BMP or TIFF, recognised by content and not by name.
         at_least: Let a JPEG be decoded at a half, quarter or eighth of its size while both sides stay at
             least this many pixels; large photographs decode several times faster.
 

@@ -1,4 +1,4 @@
-"""Labelled image lists as text: the layout of the wsolevaluation benchmark.
+"""Reads and writes labelled image lists as text, in the layout of the wsolevaluation benchmark.
 
 A split is a folder with ``image_ids.txt`` (``path``), ``class_labels.txt`` (``path,label``), ``image_sizes.txt``
 (``path,width,height``) and ``localization.txt`` (``path,x0,y0,x1,y1``, a line a box). The files store inclusive
@@ -67,20 +67,14 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
             if name in places:
                 size_hw = int(height), int(width)
                 sizes[places[name]] = known.setdefault(size_hw, size_hw)
-    boxes: dict[int, list[tuple[float, ...]]] = {}
-    if with_boxes and _has_boxes(folder / BOXES, boxes_optional):
-        for name, box in _read_boxes(folder / BOXES):
-            if name in places:
-                boxes.setdefault(places[name], []).append(box)
+    boxes = boxes_by_name(folder / BOXES) if with_boxes and _has_boxes(folder / BOXES, boxes_optional) else {}
     samples = []
     for name in names:
-        place = places[name]
-        label_ = labels[place]
-        if label_ is None or (with_boxes and not boxes_optional and place not in boxes):
+        label_ = labels[places[name]]
+        if label_ is None or (with_boxes and not boxes_optional and name not in boxes):
             what = f"label in {LABELS}" if label_ is None else f"box in {BOXES}"
             raise DataError(f"{folder}: image '{name}' has no {what}")
-        array = np.array(boxes[place], dtype=np.float64) if place in boxes else NO_BOXES
-        samples.append(Sample(name, images / name, label_, array, sizes[place]))
+        samples.append(Sample(name, images / name, label_, boxes.get(name, NO_BOXES), sizes[places[name]]))
     return samples
 
 
@@ -97,15 +91,11 @@ def read_labels(path: Path) -> Iterator[tuple[str, int]]:
     return ((name, int(label)) for name, (label,) in _rows(path, 1, _LABEL))
 
 
-def _read_boxes(path: Path) -> Iterator[tuple[str, tuple[float, ...]]]:
-    return ((name, (x0, y0, x1 + 1, y1 + 1)) for name, (x0, y0, x1, y1) in _rows(path, 4, _CORNERS))
-
-
 def boxes_by_name(path: Path) -> dict[str, FloatArray]:
     """``localization.txt`` as ``(N, 4)`` half-open xyxy by name, all boxes of an image in the order of the file."""
     boxes: dict[str, list[tuple[float, ...]]] = {}
-    for name, box in _read_boxes(path):
-        boxes.setdefault(name, []).append(box)
+    for name, (x0, y0, x1, y1) in _rows(path, 4, _CORNERS):
+        boxes.setdefault(name, []).append((x0, y0, x1 + 1, y1 + 1))
     return {name: np.array(rows, dtype=np.float64) for name, rows in boxes.items()}
 
 

@@ -100,7 +100,7 @@ def download(
     """
     from famcli.data.dataset import DATASET_FILE, data_home
     from famcli.data.public.catalog import find_facts
-    from famcli.data.public.download import DOWNLOADS, check_room, plan_download, refuse_by_hand, refuse_unaccepted
+    from famcli.data.public.download import DOWNLOADS, check_space, plan_download, refuse_by_hand, refuse_unaccepted
 
     facts = find_facts(name)
     folder, root = to or data_home() / name / DOWNLOADS, out or data_home() / name
@@ -112,13 +112,13 @@ def download(
     again = typed("download", name, options)
     result: dict[str, Any] = {"name": name, "folder": str(folder), "files": [], "prepared": None}
     if not (only or no_prepare) and (root / DATASET_FILE).is_file() and any(item.left for item in items):
-        # The archives were deleted to save their room: nobody wants them twice.
+        # The archives were deleted to save space: nobody wants them twice.
         console.say(f"{name} is prepared already in '{root}'; to get its archives again, add --no-prepare")
         result["prepared"] = {"root": str(root)}
     else:
         refuse_unaccepted(facts, items, accepted=accept_terms)
         unpacked = 0 if no_prepare else sum(item.archive.unpacked for item in items if item.archive.url and item.left)
-        check_room((folder, sum(item.left for item in items), "download"), (root, unpacked, "extract what came"))
+        check_space((folder, sum(item.left for item in items), "download"), (root, unpacked, "extract what came"))
         try:
             result["files"] = [_get(item.archive, item.todo, folder) for item in items if item.archive.url]
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""``fam data prepare``."""
+"""``fam data prepare``: extracts and indexes a public dataset, or gives a user's own images a name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CUB-200-2011, train-weaksup and test by the official lists of its archive; and CUBV2, its train-fullsup."""
+"""Reader of CUB-200-2011 (its train-weaksup and test splits) and of CUBV2, which is its train-fullsup split."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def state_of(name: str, home: Path) -> Literal["prepared", "downloaded", "partly
     return "partly downloaded" if any(item.have for item in items) else "absent"
 
 
-def check_room(*needs: tuple[Path, int, str]) -> None:
+def check_space(*needs: tuple[Path, int, str]) -> None:
     """Make sure that the disks hold what will be written: folder, bytes, and what for; added up where a disk is one."""
     disks: dict[int, list[tuple[Path, int, str]]] = {}
     for folder, size, what in needs:
@@ -274,7 +274,7 @@ def _download(archive: Archive, part: Path, step: Report, say: Report) -> None:
             asked = error.response.headers.get("Retry-After", "") if error.response is not None else ""
         except OSError as error:
             what = "the disk is full" if error.errno == errno.ENOSPC else f"cannot write '{part}': {error.strerror}"
-            msg = f"{what}; what came so far is kept, and the same command continues once there is room"
+            msg = f"{what}; what came so far is kept, and the same command continues once there is space"
             raise DataError(msg) from error
         failures = 1 if _size(part) - before >= ENOUGH else failures + 1
         if failures >= TRIES:

@@ -1,4 +1,4 @@
-"""Files of tar archives, written below one folder and nowhere else; an interrupted extraction goes on where it was.
+"""Extracts tar archives below one folder and nowhere else; an interrupted extraction goes on where it was.
 
 Only plain files are taken: tarfile's data filter refuses a member that would leave the folder, and links and devices
 are refused here, as is an archive that unpacks to more bytes than a limit.

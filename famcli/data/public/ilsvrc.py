@@ -1,4 +1,4 @@
-"""ILSVRC 2012 CLS-LOC: train and validation images to train-weaksup and test, with all boxes of an image.
+"""Reader of ILSVRC 2012 CLS-LOC: its training images are train-weaksup, its validation images test, with all boxes.
 
 Everything may come as the publisher's archive or as somebody's extracted tree, each part on its own:
 

@@ -1,4 +1,4 @@
-"""ImageNetV2 threshold-0.7 with wsolevaluation's boxes, the train-fullsup of ILSVRC."""
+"""Reader of ImageNetV2 threshold-0.7 with wsolevaluation's boxes, which is the train-fullsup split of ILSVRC."""
 
 from __future__ import annotations
 

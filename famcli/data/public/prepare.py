@@ -1,4 +1,4 @@
-"""Preparing a dataset from beginning to end: locked, resumable, and cheap when there is nothing to do."""
+"""Makes a dataset of a publisher's files, or of a user's own, once: locked, resumable, cheap when all is there."""
 
 from __future__ import annotations
 

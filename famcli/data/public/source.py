@@ -14,7 +14,7 @@ import numpy as np
 
 from famcli.data.images import Header, read_headers
 from famcli.data.public.catalog import DatasetFacts
-from famcli.data.public.download import check_room, verify
+from famcli.data.public.download import check_space, verify
 from famcli.data.public.extract import Place, extract, extract_nested
 from famcli.data.sample import Sample
 from famcli_models.boxes import FloatArray
@@ -94,8 +94,8 @@ class Source:
         ``total`` is the number of files to expect.
         """
         unpacked = next(archive.unpacked for archive in self.facts.archives if archive.name == name)
-        if not (self.out / into).exists():  # a second start must not ask for the whole room again
-            check_room((self.out, unpacked, f"extract {name}"))
+        if not (self.out / into).exists():  # a second start must not ask for the whole space again
+            check_space((self.out, unpacked, f"extract {name}"))
         with self.talk.progress(f"extracting {name}", total) as step:
             run = extract_nested if nested else extract
             run(self.folder / name, self.out, place, max(2 * unpacked, 4 * 10**9), step)

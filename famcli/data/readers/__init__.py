@@ -67,7 +67,7 @@ def read_own(
     Args:
         source: File or folder.
         format: A name of :data:`READERS`, or ``auto`` to try them.
-        images: The folder that image names are relative to, if it cannot be told.
+        images: The folder that image names are relative to, if it is not found near the source.
         split: Split of images of which nothing tells it; by default ``test`` if any has a box, else ``train-weaksup``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""COCO dataset files: what their keys mean, written once.
+"""Reader and writer of COCO dataset files.
 
 Boxes are ``[x, y, width, height]`` in 0-based float pixels, exclusive of the far edge. Ids that are written start
 at 1, because pycocotools takes an annotation with id 0 for unmatched. COCO has no label of a whole image; a file

@@ -1,4 +1,4 @@
-"""A CSV file: a row for each image, or for each box of an image."""
+"""Reader of CSV files: a row for each image, or for each box of an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in a folder for each class, ``cat/1.jpg``, with or without folders of splits around, ``train/cat/1.jpg``."""
+"""Reader of a folder for each class, ``cat/1.jpg``, with or without folders of splits around, ``train/cat/1.jpg``."""
 
 from __future__ import annotations
 

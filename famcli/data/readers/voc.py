@@ -1,4 +1,4 @@
-"""Pascal VOC: an XML file for each image, with 1-based inclusive corners."""
+"""Reader of Pascal VOC: an XML file for each image, with 1-based inclusive corners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metadata of the wsolevaluation benchmark, which may lie apart from the images."""
+"""Reader of wsolevaluation's metadata, which may lie apart from the images."""
 
 from __future__ import annotations
 

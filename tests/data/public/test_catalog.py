@@ -11,7 +11,7 @@ from typer.testing import Result
 
 from famcli.cli.data.app import app
 from famcli.data.public.catalog import CATALOG, find_facts, human
-from famcli.data.public.download import check_room
+from famcli.data.public.download import check_space
 from famcli_models.errors import DataError, UnknownNameError
 
 COMMANDS = [command.name for command in app.registered_commands]
@@ -73,9 +73,9 @@ def test_room_is_counted_by_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """What goes to one disk is added up; what needs nothing is passed over."""
     folder = tmp_path / "not" / "there"
     monkeypatch.setattr("famcli.data.public.download.free_bytes", lambda _: 10**9)
-    check_room((folder, 0, "do nothing"), (folder, 8 * 10**8, "download"))
+    check_space((folder, 0, "do nothing"), (folder, 8 * 10**8, "download"))
     with pytest.raises(DataError, match=r"has 1 GB free, but 1.67 GB are needed \(800 MB to download and 800 MB to"):
-        check_room((folder, 8 * 10**8, "download"), (folder, 8 * 10**8, "extract it"))
+        check_space((folder, 8 * 10**8, "download"), (folder, 8 * 10**8, "extract it"))
 
 
 @pytest.mark.parametrize(
