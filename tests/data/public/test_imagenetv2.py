@@ -84,15 +84,11 @@ def test_imagenetv2_old_names(fam: Fam, v2_tree: Path, home: Path) -> None:
     check_v2(Path("imagenetv2"))
 
 
-def test_imagenetv2_missing(fam: Fam, tmp_path: Path, home: Path) -> None:
-    """Both parts that are missing are named."""
+def test_imagenetv2_missing(fam: Fam, v2_tree: Path, tmp_path: Path, home: Path) -> None:
+    """Both parts that are missing are named, and so is a mapping in another encoding."""
     result = fam("data", "prepare", "imagenetv2", "--from", tmp_path)
     assert "imagenetv2-threshold0.7.tar.gz" in result.stderr
     assert "metadata/ILSVRC/val/localization.txt" in result.stderr
-
-
-def test_imagenetv2_mapping_that_is_no_unicode(fam: Fam, v2_tree: Path, home: Path) -> None:
-    """A mapping in another encoding is named."""
     v2_lists(v2_tree)
     (v2_tree / "mapping.txt").write_bytes(b"0/\xff.jpeg, 0/0.jpeg\n")
     result = fam("data", "prepare", "imagenetv2", "--from", v2_tree)

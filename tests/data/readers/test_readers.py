@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from famcli.data import readers
+from famcli.data.dataset import open_dataset
 from famcli.data.readers import read_own
 from famcli_models.errors import DataError, UnknownNameError
 
@@ -103,3 +107,19 @@ def test_the_main_class(tmp_path: Path, pictures: Callable[..., Path], file: str
 def test_the_split_of_classes(tmp_path: Path, pictures: Callable[..., Path]) -> None:
     """Images in folders of classes, of which nothing tells the split, go where the caller says."""
     assert list(read_own(pictures(tmp_path, "cat/1.png"), split="val").splits) == ["train-fullsup"]
+
+
+def test_a_new_form(tmp_path: Path, pictures: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A form of one's own is a module and a row of the table: it is tried, read and opened like the others."""
+
+    def read(source: Path, images: Path | None, split: str | None) -> readers.OwnData:
+        name, label = source.read_text().split()
+        return readers.own_data("toy", [readers.Row(name, split, [label])], images or source.parent, split, str(source))
+
+    toy = SimpleNamespace(detect=lambda source: source.suffix == ".toy", read=read)
+    monkeypatch.setitem(sys.modules, "famcli.data.readers.toy", toy)
+    monkeypatch.setattr(readers, "READERS", {"toy": "a toy", **readers.READERS})
+    (pictures(tmp_path, "a.png") / "labels.toy").write_text("a.png cat")
+    dataset = open_dataset(tmp_path / "labels.toy")
+    assert (dataset.class_names, dataset.splits(), dataset.facts["format"]) == (("cat",), ["train-weaksup"], "toy")
+    assert dataset.samples("train")[0].path == tmp_path / "a.png"
