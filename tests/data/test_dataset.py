@@ -87,9 +87,9 @@ def test_a_failed_write_leaves_no_dataset(tmp_path: Path) -> None:
 
 
 def test_writing_takes_samples_one_by_one(tmp_path: Path) -> None:
-    """50,000 samples from a generator need no memory that grows with their number."""
+    """20,000 samples from a generator need no memory that grows with their number."""
     tracemalloc.start()
-    write(tmp_path / "a", splits={"train-weaksup": (sample(f"{i:040}.png", i % 7) for i in range(50_000))})
+    write(tmp_path / "a", splits={"train-weaksup": (sample(f"{i:040}.png", i % 7) for i in range(20_000))})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
