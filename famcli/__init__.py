@@ -11,73 +11,55 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from famcli.checkpoints.export import export as export
     from famcli.checkpoints.verify import verify_checkpoint as verify_checkpoint
-    from famcli.data.dataset import Dataset as Dataset
-    from famcli.data.dataset import open_dataset as open_dataset
+    from famcli.data.dataset import Dataset as Dataset, open_dataset as open_dataset
     from famcli.data.sample import Sample as Sample
     from famcli.evaluation.perimage import EvaluationSettings as EvaluationSettings
-    from famcli.evaluation.run import Evaluation as Evaluation
-    from famcli.evaluation.run import evaluate as evaluate
+    from famcli.evaluation.run import Evaluation as Evaluation, evaluate as evaluate
     from famcli.hub.load import load_model as load_model
-    from famcli.inference.job import Summary as Summary
-    from famcli.inference.job import predict_files as predict_files
-    from famcli.inference.predictor import Predictor as Predictor
-    from famcli.inference.predictor import Settings as Settings
-    from famcli.outputs.prediction import ClassScore as ClassScore
-    from famcli.outputs.prediction import Failure as Failure
-    from famcli.outputs.prediction import Item as Item
-    from famcli.outputs.prediction import PartMaps as PartMaps
-    from famcli.outputs.prediction import Prediction as Prediction
+    from famcli.inference.job import Summary as Summary, predict_files as predict_files
+    from famcli.inference.predictor import Predictor as Predictor, Settings as Settings
+    from famcli.outputs.prediction import (
+        ClassScore as ClassScore,
+        Failure as Failure,
+        Item as Item,
+        PartMaps as PartMaps,
+        Prediction as Prediction,
+    )
     from famcli.report.page import write_report as write_report
     from famcli.results.images import ImageResult as ImageResult
-    from famcli.results.io import read_images as read_images
-    from famcli.results.io import read_results as read_results
+    from famcli.results.io import read_images as read_images, read_results as read_results
     from famcli.results.schema import Results as Results
-    from famcli.training.recipe import Recipe as Recipe
-    from famcli.training.recipe import load_recipe as load_recipe
-    from famcli.training.run import TrainResult as TrainResult
-    from famcli.training.run import train as train
-    from famcli_models.errors import ConfigError as ConfigError
-    from famcli_models.errors import DataError as DataError
-    from famcli_models.errors import FamError as FamError
-    from famcli_models.errors import ShapeError as ShapeError
-    from famcli_models.errors import UnknownNameError as UnknownNameError
-    from famcli_models.errors import WeightsError as WeightsError
+    from famcli.training.recipe import Recipe as Recipe, load_recipe as load_recipe
+    from famcli.training.run import TrainResult as TrainResult, train as train
+    from famcli_models.errors import (
+        ConfigError as ConfigError,
+        DataError as DataError,
+        FamError as FamError,
+        ShapeError as ShapeError,
+        UnknownNameError as UnknownNameError,
+        WeightsError as WeightsError,
+    )
 
-_HOMES = {
-    "ClassScore": "famcli.outputs.prediction",
-    "ConfigError": "famcli_models.errors",
-    "DataError": "famcli_models.errors",
-    "Dataset": "famcli.data.dataset",
-    "Evaluation": "famcli.evaluation.run",
-    "EvaluationSettings": "famcli.evaluation.perimage",
-    "Failure": "famcli.outputs.prediction",
-    "FamError": "famcli_models.errors",
-    "ImageResult": "famcli.results.images",
-    "Item": "famcli.outputs.prediction",
-    "PartMaps": "famcli.outputs.prediction",
-    "Prediction": "famcli.outputs.prediction",
-    "Predictor": "famcli.inference.predictor",
-    "Recipe": "famcli.training.recipe",
-    "Results": "famcli.results.schema",
-    "Sample": "famcli.data.sample",
-    "Settings": "famcli.inference.predictor",
-    "ShapeError": "famcli_models.errors",
-    "Summary": "famcli.inference.job",
-    "TrainResult": "famcli.training.run",
-    "UnknownNameError": "famcli_models.errors",
-    "WeightsError": "famcli_models.errors",
-    "evaluate": "famcli.evaluation.run",
-    "export": "famcli.checkpoints.export",
-    "load_model": "famcli.hub.load",
-    "load_recipe": "famcli.training.recipe",
-    "open_dataset": "famcli.data.dataset",
-    "predict_files": "famcli.inference.job",
-    "read_images": "famcli.results.io",
-    "read_results": "famcli.results.io",
-    "train": "famcli.training.run",
-    "verify_checkpoint": "famcli.checkpoints.verify",
-    "write_report": "famcli.report.page",
+_NAMES = {
+    "famcli.checkpoints.export": ("export",),
+    "famcli.checkpoints.verify": ("verify_checkpoint",),
+    "famcli.data.dataset": ("Dataset", "open_dataset"),
+    "famcli.data.sample": ("Sample",),
+    "famcli.evaluation.perimage": ("EvaluationSettings",),
+    "famcli.evaluation.run": ("Evaluation", "evaluate"),
+    "famcli.hub.load": ("load_model",),
+    "famcli.inference.job": ("Summary", "predict_files"),
+    "famcli.inference.predictor": ("Predictor", "Settings"),
+    "famcli.outputs.prediction": ("ClassScore", "Failure", "Item", "PartMaps", "Prediction"),
+    "famcli.report.page": ("write_report",),
+    "famcli.results.images": ("ImageResult",),
+    "famcli.results.io": ("read_images", "read_results"),
+    "famcli.results.schema": ("Results",),
+    "famcli.training.recipe": ("Recipe", "load_recipe"),
+    "famcli.training.run": ("TrainResult", "train"),
+    "famcli_models.errors": ("ConfigError", "DataError", "FamError", "ShapeError", "UnknownNameError", "WeightsError"),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605  (a list of strings; the table is the one list of names)
 

@@ -16,38 +16,30 @@ if TYPE_CHECKING:
     from famcli_models.loading import load_model as load_model
     from famcli_models.localization import localize as localize
     from famcli_models.methods import METHODS as METHODS
-    from famcli_models.methods.cam import CAM as CAM
-    from famcli_models.methods.cam import CAMConfig as CAMConfig
-    from famcli_models.methods.cam import CAMOutput as CAMOutput
-    from famcli_models.methods.fam import FAM as FAM
-    from famcli_models.methods.fam import FAMConfig as FAMConfig
-    from famcli_models.methods.fam import FAMOutput as FAMOutput
+    from famcli_models.methods.cam import CAM as CAM, CAMConfig as CAMConfig, CAMOutput as CAMOutput
+    from famcli_models.methods.fam import FAM as FAM, FAMConfig as FAMConfig, FAMOutput as FAMOutput
     from famcli_models.methods.method import Method as Method
 
-_HOMES = {
-    "BACKBONES": "backbones",
-    "CAM": "methods.cam",
-    "CAMConfig": "methods.cam",
-    "CAMOutput": "methods.cam",
-    "FAM": "methods.fam",
-    "FAMConfig": "methods.fam",
-    "FAMOutput": "methods.fam",
-    "FamError": "errors",
-    "METHODS": "methods",
-    "Method": "methods.method",
-    "MethodConfig": "config",
-    "load_model": "loading",
-    "localize": "localization",
-    "packaged": "checkpoint",
+_NAMES = {
+    "backbones": ("BACKBONES",),
+    "checkpoint": ("packaged",),
+    "config": ("MethodConfig",),
+    "errors": ("FamError",),
+    "loading": ("load_model",),
+    "localization": ("localize",),
+    "methods": ("METHODS",),
+    "methods.cam": ("CAM", "CAMConfig", "CAMOutput"),
+    "methods.fam": ("FAM", "FAMConfig", "FAMOutput"),
+    "methods.method": ("Method",),
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605  (a list of strings; the table is the one list of names)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        msg = f"module '{__name__}' has no attribute '{name}'"
-        raise AttributeError(msg)
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

@@ -185,8 +185,7 @@ def _create(name: str, stride: int, same_padding: bool, earlier: bool) -> Any:
     reductions: list[int] = whole.feature_info.reduction()
     fitting = [i for i, reduction in enumerate(reductions) if reduction <= stride]
     if not fitting:
-        msg = f"backbone '{name}' has strides {reductions}; none is {stride} or less"
-        raise ConfigError(msg)
+        raise ConfigError(f"backbone '{name}' has strides {reductions}; none is {stride} or less")
     return _cut(timm_name, whole.feature_info.out_indices[fitting[-1]], kwargs, earlier)
 
 
@@ -198,11 +197,10 @@ def _cut(timm_name: str, index: int, kwargs: Mapping[str, Any], earlier: bool) -
     strides = [stage["reduction"] for stage in net.feature_info.info[: index + 1]]
     finer, same = ([i for i in range(index) if factor * strides[i] == strides[index]] for factor in (2, 1))
     if not finer:
-        msg = (
+        raise ConfigError(
             f"fine_channels needs a map at half the stride of X, and '{timm_name}' has strides {strides} up to X; "
             "set fine_channels=0 or take another backbone"
         )
-        raise ConfigError(msg)
     return _features(timm_name, kwargs, (finer[-1], *same[-1:], index))
 
 

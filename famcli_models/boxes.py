@@ -29,8 +29,7 @@ def as_boxes(boxes: npt.ArrayLike) -> FloatArray:
     if array.size == 0:
         return np.zeros((0, 4))
     if array.shape[-1] != 4 or array.ndim > 2:
-        msg = f"boxes have shape {array.shape}; expected (N, 4) or (4,)"
-        raise ShapeError(msg)
+        raise ShapeError(f"boxes have shape {array.shape}; expected (N, 4) or (4,)")
     return array.reshape(-1, 4)
 
 

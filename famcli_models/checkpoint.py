@@ -91,8 +91,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         raise UnknownNameError("model", str(name_or_path), known, hint)
     missing = [f for f in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / f).is_file()]
     if missing:
-        msg = f"'{folder}' is not a FAM checkpoint: {' and '.join(missing)} missing"
-        raise WeightsError(msg)
+        raise WeightsError(f"'{folder}' is not a FAM checkpoint: {' and '.join(missing)} missing")
     return folder
 
 
@@ -106,27 +105,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
-            msg = f"{path} is larger than {MAX_CONFIG_BYTES >> 20} MiB, which no FAM checkpoint needs"
-            raise WeightsError(msg)
+            raise WeightsError(f"{path} is larger than {MAX_CONFIG_BYTES >> 20} MiB, which no FAM checkpoint needs")
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        msg = f"cannot read {path}: {error}"
-        raise WeightsError(msg) from error
+        raise WeightsError(f"cannot read {path}: {error}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         others = sorted({OTHERS[key] for key in config if key in OTHERS}) if isinstance(config, dict) else []
         library = f"it is a config of {others[0]}" if others else f"'format' is not '{FORMAT}'"
-        msg = f"{path} is not a FAM checkpoint: {library}"
-        raise WeightsError(msg)
+        raise WeightsError(f"{path} is not a FAM checkpoint: {library}")
     if config.get("format_version") != FORMAT_VERSION:
         given = shown(config.get("format_version"))
-        msg = f"{path} has format_version {given}; this version of fam reads {FORMAT_VERSION}"
-        raise WeightsError(msg)
+        raise WeightsError(f"{path} has format_version {given}; this version of fam reads {FORMAT_VERSION}")
     unknown = sorted(set(config) - FIELDS)
     if unknown:
         more = f" and {len(unknown) - SHOWN_FIELDS} more" if len(unknown) > SHOWN_FIELDS else ""
         listed = ", ".join(map(shown, unknown[:SHOWN_FIELDS])) + more
-        msg = f"{path} has unknown fields: {listed}; it was made by another version"
-        raise WeightsError(msg)
+        raise WeightsError(f"{path} has unknown fields: {listed}; it was made by another version")
     names = config.get("class_names")
     if (
         not isinstance(config.get("model"), dict)
@@ -134,8 +128,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         or not all(isinstance(n, str) for n in names)
         or not isinstance(config.setdefault("provenance", {}), dict)
     ):
-        msg = f"{path} needs 'model' and 'provenance' (objects) and 'class_names' (a list of names)"
-        raise WeightsError(msg)
+        raise WeightsError(f"{path} needs 'model' and 'provenance' (objects) and 'class_names' (a list of names)")
     return config
 
 
@@ -156,14 +149,12 @@ def read_shapes(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
             ("header", header, MAX_HEADER_BYTES),
         ):
             if size > most:
-                msg = f"{path} has a {what} of {size:,} bytes; no FAM checkpoint needs more than {most:,}"
-                raise WeightsError(msg)
+                raise WeightsError(f"{path} has a {what} of {size:,} bytes; no FAM checkpoint needs more than {most:,}")
         with safe_open(path, framework="np") as tensors:
             found = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118  (it is no mapping)
             shapes = {name: (str(part.get_dtype()), tuple(part.get_shape())) for name, part in found.items()}
     except (OSError, SafetensorError) as error:
-        msg = f"cannot read {path}: {short(str(error))}; it may be damaged or cut off"
-        raise WeightsError(msg) from error
+        raise WeightsError(f"cannot read {path}: {short(str(error))}; it may be damaged or cut off") from error
     for name, (dtype, _) in shapes.items():
         if dtype not in TENSOR_TYPES:
             msg = f"cannot read {path}: {short(name)} is {dtype}; only {', '.join(TENSOR_TYPES)} are allowed"
@@ -184,8 +175,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
-        msg = f"cannot read {folder / WEIGHTS_FILE}: {error}"
-        raise WeightsError(msg) from error
+        raise WeightsError(f"cannot read {folder / WEIGHTS_FILE}: {error}") from error
     return Checkpoint(config["model"], tuple(config["class_names"]), config["provenance"], tensors)
 
 
@@ -205,6 +195,5 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     try:
         write_atomic(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     except SafetensorError as error:  # a full disk, most often
-        msg = f"cannot write {folder / WEIGHTS_FILE}: {error}"
-        raise WeightsError(msg) from error
+        raise WeightsError(f"cannot write {folder / WEIGHTS_FILE}: {error}") from error
     write_atomic(folder / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))

@@ -84,8 +84,7 @@ class MethodConfig:
         if unknown:
             more = f" and {len(unknown) - SHOWN_FIELDS} more" if len(unknown) > SHOWN_FIELDS else ""
             listed = ", ".join(map(shown, unknown[:SHOWN_FIELDS])) + more
-            msg = f"unknown field {listed} in a {cls.__name__}; it was made by another version"
-            raise ConfigError(msg)
+            raise ConfigError(f"unknown field {listed} in a {cls.__name__}; it was made by another version")
         return cls(**{name: value for name, value in values.items() if name not in cls.NOT_READ})
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,8 +119,7 @@ def check_fields(config: Any, choices: Choices, ranges: Ranges) -> None:
 def require(condition: bool, name: str, value: object, allowed: str) -> None:
     """Raise a ``ConfigError`` for a field unless a condition holds."""
     if not condition:
-        msg = f"{name} is {shown(value)}; it must be {allowed}"
-        raise ConfigError(msg)
+        raise ConfigError(f"{name} is {shown(value)}; it must be {allowed}")
 
 
 def _is_number(value: object) -> bool:

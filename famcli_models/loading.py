@@ -44,8 +44,7 @@ def method_class(config: Mapping[str, Any]) -> type[Method]:
     """
     name = method_of(config)
     if name not in METHODS:
-        msg = f"method is '{short(name)}'; it must be one of {', '.join(METHODS)}"
-        raise ConfigError(msg)
+        raise ConfigError(f"method is '{short(name)}'; it must be one of {', '.join(METHODS)}")
     return METHODS[name]
 
 
@@ -74,12 +73,10 @@ def check_checkpoint(folder: Path) -> MethodConfig:
         tensors = read_shapes(folder / WEIGHTS_FILE)
         expected = _expected(method, config, folder)
     except ConfigError as error:
-        msg = f"{folder / CONFIG_FILE}: {error}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{folder / CONFIG_FILE}: {error}") from error
     names = len(stored["class_names"])
     if names != config.num_classes:
-        msg = f"{folder / CONFIG_FILE} has {names} class names for {config.num_classes} classes"
-        raise ConfigError(msg)
+        raise ConfigError(f"{folder / CONFIG_FILE} has {names} class names for {config.num_classes} classes")
     wrong = [_difference(name, expected.get(name), tensors.get(name)) for name in sorted({*expected, *tensors})]
     found = [difference for difference in wrong if difference]
     if found:

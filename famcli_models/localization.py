@@ -68,8 +68,7 @@ def upsample(M: npt.ArrayLike, size_hw: tuple[int, int]) -> npt.NDArray[np.float
     """
     array = np.ascontiguousarray(M, dtype=np.float32)
     if array.ndim != 2 or array.size == 0:
-        msg = f"a foreground map has shape (h, w), not {array.shape}"
-        raise ShapeError(msg)
+        raise ShapeError(f"a foreground map has shape (h, w), not {array.shape}")
     height, width = size_hw
     return np.asarray(cv2.resize(array, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
@@ -95,11 +94,9 @@ def localize(
         ShapeError: ``M`` is not two-dimensional.
     """
     if not 0 <= tau < 1:
-        msg = f"threshold {tau} is not in [0, 1)"
-        raise ConfigError(msg)
+        raise ConfigError(f"threshold {tau} is not in [0, 1)")
     if max_boxes < 1:
-        msg = f"max_boxes is {max_boxes}; it must be at least 1"
-        raise ConfigError(msg)
+        raise ConfigError(f"max_boxes is {max_boxes}; it must be at least 1")
     full = _full(M, size_hw)
     regions, labels, order = _regions(full, tau, max_boxes)
     return Localization(regions, np.isin(labels, order) if with_mask else None)

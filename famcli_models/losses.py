@@ -66,7 +66,6 @@ def balanced_class_weight(counts: Tensor) -> Tensor:
         counts: ``(L,)`` training images of each class.
     """
     if counts.ndim != 1:
-        msg = f"counts have shape {tuple(counts.shape)}; expected (L,)"
-        raise ShapeError(msg)
+        raise ShapeError(f"counts have shape {tuple(counts.shape)}; expected (L,)")
     present = counts > 0
     return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0)

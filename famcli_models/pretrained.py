@@ -108,16 +108,14 @@ def load_trunk(backbone: Backbone, weights: BackboneWeights) -> None:
             found = tensor
         if found is None or found.shape != tensor.shape:
             what = "is missing" if found is None else f"has shape {tuple(found.shape)}, not {tuple(tensor.shape)}"
-            msg = f"weights from {weights.source} do not fit this backbone: {name} {what}"
-            raise WeightsError(msg)
+            raise WeightsError(f"weights from {weights.source} do not fit this backbone: {name} {what}")
         loaded[name] = found
     backbone.net.load_state_dict(loaded, strict=True)
 
 
 def _download(backbone: str, hub_id: str | None, revision: str | None) -> Path:
     if not hub_id:
-        msg = f"no public ImageNet weights are known for '{backbone}'; pass a safetensors file or 'none'"
-        raise WeightsError(msg)
+        raise WeightsError(f"no public ImageNet weights are known for '{backbone}'; pass a safetensors file or 'none'")
     # Imported here: only this branch needs it, and it costs a third of a second.
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -125,11 +123,10 @@ def _download(backbone: str, hub_id: str | None, revision: str | None) -> Path:
     try:
         return Path(hf_hub_download(hub_id, "model.safetensors", revision=revision))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        msg = (
+        raise WeightsError(
             f"cannot download {hub_id}/model.safetensors ({type(error).__name__}); "
             "connect to the network, or pass the path of a safetensors file as backbone weights"
-        )
-        raise WeightsError(msg) from error
+        ) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -137,8 +134,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name).float() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        msg = f"cannot read backbone weights '{path}': {error}; a safetensors file is needed"
-        raise WeightsError(msg) from error
+        raise WeightsError(f"cannot read backbone weights '{path}': {error}; a safetensors file is needed") from error
 
 
 def _classifier(tensors: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor] | None:
@@ -156,8 +152,7 @@ def _unfold_mobilenet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     def put(conv: str, norm: str, source: str) -> None:
         if f"{source}.weight" not in tensors or f"{source}.bias" not in tensors:
-            msg = f"the MobileNetV1 weights are not complete: {source}.weight or .bias is missing"
-            raise WeightsError(msg)
+            raise WeightsError(f"the MobileNetV1 weights are not complete: {source}.weight or .bias is missing")
         bias = tensors[f"{source}.bias"]
         out[f"{conv}.weight"] = tensors[f"{source}.weight"]
         out[f"{norm}.weight"], out[f"{norm}.bias"] = torch.ones_like(bias), bias

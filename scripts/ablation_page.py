@@ -11,8 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ablation_plot import draw
-from ablation_readings import ROWS as READING_ROWS
-from ablation_readings import of_readings, which
+from ablation_readings import ROWS as READING_ROWS, of_readings, which
 from ablation_results import EMPTY, FULL, NOISE, Mean, Result, collapses, mean, read, spread
 from ablation_rows import AXES, FROZEN, GROUPS, LIGHTER, SEEDS, TABLE_2, TABLE_3, Axis, Row
 from markdown_table import table

@@ -84,8 +84,7 @@ def export(
         FamError: torch cannot export the model, or the file does not give the model's results.
     """
     if tau is not None and not 0 <= tau < 1:
-        msg = f"threshold {tau} is not in [0, 1)"
-        raise ConfigError(msg)
+        raise ConfigError(f"threshold {tau} is not in [0, 1)")
     check_format(form, opset)
     check_target(path)
     graph = Graph(model.eval(), tau).eval().requires_grad_(requires_grad=False)
@@ -125,14 +124,12 @@ def check_format(form: ExportFormat, opset: int) -> None:
     """Raise a ConfigError if a format cannot be written here: for lack of a package, or for torch or the opset."""
     missing = [name for name in EXPORT_FORMATS[form].needs if importlib.util.find_spec(name) is None]
     if missing:
-        msg = f"the format {form} needs {', '.join(missing)}; install with: pip install 'famcli[export]'"
-        raise ConfigError(msg)
+        raise ConfigError(f"the format {form} needs {', '.join(missing)}; install with: pip install 'famcli[export]'")
     if form == "onnx" and torch.__version__ < TORCH_FOR_ONNX:
         msg = f"the format onnx needs torch 2.6 or newer, not {torch.__version__}: pip install -U torch torchvision"
         raise ConfigError(msg)
     if form == "onnx" and not OPSETS[0] <= opset <= OPSETS[1]:
-        msg = f"opset {opset} is not in {OPSETS[0]} to {OPSETS[1]}"
-        raise ConfigError(msg)
+        raise ConfigError(f"opset {opset} is not in {OPSETS[0]} to {OPSETS[1]}")
 
 
 def parity(model: Method, run: Runner, tau: float | None) -> Parity:

@@ -98,8 +98,7 @@ def run_engine(engine: Engine) -> list[ImageOutputs]:
         if isinstance(engine, TorchEngine):  # it keeps the features of these images: only the head runs again
             logits = engine.output(images).logits[0].cpu().numpy()
         if not (np.isfinite(maps).all() and np.isfinite(logits).all()):
-            msg = "what the model gives for a reference image is not finite: its weights are damaged"
-            raise WeightsError(msg)
+            raise WeightsError("what the model gives for a reference image is not finite: its weights are damaged")
         h, w = maps.shape[-2:]
         cells = F.adaptive_avg_pool2d(torch.from_numpy(maps), (min(h, GRID), min(w, GRID)))[0].numpy()
         found.append(ImageOutputs(cells, logits, isinstance(engine, TorchEngine)))
@@ -192,11 +191,9 @@ def _parsed(kept: Mapping[str, Any]) -> list[tuple[np.ndarray, ...]]:
         msg = f"the stored reference outputs cannot be read: {type(error).__name__} ({short(str(error))})"
         raise WeightsError(msg) from error
     if len({len(maps), len(classes), len(logits)}) > 1 or not all(np.isfinite(a).all() for a in (*maps, *logits)):
-        msg = "the stored reference outputs have values out of range"
-        raise WeightsError(msg)
+        raise WeightsError("the stored reference outputs have values out of range")
     if digest != kept.get("digest"):
-        msg = "the stored reference outputs were changed: their digest is not that of the maps"
-        raise WeightsError(msg)
+        raise WeightsError("the stored reference outputs were changed: their digest is not that of the maps")
     return list(zip(maps, classes, logits, strict=True))
 
 

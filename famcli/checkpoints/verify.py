@@ -123,8 +123,7 @@ def _hashes(folder: Path, sha256: str, kept: Mapping[str, Any] | None) -> Check:
 def _outputs(engine: Engine, kept: Mapping[str, Any]) -> tuple[Check, float]:
     """Run an engine on the reference images and compare its outputs with those that are stored."""
     if kept.get("pictures_sha256") != reference.images_digest(engine.config.size):
-        msg = "the reference images were drawn otherwise; try pip install -U famcli"
-        raise WeightsError(msg)
+        raise WeightsError("the reference images were drawn otherwise; try pip install -U famcli")
     now = reference.run_engine(engine)
     map_difference, problems = reference.compare(kept, now)
     if problems:

@@ -40,9 +40,9 @@ def export(
     Example: fam export fam-mobilenetv1-ilsvrc --format onnx --with-boxes --out fam.onnx
     """
     if threshold is not None and not with_boxes:
-        raise typer.BadParameter("--threshold is that of --with-boxes")  # noqa: EM101, TRY003
+        raise typer.BadParameter("--threshold is that of --with-boxes")
     if opset is not None and format != "onnx":
-        raise typer.BadParameter("--opset is ONNX's; use it with --format onnx")  # noqa: EM101, TRY003
+        raise typer.BadParameter("--opset is ONNX's; use it with --format onnx")
     from famcli.checkpoints import export as exporting
     from famcli.hub import find_model
     from famcli_models.errors import ConfigError
@@ -57,8 +57,7 @@ def export(
     try:
         check_target(out)
     except OSError as error:
-        msg = f"cannot write '{out}': {error.strerror}; give another file with --out"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"cannot write '{out}': {error.strerror}; give another file with --out") from error
     loaded = load_model(find_model(model, console.say))
     if format == "torchscript":
         console.say("TorchScript is deprecated in PyTorch: prefer --format torch-export where your runtime allows")
@@ -99,8 +98,7 @@ def verify(
 
     own = model not in packaged() and Path(model).is_dir()
     if record and not own and model not in packaged():
-        msg = f"--record changes config.json, so it needs a folder of yours; '{model}' is none"
-        raise ConfigError(msg)
+        raise ConfigError(f"--record changes config.json, so it needs a folder of yours; '{model}' is none")
     folder = Path(model) if own else find_model(model, console.say)  # a folder that is wrong is a finding, not an error
     if record:
         digest = reference.record(folder, device)["digest"]

@@ -42,8 +42,7 @@ def demo(
         on_records=_say_boxes,
     )
     if summary.failures:
-        msg = f"{summary.failures[0].name}: {summary.failures[0].reason}"
-        raise DataError(msg)
+        raise DataError(f"{summary.failures[0].name}: {summary.failures[0].reason}")
     sheet = contact_sheet([overlays / (name + OVERLAY_SUFFIX) for name in names], out / "demo.jpg")
     console.say(f"{summary.images} photographs, {summary.boxes} boxes: {boxes}, {overlays}/, and all together:")
     console.result(str(sheet))

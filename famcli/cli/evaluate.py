@@ -146,8 +146,7 @@ def _make(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        msg = f"cannot write to '{out}': {error.strerror or error}; choose another --out"
-        raise DataError(msg) from error
+        raise DataError(f"cannot write to '{out}': {error.strerror or error}; choose another --out") from error
 
 
 def _show(found: Evaluation, out: Path | None, as_json: bool) -> None:

@@ -73,7 +73,7 @@ def predict(
     except UnknownNameError as error:
         raise typer.BadParameter(str(error), param_hint="--format") from error
     if out is None and (resume or as_json or folder):
-        raise typer.BadParameter("--resume, --json and a --format that is a folder need --out")  # noqa: EM101, TRY003
+        raise typer.BadParameter("--resume, --json and a --format that is a folder need --out")
     multiples, folders = _numbers(scales), {"overlays": overlays, "maps": maps, "masks": masks}
     from famcli.inference.job import predict_files
     from famcli.inference.journal import SUFFIX

@@ -59,8 +59,7 @@ def report(
     from famcli.results.io import read_results
 
     if no_parts and model is not None:
-        msg = "--model is for the parts, which --no-parts leaves out: give one of them"
-        raise typer.BadParameter(msg)
+        raise typer.BadParameter("--model is for the parts, which --no-parts leaves out: give one of them")
     card = read_results(results)
     folder = results if results.is_dir() else results.parent
     file = out or folder / REPORT
@@ -93,12 +92,10 @@ def _check(file: Path, folder: Path) -> None:
     from famcli_models.errors import DataError
 
     if file.exists() and not file.is_file():
-        msg = f"'{file}' is not a file that can be written; choose another --out, such as {folder / REPORT}"
-        raise DataError(msg)
+        raise DataError(f"'{file}' is not a file that can be written; choose another --out, such as {folder / REPORT}")
     for name in (JSON_NAME, MARKDOWN_NAME, IMAGES_NAME):
         if file.exists() and (folder / name).exists() and file.samefile(folder / name):
-            msg = f"'{file}' is part of the results; choose another --out, such as {folder / REPORT}"
-            raise DataError(msg)
+            raise DataError(f"'{file}' is part of the results; choose another --out, such as {folder / REPORT}")
     if not file.parent.is_dir():
         msg = f"there is no folder '{file.parent}' to write '{file.name}' to; make it, or choose another --out"
         raise DataError(msg)

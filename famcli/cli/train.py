@@ -66,11 +66,10 @@ def train(
         given = ({name: value for name, value in table.items() if value} for table in (run, model))
         chosen = load_recipe(recipe, settings or (), *given)
     elif any((data, out, recipe, backbone, method, settings, exist_ok, i_know_this_is_test)):
-        msg = (
+        raise ConfigError(
             "--resume goes on with the run's own recipe; besides it only --workers, --device and --quiet are "
             f"allowed. For other settings start a new run with --recipe {resume / 'recipe.toml'} --set KEY=VALUE"
         )
-        raise ConfigError(msg)
     with ExitStack() as stack:
         advance: Callable[..., None] | None = None
 

@@ -40,8 +40,7 @@ class Bootstrap:
         """
         array = np.asarray(values)
         if array.ndim != 2 or len(array) != self.n:
-            msg = f"values have shape {array.shape}; expected ({self.n}, m), one row for each image"
-            raise ShapeError(msg)
+            raise ShapeError(f"values have shape {array.shape}; expected ({self.n}, m), one row for each image")
         sums: FloatArray = np.zeros((self.resamples, array.shape[1]))
         for start in range(0, self.n, _BLOCK):
             block = slice(start, start + _BLOCK)
@@ -57,7 +56,6 @@ class Bootstrap:
     def interval(self, resampled: npt.ArrayLike, level: float = LEVEL) -> tuple[float, float]:
         """Percentile interval, with a share of ``level`` inside, of a resampled quantity ``(R,)``."""
         if not 0 < level < 1:
-            msg = f"the level of an interval is {level:g}; it must lie between 0 and 1, and 0.95 is usual"
-            raise ConfigError(msg)
+            raise ConfigError(f"the level of an interval is {level:g}; it must lie between 0 and 1, and 0.95 is usual")
         low, high = np.quantile(np.asarray(resampled, dtype=np.float64), [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)

@@ -43,8 +43,7 @@ _SHOWN = 3  # names in a message
 def find_maps(folder: Path, names: Sequence[str], allow_missing: bool = False) -> dict[str, Path]:
     """The file of each image's map, by name; it is not opened, and some may be missing if that is allowed."""
     if not folder.is_dir():
-        msg = f"'{folder}' is not a folder of score maps; give one with a file <image id>.npy for each image"
-        raise DataError(msg)
+        raise DataError(f"'{folder}' is not a folder of score maps; give one with a file <image id>.npy for each image")
     found: dict[str, Path] = {}
     owners: dict[Path, str] = {}
     for name in names:
@@ -55,16 +54,14 @@ def find_maps(folder: Path, names: Sequence[str], allow_missing: bool = False) -
         found[name] = path
         other = owners.setdefault(path, name)
         if other != name:
-            msg = f"'{path}' may be the map of '{other}' or of '{name}': name the maps {full.name} and so on"
-            raise DataError(msg)
+            raise DataError(f"'{path}' may be the map of '{other}' or of '{name}': name the maps {full.name} and so on")
     missing = [name for name in names if name not in found]
     if missing and not (allow_missing and found):
         example = PurePosixPath(missing[0])
-        msg = (
+        raise DataError(
             f"'{folder}' has no map for {len(missing):,} of {len(names):,} images: {some_names(missing)}; "
             f"expected '{example}.npy' or '{example.with_suffix('.npy')}'"
         )
-        raise DataError(msg)
     return found
 
 
@@ -73,17 +70,13 @@ def read_map(path: Path) -> FloatArray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: the shape is checked before it is read
     except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
-        msg = f"{path}: not a .npy array that can be read ({error})"
-        raise DataError(msg) from error
+        raise DataError(f"{path}: not a .npy array that can be read ({error})") from error
     if not isinstance(array, np.ndarray):
-        msg = f"{path}: a .npz archive; save each map with numpy.save"
-        raise DataError(msg)
+        raise DataError(f"{path}: a .npz archive; save each map with numpy.save")
     if array.ndim != 2 or not 0 < array.size <= MAX_MAP_PIXELS:
-        msg = f"{path}: the array has shape {array.shape}; a score map has two dimensions, height and width"
-        raise DataError(msg)
+        raise DataError(f"{path}: the array has shape {array.shape}; a score map has two dimensions, height and width")
     if array.dtype.kind not in _NUMBERS:
-        msg = f"{path}: the array holds {array.dtype}; a score map holds floats or integers"
-        raise DataError(msg)
+        raise DataError(f"{path}: the array holds {array.dtype}; a score map holds floats or integers")
     scores = np.array(array, dtype=np.float64)
     if not np.isfinite(scores).all():
         what = "NaN" if np.isnan(scores).any() else "infinite values"
@@ -129,18 +122,16 @@ def read_predictions(
     elif isinstance(data, dict) and all(isinstance(data.get(key), list) for key in ("images", "annotations")):
         file = _from_dataset(path, data, dataset, samples, same_classes)
     else:
-        msg = (
+        raise DataError(
             f"'{path}' holds no predictions in COCO's form: a list of results, or a dataset with images, annotations "
             "that have a score, and categories, as 'fam predict --out boxes.json' writes it"
         )
-        raise DataError(msg)
     return _entries_of(file, same_classes)
 
 
 def _parsed(path: Path) -> Any:
     if not os.path.isfile(path):
-        msg = f"'{path}' is not a file; give a JSON file, as 'fam predict --out boxes.json' writes it"
-        raise DataError(msg)
+        raise DataError(f"'{path}' is not a file; give a JSON file, as 'fam predict --out boxes.json' writes it")
     try:
         if path.stat().st_size > MAX_BYTES:
             msg = f"'{path}' is larger than {MAX_BYTES >> 20} MiB; keep the boxes with the highest scores alone"
@@ -259,8 +250,7 @@ def _refuse_unknown(path: Path, unknown: Sequence[str], total: int) -> None:
     what, do = f"has predictions for {len(unknown):,} images that", "predict the images of the split alone"
     if len(unknown) > OTHER_IMAGES * total:
         what, do = f"holds predictions of other images: {len(unknown):,} of its {total:,}", "check --data and --split"
-    msg = f"'{path}' {what} are not in this split, the first is {unknown[0]}; {do}"
-    raise DataError(msg)
+    raise DataError(f"'{path}' {what} are not in this split, the first is {unknown[0]}; {do}")
 
 
 def _coco_source(dataset: Dataset) -> CocoFile | None:
@@ -276,11 +266,10 @@ def _from_results(
 ) -> _File:
     source = _coco_source(dataset)
     if source is None:
-        msg = (
+        raise DataError(
             f"'{path}' is a list of results, whose image ids mean nothing without the COCO file they are of: give that "
             "file as --data, or write a whole dataset ('fam predict --format coco')"
         )
-        raise DataError(msg)
     scored = {sample.name for sample in samples}
     names = {number: name if name in scored else None for name, number in source.ids.items()}
     labels = {category: label for label, category in enumerate(source.categories)}
@@ -354,12 +343,10 @@ def _labels(path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sam
     listed = [c for c in categories if isinstance(c, dict)] if isinstance(categories, list) else []
     named = [(c["id"], c["name"]) for c in listed if _whole(c.get("id")) and isinstance(c.get("name"), str)]
     if not named or len(named) < len(categories):
-        msg = f"'{path}' needs categories, each with an id and a name, or {AGNOSTIC}"
-        raise DataError(msg)
+        raise DataError(f"'{path}' needs categories, each with an id and a name, or {AGNOSTIC}")
     twice = [number for number, count in Counter(number for number, _ in named).items() if count > 1]
     if twice:
-        msg = f"'{path}': the category id {twice[0]} occurs more than once"
-        raise DataError(msg)
+        raise DataError(f"'{path}': the category id {twice[0]} occurs more than once")
     # Without names the labels stand for themselves, as 'fam data convert' writes them.
     names = dataset.class_names or tuple(str(i) for i in range(1 + max(s.label for s in samples)))
     lower = {name.lower(): label for label, name in reversed(list(enumerate(names)))}
@@ -374,11 +361,10 @@ def _labels(path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sam
     lacking = sorted({sample.label for sample in samples} - known)
     if lacking:
         first = names[lacking[0]] if lacking[0] < len(names) else str(lacking[0])
-        msg = (
+        raise DataError(
             f"'{path}' has no category for {len(lacking):,} classes of the dataset, the first is '{first}': compare "
             f"names, or {AGNOSTIC}"
         )
-        raise DataError(msg)
     return labels
 
 
@@ -407,11 +393,10 @@ def match_names(source: Path, files: Sequence[str], names: Collection[str]) -> d
     if len(best) > 1 and (away or front):
         example = next(file for file in files if file.startswith(away) and front + file[len(away) :] in known)
         folders = " and ".join(f"'{(front or away).rstrip('/')}'" for away, front in best[:2])
-        msg = (
+        raise DataError(
             f"'{source}': the folder that '{example}' and the other names start from cannot be told ({folders} explain "
             "equally many): write the file names as the dataset does"
         )
-        raise DataError(msg)
     shifted = {file: front + file[len(away) :] for file in files if file.startswith(away)}
     return {file: name for file, name in shifted.items() if name in known}
 

@@ -44,11 +44,10 @@ def find_models(
     if baseline is not None:
         other = _open(baseline, None, say)
         if same_classes and other.network.class_names != first.network.class_names:
-            msg = (
+            raise ConfigError(
                 f"--baseline '{other.name}' knows other classes than the model, so they cannot be compared on one data "
                 "set's labels"
             )
-            raise ConfigError(msg)
         title = other.title if other.title != first.title else f"{other.title} (baseline)"
         return [first, replace(other, title=title)]
     usual = METHODS[BASELINE]

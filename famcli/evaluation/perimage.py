@@ -76,8 +76,7 @@ class EvaluationSettings:
         find_protocol(self.protocol)
         thresholds(self.interval)
         if self.crops not in {1, 10}:
-            msg = f"crops is {self.crops}; it must be 1 or 10"
-            raise ConfigError(msg)
+            raise ConfigError(f"crops is {self.crops}; it must be 1 or 10")
 
     @property
     def rules(self) -> BoxRules:

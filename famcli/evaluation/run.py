@@ -320,14 +320,12 @@ class _Run:
         """Refuse images that cannot be scored, or say that they are left out; ``what`` comes after "3 of 5 images"."""
         names, total = [sample.name for sample in self.samples if sample.name not in kept], len(self.samples)
         if names and not self.settings.allow_missing:
-            msg = (
+            raise DataError(
                 f"{len(names):,} of {total:,} images {what}: {some_names(names)}; --allow-missing scores the others "
                 "and marks the result as partial"
             )
-            raise DataError(msg)
         if len(names) == total:
-            msg = f"all {total:,} images {what}, so there is nothing to score"
-            raise DataError(msg)
+            raise DataError(f"all {total:,} images {what}, so there is nothing to score")
         if names:
             self.say(f"partial: {len(names):,} of {total:,} images {what} and were left out")
         return [sample for sample in self.samples if sample.name in kept]

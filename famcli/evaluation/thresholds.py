@@ -110,8 +110,7 @@ def _count(tasks: Sequence[_Task], version: int | None, interval: float) -> Coun
     counts = Counts(BoxCounts(taus), MaskCounts(taus))
     for sample, raw, masks in tasks:
         if version is not None and not len(sample.boxes):
-            msg = f"'{sample.name}' has no box, so nothing can be right or wrong: leave it out of the split"
-            raise DataError(msg)
+            raise DataError(f"'{sample.name}' has no box, so nothing can be right or wrong: leave it out of the split")
         scores, as_is = read_scores(raw)
         if version is not None:
             right = counts.boxes.add(scores, truth_boxes(sample.boxes, stated_size(sample)))

@@ -114,8 +114,7 @@ def predict_files(
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            msg = f"cannot make the folder '{folder}': {error.strerror or error}"
-            raise DataError(msg) from error
+            raise DataError(f"cannot make the folder '{folder}': {error.strerror or error}") from error
 
     checkpoint = find_model(str(model), say)
     predictor = Predictor(open_engine(checkpoint, method, device, amp=settings.amp, name=engine), settings=settings)

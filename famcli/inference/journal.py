@@ -33,8 +33,7 @@ class Journal:
         """Take up an interrupted run over these sorted images; a last line that was cut short is dropped."""
         again = "start again without --resume"
         if not self.path.is_file():
-            msg = f"nothing to resume: '{self.path}' does not exist; {again}"
-            raise DataError(msg)
+            raise DataError(f"nothing to resume: '{self.path}' does not exist; {again}")
         with self.path.open("r+b") as file:
             lines = file.read().split(b"\n")[:-1]
             try:
@@ -42,8 +41,7 @@ class Journal:
                 done = [record["file_name"] for record in records]
                 version = header.get("journal")
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                msg = f"'{self.path}' is no file of an interrupted run, or is damaged; {again}"
-                raise DataError(msg) from error
+                raise DataError(f"'{self.path}' is no file of an interrupted run, or is damaged; {again}") from error
             reason = None
             if version != VERSION:
                 reason = "was written by another version of fam"
@@ -53,8 +51,7 @@ class Journal:
             elif done != list(names[: len(done)]):
                 reason = "is of a run whose images have changed"
             if reason is not None:
-                msg = f"'{self.path}' {reason}; {again}"
-                raise DataError(msg)
+                raise DataError(f"'{self.path}' {reason}; {again}")
             file.truncate(sum(len(line) + 1 for line in lines))
         self.done = len(done)
 

@@ -39,21 +39,18 @@ def read_labels(value: str, names: Sequence[str], class_names: Sequence[str], ro
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"cannot read labels '{path}': {error}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read labels '{path}': {error}") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         name, comma, label = line.rpartition(",")
         if not comma:
-            msg = f"{path}, line {number}: expected 'image,class', got '{line}'"
-            raise DataError(msg)
+            raise DataError(f"{path}, line {number}: expected 'image,class', got '{line}'")
         quoted = next(csv.reader([line])) if line.startswith('"') else []
         if len(quoted) == 2:
             name, label = quoted
         try:
             labels[name.strip()] = index(label.strip())
         except UnknownNameError as error:
-            msg = f"{path}, line {number}: {error}"
-            raise DataError(msg) from error
+            raise DataError(f"{path}, line {number}: {error}") from error
     return labels

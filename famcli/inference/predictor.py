@@ -136,8 +136,7 @@ class Predictor:
         try:
             loaded = load_item(item, self._sides, None if isinstance(image, (str, Path)) else image)
         except DataError as error:
-            msg = f"{name}: {error}"
-            raise DataError(msg) from error
+            raise DataError(f"{name}: {error}") from error
         (inferred,) = self._infer([(item, loaded)])
         return self._finish(item, loaded, inferred)
 

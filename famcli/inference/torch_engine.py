@@ -29,11 +29,9 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        msg = f"unknown device '{name}'; use auto, cpu, cuda, cuda:N or mps"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"unknown device '{name}'; use auto, cpu, cuda, cuda:N or mps") from error
     if not present.get(kind) or (kind == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        msg = f"device '{name}' is not available here; use --device auto or cpu"
-        raise ConfigError(msg)
+        raise ConfigError(f"device '{name}' is not available here; use --device auto or cpu")
     return device
 
 

@@ -92,14 +92,11 @@ def check_out(out: Path, chosen: Output, listing: Listing) -> None:
     """Refuse a target for the results that cannot be, before any work is done."""
     if chosen.folder:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            msg = f"--out '{out}' is there already; name a new folder"
-            raise ConfigError(msg)
+            raise ConfigError(f"--out '{out}' is there already; name a new folder")
     elif out.is_dir():
-        msg = f"--out '{out}' is a folder; name a file, for example {out / 'boxes.json'}"
-        raise ConfigError(msg)
+        raise ConfigError(f"--out '{out}' is a folder; name a file, for example {out / 'boxes.json'}")
     elif out.exists() and any(out.samefile(path) for path in map(listing.path, listing.names) if path.exists()):
-        msg = f"--out '{out}' is one of the images; name another file"
-        raise ConfigError(msg)
+        raise ConfigError(f"--out '{out}' is one of the images; name another file")
 
 
 def write_results(chosen: Output, records: Records, run: Run, out: Path) -> None:
@@ -111,8 +108,7 @@ def write_results(chosen: Output, records: Records, run: Run, out: Path) -> None
         else:
             write_atomic(out, partial(_write_text, pieces))
     except OSError as error:
-        msg = f"cannot write '{out}': {error.strerror or error}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot write '{out}': {error.strerror or error}") from error
 
 
 def write_image_files(folders: Mapping[str, Path], item: Item, prediction: Prediction) -> None:

@@ -69,8 +69,7 @@ def draw_parts(image: np.ndarray, prediction: Prediction, columns: int | None = 
     """
     parts = prediction.parts
     if parts is None:
-        msg = "the prediction is without its parts"
-        raise ConfigError(msg)
+        raise ConfigError("the prediction is without its parts")
     size_hw = image.shape[0], image.shape[1]
     line = max(2, round(min(size_hw) / 160))
     M = upsample(prediction.M, size_hw)
@@ -107,8 +106,7 @@ def _label(canvas: np.ndarray, text: str, corner: tuple[int, int], line: int) ->
 def _encode(kind: str, image: np.ndarray) -> bytes:
     good, data = cv2.imencode(kind, image)
     if not good:
-        msg = f"cannot encode a {kind}"
-        raise OSError(msg)
+        raise OSError(f"cannot encode a {kind}")
     return data.tobytes()
 
 

@@ -95,11 +95,10 @@ class CAM(Method):
             return model
         own = model.provenance.get("classifier") == "pretrained" and model.config.classifier == "frozen"
         if not own or model.provenance.get(BACKBONE_TRAINING) == "trained":
-            msg = (
+            raise ConfigError(
                 f"this {model.title} has no CAM, because its backbone and classifier are not both as they were "
                 "pretrained; train one with 'fam train --method cam --data ...' and give its run folder as --model"
             )
-            raise ConfigError(msg)
         shared = {f.name: getattr(model.config, f.name) for f in fields(MethodConfig)}
         config = CAMConfig(**{**shared, "method": "cam", "tau": CAMConfig.tau})
         cam = cls(config, model.class_names, model.provenance, backbone=model.backbone, classifier=model.classifier)

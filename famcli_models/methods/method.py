@@ -111,8 +111,7 @@ class Method(nn.Module):
             raise ConfigError(msg)
         self.class_names = tuple(class_names) if class_names else tuple(str(i) for i in range(config.num_classes))
         if len(self.class_names) != config.num_classes:
-            msg = f"{len(self.class_names)} class names for {config.num_classes} classes"
-            raise ConfigError(msg)
+            raise ConfigError(f"{len(self.class_names)} class names for {config.num_classes} classes")
         self.provenance: dict[str, Any] = dict(provenance or {})
         self.backbone = backbone or Backbone(
             config.backbone,
@@ -174,8 +173,7 @@ class Method(nn.Module):
         """
         tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         if images.ndim != 4 or (not tracing and images.shape[1] != 3):
-            msg = f"images have shape {tuple(images.shape)}; expected (B, 3, h, w)"
-            raise ShapeError(msg)
+            raise ShapeError(f"images have shape {tuple(images.shape)}; expected (B, 3, h, w)")
         return self.head(self.features(images), labels)
 
     def preprocess(self, image: Image.Image | npt.NDArray[np.uint8]) -> Tensor:
@@ -283,8 +281,7 @@ class Method(nn.Module):
         if isinstance(model, cls):
             return model
         own = type(model).title
-        msg = f"a {own} has no map of {cls.title}; leave out --method {cls.name()}, or train one with it"
-        raise ConfigError(msg)
+        raise ConfigError(f"a {own} has no map of {cls.title}; leave out --method {cls.name()}, or train one with it")
 
     @classmethod
     def from_backbone(

@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch.torch_version import TorchVersion
 
-from famcli.checkpoints import ExportFormat
-from famcli.checkpoints import export as module
+from famcli.checkpoints import ExportFormat, export as module
 from famcli.checkpoints.export import EXPORT_FORMATS, OPSETS, Parity, export, parity
 from famcli.checkpoints.graph import Graph
 from famcli.checkpoints.reference import reference_images

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from famcli.data.convert import to_coco, to_wsol
 from famcli.data.dataset import Dataset, Sample, open_dataset, write_dataset

@@ -75,7 +75,7 @@ def test_a_failed_write_leaves_no_dataset(tmp_path: Path) -> None:
 
     def broken() -> Iterator[Sample]:
         yield sample("a.png")
-        raise DataError("the disk is full")  # noqa: TRY003
+        raise DataError("the disk is full")
 
     with pytest.raises(DataError, match="disk is full"):
         write(tmp_path / "a", splits={"test": broken()})

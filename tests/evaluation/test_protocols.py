@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
 from famcli.evaluation.metrics.box import DELTAS, INTERVAL, SIDE, V1_DELTA

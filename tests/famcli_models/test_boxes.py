@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from famcli_models.boxes import as_boxes, box_area, box_iou, clip_boxes, rescale_boxes, xywh_to_xyxy, xyxy_to_xywh
 from famcli_models.errors import ShapeError

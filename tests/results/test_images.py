@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from famcli.results.images import ERROR_TYPES, BoxResult, ImageResult, byte_map, error_type
 from famcli.results.io import MAX_LINE, read_images, write_images

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from famcli.results.io import MAX_BYTES, read_all, read_results, to_json, write_all, write_results
 from famcli.results.schema import ClassRow, Number, Results, Row

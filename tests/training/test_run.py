@@ -24,8 +24,7 @@ from famcli.checkpoints.verify import inspect
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
 from famcli.evaluation.perimage import count_right
-from famcli.training import run as run_module
-from famcli.training import supervision
+from famcli.training import run as run_module, supervision
 from famcli.training.loop import Training
 from famcli.training.monitor import Epoch
 from famcli.training.recipe import Recipe, load_recipe

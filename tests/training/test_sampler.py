@@ -6,8 +6,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from famcli.training.sampler import Order, View
 from famcli_models.errors import ConfigError

@@ -64,8 +64,7 @@ def prepare(
             msg = f"{' and '.join(own)} is for your own data; the datasets of 'fam data list' have one form each"
             raise typer.BadParameter(msg)
         if without_train and name != "ilsvrc":
-            msg = "--without-train is for ilsvrc alone"
-            raise typer.BadParameter(msg)
+            raise typer.BadParameter("--without-train is for ilsvrc alone")
         again = typed("prepare", name, {"--from": source, "--out": out, "--without-train": without_train})
         folder = source or data_home() / name / DOWNLOADS
         result = prepare_known(CATALOG[name], folder, root, without_train=without_train, again=again)

@@ -57,8 +57,7 @@ def score_map(raw: npt.ArrayLike) -> FloatArray:
     """
     array = np.ascontiguousarray(raw, dtype=np.float64)
     if array.ndim != 2 or array.size == 0:
-        msg = f"a score map has shape (h, w), not {array.shape}"
-        raise ShapeError(msg)
+        raise ShapeError(f"a score map has shape (h, w), not {array.shape}")
     resized = np.asarray(cv2.resize(array, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC), dtype=np.float64)
     if not np.isfinite(resized).all() or resized.min() == resized.max():
         return np.zeros_like(resized)
@@ -223,8 +222,7 @@ class BoxCounts:
             ConfigError: No image was counted.
         """
         if not self.images:
-            msg = "no image was counted, so there is no accuracy: give at least one map and its boxes"
-            raise ConfigError(msg)
+            raise ConfigError("no image was counted, so there is no accuracy: give at least one map and its boxes")
         curves = self.right[version - 1] * 100.0 / float(self.images)
         at_best = [float(curve.max()) for curve in curves]
         return BoxAccuracy(

@@ -46,8 +46,7 @@ def average_precision(
     lengths = {len(owners), len(found), len(classes), len(confidence)}
     if len(lengths) > 1 or len(truth_boxes) != len(truth_labels):
         counts = sorted({*lengths, len(truth_boxes), len(truth_labels)})
-        msg = f"truth, boxes, labels and scores are of different numbers of images or detections: {counts}"
-        raise ShapeError(msg)
+        raise ShapeError(f"truth, boxes, labels and scores are of different numbers of images or detections: {counts}")
     here = ~np.isnan(found).any(axis=1)
     bad = np.flatnonzero(here & ~np.isfinite(confidence))
     if bad.size:
@@ -59,8 +58,7 @@ def average_precision(
     truth = _by_class(places, np.concatenate([as_boxes([]), *of_image]), known)
     detections = _by_class(owners[here], found[here], classes[here], confidence[here])
     if not truth:
-        msg = "no image has a truth box, so there is no average precision: give images with boxes"
-        raise DataError(msg)
+        raise DataError("no image has a truth box, so there is no average precision: give images with boxes")
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks, and stdout is for results
         curves = [_precision(truth[label], detections.get(label, [])) for label in sorted(truth)]
     precision = np.stack(curves, axis=2)  # (T, R, K): the order in which COCOeval adds up

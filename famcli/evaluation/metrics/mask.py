@@ -37,8 +37,7 @@ def truth_mask(instances: Sequence[npt.ArrayLike], ignore: npt.ArrayLike | None 
         ShapeError: There is no instance, or one is not a non-empty two-dimensional array.
     """
     if not instances:
-        msg = "an image needs at least one mask; leave out images without"
-        raise ShapeError(msg)
+        raise ShapeError("an image needs at least one mask; leave out images without")
     truth = np.any([_resized(mask) for mask in instances], axis=0).astype(np.uint8)
     if ignore is not None:
         truth[_resized(ignore) & (truth == 0)] = IGNORED
@@ -48,8 +47,7 @@ def truth_mask(instances: Sequence[npt.ArrayLike], ignore: npt.ArrayLike | None 
 def _resized(mask: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     array = np.ascontiguousarray(mask, dtype=np.float32)
     if array.ndim != 2 or array.size == 0:
-        msg = f"a mask has shape (h, w), not {array.shape}"
-        raise ShapeError(msg)
+        raise ShapeError(f"a mask has shape (h, w), not {array.shape}")
     return np.asarray(cv2.resize(array, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)) > 0.5
 
 
@@ -82,8 +80,7 @@ class MaskCounts:
             ShapeError: The two differ in shape.
         """
         if scores.shape != truth.shape:
-            msg = f"the map is {scores.shape}, its mask {truth.shape}; both must be of one frame"
-            raise ShapeError(msg)
+            raise ShapeError(f"the map is {scores.shape}, its mask {truth.shape}; both must be of one frame")
         edges = np.append(self.taus, 1.0)
         bins = np.searchsorted(edges, scores, side="right") - 1
         self.inside += np.bincount(bins[truth == 1], minlength=len(self.inside))

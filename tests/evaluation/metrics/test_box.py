@@ -7,8 +7,7 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from famcli.evaluation.metrics.box import (
