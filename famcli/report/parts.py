@@ -46,8 +46,7 @@ def open_parts(results: Results, model: str | None, device: str = "auto") -> tup
     try:
         folder = find_model(model or name)
         if wanted and sha256_file(folder / WEIGHTS_FILE) != wanted:
-            msg = f"the weights in '{folder}' are not those that were evaluated"
-            raise DataError(msg)
+            raise DataError(f"the weights in '{folder}' are not those that were evaluated")
         engine = open_engine(folder, method, device)
     except FamError as error:
         if model is not None:

@@ -52,16 +52,14 @@ def select(images: Iterable[ImageResult], results: Results, most: int, seed: int
         odd = image.found.keys() - titles
         if odd or first.title not in image.found:
             what = f"has boxes of '{min(odd)}', which" if odd else f"has no box of '{first.title}', which"
-            msg = f"'{image.name}' {what} does not go with results.json: are both of one run of fam eval?"
-            raise DataError(msg)
+            raise DataError(f"'{image.name}' {what} does not go with results.json: are both of one run of fam eval?")
         found = image.found[first.title]
         found_ious.append(-1.0 if found.iou is None else found.iou)
         kinds[found.kind] += 1
         labels[image.label] += 1
     total, expected = len(found_ious), results.data.get("images")
     if not total or total != expected:
-        msg = f"{total} images in images.jsonl, {expected} in results.json: run fam eval with --out again"
-        raise DataError(msg)
+        raise DataError(f"{total} images in images.jsonl, {expected} in results.json: run fam eval with --out again")
     by_class = {row.label: row.images for row in results.classes}
     if (first.kinds is not None and kinds != Counter(first.kinds)) or (by_class and labels != Counter(by_class)):
         msg = "images.jsonl and results.json count other images: both must be of one run of fam eval; run it again"

@@ -41,8 +41,7 @@ ERROR_TYPES: Mapping[str, str] = {
 def _ordered(box: Box) -> Box:
     x0, y0, x1, y1 = box
     if x0 > x1 or y0 > y1:
-        msg = "a box x0, y0, x1, y1 with x0 <= x1 and y0 <= y1"
-        raise ValueError(msg)
+        raise ValueError("a box x0, y0, x1, y1 with x0 <= x1 and y0 <= y1")
     return box
 
 
@@ -56,11 +55,9 @@ def _decoded(encoded: _EncodedMap) -> npt.NDArray[np.uint8]:
     try:
         content = base64.b64decode(encoded["data"], validate=True)
     except (binascii.Error, ValueError) as error:
-        msg = "a map with data in base64"
-        raise ValueError(msg) from error
+        raise ValueError("a map with data in base64") from error
     if len(content) != h * w:
-        msg = f"a map with data of {h * w} bytes"
-        raise ValueError(msg)
+        raise ValueError(f"a map with data of {h * w} bytes")
     return np.frombuffer(content, np.uint8).reshape(h, w)
 
 
@@ -86,8 +83,7 @@ class BoxResult:
 
 def _complete(found: BoxResult) -> BoxResult:
     if len({found.box is None, found.iou is None, found.kind == "empty"}) > 1:
-        msg = "either a box with an iou, or neither of them and of the kind 'empty'"
-        raise ValueError(msg)
+        raise ValueError("either a box with an iou, or neither of them and of the kind 'empty'")
     return found
 
 
@@ -139,8 +135,7 @@ def error_type(box: npt.ArrayLike | None, truth: npt.ArrayLike, rank: int | None
         return "empty"
     found, boxes = as_boxes(box), as_boxes(truth)
     if len(found) != 1 or not len(boxes):
-        msg = f"expected one box and at least one truth box, not {len(found)} and {len(boxes)}"
-        raise ShapeError(msg)
+        raise ShapeError(f"expected one box and at least one truth box, not {len(found)} and {len(boxes)}")
     ious = box_iou(found, boxes)[0]
     best = int(ious.argmax())
     if ious[best] > RIGHT_IOU or (ious[best] == RIGHT_IOU and not strict):

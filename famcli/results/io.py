@@ -81,8 +81,7 @@ def _write(path: Path, pieces: Iterable[str]) -> None:
     try:
         write_atomic(path, fill)
     except OSError as error:
-        msg = f"cannot write '{path}': {error.strerror or error}; choose another --out"
-        raise DataError(msg) from error
+        raise DataError(f"cannot write '{path}': {error.strerror or error}; choose another --out") from error
 
 
 def read_results(path: Path) -> Results:
@@ -139,11 +138,9 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
         with file.open("rb") as stream:
             yield stream
     except FileNotFoundError as error:
-        msg = f"'{file}' does not exist; write it with fam eval --out {file.parent}"
-        raise DataError(msg) from error
+        raise DataError(f"'{file}' does not exist; write it with fam eval --out {file.parent}") from error
     except OSError as error:
-        msg = f"cannot read '{file}': {error.strerror or error}"
-        raise DataError(msg) from error
+        raise DataError(f"cannot read '{file}': {error.strerror or error}") from error
 
 
 def _parsed(content: bytes, otherwise: str) -> Any:
@@ -155,12 +152,10 @@ def _parsed(content: bytes, otherwise: str) -> Any:
 
 def _result(document: Any, file: Path) -> Results:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        msg = f"'{file}' is no result of fam: its 'format' is not '{FORMAT}'; fam eval --out writes one"
-        raise DataError(msg)
+        raise DataError(f"'{file}' is no result of fam: its 'format' is not '{FORMAT}'; fam eval --out writes one")
     version = document.get("format_version")
     if version != FORMAT_VERSION or isinstance(version, bool):
-        msg = f"'{file}' has format version {str(version)[:20]}; this version of fam reads {FORMAT_VERSION}"
-        raise DataError(msg)
+        raise DataError(f"'{file}' has format version {str(version)[:20]}; this version of fam reads {FORMAT_VERSION}")
     return _checked(document, f"'{file}' is damaged")
 
 
@@ -176,6 +171,5 @@ def _checked(document: Any, of: str) -> Results:
         if not {difference.of, difference.minus} <= set(titles):
             wrong = f"a difference is between '{difference.of}' and '{difference.minus}', which are not both rows"
     if wrong:
-        msg = f"{of}: {wrong}"
-        raise DataError(msg)
+        raise DataError(f"{of}: {wrong}")
     return found

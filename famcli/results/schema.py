@@ -59,15 +59,13 @@ T = TypeVar("T")
 def _free(value: Any, *, depth: int = 0) -> Any:
     """Any JSON value of finite numbers; lists become tuples."""
     if depth > _MAX_DEPTH:
-        msg = f"nested at most {_MAX_DEPTH} deep"
-        raise ValueError(msg)
+        raise ValueError(f"nested at most {_MAX_DEPTH} deep")
     if isinstance(value, (list, tuple)):
         return tuple(_free(part, depth=depth + 1) for part in value)
     if isinstance(value, dict):
         return {key: _free(part, depth=depth + 1) for key, part in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
-        msg = "a finite number"
-        raise ValueError(msg)
+        raise ValueError("a finite number")
     return value
 
 
@@ -76,8 +74,7 @@ def one_of(*names: str) -> AfterValidator:
 
     def known(value: str) -> str:
         if value not in names:
-            msg = f"one of {', '.join(map(repr, names))}"
-            raise ValueError(msg)
+            raise ValueError(f"one of {', '.join(map(repr, names))}")
         return value
 
     return AfterValidator(known)
@@ -142,8 +139,7 @@ class Number:
 
 def _metric(number: Number) -> Number:
     if min(number.value, *(end for end in (number.low, number.high) if end is not None), 0) < -_SLACK:
-        msg = "at least 0"
-        raise ValueError(msg)
+        raise ValueError("at least 0")
     return number
 
 
@@ -216,8 +212,7 @@ def check(schema: TypeAdapter[T], value: Any, of: str) -> T:
     try:
         return schema.validate_python(value)
     except ValidationError as error:
-        msg = f"{of}: {_sentence(error)}"
-        raise DataError(msg) from error
+        raise DataError(f"{of}: {_sentence(error)}") from error
 
 
 # What a value has to be, by pydantic's name of the error.
@@ -268,5 +263,4 @@ def _plain(value: Any) -> Any:
         return {"size": value.shape, "data": base64.b64encode(value.tobytes()).decode("ascii")}
     if isinstance(value, np.generic):
         return value.item()
-    msg = f"{type(value).__name__} has no form in JSON"
-    raise TypeError(msg)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

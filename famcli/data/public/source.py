@@ -123,8 +123,7 @@ class Source:
                     yield replace(sample, size_hw=header.size_hw, boxes=_inside(sample, header))
                     continue
                 if not os.path.isfile(sample.path):
-                    msg = f"'{sample.path}' is listed but not there: extract the images again"
-                    raise DataError(msg) from header
+                    raise DataError(f"'{sample.path}' is listed but not there: extract the images again") from header
                 self.unreadable += 1
                 if self.unreadable <= NAMED:
                     self.talk.warn(f"{sample.path}: {header}")
