@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,12 +13,8 @@ from torch import nn
 from famcli_models.backbones import BACKBONES, Backbone
 from famcli_models.errors import ConfigError, UnknownNameError
 
-SHAPES = {
-    "vgg16": (512, 14, 14),
-    "resnet50": (2048, 14, 14),
-    "inceptionv3": (768, 12, 12),
-    "mobilenetv1": (1024, 14, 14),
-}
+# Channels, and sides of the map at stride 16 and 32 for 224 pixels.
+SHAPES = {"vgg16": (512, 14, 7), "resnet50": (2048, 14, 7), "inceptionv3": (768, 12, 5), "mobilenetv1": (1024, 14, 7)}
 
 
 def built(name: str, **options: Any) -> Backbone:
@@ -30,35 +27,19 @@ def shape(backbone: Backbone, height: int = 224, width: int = 224) -> tuple[int,
     return tuple(backbone(torch.empty(2, 3, height, width, device="meta")).X.shape)
 
 
-def test_every_row_is_tested() -> None:
-    """The table of shapes here follows the table of backbones."""
-    assert set(SHAPES) == set(BACKBONES)
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_shapes_for_224(name: str) -> None:
-    """A 224-pixel input gives the map that the table promises, and the attributes agree with it."""
+@pytest.mark.parametrize("name", BACKBONES)
+def test_shapes(name: str) -> None:
+    """Inputs of 224 pixels give the map that the table promises, stride 32 each network's last map; any size works."""
     backbone = built(name)
-    assert shape(backbone) == (2, *SHAPES[name])
-    assert backbone.channels == SHAPES[name][0]
-    assert BACKBONES[name].map_224 == SHAPES[name][1]
-    assert backbone.reduction == 16
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_odd_sizes(name: str) -> None:
-    """Any height and width work, those that no stride divides too."""
-    _, channels, height, width = shape(built(name), 161, 235)
-    assert channels == SHAPES[name][0]
+    channels, side, coarse_side = SHAPES[name]
+    assert shape(backbone) == (2, channels, side, side)
+    assert (backbone.channels, BACKBONES[name].map_224, backbone.reduction) == (channels, side, 16)
+    _, found, height, width = shape(backbone, 161, 235)
+    assert found == channels
     assert height < width
-
-
-@pytest.mark.parametrize(("name", "side"), [("resnet50", 7), ("mobilenetv1", 7), ("vgg16", 7), ("inceptionv3", 5)])
-def test_stride_32(name: str, side: int) -> None:
-    """Stride 32 gives each network's own last map."""
-    backbone = built(name, stride=32)
-    assert shape(backbone)[2:] == (side, side)
-    assert backbone.reduction == 32
+    coarse = built(name, stride=32)
+    assert shape(coarse)[2:] == (coarse_side, coarse_side)
+    assert coarse.reduction == 32
 
 
 @pytest.mark.parametrize("name", ["resnet50", "mobilenetv1"])
@@ -71,7 +52,7 @@ def test_dilation(name: str) -> None:
     assert dilations(built(name)) == {1, 2}
     plain = built(name, dilation=False)
     assert dilations(plain) == {1}
-    assert shape(plain) == (2, *SHAPES[name])
+    assert shape(plain) == (2, SHAPES[name][0], 14, 14)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"])
@@ -92,29 +73,22 @@ def test_networks_with_channels_at_the_end() -> None:
     assert shape(backbone) == (2, backbone.channels, 14, 14)
 
 
-def test_unknown_names_list_near_ones() -> None:
-    """A misspelt backbone is answered with the near one, and with the way to all of timm."""
+def test_what_no_backbone_is_made_of() -> None:
+    """A misspelt backbone is answered with the near one and the way to timm; one without a fitting map is refused."""
     with pytest.raises(UnknownNameError, match=r"'resnet5O' \(did you mean: resnet50\).*timm"):
         Backbone("resnet5O")
-
-
-def test_networks_without_a_fitting_map_are_refused() -> None:
-    """A network whose finest map is coarser than the stride asked for is refused with its strides."""
     with pytest.raises(ConfigError, match="stride"):
         Backbone("vit_tiny_patch16_224", stride=8)
 
 
-def test_frozen_norm_keeps_its_statistics() -> None:
-    """In training mode frozen batch norms stay in evaluation mode and their statistics do not move."""
-    for frozen in (True, False):
-        backbone = Backbone("test_efficientnet", frozen_norm=frozen).train()
-        before = {k: v.clone() for k, v in backbone.state_dict().items() if "running" in k}
-        backbone(torch.randn(4, 3, 64, 64) * 3)
-        moved = any(not torch.equal(v, backbone.state_dict()[k]) for k, v in before.items())
-        assert before
-        assert moved is not frozen
-        assert backbone.training
-        assert not backbone.eval().training
-
-
-# ---- MobileNetV1 with folded batch norms -----------------------------------------------------------------
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_norms_keep_their_statistics(make_model: Callable[..., Any], frozen: bool) -> None:
+    """In training mode the batch norms' statistics stay, unless the config lets them go."""
+    model = make_model(frozen_norm=frozen).train()
+    before = {k: v.clone() for k, v in model.state_dict().items() if "running" in k}
+    with torch.no_grad():
+        model(torch.randn(4, 3, 64, 64) * 3)
+    assert before
+    assert any(not torch.equal(v, model.state_dict()[k]) for k, v in before.items()) is not frozen
+    assert model.backbone.training
+    assert not model.eval().backbone.training

@@ -31,21 +31,6 @@ def test_good_targets(tmp_path: Path) -> None:
     assert (tmp_path / "old").read_text() == "old"
 
 
-def _folder(path: Path) -> Path:
-    path.mkdir()
-    return path
-
-
-def _pipe(path: Path) -> Path:
-    os.mkfifo(path)
-    return path
-
-
-def _linked_device(path: Path) -> Path:
-    path.symlink_to(os.devnull)
-    return path
-
-
 def _below_a_file(path: Path) -> Path:
     path.write_text("")
     return path / "a" / "b"
@@ -54,9 +39,9 @@ def _below_a_file(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "kind", "words"),
     [
-        (_folder, IsADirectoryError, "is a folder"),
-        (_pipe, OSError, "no regular file"),
-        (_linked_device, OSError, "no regular file"),
+        (lambda path: path.mkdir() or path, IsADirectoryError, "is a folder"),
+        (lambda path: os.mkfifo(path) or path, OSError, "no regular file"),
+        (lambda path: path.symlink_to(os.devnull) or path, OSError, "no regular file"),
         (lambda _: Path(os.devnull), OSError, "no regular file"),
         (_below_a_file, NotADirectoryError, "is no folder"),
     ],
@@ -104,3 +89,20 @@ def test_errors_of_other_files_keep_their_names(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as error:
         write_atomic(tmp_path / "out", lambda _: (tmp_path / "source").read_bytes())
     assert error.value.filename in (tmp_path / "source", str(tmp_path / "source"))
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, OSError])
+def test_interrupted_writes(tmp_path: Path, kind: type[BaseException], old: str | None) -> None:
+    """A write that fails half-way leaves what was there before, or nothing, and no temporary file."""
+    path = tmp_path / "out.json"
+    if old:
+        path.write_text(old)
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise kind
+
+    with pytest.raises(kind):
+        write_atomic(path, fail)
+    assert [p.read_text() for p in tmp_path.iterdir()] == ([old] if old else [])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from famcli_models import CAM, FAM, FAMConfig
+from famcli_models import FAM, FAMConfig
 from famcli_models.attention import ConvolutionAttention
 from famcli_models.backbones import BACKBONES, Backbone
 from famcli_models.errors import ConfigError
 from famcli_models.features import Features
 from famcli_models.fine import FineFeatures
-from famcli_models.fusion import fold_norms
 
 Make = Callable[..., FAM]
 SIDES = {"vgg16": (14, 28), "resnet50": (14, 28), "inceptionv3": (12, 25), "mobilenetv1": (14, 28)}
@@ -156,54 +154,3 @@ def test_off_is_the_plain_model(make_model: Make) -> None:
         assert torch.equal(off(images).M, off.object_attention(features.X))
         fine.backbone.load_state_dict(plain.backbone.state_dict())
         torch.testing.assert_close(fine.eval().features(images).X, plain.features(images).X)
-
-
-def test_cam_reads_x_alone(make_model: Make) -> None:
-    """The CAM of a fine FAM shares its network and reads X; a CAM of its own keeps no other maps."""
-    fam = make_model(fine_channels=8, classifier="frozen").eval()
-    fam.provenance["classifier"] = "pretrained"
-    cam = CAM.from_model(fam)
-    images = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        features = fam.features(images)
-        assert cam.backbone is fam.backbone
-        maps = cam.maps(cam.head(features))
-        assert maps.shape == (2, 4, 4)
-        assert torch.equal(maps, cam.maps(cam.head(Features(features.X))))
-        own = make_model(method="cam").eval()
-        assert own.features(images).earlier == ()
-
-
-def test_a_checkpoint_comes_back(make_model: Make, tmp_path: Path) -> None:
-    """A fine model is saved and read like any other."""
-    model = make_model(fine_channels=8, fine_layers=2).eval()
-    model.save_pretrained(tmp_path)
-    images = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.equal(FAM.from_pretrained(tmp_path)(images).M, model(images).M)
-
-
-def test_folding_is_checked_on_every_map(make_model: Make) -> None:
-    """A folded network gives all maps of the network, and one that spoils an earlier map is not taken."""
-    network = make_model(fine_channels=8).eval().backbone
-    images = torch.randn(2, 3, 64, 64)
-    folded = fold_norms(network)
-    assert folded is not network
-    with torch.no_grad():
-        for got, want in zip(folded(images).maps, network(images).maps, strict=True):
-            torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
-
-    class Spoilt(nn.Module):
-        """X does not pass the pair that is no pair; the earlier map does."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 3, 1)
-            self.norm = nn.BatchNorm2d(3)
-
-        def forward(self, x: Tensor) -> Features:
-            return Features(x, (self.conv(self.norm(x)),))
-
-    spoilt = Spoilt().eval()
-    spoilt.norm.running_mean += 1
-    assert fold_norms(spoilt) is spoilt
