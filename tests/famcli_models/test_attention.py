@@ -22,10 +22,6 @@ from famcli_models.attention import (
 SHAPE = (2, 3, 4, 4)  # B, C, H, W
 
 
-def parameters_of(module: torch.nn.Module) -> tuple[Tensor, ...]:
-    return tuple(p for p in module.parameters() if p.requires_grad)
-
-
 def gradcheck(module: torch.nn.Module, *inputs: Tensor) -> bool:
     """torch's gradcheck over the inputs and over every parameter of a float64 module."""
     names = [name for name, _ in module.named_parameters()]
@@ -34,12 +30,7 @@ def gradcheck(module: torch.nn.Module, *inputs: Tensor) -> bool:
         weights = dict(zip(names, args[len(inputs) :], strict=True))
         return torch.func.functional_call(module, weights, args[: len(inputs)])
 
-    return torch.autograd.gradcheck(call, (*inputs, *parameters_of(module)))
-
-
-def away_from_zero(beta: Tensor) -> None:
-    """The ratio has poles: the test's point must not lie on one."""
-    assert beta.sum(dim=1).abs().min() > 1e-3
+    return torch.autograd.gradcheck(call, (*inputs, *module.parameters()))
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -49,7 +40,7 @@ def test_object_aware_attention_gradcheck(kind: str, bias: bool) -> None:
     module = ObjectAwareAttention(32, 3, kind, bias).double()
     X = torch.randn(1, 32, 1, 2, dtype=torch.float64, requires_grad=True)
     beta = torch.einsum("bqhw,nq->bnhw", module.encoder(X), module.keys) / math.sqrt(2)
-    away_from_zero(beta if kind == "ratio" else beta.relu() + 1)
+    assert kind != "ratio" or beta.sum(dim=1).abs().min() > 1e-3  # the ratio has poles: not to be met here
     assert gradcheck(module, X)
 
 
@@ -62,21 +53,11 @@ def test_convolution_attention_gradcheck() -> None:
 @pytest.mark.parametrize("importance", [True, False])
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_part_aware_attention_gradcheck(pooling: str, importance: bool) -> None:
-    """Numerical and analytical gradients of A, P and o agree in both poolings, t learnt or not."""
+    """Numerical and analytical gradients of A, P, t and o agree in both poolings, t learnt or not."""
     module = PartAwareAttention(SHAPE[1], 2, pooling, importance).double()
-
-    class Outputs(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = module
-
-        def forward(self, X: Tensor, M: Tensor) -> tuple[Tensor, ...]:
-            parts = self.inner(X, M)
-            return parts.A, parts.P, parts.o
-
     X = torch.randn(SHAPE, dtype=torch.float64, requires_grad=True)
     M = torch.rand(2, 1, 4, 4, dtype=torch.float64, requires_grad=True)
-    assert gradcheck(Outputs(), X, M)
+    assert gradcheck(module, X, M)
 
 
 @pytest.mark.parametrize("kind", SIMILARITIES)
@@ -103,47 +84,29 @@ def test_blending_maps_equals_blending_classifiers(kind: str) -> None:
     torch.testing.assert_close(module(X), M, rtol=1e-9, atol=1e-9)
 
 
-def test_similarity_softmax_by_hand() -> None:
-    """β = (0, ln 3) gives e⁰ : e^ln3 = 1 : 3, so 1/4 and 3/4."""
-    beta = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1)
-    torch.testing.assert_close(similarity(beta, "softmax").flatten(), torch.tensor([0.25, 0.75]))
-
-
-def test_similarity_ratio_by_hand() -> None:
-    """As printed, β = (3, 2, -1) has the sum 4: (3/4, 2/4, -1/4)."""
-    beta = torch.tensor([3.0, 2.0, -1.0]).view(1, 3, 1, 1)
-    torch.testing.assert_close(similarity(beta, "ratio").flatten(), torch.tensor([0.75, 0.5, -0.25]))
-
-
-def test_similarity_ratio_with_a_negative_sum_by_hand() -> None:
-    """β = (1, -3) has the sum -2, and the printed ratio turns both signs: (-1/2, 3/2)."""
-    beta = torch.tensor([1.0, -3.0]).view(1, 2, 1, 1)
-    torch.testing.assert_close(similarity(beta, "ratio").flatten(), torch.tensor([-0.5, 1.5]))
-
-
-def test_similarity_ratio_relu_by_hand() -> None:
-    """β = (3, 1, -5) without its negative part has the sum 4: (3/4, 1/4, 0)."""
-    beta = torch.tensor([3.0, 1.0, -5.0]).view(1, 3, 1, 1)
-    torch.testing.assert_close(similarity(beta, "ratio-relu").flatten(), torch.tensor([0.75, 0.25, 0.0]))
-
-
-def test_similarity_ratio_relu_without_a_positive_value() -> None:
-    """Where no β is positive, no template answers, and nothing is NaN."""
-    assert similarity(torch.full((1, 3, 1, 1), -2.0), "ratio-relu").abs().sum() == 0
+@pytest.mark.parametrize(
+    ("kind", "beta", "expected"),
+    [
+        ("softmax", [0.0, math.log(3)], [1 / 4, 3 / 4]),  # e⁰ : e^ln3 = 1 : 3
+        ("ratio", [3.0, 2.0, -1.0], [3 / 4, 2 / 4, -1 / 4]),  # as printed, over the sum 4
+        ("ratio", [1.0, -3.0], [-1 / 2, 3 / 2]),  # the sum -2 turns both signs
+        ("ratio-relu", [3.0, 1.0, -5.0], [3 / 4, 1 / 4, 0.0]),  # without the negative part the sum is 4
+        ("ratio-relu", [-2.0, -2.0, -2.0], [0.0, 0.0, 0.0]),  # no template answers, and nothing is NaN
+    ],
+)
+def test_similarity_by_hand(kind: str, beta: list[float], expected: list[float]) -> None:
+    """Equation (1) in its three readings."""
+    found = similarity(torch.tensor(beta).view(1, -1, 1, 1), kind).flatten()
+    torch.testing.assert_close(found, torch.tensor(expected))
 
 
 @pytest.mark.parametrize("kind", SIMILARITIES)
-def test_similarities_stay_finite(kind: str) -> None:
-    """β of zero and sums of exactly zero give finite similarities."""
-    beta = torch.tensor([[0.0, 0.0], [1.0, -1.0], [1e4, 1e4], [-1e4, 1e4]]).view(4, 2, 1, 1)
-    assert similarity(beta, kind).isfinite().all()
-
-
-@pytest.mark.parametrize("kind", ["softmax", "ratio"])
-def test_similarities_sum_to_one(kind: str) -> None:
-    """Over the templates the similarities of a pixel sum to 1."""
+def test_similarities(kind: str) -> None:
+    """Over the templates they sum to 1; β of zero and sums of exactly zero are finite."""
     s = similarity(torch.rand(2, 3, 4, 4) + 0.1, kind)
     torch.testing.assert_close(s.sum(dim=1), torch.ones(2, 4, 4))
+    beta = torch.tensor([[0.0, 0.0], [1.0, -1.0], [1e4, 1e4], [-1e4, 1e4]]).view(4, 2, 1, 1)
+    assert similarity(beta, kind).isfinite().all()
 
 
 def test_queries_are_a_sixteenth() -> None:
@@ -155,15 +118,11 @@ def test_queries_are_a_sixteenth() -> None:
     assert query_channels(3) == 1
 
 
-def test_the_paper_has_no_value_bias() -> None:
-    """The classifiers' bias is an extension and is absent unless asked for."""
+def test_value_bias() -> None:
+    """An extension, absent unless asked for; with softmax the same bias for all templates adds to M's logit."""
     assert ObjectAwareAttention(32).bias is None
-    assert dict(ObjectAwareAttention(32, value_bias=True).named_parameters())["bias"].shape == (3,)
-
-
-def test_value_bias_moves_the_map() -> None:
-    """With softmax the similarities sum to 1, so the same bias for all templates adds to the logit of M."""
     module = ObjectAwareAttention(32, 3, "softmax", value_bias=True).double()
+    assert dict(module.named_parameters())["bias"].shape == (3,)
     X = torch.randn(1, 32, 3, 3, dtype=torch.float64)
     before = module(X).logit()
     with torch.no_grad():
@@ -172,17 +131,12 @@ def test_value_bias_moves_the_map() -> None:
 
 
 @pytest.mark.parametrize("channels", [64, 512, 768, 1024, 2048])
-def test_replacement_has_a_similar_number_of_parameters(channels: int) -> None:
-    """Table 2's three convolutions have as many parameters as the memory they replace, within 5 percent."""
-    count = [
-        sum(p.numel() for p in kind(channels, 3).parameters()) for kind in (ObjectAwareAttention, ConvolutionAttention)
-    ]
+def test_replacement(channels: int) -> None:
+    """Table 2's three 1x1 convolutions have as many parameters as the memory they replace, within 5 percent."""
+    memory, replacement = ObjectAwareAttention(channels, 3), ConvolutionAttention(channels, 3)
+    count = [sum(p.numel() for p in module.parameters()) for module in (memory, replacement)]
     assert count[1] == pytest.approx(count[0], rel=0.05)
-
-
-def test_replacement_is_three_pointwise_convolutions() -> None:
-    """Table 2 says three 1x1 convolutions."""
-    convolutions = [m for m in ConvolutionAttention(64).modules() if isinstance(m, torch.nn.Conv2d)]
+    convolutions = [m for m in replacement.modules() if isinstance(m, torch.nn.Conv2d)]
     assert [c.kernel_size for c in convolutions] == [(1, 1)] * 3
     assert convolutions[-1].out_channels == 1
 
@@ -195,26 +149,16 @@ def test_maps_lie_between_zero_and_one(module: torch.nn.Module) -> None:
     assert ((M > 0) & (M < 1)).all()
 
 
-def by_hand(pooling: str, importance: bool = False) -> Any:
-    """Parts of X = (1, 2, 3, 6) and M = (0, 1, 1, 0), one channel, with f = 0 so that A is 1/2 everywhere."""
-    module = PartAwareAttention(1, 2, pooling, importance)
+@pytest.mark.parametrize(("pooling", "expected"), [("foreground", 5 / 8), ("features", 12 / 8)])
+def test_pooling_by_hand(pooling: str, expected: float) -> None:
+    """With A = 1/2, P is half of the sum over four pixels of X̃ = (0, 2, 3, 0), or as printed of X, whatever M is."""
+    module = PartAwareAttention(1, 2, pooling, importance=False)
     torch.nn.init.zeros_(module.discovery.weight)
     torch.nn.init.zeros_(module.discovery.bias)
-    X = torch.tensor([1.0, 2.0, 3.0, 6.0]).view(1, 1, 2, 2)
-    return module, module(X, torch.tensor([0.0, 1.0, 1.0, 0.0]).view(1, 1, 2, 2))
-
-
-def test_pooling_over_foreground_by_hand() -> None:
-    """Of X̃ = (0, 2, 3, 0), half of the sum over four pixels is 5/8."""
-    _, parts = by_hand("foreground")
+    X, M = torch.tensor([1.0, 2.0, 3.0, 6.0]).view(1, 1, 2, 2), torch.tensor([0.0, 1.0, 1.0, 0.0]).view(1, 1, 2, 2)
+    parts = module(X, M)
     torch.testing.assert_close(parts.A, torch.full((1, 2, 2, 2), 0.5))
-    torch.testing.assert_close(parts.P, torch.full((1, 2, 1), 5 / 8))
-
-
-def test_pooling_over_features_by_hand() -> None:
-    """As printed, half of the sum 12 of X over four pixels is 12/8, whatever M is."""
-    _, parts = by_hand("features")
-    torch.testing.assert_close(parts.P, torch.full((1, 2, 1), 12 / 8))
+    torch.testing.assert_close(parts.P, torch.full((1, 2, 1), expected))
 
 
 def test_part_maps_see_the_foreground_only() -> None:
@@ -239,19 +183,14 @@ def test_importance_by_hand() -> None:
     torch.testing.assert_close(parts.o.flatten(), torch.tensor([0.75 * math.log(3)]))
 
 
-def test_importance_off_weighs_parts_equally() -> None:
-    """Without importance every part weighs 1/K and o is the mean of the parts."""
-    module = PartAwareAttention(8, 4, importance=False)
+@pytest.mark.parametrize("importance", [True, False])
+def test_importance_sums_to_one(importance: bool) -> None:
+    """t is a softmax over the parts; without importance every part weighs 1/K and o is the mean of the parts."""
+    module = PartAwareAttention(8, 5, importance=importance)
     parts = module(torch.randn(3, 8, 3, 3), torch.rand(3, 1, 3, 3))
-    torch.testing.assert_close(parts.t, torch.full((3, 4), 0.25))
-    torch.testing.assert_close(parts.o, parts.P.mean(dim=1))
-    assert module.importance is None
-
-
-def test_importance_sums_to_one() -> None:
-    """t is a softmax over the parts."""
-    parts = PartAwareAttention(8, 5)(torch.randn(3, 8, 3, 3), torch.rand(3, 1, 3, 3))
+    assert [tuple(part.shape) for part in parts] == [(3, 5, 3, 3), (3, 5, 8), (3, 5), (3, 8)]
     torch.testing.assert_close(parts.t.sum(dim=1), torch.ones(3))
-    assert parts.A.shape == (3, 5, 3, 3)
-    assert parts.P.shape == (3, 5, 8)
-    assert parts.o.shape == (3, 8)
+    if not importance:
+        torch.testing.assert_close(parts.t, torch.full((3, 5), 1 / 5))
+        torch.testing.assert_close(parts.o, parts.P.mean(dim=1))
+        assert module.importance is None

@@ -1,4 +1,4 @@
-"""A checkpoint on disk: strict, without pickle, never half written, and read by nobody's claims."""
+"""A checkpoint on disk: strict, without pickle, and never half written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from famcli_models import FAM
-from famcli_models import checkpoint as module
 from famcli_models.checkpoint import (
     CONFIG_FILE,
     MAX_CONFIG_BYTES,
@@ -108,7 +107,7 @@ def test_saving_again(make_model: Make, folder: Path, monkeypatch: pytest.Monkey
 
 def test_packaged_names(monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> None:
     """Folders beside the package's code are known and load by their names; other names are answered with them."""
-    monkeypatch.setattr(module, "PACKAGED_DIR", checkpoint.parent)
+    monkeypatch.setattr("famcli_models.checkpoint.PACKAGED_DIR", checkpoint.parent)
     assert packaged() == {checkpoint.name: checkpoint}
     assert FAM.from_pretrained(checkpoint.name).config.num_classes == 5
     with pytest.raises(UnknownNameError, match=r"unknown model 'tinny' \(did you mean: tiny\); or give the path"):

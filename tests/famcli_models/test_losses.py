@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,45 +27,45 @@ def output(M: Tensor, P: Tensor, logits: Tensor) -> FAMOutput:
     return FAMOutput(M, torch.rand(B, K, *M.shape[-2:]), P, torch.full((B, K), 1 / K), torch.zeros(B, C), logits)
 
 
+def model_of(output: FAMOutput, **changes: Any) -> FAM:
+    """A FAM with these settings whose outputs have these sizes."""
+    classes, parts = output.logits.shape[1], output.P.shape[1]
+    return FAM(FAMConfig(backbone="test_efficientnet", num_classes=classes, num_parts=parts, **changes))
+
+
 def loss(output: FAMOutput, y: Tensor, **changes: Any) -> Losses:
-    """Equation (11) by a FAM with these settings."""
-    classes = output.logits.shape[1]
-    model = FAM(FAMConfig(backbone="test_efficientnet", num_classes=classes, num_parts=output.P.shape[1], **changes))
-    return model.loss(output, Batch(y))
+    """Equation (11)."""
+    return model_of(output, **changes).loss(output, Batch(y))
 
 
 def doubles(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
 
 
-def test_sparsity_gradcheck() -> None:
-    """Numerical and analytical gradients of equation (4) agree."""
-    M = torch.rand(2, 1, 4, 4, dtype=torch.float64).add(0.1).requires_grad_()
-    assert torch.autograd.gradcheck(sparsity_loss, M)
+def total(M: Tensor, P: Tensor, logits: Tensor) -> Tensor:
+    return loss(output(M.sigmoid(), P, logits), torch.tensor([1, 0])).total
 
 
-@pytest.mark.parametrize("parts", [1, 2, 4])
-def test_diversity_gradcheck(parts: int) -> None:
-    """Numerical and analytical gradients of equation (8) agree."""
-    assert torch.autograd.gradcheck(diversity_loss, doubles(2, parts, 3))
+def weighted(logits: Tensor) -> Tensor:
+    return classification_loss(logits, torch.tensor([2, 0]), torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_classification_gradcheck(weighted: bool) -> None:
-    """Numerical and analytical gradients of equation (10) agree, with class weights and without."""
-    weight = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64) if weighted else None
-    y = torch.tensor([2, 0])
-    assert torch.autograd.gradcheck(lambda z: classification_loss(z, y, weight), doubles(2, 3))
-
-
-def test_total_gradcheck() -> None:
-    """Numerical and analytical gradients of equation (11) agree."""
-    y = torch.tensor([1, 0])
-
-    def total(M: Tensor, P: Tensor, logits: Tensor) -> Tensor:
-        return loss(output(M.sigmoid(), P, logits), y).total
-
-    assert torch.autograd.gradcheck(total, (doubles(2, 1, 4, 4), doubles(2, 2, 3), doubles(2, 3)))
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (lambda M: sparsity_loss(M.sigmoid()), [(2, 1, 4, 4)]),
+        (diversity_loss, [(2, 1, 3)]),
+        (diversity_loss, [(2, 2, 3)]),
+        (diversity_loss, [(2, 4, 3)]),
+        (lambda logits: classification_loss(logits, torch.tensor([2, 0])), [(2, 3)]),
+        (weighted, [(2, 3)]),
+        (total, [(2, 1, 4, 4), (2, 2, 3), (2, 3)]),
+    ],
+    ids=["(4)", "(8) of one", "(8) of two", "(8) of four", "(10)", "(10) weighted", "(11)"],
+)
+def test_gradcheck(function: Callable[..., Tensor], shapes: list[tuple[int, ...]]) -> None:
+    """Numerical and analytical gradients agree."""
+    assert torch.autograd.gradcheck(function, tuple(doubles(*shape) for shape in shapes))
 
 
 def test_sparsity_by_hand() -> None:
@@ -73,86 +74,62 @@ def test_sparsity_by_hand() -> None:
     assert sparsity_loss(M).item() == pytest.approx(0.35)
 
 
-def test_diversity_by_hand() -> None:
-    """Parts (1,0), (0,2), (3,3): cosines 0, 1/√2 and 1/√2 of three pairs, so √2/3; lengths do not count."""
-    P = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]]])
-    assert diversity_loss(P).item() == pytest.approx(math.sqrt(2) / 3)
-
-
-def test_diversity_of_equal_parts_is_one() -> None:
-    """Parts that point the same way have the greatest loss, 1."""
-    P = torch.tensor([[[1.0, 2.0], [2.0, 4.0], [0.5, 1.0]]])
-    assert diversity_loss(P).item() == pytest.approx(1)
-
-
-def test_diversity_of_opposite_parts_is_minus_one() -> None:
-    """Two parts that point opposite ways have the cosine -1."""
-    assert diversity_loss(torch.tensor([[[1.0, 0.0], [-2.0, 0.0]]])).item() == pytest.approx(-1)
-
-
-def test_diversity_is_the_mean_over_the_batch() -> None:
-    """One image with equal parts (1) and one with orthogonal parts (0) give 1/2."""
-    P = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])
-    assert diversity_loss(P).item() == pytest.approx(0.5)
-
-
-def test_diversity_of_one_part_is_zero() -> None:
-    """A single part has no other: 0, still connected to the graph, with zero gradient."""
-    P = torch.randn(2, 1, 3, requires_grad=True)
-    value = diversity_loss(P)
+@pytest.mark.parametrize(
+    ("P", "expected"),
+    [
+        ([[[1, 0], [0, 2], [3, 3]]], math.sqrt(2) / 3),  # cosines 0, 1/√2 and 1/√2; lengths do not count
+        ([[[1, 2], [2, 4], [0.5, 1]]], 1),  # the same way
+        ([[[1, 0], [-2, 0]]], -1),  # opposite ways
+        ([[[1, 0], [1, 0]], [[1, 0], [0, 1]]], 1 / 2),  # the mean of 1 and 0 over the batch
+        ([[[1, 2]], [[3, 4]]], 0),  # a single part has no other
+        ([[[0, 0], [1, 0], [2, 0]]], 1 / 3),  # a part without a direction counts as orthogonal: (0 + 0 + 1) / 3
+    ],
+)
+def test_diversity_by_hand(P: list[list[list[float]]], expected: float) -> None:
+    """The mean cosine over the pairs of parts, with finite gradients."""
+    parts = torch.tensor(P, dtype=torch.float32, requires_grad=True)
+    value = diversity_loss(parts)
     value.backward()
-    assert value.item() == 0
-    assert P.grad is not None
-    assert P.grad.abs().max() == 0
+    assert value.item() == pytest.approx(expected)
+    assert parts.grad is not None
+    assert parts.grad.isfinite().all()
+    assert parts.shape[1] > 1 or not parts.grad.any()
 
 
-def test_diversity_of_a_zero_part_is_finite() -> None:
-    """A part without a direction counts as orthogonal to the others: (0 + 0 + 1) of three pairs is 1/3."""
-    P = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]], requires_grad=True)
-    value = diversity_loss(P)
-    value.backward()
-    assert value.item() == pytest.approx(1 / 3)
-    assert P.grad is not None
-    assert P.grad.isfinite().all()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_diversity_of_zero_parts_is_finite_in_every_type(dtype: torch.dtype) -> None:
+    """Parts without a direction count as 0 also where 1e-8 is not a number of the type."""
+    assert diversity_loss(torch.zeros(1, 2, 4, dtype=dtype)).item() == 0
 
 
-def test_cross_entropy_by_hand() -> None:
-    """Logits (ln 3, 0) give 3/4 and 1/4: the loss of the second class is ln 4, of the first ln 4/3."""
-    logits = torch.tensor([[math.log(3), 0.0], [math.log(3), 0.0]])
-    expected = (math.log(4) + math.log(4 / 3)) / 2
-    assert classification_loss(logits, torch.tensor([1, 0])).item() == pytest.approx(expected)
-
-
-def test_weighted_cross_entropy_by_hand() -> None:
-    """With weights 3 and 1 the losses ln 4 (class 1) and ln 4/3 (class 0) average to (ln 4 + 3 ln 4/3) / 4."""
-    logits = torch.tensor([[math.log(3), 0.0], [math.log(3), 0.0]])
-    value = classification_loss(logits, torch.tensor([1, 0]), torch.tensor([3.0, 1.0]))
-    assert value.item() == pytest.approx((math.log(4) + 3 * math.log(4 / 3)) / 4)
+@pytest.mark.parametrize(("class_weight", "first"), [(None, 1), (torch.tensor([3.0, 1.0]), 3)])
+def test_cross_entropy_by_hand(class_weight: Tensor | None, first: int) -> None:
+    """Logits (ln 3, 0) give 3/4 and 1/4: a weighted mean of ln 4/3 and ln 4, which is all that CAM minimises."""
+    logits, y = torch.tensor([[math.log(3), 0.0], [math.log(3), 0.0]]), torch.tensor([1, 0])
+    value = classification_loss(logits, y, class_weight)
+    assert value.item() == pytest.approx((math.log(4) + first * math.log(4 / 3)) / (1 + first))
+    cam = CAM(CAMConfig(backbone="test_efficientnet", num_classes=2))
+    found = cam.loss(CAMOutput(torch.rand(2, 1, 4, 4), logits), Batch(y, class_weight))
+    assert found.total == value
+    assert dict(found.terms) == {"cla": found.total}
+    assert cam.term_weights() == {"cla": 1.0}
 
 
 def test_cross_entropy_takes_probabilities() -> None:
     """A one-hot row means the same as the index."""
-    logits = torch.randn(3, 4)
-    y = torch.tensor([1, 3, 0])
+    logits, y = torch.randn(3, 4), torch.tensor([1, 3, 0])
     one_hot = torch.nn.functional.one_hot(y, 4).float()
     torch.testing.assert_close(classification_loss(logits, one_hot), classification_loss(logits, y))
 
 
-def test_balanced_weights_by_hand() -> None:
-    """10, 30 and 0 images: 40 / (2 classes present x count) gives 2, 2/3 and 0."""
-    weight = balanced_class_weight(torch.tensor([10, 30, 0]))
-    torch.testing.assert_close(weight, torch.tensor([2, 2 / 3, 0]))
-
-
-def test_balanced_weights_average_to_one_over_the_images() -> None:
-    """Weighting does not change the size of the loss: the mean weight of a training image is 1."""
-    counts = torch.tensor([7, 1, 92])
-    assert (balanced_class_weight(counts) * counts).sum().item() / 100 == pytest.approx(1)
-
-
-def test_balanced_weights_of_equal_classes_are_one() -> None:
-    """Balanced classes are left as they are."""
-    torch.testing.assert_close(balanced_class_weight(torch.full((4,), 50)), torch.ones(4))
+@pytest.mark.parametrize(
+    ("counts", "expected"), [([10, 30, 0], [2, 2 / 3, 0]), ([50] * 4, [1.0] * 4), ([7, 1, 92], None)]
+)
+def test_balanced_weights_by_hand(counts: list[int], expected: list[float] | None) -> None:
+    """40 / (2 classes present x count) gives 2, 2/3 and 0; the mean weight of a training image is 1."""
+    weight = balanced_class_weight(torch.tensor(counts))
+    assert expected is None or weight.tolist() == pytest.approx(expected)
+    assert (weight * torch.tensor(counts)).sum().item() / sum(counts) == pytest.approx(1)
 
 
 def test_balanced_weights_need_one_count_a_class() -> None:
@@ -172,23 +149,17 @@ SWITCHES = [
 ]
 
 
+def halves() -> FAMOutput:
+    return output(torch.full((1, 1, 2, 2), 0.5), torch.ones(1, 2, 3), torch.zeros(1, 2))
+
+
 @pytest.mark.parametrize(("switches", "expected"), SWITCHES)
 def test_total_by_hand(switches: dict[str, float], expected: float) -> None:
-    """Equation (11) sums L_cla + λ_spa L_spa + λ_div L_div, and a switch leaves its term out."""
-    out = output(torch.full((1, 1, 2, 2), 0.5), torch.ones(1, 2, 3), torch.zeros(1, 2))
-    losses = loss(out, torch.tensor([0]), **switches)
+    """Equation (11) sums L_cla + λ_spa L_spa + λ_div L_div; a switch leaves its term out, but for the log."""
+    losses = loss(halves(), torch.tensor([0]), **switches)
     assert losses.total.item() == pytest.approx(expected)
-
-
-def test_terms_are_reported_even_when_off() -> None:
-    """The log shows every term unweighted, those that are switched off too."""
-    out = output(torch.full((1, 1, 2, 2), 0.5), torch.ones(1, 2, 3), torch.zeros(1, 2))
-    terms = loss(out, torch.tensor([0]), sparsity=False, diversity=False).terms
-    assert {name: round(float(term), 6) for name, term in terms.items()} == {
-        "cla": round(math.log(2), 6),
-        "spa": 0.5,
-        "div": 1.0,
-    }
+    terms = {name: float(term) for name, term in losses.terms.items()}
+    assert terms == pytest.approx({"cla": math.log(2), "spa": 0.5, "div": 1.0})
 
 
 def test_switched_off_terms_have_no_gradient() -> None:
@@ -202,40 +173,14 @@ def test_switched_off_terms_have_no_gradient() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_any_floating_type(dtype: torch.dtype) -> None:
-    """The total works in every floating type and stays finite."""
-    out = output(torch.rand(2, 1, 2, 2).to(dtype), torch.rand(2, 2, 3).to(dtype), torch.rand(2, 3).to(dtype))
-    assert loss(out, torch.tensor([0, 1])).total.isfinite()
-
-
-def test_mixed_types_as_autocast_gives_them() -> None:
-    """Under autocast maps and logits may differ in type; the total is still one number."""
-    out = output(torch.rand(2, 1, 2, 2).bfloat16(), torch.rand(2, 2, 3), torch.rand(2, 3).bfloat16())
-    assert loss(out, torch.tensor([0, 1])).total.isfinite()
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_diversity_of_zero_parts_is_finite_in_every_type(dtype: torch.dtype) -> None:
-    """Parts without a direction count as 0 also where 1e-8 is not a number of the type."""
-    assert diversity_loss(torch.zeros(1, 2, 4, dtype=dtype)).item() == 0
+    """The total is finite in every floating type, and where the parts' type is another, as under autocast."""
+    M, P, logits = torch.rand(2, 1, 2, 2).to(dtype), torch.rand(2, 2, 3), torch.rand(2, 3).to(dtype)
+    for parts in (P, P.to(dtype)):
+        assert loss(output(M, parts, logits), torch.tensor([0, 1])).total.isfinite()
 
 
 def test_the_rising_lambda_spa_by_hand() -> None:
     """With a warm-up over half of 8 steps the sparsity loss weighs 0, a quarter and then all of λ_spa."""
-    out = output(torch.full((1, 1, 2, 2), 0.5), torch.ones(1, 2, 3), torch.zeros(1, 2))
-    config = FAMConfig(
-        backbone="test_efficientnet", num_classes=2, num_parts=2, lambda_spa=2.0, diversity=False, sparsity_warmup=0.5
-    )
-    model = FAM(config)
-    found = [model.loss(out, Batch(torch.tensor([0]), step=step, steps=8)).total.item() for step in (0, 1, 4, 7)]
+    model = model_of(halves(), lambda_spa=2.0, diversity=False, sparsity_warmup=0.5)
+    found = [model.loss(halves(), Batch(torch.tensor([0]), step=step, steps=8)).total.item() for step in (0, 1, 4, 7)]
     assert found == pytest.approx([math.log(2) + weight * 0.5 for weight in (0, 0.5, 2, 2)])
-
-
-@pytest.mark.parametrize(("class_weight", "first"), [(None, 1), (torch.tensor([3.0, 1.0]), 3)])
-def test_the_loss_of_cam_by_hand(class_weight: Tensor | None, first: int) -> None:
-    """Logits 0 and log 3 give the classes 1/4 and 3/4: a weighted mean of log 4/3 and log 4, and no other term."""
-    logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
-    cam = CAM(CAMConfig(backbone="test_efficientnet", num_classes=2))
-    found = cam.loss(CAMOutput(torch.rand(2, 1, 4, 4), logits), Batch(torch.tensor([1, 0]), class_weight))
-    assert float(found.total) == pytest.approx((math.log(4 / 3) + first * math.log(4)) / (1 + first))
-    assert dict(found.terms) == {"cla": found.total}
-    assert cam.term_weights() == {"cla": 1.0}
