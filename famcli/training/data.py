@@ -112,18 +112,20 @@ def open_data(config: RunConfig) -> TrainingData:
     datasets = [open_dataset(name) for name in config.data]
     samples = [sample for dataset in datasets for sample in dataset.samples(train)]
     remarks = [remark for dataset in datasets for remark in dataset.remarks]
-    validation: list[Sample] = []
+    wanted = {AUTO: FULLSUP, BY_LOSS: ""}.get(select, select)
+    having = [dataset for dataset in datasets if wanted in dataset.splits()]
+    if not having and select not in (AUTO, BY_LOSS):
+        known = sorted({name for dataset in datasets for name in dataset.splits()})
+        msg = f"no dataset has the split '{select}' to select by (there are {', '.join(known)}); use select=loss"
+        raise DataError(msg)
+    found = [s for d in having for s in d.samples(wanted, with_boxes=True, boxes_optional=select == AUTO)]
+    validation = [sample for sample in found if len(sample.boxes)]
     if select == AUTO:
-        having = [dataset for dataset in datasets if FULLSUP in dataset.splits()]
-        found = [s for dataset in having for s in dataset.samples(FULLSUP, with_boxes=True, boxes_optional=True)]
-        validation = [sample for sample in found if len(sample.boxes)]
+        select = FULLSUP if validation else BY_LOSS
         if validation and len(validation) < len(found):
             remarks.append(f"{len(found) - len(validation)} images of {FULLSUP} have no box to validate by")
-        select = FULLSUP if validation else BY_LOSS
-    elif select != BY_LOSS:
-        validation = _with_boxes(datasets, select)
     unlabelled = [_without_labels(name, train) for name in config.unlabelled]
-    known = {sample.path.resolve() for sample in [*samples, *validation]} if unlabelled else set()
+    taken = {sample.path.resolve() for sample in [*samples, *validation]} if unlabelled else set()
     return TrainingData(
         names=tuple(dataset.name for dataset in datasets),
         samples=samples,
@@ -132,7 +134,7 @@ def open_data(config: RunConfig) -> TrainingData:
         select=select,
         on_test=on_test,
         remarks=tuple(remarks),
-        unlabelled=[sample for _, found in unlabelled for sample in found if sample.path.resolve() not in known],
+        unlabelled=[sample for _, found in unlabelled for sample in found if sample.path.resolve() not in taken],
         unlabelled_names=tuple(name for name, _ in unlabelled),
     )
 
@@ -145,15 +147,6 @@ def _without_labels(name: str, split: str) -> tuple[str, Sequence[Sample]]:
         return dataset.name, dataset.samples(split)
     listing = list_images([name])
     return folder.absolute().name, [Sample(n, listing.path(n), 0, NO_BOXES) for n in listing.names]
-
-
-def _with_boxes(datasets: Sequence[Dataset], split: str) -> list[Sample]:
-    having = [dataset for dataset in datasets if split in dataset.splits()]
-    if not having:
-        known = sorted({name for dataset in datasets for name in dataset.splits()})
-        msg = f"no dataset has the split '{split}' to select by (there are {', '.join(known)}); use select=loss"
-        raise DataError(msg)
-    return [sample for dataset in having for sample in dataset.samples(split, with_boxes=True)]
 
 
 def _names(datasets: Sequence[Dataset]) -> tuple[str, ...]:
