@@ -65,9 +65,7 @@ def evaluate(
         str, typer.Option(metavar="NAME", help="Rules of the numbers: fam, wsoleval-v1, wsoleval-v2, psol, first-box.")
     ] = "fam",
     crops: Annotated[int, typer.Option(help="Views that class scores are taken from: 1 or 10.")] = 1,
-    interval: Annotated[
-        float, typer.Option(help="From one threshold to the next, of protocols that try many.")
-    ] = 0.001,
+    interval: Annotated[float, typer.Option(help="From one threshold to the next, if many are tried.")] = 0.001,
     other_classes: Annotated[
         bool, typer.Option("--other-classes", help="The labels are not the model's classes: score boxes alone.")
     ] = False,
@@ -98,20 +96,15 @@ def evaluate(
     from famcli.data.dataset import open_dataset
     from famcli.demo import demo_dataset
     from famcli.evaluation import run
-    from famcli.evaluation.protocols import find_protocol
 
-    find_protocol(protocol)
     sources = {name: context.get_parameter_source(name) for name in ("model", "method", "baseline")}
-    given = [f"--{name}" for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-    problem = run.conflict(protocol, data is not None, maps, predictions, masks)
-    if (maps or predictions) and given and not problem:
-        elsewhere = "--maps" if maps else "--predictions"
-        problem = f"give a model or {elsewhere}, not both: leave out {', '.join(given)}"
-    if problem or crops not in {1, 10}:
-        raise typer.BadParameter(problem or f"--crops is {crops}; it must be 1 or 10")
+    given = [f"--{name}" for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    problem = run.conflict(protocol, crops, data is not None, maps, predictions, masks, given)
+    if problem:
+        raise typer.BadParameter(problem)
     if out is not None:
         _make(out)
-    dataset = None if data is None else open_dataset(data)
+    dataset = open_dataset(data) if data is not None else None
     with console.progress("images", (dataset or demo_dataset()).count([split])) as step:
         found = run.evaluate(
             dataset,

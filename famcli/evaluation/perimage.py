@@ -21,7 +21,7 @@ from famcli.evaluation.protocols import BOX_RULES, BoxRules, find_protocol, ten_
 from famcli.inference.engine import Failed, run_images
 from famcli.results.images import MAX_SHOWN_CLASSES, RIGHT_IOU
 from famcli_models.boxes import FloatArray, box_iou
-from famcli_models.errors import ConfigError, DataError, WeightsError
+from famcli_models.errors import DataError, WeightsError
 from famcli_models.localization import localize_at
 
 if TYPE_CHECKING:
@@ -75,8 +75,16 @@ class EvaluationSettings:
         """Check what can be checked before any work is done."""
         find_protocol(self.protocol)
         thresholds(self.interval)
+<<<<<<< HEAD
         if self.crops not in {1, 10}:
             raise ConfigError(f"crops is {self.crops}; it must be 1 or 10")
+=======
+
+    @property
+    def ten_crop(self) -> bool:
+        """Class scores are asked for, and are those of ten crops."""
+        return self.crops > 1 and self.same_classes and self.protocol in BOX_RULES
+>>>>>>> 26883c2 (Evaluation: fields are described where they stand; one list of arguments that do not go together)
 
     @property
     def rules(self) -> BoxRules:
@@ -86,25 +94,15 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, slots=True)
 class BoxScores:
-    """One way of making boxes, on n images, at T thresholds.
+    """One way of making boxes, on n images, at T thresholds."""
 
-    Attributes:
-        taus: ``(T,)`` thresholds on the map, ascending; one that is NaN where there is no map.
-        ious: ``(n, T)`` best IoU of the box with any of the image's boxes; :data:`NOWHERE` without a box.
-        boxes: ``(n, T, 4)`` the boxes, half-open xyxy in the protocol's frame; NaN without a box.
-        foreground: ``(n, T)`` mean of the map in the box's region, or the score of a box from elsewhere; 0 without one.
-        ranks: ``(n,)`` place of the right class, 0 for the best; ``None`` where classes do not apply.
-        strict: A box is right when its IoU is *greater* than 0.5, and not from 0.5 on.
-        top5: More than one class was named, so that the best five mean something.
-    """
-
-    taus: FloatArray
-    ious: npt.NDArray[np.float64]
-    boxes: npt.NDArray[np.floating]
-    foreground: npt.NDArray[np.float32]
-    ranks: npt.NDArray[np.int64] | None = None
-    strict: bool = False
-    top5: bool = True
+    taus: FloatArray  # (T,) on the map, ascending; one that is NaN where there is no map
+    ious: npt.NDArray[np.float64]  # (n, T) the box's best IoU with any of the image's; NOWHERE without a box
+    boxes: npt.NDArray[np.floating]  # (n, T, 4) half-open xyxy in the protocol's frame; NaN without a box
+    foreground: npt.NDArray[np.float32]  # (n, T) mean of the map in the box's region, or the score of a box; 0 without
+    ranks: npt.NDArray[np.int64] | None = None  # (n,) place of the right class, from 0; none where classes do not apply
+    strict: bool = False  # a box is right when its IoU is greater than 0.5, and not from 0.5 on
+    top5: bool = True  # more than one class was named, so that the best five mean something
 
     @classmethod
     def empty(cls, n: int, taus: Sequence[float], *, ranked: bool, strict: bool) -> BoxScores:
@@ -146,29 +144,17 @@ class BoxScores:
 
 @dataclass(frozen=True, slots=True)
 class PerImage:
-    """Per-image results of n images.
+    """Per-image results of n images."""
 
-    Attributes:
-        samples: The images that were scored, in the order of the split.
-        sizes: ``(h, w)`` of each original.
-        truths: Boxes ``(N, 4)`` of each image that counted, in the protocol's frame.
-        scores: By title of a model, by ``predictions``, or by a name of :data:`FIXED_BOXES`.
-        maps: By title of a model, the maps of the images, ``(h, w)`` float32 in [0, 1].
-        classes: The most probable classes of each image, index and probability; empty where there are none.
-        confidence: ``(n,)`` what scores of boxes as detections are multiplied by.
-        rules: The protocol.
-        side: Pixels of the network's input, which is the frame of a cropped protocol.
-    """
-
-    samples: list[Sample]
-    sizes: list[tuple[int, int]]
-    truths: list[FloatArray]
-    scores: dict[str, BoxScores]
-    maps: dict[str, list[np.ndarray]]
-    classes: list[tuple[tuple[int, float], ...]]
-    confidence: FloatArray
+    samples: list[Sample]  # those that were scored, in the order of the split
+    sizes: list[tuple[int, int]]  # (h, w) of each original
+    truths: list[FloatArray]  # boxes (N, 4) of each image that counted, in the protocol's frame
+    scores: dict[str, BoxScores]  # by title of a model, PREDICTIONS, or a name of FIXED_BOXES
+    maps: dict[str, list[np.ndarray]]  # by title of a model, (h, w) float32 in [0, 1] of each image
+    classes: list[tuple[tuple[int, float], ...]]  # the most probable of each image, index and probability, if any
+    confidence: FloatArray  # (n,) what scores of boxes as detections are multiplied by
     rules: BoxRules
-    side: int
+    side: int  # pixels of the network's input, which is the frame of a cropped protocol
 
     def with_fixed_boxes(self) -> PerImage:
         """The same, and what the centre box and the whole image get right."""
@@ -195,7 +181,7 @@ def run_models(
     """Run models over labelled images and compare their boxes; those that share a backbone run it once.
 
     Thresholds are ascending; with none there are maps and classes alone, and images need no box. Without ``fold`` batch
-    norms are not folded, and the models are left as they are.
+    norms are not folded, and the models' weights stay as they are.
     """
     rules, run = settings.rules, _Run(models, samples, settings, fold)
     columns = {
@@ -252,8 +238,7 @@ class _Run:
             for model in models:
                 check_labels(samples, model.network.config.num_classes)
         self.titles, self.samples, self.rules = [model.title for model in models], samples, settings.rules
-        self.same_classes, self.ten_crop = settings.same_classes, settings.same_classes and settings.crops > 1
-        device = settings.device
+        self.same_classes, self.ten_crop, device = settings.same_classes, settings.ten_crop, settings.device
         first = TorchEngine(models[0].network, device, fold=fold)
         others = (TorchEngine(model.network, device, fold=fold, beside=first) for model in models[1:])
         self.engines = [first, *others]
@@ -290,7 +275,7 @@ def rank(probabilities: npt.NDArray[np.floating], label: int) -> int:
 
 
 def count_right(network: Method, samples: Sequence[Sample], device: str, batch_size: int = 32) -> int:
-    """Images that are right by protocol ``fam`` at the model's own τ, whatever its classes; it is left as it is."""
+    """Images that are right by protocol ``fam`` at the model's own τ, whatever the class; weights stay as they are."""
     model, settings = Model(network, type(network).title), EvaluationSettings(device=device, batch_size=batch_size)
     found = run_models([model], samples, [network.config.tau], settings, fold=False)
     return int(found.scores[model.title].right().sum())

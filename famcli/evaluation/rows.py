@@ -25,21 +25,13 @@ BINS = 10  # of the histogram of IoUs, from 0 to 1
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """A row, and what its numbers were taken from.
-
-    Attributes:
-        row: The row.
-        resampled: By metric ``(R,)`` its value in each resample, in [0, 1].
-        boxes: Of protocols with one box an image: what the row was counted from.
-        at: Index of the row's threshold in the boxes.
-        kinds: Likewise the error type of each image.
-    """
+    """A row, and what its numbers were taken from."""
 
     row: Row
-    resampled: Mapping[str, FloatArray]
-    boxes: BoxScores | None = None
-    at: int = 0
-    kinds: Sequence[str] = field(default=(), repr=False)
+    resampled: Mapping[str, FloatArray]  # by metric (R,) its value in each resample, in [0, 1]
+    boxes: BoxScores | None = None  # of protocols with one box an image: what the row was counted from
+    at: int = 0  # index of the row's threshold in the boxes
+    kinds: Sequence[str] = field(default=(), repr=False)  # the error type of each image
 
 
 def score_row(
@@ -93,9 +85,14 @@ def _check(metrics: Mapping[str, Number]) -> None:
     for k in ("1", "5"):
         loc, cls = metrics.get(f"top{k}_loc"), metrics.get(f"top{k}_cls")
         if loc is not None and cls is not None and loc.value > min(cls.value, metrics["gt_known"].value) + 1e-9:
+<<<<<<< HEAD
             raise AssertionError(
                 f"Top-{k} Loc {loc.value} is more than Top-{k} Cls or GT-known: the program is wrong, please report it"
             )
+=======
+            msg = f"Top-{k} Loc {loc.value} is more than Top-{k} Cls or GT-known: please report this fault of fam"
+            raise AssertionError(msg)
+>>>>>>> 26883c2 (Evaluation: fields are described where they stand; one list of arguments that do not go together)
 
 
 def _kinds(found: PerImage, boxes: BoxScores, at: int) -> list[str]:
@@ -126,8 +123,8 @@ def class_rows(first: ScoredRow, labels: npt.NDArray[np.int64], names: Sequence[
     for label in np.unique(labels).tolist():
         here = labels == label
         percent = {name: 100 * float(values[here].mean()) for name, values in scores.items()}
-        name, of_class = names[label] if 0 <= label < len(names) else str(label), percent.get
-        classes = of_class("top1_loc"), of_class("top1_cls")
+        name = names[label] if 0 <= label < len(names) else str(label)
+        classes = percent.get("top1_loc"), percent.get("top1_cls")
         rows.append(ClassRow(label, name, int(here.sum()), percent["gt_known"], *classes, percent["mean_iou"]))
     return tuple(rows)
 

@@ -31,7 +31,7 @@ from famcli.evaluation.perimage import (
     run_models,
     score_predictions,
 )
-from famcli.evaluation.protocols import PROTOCOLS, VERSIONS
+from famcli.evaluation.protocols import PROTOCOLS, VERSIONS, find_protocol
 from famcli.evaluation.rows import (
     ORACLE,
     ScoredRow,
@@ -115,7 +115,7 @@ def evaluate(
         ```
     """
     settings = replace(settings or EvaluationSettings(), **changes)
-    problem = conflict(settings.protocol, data is not None, maps, predictions, masks)
+    problem = conflict(settings.protocol, settings.crops, data is not None, maps, predictions, masks)
     if problem:
         raise ConfigError(problem)
     dataset = demo_dataset() if data is None else data if isinstance(data, Dataset) else open_dataset(data)
@@ -165,20 +165,31 @@ def evaluate(
     return Evaluation(results, scored.images)
 
 
-def conflict(protocol: str, data: bool, maps: Path | None, predictions: Path | None, masks: Path | None) -> str | None:
+def conflict(
+    protocol: str,
+    crops: int,
+    data: bool,
+    maps: Path | None,
+    predictions: Path | None,
+    masks: Path | None,
+    model_options: Sequence[str] = (),
+) -> str | None:
     """Why some arguments do not go together, if they do not; ``data`` says whether data is given."""
-    over_maps = " or ".join(VERSIONS)
-    if maps and predictions:
-        return "give maps or predictions, not both"
-    if (maps or predictions) and not data:
-        return f"{'--maps' if maps else '--predictions'} are of images that --data names: give it"
-    if maps and protocol not in VERSIONS:
-        return f"maps are scored at many thresholds: --maps needs --protocol {over_maps}"
-    if predictions and protocol in VERSIONS:
-        return f"predictions are boxes, and these protocols threshold maps: leave out --protocol {over_maps}"
-    if predictions and masks:
-        return "predictions are boxes, and masks are compared with maps: leave out --masks"
-    return None
+    find_protocol(protocol)
+    over_maps, other, option = " or ".join(VERSIONS), maps or predictions, "--maps" if maps else "--predictions"
+    problems = [
+        (maps and predictions, "give maps or predictions, not both"),
+        (other and not data, f"{option} are of images that --data names: give it"),
+        (maps and protocol not in VERSIONS, f"maps are scored at many thresholds: --maps needs --protocol {over_maps}"),
+        (other and model_options, f"give a model or {option}, not both: leave out {', '.join(model_options)}"),
+        (
+            predictions and protocol in VERSIONS,
+            f"predictions are boxes, and these protocols threshold maps: leave out --protocol {over_maps}",
+        ),
+        (predictions and masks, "predictions are boxes, and masks are compared with maps: leave out --masks"),
+        (crops not in {1, 10}, f"--crops is {crops}; it must be 1 or 10"),
+    ]
+    return next((message for wrong, message in problems if wrong), None)
 
 
 def read_split(
@@ -199,11 +210,8 @@ def read_split(
 
 def _hash(samples: Sequence[Sample]) -> str:
     """SHA-256 of names, labels and boxes."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        line = f"{sample.name}\n{sample.label}\n{sample.boxes.tolist()}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    lines = (f"{sample.name}\n{sample.label}\n{sample.boxes.tolist()}\n" for sample in samples)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class _Scored(NamedTuple):
@@ -240,9 +248,8 @@ class _Run:
         on_fullsup = run_models(chosen, choosing, _tried(chosen), self.settings).scores if choosing else {}
         masks = [self.masks.get(sample.name) for sample in found.samples]
         if found.rules.cropped and covered(masks):
-            self.say(
-                f"{self.settings.protocol} crops images, and masks are of whole images: PxAP and pIoU are left out"
-            )
+            protocol = self.settings.protocol
+            self.say(f"{protocol} crops images, and masks are of whole images: PxAP and pIoU are left out")
             masks = [None] * len(masks)
         of_masks = self._mask_metrics(found, masks) if covered(masks) else {}
         bootstrap = Bootstrap(len(found.samples))
@@ -267,13 +274,12 @@ class _Run:
 
     def predictions(self, path: Path) -> _Scored:
         """Boxes that were found elsewhere, by a protocol with one box an image."""
-        same_classes = self.settings.same_classes
-        read = read_predictions(path, self.dataset, self.samples, same_classes)
+        read = read_predictions(path, self.dataset, self.samples, self.settings.same_classes)
         samples = self._leave_out(read, f"are not in '{path}'")
         predictions, sizes = [read[sample.name] for sample in samples], [stated_size(sample) for sample in samples]
         found = score_predictions(predictions, samples, sizes, self.settings, SIDE).with_fixed_boxes()
         bootstrap = Bootstrap(len(samples))
-        coco = _precision_of_all(predictions, found, same_classes)
+        coco = _precision_of_all(predictions, found, self.settings.same_classes)
         rows = [score_row(found, PREDICTIONS, PREDICTIONS, 0, "", bootstrap, coco=coco)]
         rows += [score_row(found, name, title, 0, "", bootstrap) for name, title in FIXED_BOXES.items()]
         return _Scored(samples, 0, rows, bootstrap, partial(image_results, found, rows))
@@ -303,9 +309,8 @@ class _Run:
         for name, raw in maps.items():
             counts = count_maps(samples, raw, masks, version, self.settings, on_images)
             rows.append(threshold_row(name, counts, version, bootstrap))
-            if counts.boxes.as_is:
-                form = f"{counts.boxes.as_is} of {len(raw)} maps were of the protocol's own form and taken as they are"
-                self.say(form)
+            if done := counts.boxes.as_is:
+                self.say(f"{done} of {len(raw)} maps were of the protocol's own form and taken as they are")
         rows += fixed_rows(samples, version, bootstrap) if version else []
         images = partial(threshold_images, samples, maps, rows, version)
         return _Scored(samples, covered(masks), rows, bootstrap, images)

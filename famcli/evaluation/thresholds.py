@@ -54,17 +54,11 @@ _Task = tuple[Sample, Raw, MaskSource | None]
 
 @dataclass(slots=True)
 class Counts:
-    """What was counted of many images.
+    """What was counted of many images."""
 
-    Attributes:
-        boxes: Right boxes by threshold, for MaxBoxAcc and MaxBoxAccV2 at once.
-        masks: Pixels by score, of the images with masks.
-        right: For each image, in order, whether it is right at each δ and τ of the version asked for, as packed bits
-            ``(δ, T / 8)``. It is all that grows with the number of images.
-    """
-
-    boxes: BoxCounts
-    masks: MaskCounts
+    boxes: BoxCounts  # right ones by threshold, for MaxBoxAcc and MaxBoxAccV2 at once
+    masks: MaskCounts  # pixels by score, of the images with masks
+    # Of each image whether it is right at each δ and τ of the version asked for, as bits (δ, T / 8); all that grows.
     right: list[npt.NDArray[np.uint8]] = field(default_factory=list)
 
 

@@ -214,6 +214,5 @@ def read_header(path: Path) -> tuple[str, tuple[Measured, ...]]:
 def _yaml(text: str) -> Any:
     """Parse YAML without aliases, with which a few lines stand for more than any memory holds."""
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-        msg = "a card's header needs no aliases"
-        raise ValueError(msg)
+        raise ValueError("a card's header needs no aliases")
     return yaml.safe_load(text)

@@ -75,8 +75,7 @@ def card_of(name: str, org: str | None = None) -> str:
     else:
         path = resolve(found) / CARD_FILE
     if not path.is_file():
-        msg = f"'{name}' has no card: there is no {path}"
-        raise WeightsError(msg)
+        raise WeightsError(f"'{name}' has no card: there is no {path}")
     with path.open(encoding="utf-8", errors="replace") as file:
         return printable(file.read(FILES[CARD_FILE]))
 

@@ -43,8 +43,7 @@ def find_model(
     if folder is not None:
         return checked(folder)
     if local_files_only:
-        msg = f"'{found}' is not in the cache; run 'fam pull {found}'"
-        raise WeightsError(msg)
+        raise WeightsError(f"'{found}' is not in the cache; run 'fam pull {found}'")
     return pull(found, say)
 
 

@@ -74,8 +74,7 @@ def parse_repo(text: str) -> str:
     """``ORG/NAME`` as it is; anything else is a :class:`ConfigError`."""
     match = _NAME.fullmatch(text)
     if match is None or not match["org"] or match["revision"]:
-        msg = f"'{text}' is no repository; give it as ORG/NAME"
-        raise ConfigError(msg)
+        raise ConfigError(f"'{text}' is no repository; give it as ORG/NAME")
     return text
 
 
@@ -111,8 +110,7 @@ def look_up(name: str, org: str | None = None) -> Path | HubModel:
     if facts is None:
         hint = f"or give a folder, ORG/NAME of the Hub, or an organisation with --org or {ORG_VARIABLE}"
         raise UnknownNameError("model", match["name"], {*known, *CATALOG}, hint)
-    msg = (
+    raise WeightsError(
         f"the weights of '{facts.name}' are not published yet; make them with '{facts.command}', or name an "
         f"organisation of the Hub that has them with --org or {ORG_VARIABLE}"
     )
-    raise WeightsError(msg)

@@ -118,19 +118,17 @@ def checked(folder: Path, sha256: str | None = None) -> Path:
     cache = Path(constants.HF_HUB_CACHE).resolve()
     for name in FILES:
         if (folder / name).is_file() and not (folder / name).resolve().is_relative_to(cache):
-            msg = f"'{folder / name}' leads out of the cache; remove '{folder}' and pull again"
-            raise WeightsError(msg)
+            raise WeightsError(f"'{folder / name}' leads out of the cache; remove '{folder}' and pull again")
     weights = folder / WEIGHTS_FILE
     # The cache calls the blob of a large file by the hash that the Hub gave, where the disk has symbolic links.
     blob = Path(os.readlink(weights)).name if weights.is_symlink() else ""
     for expected in (sha256, blob if _SHA256.fullmatch(blob) else None):
         if expected and weights.is_file() and (found := sha256_file(weights)) != expected:
             _remove(weights)
-            msg = (
+            raise WeightsError(
                 f"the weights of '{folder}' have SHA-256 {found}, not {expected}; they were removed from the cache, "
                 "so pull again, and tell the publisher if that does not help"
             )
-            raise WeightsError(msg)
     check_checkpoint(folder)
     return folder
 
@@ -161,8 +159,7 @@ def _check_sizes(model: HubModel, hub: dict[str, Any]) -> None:
     """Before anything is fetched: the files are there, and none is absurdly large."""
     missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in hub]
     if missing:
-        msg = f"'{model}' is no FAM checkpoint: the repository has no {' and no '.join(missing)}"
-        raise WeightsError(msg)
+        raise WeightsError(f"'{model}' is no FAM checkpoint: the repository has no {' and no '.join(missing)}")
     for name, most in FILES.items():
         if name in hub and (hub[name].size or 0) > most:
             msg = f"{name} of '{model}' has {human(hub[name].size)}; no FAM checkpoint needs more than {human(most)}"

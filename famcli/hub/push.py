@@ -62,8 +62,7 @@ def prepared(
             _check_numbers(path, one, digest, METHODS[config.method].title)
         problems = verify(copy)
         if problems:
-            msg = f"'{source}' fails its verification: {problems[0]}; 'fam verify {source}' says more"
-            raise WeightsError(msg)
+            raise WeightsError(f"'{source}' fails its verification: {problems[0]}; 'fam verify {source}' says more")
         stored = read_config(copy)  # with what the verification has completed
         weights = digest, (copy / WEIGHTS_FILE).stat().st_size
         card = model_card(repo, config, stored, weights, [one for _, one in measured], license, terms)
@@ -97,8 +96,7 @@ def upload(
     try:
         api.create_repo(repo, private=private or None, exist_ok=True)
         if private and not api.model_info(repo).private:
-            msg = f"'{repo}' exists and is public; make it private on its page, or leave out --private"
-            raise WeightsError(msg)
+            raise WeightsError(f"'{repo}' exists and is public; make it private on its page, or leave out --private")
         if revision and not create_pr and not revision.startswith("refs/"):
             api.create_branch(repo, branch=revision, exist_ok=True)
         if say is not None:
@@ -120,21 +118,17 @@ def _check_numbers(path: Path, results: Results, digest: str, method: str) -> No
     """Numbers for a card are measurements of exactly these weights by their own method, and not of a tuned model."""
     data, source = results.data["name"], results.source
     if not Measured.from_results(results).values:
-        msg = f"the result on '{data}' has no scores: its first row is without metrics"
-        raise DataError(msg)
+        raise DataError(f"the result on '{data}' has no scores: its first row is without metrics")
     if source.get("tuned_on_test"):
         raise WeightsError(TUNED.format(f"the model of {path}"))
     if results.kind != "evaluation":
-        msg = f"{path} is a {results.kind}, whose numbers mean nothing; leave it out"
-        raise DataError(msg)
+        raise DataError(f"{path} is a {results.kind}, whose numbers mean nothing; leave it out")
     if source["kind"] != "model" or source.get("weights_sha256") != digest:
         of = str(source.get("weights_sha256") or source["kind"])
-        msg = (
+        raise DataError(
             f"{path} has numbers of {of}, not of these weights (SHA-256 {digest}); only numbers measured with the "
             "pushed weights are pushed: make them with 'fam eval --model ... --out ...', or move the file away"
         )
-        raise DataError(msg)
     of = str(source.get("method") or method)
     if of != method:
-        msg = f"numbers of {of} on {data} are not of this {method} model; evaluate it as what it is"
-        raise DataError(msg)
+        raise DataError(f"numbers of {of} on {data} are not of this {method} model; evaluate it as what it is")

@@ -99,16 +99,14 @@ def open_data(config: RunConfig) -> TrainingData:
         DataError: A dataset cannot be read, or two of them name their classes differently.
     """
     if not config.data:
-        msg = "no data to train on; give --data NAME or FOLDER ('fam data list' shows the names)"
-        raise ConfigError(msg)
+        raise ConfigError("no data to train on; give --data NAME or FOLDER ('fam data list' shows the names)")
     train, select = split_name(config.split), split_name(config.select)
     on_test = TEST in (train, select)
     if on_test and not config.i_know_this_is_test:
-        msg = (
+        raise ConfigError(
             "training on the test split, or selecting by it, makes its scores worthless; to do it nevertheless add "
             "--i-know-this-is-test, and the run will be marked"
         )
-        raise ConfigError(msg)
     datasets = [open_dataset(name) for name in config.data]
     samples = [sample for dataset in datasets for sample in dataset.samples(train)]
     remarks = [remark for dataset in datasets for remark in dataset.remarks]

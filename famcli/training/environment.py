@@ -48,11 +48,9 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
     try:
         accelerator = Accelerator(mixed_precision=PRECISIONS[precision], cpu=where.type == "cpu")
     except (ValueError, NotImplementedError) as error:
-        msg = f"cannot train on '{where}' in {precision}: {error}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"cannot train on '{where}' in {precision}: {error}") from error
     if precision == "fp16" and accelerator.device.type == "cpu":
-        msg = "fp16 needs a GPU; on the CPU use precision = 'bf16' or 'fp32'"
-        raise ConfigError(msg)
+        raise ConfigError("fp16 needs a GPU; on the CPU use precision = 'bf16' or 'fp32'")
     return accelerator
 
 

@@ -77,8 +77,7 @@ class Views(Dataset[ImageBatch]):
                 unreadable[image] = str(error)
                 if len(unreadable) == min(MAX_UNREADABLE, len(self)):
                     first = f"the first is {self._path(view[1])}: {unreadable[view[1]]}"
-                    msg = f"{len(unreadable)} images in a row cannot be read, {first}"
-                    raise DataError(msg) from error
+                    raise DataError(f"{len(unreadable)} images in a row cannot be read, {first}") from error
                 image = (image + 1) % len(self)
         crop = RandomCrop.draw(self.size, np.random.default_rng((self.seed, epoch, image)))
         target = np.zeros(self.map_hw, np.float32)

@@ -236,11 +236,10 @@ class Training:
         facts = state.facts
         before, now = (facts["steps"], facts["size"]), (self.order.steps, self.order.size)
         if before != now:
-            msg = (
+            raise WeightsError(
                 f"the saved run has {before[0]} steps of {before[1]} images, this one {now[0]} of {now[1]}: the data, "
                 "the settings or, with very few images, the number of processes have changed"
             )
-            raise WeightsError(msg)
         slots: dict[str, dict[str, Tensor]] = {}
         for key, tensor in state.below("optimizer").items():
             name, _, slot = key.rpartition(".")
@@ -256,8 +255,7 @@ class Training:
                         for slot, tensor in slots[name].items()
                     }
         except RuntimeError as error:
-            msg = f"the saved state does not fit the model: {error}"
-            raise WeightsError(msg) from error
+            raise WeightsError(f"the saved state does not fit the model: {error}") from error
         if facts["scaler"] and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         self.step = facts["step"]
@@ -292,12 +290,11 @@ class Training:
 
     def _refuse(self, what: str, images: Sequence[int]) -> None:
         guilty = gather_object([self.samples[image].name for image in images])
-        msg = (
+        raise FamError(
             f"the {what} at step {self.step} (epoch {self.step // self.order.epoch_steps + 1}), so training stops; "
             "what was saved before is sound. Lower lr or set clip_norm, or look at the images of this step: "
             f"{', '.join(guilty)}"
         )
-        raise FamError(msg)
 
 
 class _Network(nn.Module):
@@ -323,8 +320,7 @@ def make_optimizer(model: Method, config: TrainConfig) -> torch.optim.AdamW:
         if share > 0:
             groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
     if not groups:
-        msg = "nothing to train: backbone and classifier are both frozen; use --set classifier=trained"
-        raise ConfigError(msg)
+        raise ConfigError("nothing to train: backbone and classifier are both frozen; use --set classifier=trained")
     settings = [
         {"params": parameters, "share": share, "weight_decay": config.weight_decay if decay else 0.0}
         for (share, decay), parameters in groups.items()
@@ -353,17 +349,15 @@ def explained(training: Training, workers: int) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if LOADER_DIED in str(error):  # torch says so from a signal's handler: wherever the main thread is
-            msg = (
+            raise DataError(
                 "a process that decodes images died, most often for lack of memory (in a container: of shared memory); "
                 f"lower --workers (now {workers}; 0 decodes in the main process)"
-            )
-            raise DataError(msg) from error
+            ) from error
         if not any(words in str(error).lower() for words in OUT_OF_MEMORY):
             raise
         order = training.order
-        msg = (
+        raise FamError(
             f"out of memory on {training.accelerator.device} with {order.size // order.shares} images a forward pass "
             f"({error}); lower it with --set accumulate={2 * training.config.accumulate} (as many images a step), or "
             "lower batch_size or size"
-        )
-        raise FamError(msg) from error
+        ) from error

@@ -69,8 +69,7 @@ class RunConfig:
             object.__setattr__(self, field, tuple(names))
         for name in (*self.data, *self.unlabelled, self.backbone_weights, self.class_names, self.teacher):
             if any("\ud800" <= c <= "\udfff" for c in str(name)):
-                msg = f"{name!r} is a path that is not Unicode, which a recipe cannot hold; rename it"
-                raise ConfigError(msg)
+                raise ConfigError(f"{name!r} is a path that is not Unicode, which a recipe cannot hold; rename it")
         check_fields(self, {}, {"unlabelled_confidence": (0.0, 1.0)})
 
 
@@ -198,8 +197,7 @@ def _locate(key: str, known: Mapping[str, set[str]], typed: str = "") -> tuple[s
     found = [table for table, names in known.items() if key in names]
     if len(found) > 1:
         ways = " or ".join(f"{table}.{key}=VALUE" for table in found)
-        msg = f"'{key}' is a field of {' and '.join(f'[{table}]' for table in found)}: write {ways}"
-        raise ConfigError(msg)
+        raise ConfigError(f"'{key}' is a field of {' and '.join(f'[{table}]' for table in found)}: write {ways}")
     if not found:
         raise UnknownNameError("setting", typed or key, set().union(*known.values()), "settings are written key=value")
     return found[0], key
@@ -209,11 +207,9 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} is not TOML: {error}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{path} is not TOML: {error}") from error
     if loose := [key for key, value in tables.items() if not isinstance(value, dict)]:
-        msg = f"{path}: '{loose[0]}' stands outside of a table; put it below [run], [model] or [train]"
-        raise ConfigError(msg)
+        raise ConfigError(f"{path}: '{loose[0]}' stands outside of a table; put it below [run], [model] or [train]")
     if stray := sorted(set(tables) - {"run", "model", "train"}):
         kind = "table in the recipe"
         raise UnknownNameError(kind, stray[0], ("run", "model", "train"))

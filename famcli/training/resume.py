@@ -38,8 +38,7 @@ def write_state(path: Path, state: State) -> None:
     try:
         write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata=header))
     except SafetensorError as error:  # a full disk, most often
-        msg = f"cannot write {path}: {error}"
-        raise WeightsError(msg) from error
+        raise WeightsError(f"cannot write {path}: {error}") from error
 
 
 def read_state(path: Path) -> State:
@@ -54,9 +53,7 @@ def read_state(path: Path) -> State:
         msg = f"'{path.parent}' holds no {path.name}: the run ended before its first save; start it again with {again}"
         raise WeightsError(msg) from error
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        msg = f"cannot read {path}: {error}"
-        raise WeightsError(msg) from error
+        raise WeightsError(f"cannot read {path}: {error}") from error
     if version != FORMAT_VERSION or not isinstance(facts, dict):
-        msg = f"{path} has format {version!r}; this version of fam reads {FORMAT_VERSION!r}"
-        raise WeightsError(msg)
+        raise WeightsError(f"{path} has format {version!r}; this version of fam reads {FORMAT_VERSION!r}")
     return State(tensors, facts)

@@ -190,8 +190,7 @@ class Run:
             if needs_pretrained(self.recipe):  # the model as it was when the run began
                 source = method.from_backbone(config, weights)
                 if source.provenance.get("backbone_sha256") != self.provenance.get("backbone_sha256"):
-                    msg = f"'{weights}' are not the backbone weights the run began with"
-                    raise ConfigError(msg)
+                    raise ConfigError(f"'{weights}' are not the backbone weights the run began with")
         samples, targets = make_supervision(
             source, self.recipe, self.data, self.accelerator, self.provenance, workers, self.say
         )
@@ -320,11 +319,10 @@ class Run:
             if value != before.get(table, {}).get(name, defaults[table][name])
         ]
         if changed:
-            msg = (
+            raise ConfigError(
                 f"{self.folder.recipe} has been changed since the run began ({', '.join(changed)}); put it back, or "
                 f"start a new run with --recipe {self.folder.recipe}"
             )
-            raise ConfigError(msg)
         self.provenance = dict(facts["provenance"])
         self.best, self.best_epoch = facts["best"] if facts["best"] is not None else -math.inf, facts["best_epoch"]
         return state
@@ -366,14 +364,12 @@ class RunFolder:
     def check(self, exist_ok: bool) -> None:
         """Make sure that a new run may begin here, or raise a ``ConfigError``; nothing is written."""
         if self.path.is_dir() and any(self.path.iterdir()) and not exist_ok:
-            msg = (
+            raise ConfigError(
                 f"'{self.path}' exists and is not empty; choose another --out, go on with --resume {self.path}, or "
                 "start anew in it with --exist-ok"
             )
-            raise ConfigError(msg)
         if self.path.exists() and not self.path.is_dir():
-            msg = f"'{self.path}' is a file; choose another --out"
-            raise ConfigError(msg)
+            raise ConfigError(f"'{self.path}' is a file; choose another --out")
 
     def begin(self, recipe: Recipe) -> None:
         """Keep the recipe that repeats the run; of an earlier run everything goes, a model beside a new recipe too."""
@@ -391,8 +387,7 @@ class RunFolder:
     def read_recipe(self) -> Recipe:
         """The recipe of the run in this folder; a ``DataError`` if there is none."""
         if not self.recipe.is_file():
-            msg = f"'{self.path}' is not a run folder: it has no {self.recipe.name}"
-            raise DataError(msg)
+            raise DataError(f"'{self.path}' is not a run folder: it has no {self.recipe.name}")
         return load_recipe(str(self.recipe))
 
     def add_environment(self, facts: dict[str, Any]) -> None:

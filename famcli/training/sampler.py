@@ -36,11 +36,10 @@ class Order:
     def __post_init__(self) -> None:
         """Check that a step can be shared."""
         if self.batch_size % self.shares or self.images < self.shares:
-            msg = (
+            raise ConfigError(
                 f"{min(self.batch_size, self.images)} images a step cannot be shared evenly by {self.processes} "
                 f"processes with {self.accumulate} forward passes each; set batch_size to a multiple of {self.shares}"
             )
-            raise ConfigError(msg)
 
     @property
     def shares(self) -> int:

@@ -95,11 +95,10 @@ def make_supervision(
         added = [replace(data.unlabelled[i], label=label) for i, label in shared[0].items()]
         digest = digest_of((sample.name, sample.label) for sample in added)
         if provenance.setdefault(PSEUDO_LABELS, digest) != digest:
-            msg = (
+            raise DataError(
                 "the pseudo-labels of the unlabelled images are not those the run began with: the images, the device "
                 "or the versions have changed; start a new run"
             )
-            raise DataError(msg)
         provenance["unlabelled"] = list(data.unlabelled_names)
         provenance["unlabelled_confidence"] = run.unlabelled_confidence
         provenance["pseudo_labelled"] = len(added)
@@ -149,11 +148,10 @@ def make_targets(model: Method, samples: Sequence[Sample], device: str = "auto",
     """Targets of M from image labels alone; backbone and classifier of the model are pretrained on these classes."""
     _require_learnt_map(model)
     if model.provenance.get("classifier") != "pretrained":
-        msg = (
+        raise ConfigError(
             "targets need class activation maps: start from backbone weights with a classifier of these classes, or "
             "take the targets from a trained model (teacher=fam-mobilenetv1-ilsvrc)"
         )
-        raise ConfigError(msg)
     engine, size = TorchEngine(model, device, fold=False), model.config.size
     below: list[Tensor] = []  # of the last batch, features of the stage below X
 
@@ -256,8 +254,7 @@ def _teacher(name: str, provenance: MutableMapping[str, Any], say: Callable[[str
         raise ConfigError(msg)
     digest = sha256_file(folder / WEIGHTS_FILE)
     if provenance.setdefault(TEACHER, digest) != digest:
-        msg = f"teacher '{name}' has other weights than when the run began; start a new run"
-        raise ConfigError(msg)
+        raise ConfigError(f"teacher '{name}' has other weights than when the run began; start a new run")
     origin = model.provenance
     provenance["teacher_data"] = [*origin.get("data", []), *origin.get("unlabelled", [])]
     if origin.get("tuned_on_test"):
