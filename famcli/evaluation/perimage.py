@@ -75,16 +75,13 @@ class EvaluationSettings:
         """Check what can be checked before any work is done."""
         find_protocol(self.protocol)
         thresholds(self.interval)
-<<<<<<< HEAD
         if self.crops not in {1, 10}:
             raise ConfigError(f"crops is {self.crops}; it must be 1 or 10")
-=======
 
     @property
     def ten_crop(self) -> bool:
         """Class scores are asked for, and are those of ten crops."""
         return self.crops > 1 and self.same_classes and self.protocol in BOX_RULES
->>>>>>> 26883c2 (Evaluation: fields are described where they stand; one list of arguments that do not go together)
 
     @property
     def rules(self) -> BoxRules:

@@ -85,14 +85,9 @@ def _check(metrics: Mapping[str, Number]) -> None:
     for k in ("1", "5"):
         loc, cls = metrics.get(f"top{k}_loc"), metrics.get(f"top{k}_cls")
         if loc is not None and cls is not None and loc.value > min(cls.value, metrics["gt_known"].value) + 1e-9:
-<<<<<<< HEAD
             raise AssertionError(
                 f"Top-{k} Loc {loc.value} is more than Top-{k} Cls or GT-known: the program is wrong, please report it"
             )
-=======
-            msg = f"Top-{k} Loc {loc.value} is more than Top-{k} Cls or GT-known: please report this fault of fam"
-            raise AssertionError(msg)
->>>>>>> 26883c2 (Evaluation: fields are described where they stand; one list of arguments that do not go together)
 
 
 def _kinds(found: PerImage, boxes: BoxScores, at: int) -> list[str]:
