@@ -75,8 +75,6 @@ class EvaluationSettings:
         """Check what can be checked before any work is done."""
         find_protocol(self.protocol)
         thresholds(self.interval)
-        if self.crops not in {1, 10}:
-            raise ConfigError(f"crops is {self.crops}; it must be 1 or 10")
 
     @property
     def ten_crop(self) -> bool:
