@@ -17,21 +17,13 @@ from famcli_models.files import write_atomic
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photograph inside scikit-image's wheel.
+    """A photograph inside scikit-image's wheel."""
 
-    Attributes:
-        file: Its name.
-        shows: What is on it.
-        terms: Its licence and author.
-        label: Index of its class in ILSVRC; ``None`` where there is none.
-        box: The main object, measured by eye: half-open xyxy in pixels.
-    """
-
-    file: str
-    shows: str
-    terms: str
-    label: int | None = None
-    box: tuple[float, float, float, float] = (0, 0, 0, 0)
+    file: str  # its name
+    shows: str  # what is on it
+    terms: str  # its licence and author
+    label: int | None = None  # index of its class in ILSVRC, if there is one
+    box: tuple[float, float, float, float] = (0, 0, 0, 0)  # the main object, measured by eye: half-open xyxy in pixels
 
 
 TILE = 400  # height of a picture in the contact sheet, in pixels
@@ -69,13 +61,7 @@ def photo_folder() -> Path:
 
 
 def contact_sheet(pictures: list[Path], out: Path, columns: int = 2) -> Path:
-    """Write pictures side by side, all scaled to one height, on white.
-
-    Args:
-        pictures: Image files.
-        out: The file to write.
-        columns: Pictures in a row.
-    """
+    """Write pictures side by side, some in a row, all scaled to one height, on white."""
     rows = []
     for start in range(0, len(pictures), columns):
         tiles = []

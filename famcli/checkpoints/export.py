@@ -41,17 +41,11 @@ Runner = Callable[[np.ndarray], Sequence[np.ndarray]]  # a loaded file
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Largest absolute differences between a file and its model, over batches of one and of three images.
+    """Largest absolute differences between a file and its model, over batches of one and of three images."""
 
-    Attributes:
-        maps: Of the foreground maps.
-        probabilities: Of the class probabilities.
-        boxes: Of the corners, in pixels of the input; ``None`` if the file gives no boxes.
-    """
-
-    maps: float
-    probabilities: float
-    boxes: float | None = None
+    maps: float  # of the foreground maps
+    probabilities: float  # of the class probabilities
+    boxes: float | None = None  # of the corners, in pixels of the input; none without boxes
 
     def __str__(self) -> str:
         """The differences and what is allowed."""

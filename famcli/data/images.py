@@ -69,18 +69,10 @@ class Picture:
 
 
 def read_picture(path: Path, at_least: int | None = None) -> Picture:
-    """Decode one image file (its first frame).
+    """Decode one image file, its first frame; transparent pixels are shown on white, deep values scaled to 8 bits.
 
-    Transparent pixels are shown on white, 16-bit and floating point values are scaled to 8 bits.
-
-    Args:
-        path: JPEG, PNG, WebP, BMP or TIFF, recognised by content and not by name.
-        at_least: Let a JPEG be decoded at a half, quarter or eighth of its size while both sides stay at
-            least this many pixels; large photographs decode several times faster.
-
-    Raises:
-        DataError: The file is absent, unreadable, empty, not an image, damaged or too large; the message is
-            the reason alone, without the path.
+    The format is recognised by content. With ``at_least`` a JPEG may be decoded at a half, quarter or
+    eighth of its size while both sides stay at least that many pixels. An error is the reason alone, without the path.
     """
     try:
         return _decode(path, at_least)

@@ -92,14 +92,8 @@ def model_card(
 ) -> str:
     """The text of ``README.md``: a YAML header for the Hub, and the sections of ``card.md`` for people.
 
-    Args:
-        repo: ``ORG/NAME``.
-        config: Of the model.
-        stored: ``config.json``.
-        weights: SHA-256 and bytes of the weights.
-        measured: Evaluations of exactly these weights.
-        license: An identifier of the Hub, such as ``cc-by-nc-4.0``.
-        terms: The uploader's words on the terms of the data.
+    ``stored`` is ``config.json``, ``weights`` the SHA-256 and bytes of the weights, ``measured`` evaluations of exactly
+    these weights, ``license`` an identifier of the Hub, ``terms`` the uploader's words on the terms of the data.
     """
     name, known = repo.split("/")[1], stored["provenance"]
     data = list(dict.fromkeys(one for key in ("data", "unlabelled", "teacher_data") for one in names(known.get(key))))

@@ -18,16 +18,10 @@ if TYPE_CHECKING:
 def find_model(
     name: str, say: Callable[[str], None] | None = None, org: str | None = None, *, local_files_only: bool = False
 ) -> Path:
-    """Folder of a model's checkpoint, whose config and weights belong together.
+    """Folder of a model's checkpoint, whose config and weights belong together; names as in :func:`load_model`.
 
-    A packaged name and an existing folder never touch the network. A model of the Hub is taken from the cache; if it
-    is not there it is pulled. :func:`famcli.hub.pull.pull` fetches a newer revision.
-
-    Args:
-        name: As :func:`load_model` takes it.
-        say: Called with a sentence on what is downloaded.
-        org: Organisation on the Hub of a name without one; by default that of ``FAM_HUB_ORG``.
-        local_files_only: Never ask the network.
+    A packaged name and an existing folder never touch the network. A model of the Hub is taken from the cache; if it is
+    not there it is pulled, and ``say`` is called with a sentence on what is downloaded.
     """
     found = look_up(name, org)
     if isinstance(found, Path):

@@ -79,19 +79,10 @@ def parse_repo(text: str) -> str:
 
 
 def look_up(name: str, org: str | None = None) -> Path | HubModel:
-    """A folder that is here, or a place on the Hub.
+    """A folder that is here, or a place on the Hub; what is here comes first, so that it never needs the network.
 
-    A packaged name and an existing folder come first, so that they never need the network.
-
-    Args:
-        name: Packaged name, path of a checkpoint folder, name in the catalogue, or ``ORG/NAME``; the last two also
-            with ``@REVISION``.
-        org: Organisation on the Hub of a name without one; by default that of the environment variable
-            ``FAM_HUB_ORG``.
-
-    Raises:
-        UnknownNameError: It is none of these.
-        WeightsError: The catalogue has the name, but its weights are not published.
+    ``name`` is a packaged name, the path of a checkpoint folder, a name in the catalogue, or ``ORG/NAME``; the last two
+    also with ``@REVISION``. ``org`` is that of a name without one, by default ``FAM_HUB_ORG``.
     """
     known = packaged()
     if name in known:

@@ -64,16 +64,10 @@ def cached(model: HubModel) -> Path | None:
 
 
 def pull(model: HubModel, say: Say | None = None) -> Path:
-    """Fetch what the Hub has and the cache has not.
+    """Fetch what the Hub has and the cache has not; the folder in the cache, with checked config and weights.
 
-    A branch or tag means the new revision from when that is whole and checked, and the one before until then.
-
-    Args:
-        model: What to fetch.
-        say: Called with a sentence on what is fetched and how big it is. Without it there are no progress bars either.
-
-    Returns:
-        Folder in the cache, with a checked config, checked weights, and the card if there is one.
+    A branch or tag means the new revision from when that is whole and checked, and the one before until then. Without
+    ``say`` there are no progress bars either.
     """
     talk = say or silent
     here = cached(model)

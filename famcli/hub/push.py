@@ -36,13 +36,8 @@ def prepared(
 ) -> Iterator[Path]:
     """A folder with a checked copy of a checkpoint and its card, for as long as it is needed; no network is asked.
 
-    Args:
-        source: A run folder, a checkpoint folder or a packaged name.
-        repo: ``ORG/NAME``.
-        verify: Completes the copy where something is missing, and says in sentences what is wrong with it.
-        results: Files of ``fam eval --out`` with numbers for the card; by default ``results.json`` of the folder.
-        license: See :func:`famcli.hub.card.model_card`.
-        terms: Likewise.
+    ``verify`` completes the copy where something is missing, and says what is wrong with it. ``results`` are
+    files of ``fam eval --out`` with numbers for the card, by default ``results.json`` of the folder.
     """
     parse_repo(repo)
     folder = resolve(source)
@@ -81,13 +76,7 @@ def upload(
 ) -> str:
     """Send what :func:`prepared` gives in one commit; the address of the commit or of the pull request.
 
-    Args:
-        folder: What to send.
-        repo: ``ORG/NAME``.
-        private: Make the repository private if it is made now; an existing one must be private already.
-        revision: Branch to commit to, made if it is not there; the default branch if not given.
-        create_pr: Open a pull request instead.
-        say: Called with a sentence on what is done. Without it there are no progress bars either.
+    With ``private`` an existing repository must be private already. The branch ``revision`` is made if it is not there.
     """
     if get_token() is None:
         msg = "you are not logged in to the Hub; use 'hf auth login' or set HF_TOKEN, with a token that may write"

@@ -22,29 +22,17 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """The images of a run.
+    """The images of a run."""
 
-    Attributes:
-        names: Of the datasets.
-        samples: To train on, without boxes.
-        class_names: By label; may be empty.
-        validation: Images with boxes that the best epoch is chosen by; none if it is chosen by the loss.
-        select: The split they are from, or ``loss``.
-        on_test: The test split is trained on or selected by.
-        remarks: What was left out or decided while reading.
-        unlabelled: To train on under pseudo-labels; their own labels mean nothing here.
-        unlabelled_names: Of the datasets that ``unlabelled`` is from.
-    """
-
-    names: tuple[str, ...]
-    samples: Sequence[Sample] = field(repr=False)
-    class_names: tuple[str, ...]
-    validation: Sequence[Sample] = field(repr=False)
-    select: str
-    on_test: bool
-    remarks: tuple[str, ...] = ()
-    unlabelled: Sequence[Sample] = field(default=(), repr=False)
-    unlabelled_names: tuple[str, ...] = ()
+    names: tuple[str, ...]  # of the datasets
+    samples: Sequence[Sample] = field(repr=False)  # to train on, without boxes
+    class_names: tuple[str, ...]  # by label; may be empty
+    validation: Sequence[Sample] = field(repr=False)  # with boxes; none if the loss chooses the best epoch
+    select: str  # the split of the validation set, or ``loss``
+    on_test: bool  # the test split is trained on or selected by
+    remarks: tuple[str, ...] = ()  # what was left out or decided while reading
+    unlabelled: Sequence[Sample] = field(default=(), repr=False)  # to train on under pseudo-labels
+    unlabelled_names: tuple[str, ...] = ()  # of the datasets that these are from
 
     @property
     def num_classes(self) -> int:
@@ -92,12 +80,7 @@ def absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def open_data(config: RunConfig) -> TrainingData:
-    """Open the datasets of a run.
-
-    Raises:
-        ConfigError: No data were named, or the test split was without saying that this is known.
-        DataError: A dataset cannot be read, or two of them name their classes differently.
-    """
+    """Open the datasets of a run; the test split is refused unless the recipe says that this is known."""
     if not config.data:
         raise ConfigError("no data to train on; give --data NAME or FOLDER ('fam data list' shows the names)")
     train, select = split_name(config.split), split_name(config.select)

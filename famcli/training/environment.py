@@ -31,15 +31,7 @@ SAME = 1.0  # seconds: torchrun passes on the Ctrl-C that the terminal has alrea
 
 
 def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerator:
-    """The processes and devices of this run.
-
-    Args:
-        device: See :func:`famcli.inference.torch_engine.pick_device`; several processes take one GPU each, or ``cpu``.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
-
-    Raises:
-        ConfigError: The device cannot compute in the precision.
-    """
+    """The processes and devices of this run; several processes take one GPU each, or the CPU."""
     where = pick_device(device)
     if where.type == "cuda" and where.index is not None:
         torch.cuda.set_device(where)

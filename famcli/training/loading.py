@@ -24,23 +24,14 @@ MAX_UNREADABLE = 100  # in a row; then it is not the images that are wrong
 
 
 class ImageBatch(NamedTuple):
-    """What one forward pass takes.
+    """What one forward pass takes."""
 
-    Attributes:
-        inputs: Views ``(B, size, size, 3)`` uint8, or their features X ``(B, C, H, W)``.
-        targets: Of the map, of its height and width, ``(B, h, w)`` float32, cut as the view; zeros without targets.
-        labels: ``(B,)``.
-        images: Numbers of the images.
-        unreadable: Number and reason of images that were met and could not be read; the next one stands in.
-        earlier: With X, the maps of earlier layers that the model reads.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    labels: Tensor
-    images: list[int]
-    unreadable: dict[int, str]
-    earlier: tuple[Tensor, ...] = ()
+    inputs: Tensor  # views (B, size, size, 3) uint8, or their features X (B, C, H, W)
+    targets: Tensor  # of the map, (B, h, w) float32, cut as the view; zeros without targets
+    labels: Tensor  # (B,)
+    images: list[int]  # their numbers
+    unreadable: dict[int, str]  # number and reason; the next image stands in
+    earlier: tuple[Tensor, ...] = ()  # with X, the maps of earlier layers that the model reads
 
 
 class Views(Dataset[ImageBatch]):

@@ -56,19 +56,10 @@ class EpochEnd(Step):
 def fit(
     training: Training, workers: int = 2, batches: Iterator[ImageBatch] | None = None
 ) -> Generator[Step, None, None]:
-    """Train from the next step to the end; whoever stops asking for events stops the training between two steps.
+    """Train from the next step to the end: an event after each step, and one after the last step of an epoch.
 
-    Args:
-        training: What is trained; its ``weights`` are the model to use.
-        workers: Processes that decode.
-        batches: Instead of those of the training's images.
-
-    Yields:
-        A :class:`Step` after each step, an :class:`EpochEnd` after the last one of an epoch.
-
-    Raises:
-        DataError: Hardly any image can be read.
-        FamError: The loss is not finite.
+    Whoever stops asking for events stops the training between two steps. ``batches`` may stand in for those of the
+    training's images. A ``FamError`` says that the loss is not finite, or that hardly any image can be read.
     """
     order = training.order
     # Closed whatever happens: loading processes that outlive the loop are complained about at exit.
@@ -87,19 +78,8 @@ def fit(
 class Training:
     """A training in memory: everything that a step changes, and what a step needs.
 
-    Args:
-        model: A model on a backbone, see :meth:`famcli_models.Method.from_backbone`; trained in place.
-        samples: Images with labels; their boxes, if any, are not read.
-        config: How to train.
-        accelerator: Processes, device and precision, see :func:`famcli.training.environment.make_accelerator`.
-        targets: For each sample a map ``(h, w)`` in [0, 1] of the whole image that the model's map is drawn to with
-            weight ``config.lambda_target``, see :mod:`famcli.training.supervision`.
-        start: Go on from here.
-
-    Raises:
-        ConfigError: The processes cannot share the work, or nothing is left to train.
-        DataError: A label is outside the model's classes.
-        WeightsError: ``start`` is the state of another model or of another training.
+    ``model`` is trained in place. ``targets`` are, for each sample, a map ``(h, w)`` in [0, 1] of the whole image that
+    the model's map is drawn to with weight ``config.lambda_target``. ``start`` is a saved state to go on from.
     """
 
     def __init__(

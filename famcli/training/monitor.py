@@ -18,27 +18,16 @@ WAITING = 0.1  # share of time waiting for images from which on loading is worth
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """One pass over the images.
+    """One pass over the images."""
 
-    Attributes:
-        number: From 1.
-        terms: Mean of the total loss and of each term, unweighted; with targets ``target`` among them.
-        measures: Means of what the method logs beside, see :meth:`famcli_models.Method.measures`.
-        images: Trained on, all processes together.
-        seconds: Wall time.
-        waiting: Share of that time spent waiting for the next batch.
-        skipped: Images that could not be read, since the start of the run.
-        gt_known: GT-known Loc on the validation set, percent; ``None`` without one.
-    """
-
-    number: int
-    terms: Mapping[str, float]
-    measures: Mapping[str, float]
-    images: int
-    seconds: float
-    waiting: float
-    skipped: int = 0
-    gt_known: float | None = None
+    number: int  # from 1
+    terms: Mapping[str, float]  # means of the total loss and of each term, unweighted
+    measures: Mapping[str, float]  # means of what the method logs beside, see Method.measures
+    images: int  # trained on, all processes together
+    seconds: float  # wall time
+    waiting: float  # share of that time spent waiting for the next batch
+    skipped: int = 0  # images that could not be read, since the start of the run
+    gt_known: float | None = None  # GT-known Loc on the validation set, percent
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Epoch:
