@@ -7,6 +7,7 @@ import warnings
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 from typer.core import TyperGroup
 
 from famcli.cli import checkpoints, demo, evaluate, hub, predict, report, train
@@ -56,7 +57,7 @@ def _version(value: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[  # noqa: ARG001  (handled by its callback)
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Find the object in images with Foreground Activation Maps, trained on image labels alone.

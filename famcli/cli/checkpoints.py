@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from famcli.checkpoints import ExportFormat
 from famcli.cli.console import console
@@ -14,21 +15,19 @@ from famcli.cli.options import DeviceOption, JsonOption, QuietOption, ThresholdO
 
 STATES = {True: "ok", False: "WRONG", None: "-"}
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="NAME|PATH", help="Packaged name, checkpoint folder, or Hub id as for --model.")
+    str, Argument(metavar="NAME|PATH", help="Packaged name, checkpoint folder, or Hub id as for --model.")
 ]
 
 
 def export(
     model: ModelArgument,
-    format: Annotated[ExportFormat, typer.Option(help="Form of the file.")] = "onnx",  # noqa: A002
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File; NAME with the format's ending if not given.")
-    ] = None,
+    format: Annotated[ExportFormat, Option(help="Form of the file.")] = "onnx",  # noqa: A002
+    out: Annotated[Path | None, Option("--out", "-o", help="File; NAME with the format's ending if not given.")] = None,
     with_boxes: Annotated[
-        bool, typer.Option("--with-boxes", help="Find the largest region's box inside the graph too.")
+        bool, Option("--with-boxes", help="Find the largest region's box inside the graph too.")
     ] = False,
     threshold: ThresholdOption = None,
-    opset: Annotated[int | None, typer.Option(help="Of ONNX; 18 if not given.")] = None,
+    opset: Annotated[int | None, Option(help="Of ONNX; 18 if not given.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
@@ -76,8 +75,7 @@ def export(
 def verify(
     model: ModelArgument,
     record: Annotated[
-        bool,
-        typer.Option("--record", help="Store the reference outputs of a folder's model as it is now, then verify."),
+        bool, Option("--record", help="Store the reference outputs of a folder's model as it is now, then verify.")
     ] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -118,7 +116,7 @@ def verify(
 
 
 def doctor(
-    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the Hub.")] = False,
+    offline: Annotated[bool, Option("--offline", help="Do not ask the Hub.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:

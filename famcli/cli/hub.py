@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from famcli.cli.console import console
 from famcli.cli.options import JsonOption, OrgOption, QuietOption
@@ -14,7 +14,7 @@ COLUMNS = ("name", "where", "backbone", "data", "size", "revision", "measured", 
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print the card of this model instead.")] = None,
+    name: Annotated[str | None, Argument(metavar="[NAME]", help="Print the card of this model instead.")] = None,
     org: OrgOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
@@ -51,7 +51,7 @@ def models(
 
 def pull(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name in the catalogue, ORG/NAME of the Hub, either with @REVISION.")
+        str, Argument(metavar="NAME", help="Name in the catalogue, ORG/NAME of the Hub, either with @REVISION.")
     ],
     org: OrgOption = None,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
@@ -72,25 +72,25 @@ def pull(
 
 
 def push(
-    source: Annotated[str, typer.Argument(metavar="RUN", help="Run folder or checkpoint folder.")],
-    repo: Annotated[str, typer.Option(help="Repository on the Hub, made if it is not there.", metavar="ORG/NAME")],
-    private: Annotated[bool, typer.Option("--private", help="Only for repositories that are private.")] = False,
+    source: Annotated[str, Argument(metavar="RUN", help="Run folder or checkpoint folder.")],
+    repo: Annotated[str, Option(help="Repository on the Hub, made if it is not there.", metavar="ORG/NAME")],
+    private: Annotated[bool, Option("--private", help="Only for repositories that are private.")] = False,
     revision: Annotated[
-        str | None, typer.Option(help="Branch to commit to, made if it is not there; the default branch if not given.")
+        str | None, Option(help="Branch to commit to, made if it is not there; the default branch if not given.")
     ] = None,
-    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of committing.")] = False,
+    create_pr: Annotated[bool, Option("--create-pr", help="Open a pull request instead of committing.")] = False,
     results: Annotated[
         list[Path] | None,
-        typer.Option(help="results.json of 'fam eval --out' with numbers of these weights; may be repeated."),
+        Option(help="results.json of 'fam eval --out' with numbers of these weights; may be repeated."),
     ] = None,
     license: Annotated[  # noqa: A002  (the Hub's word)
-        str | None, typer.Option(help="License of the weights, as the Hub writes it: cc-by-nc-4.0, apache-2.0, ...")
+        str | None, Option(help="License of the weights, as the Hub writes it: cc-by-nc-4.0, apache-2.0, ...")
     ] = None,
     terms: Annotated[
-        str | None, typer.Option(help="A sentence for the card on the terms of the data it was trained on.")
+        str | None, Option(help="A sentence for the card on the terms of the data it was trained on.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the card and the files; the network is not asked.")
+        bool, Option("--dry-run", help="Print the card and the files; the network is not asked.")
     ] = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:

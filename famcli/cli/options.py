@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from famcli.cli.console import console
 
@@ -21,18 +21,18 @@ def _set_json(value: bool) -> bool:
 
 
 _MODEL = "Packaged name, checkpoint folder, or Hub id: ORG/NAME or ORG/NAME@REVISION."
-ModelOption = Annotated[str, typer.Option("--model", "-m", help=_MODEL, metavar="MODEL")]
+ModelOption = Annotated[str, Option("--model", "-m", help=_MODEL, metavar="MODEL")]
 _METHOD = "Another method on the model's features, cam for example."
-MethodOption = Annotated[str | None, typer.Option("--method", metavar="NAME", help=_METHOD)]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
-WorkersOption = Annotated[int, typer.Option(min=1, help="Threads that decode images and find boxes.")]
-AmpOption = Annotated[bool, typer.Option("--amp", help="Run the network in bfloat16.")]
+MethodOption = Annotated[str | None, Option("--method", metavar="NAME", help=_METHOD)]
+DeviceOption = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
+BatchSizeOption = Annotated[int, Option(min=1, help="Images per forward pass.")]
+WorkersOption = Annotated[int, Option(min=1, help="Threads that decode images and find boxes.")]
+AmpOption = Annotated[bool, Option("--amp", help="Run the network in bfloat16.")]
 _THRESHOLD = "Threshold on the map; the model's own if not given (FAM 0.5, CAM 0.2)."
-ThresholdOption = Annotated[float | None, typer.Option(help=_THRESHOLD)]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", callback=_set_quiet)]
+ThresholdOption = Annotated[float | None, Option(help=_THRESHOLD)]
+QuietOption = Annotated[bool, Option("--quiet", "-q", help="Print errors only.", callback=_set_quiet)]
 _JSON = "Print a JSON summary on stdout, errors too."
-JsonOption = Annotated[bool, typer.Option("--json", help=_JSON, callback=_set_json)]
-OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
+JsonOption = Annotated[bool, Option("--json", help=_JSON, callback=_set_json)]
+OutFolder = Annotated[Path, Option("--out", "-o", help="Folder to write to.")]
 _ORG = "Organisation on the Hub of a name without one; by default that of FAM_HUB_ORG."
-OrgOption = Annotated[str | None, typer.Option("--org", help=_ORG, metavar="ORG")]
+OrgOption = Annotated[str | None, Option("--org", help=_ORG, metavar="ORG")]

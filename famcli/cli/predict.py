@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from famcli.cli import options
 from famcli.cli.console import console
@@ -31,29 +32,29 @@ PARTS = "Print how much each part counts; overlays and maps of the parts too."
 
 
 def _folder_of(kind: str) -> Any:
-    return typer.Option(help=f"Folder for {IMAGE_FILES[kind].summary}.")
+    return Option(help=f"Folder for {IMAGE_FILES[kind].summary}.")
 
 
 def predict(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help=INPUT)],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Results file; stdout if not given.")] = None,
+    inputs: Annotated[list[str], Argument(metavar="INPUT", help=INPUT)],
+    out: Annotated[Path | None, Option("--out", "-o", help="Results file; stdout if not given.")] = None,
     model: options.ModelOption = DEFAULT_MODEL,
     method: options.MethodOption = None,
     format: Annotated[  # noqa: A002
-        str, typer.Option(metavar="NAME", help=f"Form of the results: {FORMS}.", autocompletion=lambda: list(FORMATS))
+        str, Option(metavar="NAME", help=f"Form of the results: {FORMS}.", autocompletion=lambda: list(FORMATS))
     ] = DEFAULT_FORMAT,
     threshold: options.ThresholdOption = None,
-    max_boxes: Annotated[int, typer.Option(min=1, help="Boxes per image, largest region first.")] = 1,
-    topk: Annotated[int, typer.Option(min=1, help="Classes per box, most probable first.")] = 1,
-    labels: Annotated[str | None, typer.Option(help=LABELS)] = None,
-    coco_images: Annotated[Path | None, typer.Option(help=IDS)] = None,
+    max_boxes: Annotated[int, Option(min=1, help="Boxes per image, largest region first.")] = 1,
+    topk: Annotated[int, Option(min=1, help="Classes per box, most probable first.")] = 1,
+    labels: Annotated[str | None, Option(help=LABELS)] = None,
+    coco_images: Annotated[Path | None, Option(help=IDS)] = None,
     overlays: Annotated[Path | None, _folder_of("overlays")] = None,
     maps: Annotated[Path | None, _folder_of("maps")] = None,
     masks: Annotated[Path | None, _folder_of("masks")] = None,
-    parts: Annotated[bool, typer.Option("--parts", help=PARTS)] = False,
-    scales: Annotated[str, typer.Option(help="Average over these multiples of the input size, e.g. 1,1.5.")] = "1",
-    flip: Annotated[bool, typer.Option("--flip", help="Average over the mirrored image too.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help=RESUME)] = False,
+    parts: Annotated[bool, Option("--parts", help=PARTS)] = False,
+    scales: Annotated[str, Option(help="Average over these multiples of the input size, e.g. 1,1.5.")] = "1",
+    flip: Annotated[bool, Option("--flip", help="Average over the mirrored image too.")] = False,
+    resume: Annotated[bool, Option("--resume", help=RESUME)] = False,
     device: options.DeviceOption = "auto",
     batch_size: options.BatchSizeOption = 16,
     workers: options.WorkersOption = 2,

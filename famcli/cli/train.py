@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from famcli.cli.console import console
 from famcli.cli.options import DeviceOption, QuietOption
@@ -18,29 +18,25 @@ if TYPE_CHECKING:
 def train(
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", metavar="NAME|PATH", help="Prepared dataset, folder or file; several are joined."),
+        Option("--data", metavar="NAME|PATH", help="Prepared dataset, folder or file; several are joined."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run folder; runs/BACKBONE-DATA if not given.")
-    ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Name of a recipe, or a TOML file.", metavar="NAME|FILE")] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="vgg16, resnet50, inceptionv3, mobilenetv1, or a timm model.")
-    ] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help="Run folder; runs/BACKBONE-DATA if not given.")] = None,
+    recipe: Annotated[str | None, Option(help="Name of a recipe, or a TOML file.", metavar="NAME|FILE")] = None,
+    backbone: Annotated[str | None, Option(help="vgg16, resnet50, inceptionv3, mobilenetv1, or a timm model.")] = None,
     method: Annotated[
-        str | None, typer.Option(metavar="NAME", help="fam, cam or another method; the recipe's if not given.")
+        str | None, Option(metavar="NAME", help="fam, cam or another method; the recipe's if not given.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe; repeatable.")
+        list[str] | None, Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe; repeatable.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run, exactly where it was saved.")
+        Path | None, Option(metavar="RUN", help="Go on with an interrupted run, exactly where it was saved.")
     ] = None,
-    exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Start anew in a run folder that exists.")] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 2,
+    exist_ok: Annotated[bool, Option("--exist-ok", help="Start anew in a run folder that exists.")] = False,
+    workers: Annotated[int, Option(min=0, help="Processes that decode images.")] = 2,
     device: DeviceOption = "auto",
     i_know_this_is_test: Annotated[
-        bool, typer.Option("--i-know-this-is-test", help="Allow the test split; marks the run.")
+        bool, Option("--i-know-this-is-test", help="Allow the test split; marks the run.")
     ] = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
