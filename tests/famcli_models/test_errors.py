@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from famcli_models import errors
 
 
-@pytest.mark.parametrize("name", ["ConfigError", "DataError", "ShapeError", "UnknownNameError", "WeightsError"])
-def test_every_error_is_a_fam_error(name: str) -> None:
-    """One except clause catches everything the project raises on purpose."""
-    assert issubclass(getattr(errors, name), errors.FamError)
+def test_the_tree() -> None:
+    """One except clause catches all that is raised on purpose; wrong values are Python's own ValueErrors too."""
+    for kind in (errors.ConfigError, errors.DataError, errors.ShapeError, errors.UnknownNameError, errors.WeightsError):
+        assert issubclass(kind, errors.FamError)
+    assert issubclass(errors.ConfigError, ValueError)
+    assert issubclass(errors.ShapeError, ValueError)
 
 
-@pytest.mark.parametrize("kind", [errors.ConfigError, errors.ShapeError])
-def test_wrong_values_are_value_errors(kind: type[Exception]) -> None:
-    """Callers who know only Python's own errors catch wrong values too."""
-    assert issubclass(kind, ValueError)
-
-
-def test_unknown_name_offers_the_near_ones() -> None:
-    """A misspelt name is answered with the names that look like it, and not with the others."""
-    text = str(errors.UnknownNameError("backbone", "resnet5O", ["resnet50", "vgg16"]))
-    assert text == "unknown backbone 'resnet5O' (did you mean: resnet50)"
-
-
-def test_unknown_name_ignores_case() -> None:
-    """Capitals do not hide a near name, and the name is shown as it is written."""
-    assert "did you mean: VGG16" in str(errors.UnknownNameError("backbone", "vgg16", ["VGG16", "other"]))
-
-
-def test_unknown_name_lists_known_ones_and_the_hint() -> None:
-    """Where nothing is near, the known names are listed, sorted, and the hint closes the message."""
-    text = str(errors.UnknownNameError("model", "zzz", ["beta", "alpha"], "or give a path"))
-    assert text == "unknown model 'zzz' (known: alpha, beta); or give a path"
-
-
-def test_unknown_name_without_any_known() -> None:
-    """An empty table gives a sentence, not an empty bracket."""
-    assert str(errors.UnknownNameError("model", "x", [])) == "unknown model 'x' (known: none)"
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("backbone", "resnet5O", ["resnet50", "vgg16"]), "unknown backbone 'resnet5O' (did you mean: resnet50)"),
+        (("backbone", "vgg16", ["VGG16", "other"]), "unknown backbone 'vgg16' (did you mean: VGG16)"),
+        (("model", "zzz", ["beta", "alpha"], "or so"), "unknown model 'zzz' (known: alpha, beta); or so"),
+        (("model", "x", []), "unknown model 'x' (known: none)"),
+    ],
+)
+def test_unknown_names(arguments: tuple[Any, ...], text: str) -> None:
+    """The near names are offered whatever their case; where nothing is near, the known ones, and the hint closes."""
+    assert str(errors.UnknownNameError(*arguments)) == text
 
 
 def test_unknown_name_lists_at_most_twelve() -> None:

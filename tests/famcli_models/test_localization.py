@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -30,20 +32,6 @@ def test_box_of_one_blob() -> None:
     assert region.foreground == pytest.approx(0.9)
 
 
-def test_largest_is_by_pixels_and_not_by_box() -> None:
-    """A diagonal of four pixels has a larger box than a block of six, and loses."""
-    M = grid("#.......", ".#......", "..#..###", "...#.###", "........")
-    assert boxes(M) == [(5, 2, 8, 4)]
-
-
-def test_diagonal_neighbours_are_connected() -> None:
-    """Components are 8-connected: a diagonal is one region."""
-    M = grid("#..", ".#.", "..#")
-    (region,) = localize(M, (3, 3)).regions
-    assert region.area == 3
-    assert region.xyxy == (0, 0, 3, 3)
-
-
 def test_a_ring_holds_no_island() -> None:
     """A ring and the blob inside it are two regions, although their boxes overlap."""
     M = grid("#######", "#.....#", "#.....#", "#..#..#", "#.....#", "#.....#", "#######")
@@ -52,7 +40,11 @@ def test_a_ring_holds_no_island() -> None:
     assert [r.area for r in found] == [24, 1]
 
 
-TIES = [
+REGIONS = [
+    # A diagonal of four pixels, one region, has a larger box than a block of six, and comes after it.
+    (("#.......", ".#......", "..#..###", "...#.###", "........"), [(5, 2, 8, 4), (0, 0, 4, 4)]),
+    (("#...##..", "........", "###.....", "........"), [(0, 2, 3, 3), (4, 0, 6, 1), (0, 0, 1, 1)]),  # by size
+    # Ties go to the first in reading order.
     (("#..#", "....", "...."), [(0, 0, 1, 1), (3, 0, 4, 1)]),  # the same row: left first
     (("...#", "....", "#..."), [(3, 0, 4, 1), (0, 2, 1, 3)]),  # the upper row first
     ((".....#", "#....."), [(5, 0, 6, 1), (0, 1, 1, 2)]),  # the upper row first, though only by one row
@@ -61,22 +53,16 @@ TIES = [
 ]
 
 
-@pytest.mark.parametrize(("rows", "expected"), TIES)
-def test_ties_go_to_the_first_in_reading_order(rows: tuple[str, ...], expected: list[tuple[int, ...]]) -> None:
-    """Among regions of equal size the one whose first pixel is met first, row by row, comes first."""
-    assert boxes(grid(*rows), max_boxes=5) == expected
-
-
-def test_regions_come_by_size() -> None:
-    """max_boxes gives the largest regions, largest first, and no more than there are."""
-    M = grid("#...##..", "........", "###.....", "........")
-    assert boxes(M, max_boxes=1) == [(0, 2, 3, 3)]
-    assert boxes(M, max_boxes=2) == [(0, 2, 3, 3), (4, 0, 6, 1)]
-    assert boxes(M, max_boxes=9) == [(0, 2, 3, 3), (4, 0, 6, 1), (0, 0, 1, 1)]
+@pytest.mark.parametrize(("rows", "expected"), REGIONS)
+def test_regions_come_by_size(rows: tuple[str, ...], expected: list[tuple[int, ...]]) -> None:
+    """max_boxes gives the largest 8-connected regions, largest first, and no more than there are."""
+    for most in (1, 2, 9):
+        assert boxes(grid(*rows), max_boxes=most) == expected[:most]
 
 
 def test_threshold_is_strict() -> None:
-    """A pixel that is τ is background."""
+    """A pixel that is τ is background; with τ = 0 only what is above zero counts."""
+    assert boxes(np.zeros((4, 4), dtype=np.float32), tau=0.0) == []
     M = np.array([[0.5, 0.5], [0.5, 0.75]], dtype=np.float32)
     assert boxes(M, tau=0.5) == [(1, 1, 2, 2)]
     assert boxes(M, tau=0.75) == []
@@ -92,48 +78,34 @@ def test_a_map_that_never_passes_has_no_region(value: float) -> None:
     assert not found.mask.any()
 
 
-def test_a_zero_threshold_leaves_zeros_out() -> None:
-    """With τ = 0 only what is above zero counts."""
-    assert boxes(np.zeros((4, 4), dtype=np.float32), tau=0.0) == []
-
-
 def test_nan_is_background() -> None:
-    """A map of NaN has no region, and a NaN pixel is not foreground."""
+    """A map of NaN has no region, and a NaN pixel is not foreground; the caller's array is not changed."""
     assert localize(np.full((4, 4), np.nan), (40, 40)).regions == ()
-    M = np.array([[np.nan, 0.9], [0.1, 0.1]])
+    M = np.array([[np.nan, 0.9], [0.1, 0.1]], dtype=np.float32)
+    before = M.copy()
     assert boxes(M) == [(1, 0, 2, 1)]
+    np.testing.assert_array_equal(M, before)
 
 
-def test_ones_are_the_whole_image() -> None:
-    """A map of ones gives the half-open box of the whole image."""
-    (region,) = localize(np.ones((14, 14)), (33, 57)).regions
-    assert region.xyxy == (0, 0, 57, 33)
-    assert region.area == 33 * 57
+@pytest.mark.parametrize("size_hw", [(33, 57), (1, 1), (1, 50), (50, 1), (3, 1000)])
+def test_ones_are_the_whole_image(size_hw: tuple[int, int]) -> None:
+    """A map of ones gives the half-open box of the whole image, of one pixel or one line too."""
+    (region,) = localize(np.ones((14, 14)), size_hw).regions
+    assert region.xyxy == (0, 0, size_hw[1], size_hw[0])
+    assert region.area == size_hw[0] * size_hw[1]
     assert region.foreground == pytest.approx(1)
 
 
-@pytest.mark.parametrize("size_hw", [(1, 1), (1, 50), (50, 1), (3, 1000)])
-def test_images_of_one_pixel_or_one_line(size_hw: tuple[int, int]) -> None:
-    """Thin images work: the box of a full map is the image."""
-    (region,) = localize(np.ones((14, 14)), size_hw).regions
-    assert region.xyxy == (0, 0, size_hw[1], size_hw[0])
-
-
-def test_boxes_reach_the_right_and_bottom_edge() -> None:
-    """Foreground in the last cell ends at the image's width and height, not one pixel before."""
-    M = np.zeros((4, 4), dtype=np.float32)
-    M[3, 3] = 1
-    (region,) = localize(M, (40, 80)).regions
-    assert region.xyxy[2:] == (80, 40)
-    # The cell's centre is at 35 of 40; half-way to the next centre, at 30, the map is 0.5.
-    assert region.xyxy[:2] == (60, 30)
-
-
 def test_box_is_in_the_frame_of_the_image() -> None:
-    """A 4x4 map on a 20x40 image: the left half of the map is the left 20 columns."""
+    """The left half of the map is the left half of the image; the last cell ends at the right and bottom edge."""
     M = np.array([[1, 1, 0, 0]] * 4, dtype=np.float32)
     (region,) = localize(M, (20, 40)).regions
     assert region.xyxy == (0, 0, 20, 20)
+    M = np.zeros((4, 4), dtype=np.float32)
+    M[3, 3] = 1
+    (region,) = localize(M, (40, 80)).regions
+    # The cell's centre is at 35 of 40; half-way to the next centre, at 30, the map is 0.5.
+    assert region.xyxy == (60, 30, 80, 40)
 
 
 @pytest.mark.parametrize("size_hw", [(37, 53), (14, 14), (224, 100), (5, 61)])
@@ -145,20 +117,14 @@ def test_upsampling_is_bilinear(size_hw: tuple[int, int]) -> None:
 
 
 def test_mask_holds_the_pixels_of_the_regions_given() -> None:
-    """The mask covers the regions returned and nothing of the smaller ones left out."""
+    """The mask covers the regions returned and nothing of the smaller ones; it costs memory and must be asked for."""
     M = grid("##..#", "##...", "....#")
-    one = localize(M, (3, 5), with_mask=True).mask
-    two = localize(M, (3, 5), max_boxes=3, with_mask=True).mask
-    assert one is not None
-    assert two is not None
-    assert one.dtype == bool
-    np.testing.assert_array_equal(one, grid("##...", "##...", ".....") > 0.5)
-    np.testing.assert_array_equal(two, M > 0.5)
-
-
-def test_no_mask_unless_asked_for() -> None:
-    """The mask costs memory and is left out by default."""
-    assert localize(np.ones((2, 2)), (4, 4)).mask is None
+    for most, expected in ((1, grid("##...", "##...", ".....")), (3, M)):
+        mask = localize(M, (3, 5), max_boxes=most, with_mask=True).mask
+        assert mask is not None
+        assert mask.dtype == bool
+        np.testing.assert_array_equal(mask, expected > 0.5)
+    assert localize(M, (3, 5)).mask is None
 
 
 def test_foreground_is_the_mean_over_the_region_only() -> None:
@@ -167,17 +133,14 @@ def test_foreground_is_the_mean_over_the_region_only() -> None:
     assert localize(M, (2, 2)).regions[0].foreground == pytest.approx(0.7)
 
 
-@pytest.mark.parametrize("tau", [-0.1, 1.0, 1.5, float("nan")])
-def test_thresholds_out_of_range_are_refused(tau: float) -> None:
-    """A threshold outside [0, 1) is refused by name."""
-    with pytest.raises(ConfigError, match="threshold"):
-        localize(np.ones((2, 2)), (4, 4), tau)
-
-
-def test_no_boxes_wanted_is_refused() -> None:
-    """max_boxes below 1 is refused by name."""
-    with pytest.raises(ConfigError, match="max_boxes"):
-        localize(np.ones((2, 2)), (4, 4), max_boxes=0)
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [*(({"tau": tau}, "threshold") for tau in (-0.1, 1.0, 1.5, float("nan"))), ({"max_boxes": 0}, "max_boxes")],
+)
+def test_bad_options_are_refused(options: dict[str, Any], word: str) -> None:
+    """A threshold outside [0, 1) and less than one box are refused by name."""
+    with pytest.raises(ConfigError, match=word):
+        localize(np.ones((2, 2)), (4, 4), **options)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 4, 4), (4,), (0, 3), ()])
@@ -185,11 +148,3 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     """A batch of maps, a line or an empty map is refused with its shape."""
     with pytest.raises(ShapeError, match="shape"):
         localize(np.ones(shape), (4, 4))
-
-
-def test_the_map_is_left_alone() -> None:
-    """The caller's array is not changed, NaN or not."""
-    M = np.array([[np.nan, 0.7]], dtype=np.float32)
-    before = M.copy()
-    localize(M, (8, 8))
-    np.testing.assert_array_equal(M, before)

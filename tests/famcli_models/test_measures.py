@@ -40,12 +40,8 @@ def test_measures_by_hand(methods: dict[str, FAM]) -> None:
     assert found["spread"] == pytest.approx(0.5 / 2, abs=1e-3)
     assert found["part_similarity"] == pytest.approx(0.5)
     assert found["top1"] == 0.5
-
-
-def test_a_single_part_is_like_no_other(methods: dict[str, FAM]) -> None:
-    """With K = 1 there is nothing to compare."""
-    out = output([[1.0, 0.0]], [[[1.0, 2.0]]], [[1.0, 0.0]])
-    assert methods["fam"].measures(out, torch.tensor([0]))["part_similarity"] == 0
+    single = output([[1.0, 0.0]], [[[1.0, 2.0]]], [[1.0, 0.0]])  # with K = 1 there is nothing to compare
+    assert methods["fam"].measures(single, torch.tensor([0]))["part_similarity"] == 0
 
 
 def test_measures_of_a_model(methods: dict[str, FAM | CAM]) -> None:

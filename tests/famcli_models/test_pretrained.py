@@ -80,16 +80,23 @@ def folded_model(folded: Path) -> Callable[..., FAM]:
     return lambda **options: FAM.from_backbone(FAMConfig(**options), str(folded)).eval()
 
 
-def test_folded_file_is_read(folded: Path) -> None:
-    """Normalisation and padding come from the file's header, and TensorFlow's background class is dropped."""
+def test_folded_file(folded: Path, folded_model: Callable[..., FAM]) -> None:
+    """Normalisation, padding and source come from the file's header; TensorFlow's background class is dropped."""
     weights = read_backbone_weights("mobilenetv1", str(folded))
-    assert weights.same_padding
-    assert weights.mean == weights.std == HALF
-    assert weights.source == "a made-up network"
+    assert (weights.same_padding, weights.mean, weights.std, weights.source) == (True, HALF, HALF, "a made-up network")
     assert len(weights.sha256) == 64
     assert weights.classifier is not None
     torch.testing.assert_close(weights.classifier[0], folded_tensors()["classifier.weight"][1:])
     torch.testing.assert_close(weights.classifier[1], folded_tensors()["classifier.bias"][1:])
+    model = folded_model()
+    assert (model.config.same_padding, model.config.mean, model.config.std) == (True, HALF, HALF)
+    assert model.provenance["backbone_weights"] == "a made-up network"
+    assert model.provenance["classifier"] == "pretrained"
+    assert torch.equal(model.classifier.weight, weights.classifier[0])
+    assert torch.equal(model.classifier.bias, weights.classifier[1])
+    other = folded_model(num_classes=7)  # takes the trunk and keeps its own classifier
+    assert other.classifier.weight.shape == (7, 1024)
+    assert "classifier" not in other.provenance
 
 
 def test_folded_file_computes_the_literal_network(folded_model: Callable[..., FAM]) -> None:
@@ -103,31 +110,13 @@ def test_folded_file_computes_the_literal_network(folded_model: Callable[..., FA
         torch.testing.assert_close(X, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_folded_file_sets_the_config(folded_model: Callable[..., FAM]) -> None:
-    """The model's config and provenance tell what its weights expect and where they are from."""
-    model = folded_model()
-    assert model.config.same_padding
-    assert model.config.mean == model.config.std == HALF
-    assert model.provenance["backbone_weights"] == "a made-up network"
-    assert model.provenance["classifier"] == "pretrained"
-    torch.testing.assert_close(model.classifier.weight.detach(), folded_tensors()["classifier.weight"][1:])
-
-
-@pytest.mark.parametrize("options", [{}, {"similarity": "ratio-relu"}])
-def test_dilated_map_holds_the_coarse_map(folded_model: Callable[..., FAM], options: dict[str, Any]) -> None:
+def test_dilated_map_holds_the_coarse_map(folded_model: Callable[..., FAM]) -> None:
     """Every second pixel of the dilated stride-16 map is a pixel of the stride-32 map, exactly where its kernel is."""
     x = torch.rand(1, 3, 128, 128) * 2 - 1
     with torch.no_grad():
-        fine, coarse = folded_model(**options).features(x).X, folded_model(stride=32).features(x).X
+        fine, coarse = folded_model().features(x).X, folded_model(stride=32).features(x).X
     assert fine.shape[2:] == (8, 8)
     torch.testing.assert_close(fine[:, :, 1::2, 1::2], coarse, rtol=1e-4, atol=1e-4)
-
-
-def test_classifier_of_other_classes_is_left_new(folded: Path) -> None:
-    """A model with another number of classes takes the trunk and keeps its own classifier."""
-    model = FAM.from_backbone(FAMConfig(num_classes=7), str(folded))
-    assert model.classifier.weight.shape == (7, 1024)
-    assert "classifier" not in model.provenance
 
 
 def test_timm_weights_round_trip(tmp_path: Path) -> None:
@@ -150,12 +139,12 @@ def test_timm_weights_round_trip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["missing", "shape"])
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change: str) -> None:
-    """A tensor that is missing or has another shape is named, and nothing is loaded by halves."""
+    """A tensor that is missing or has another shape is refused, and nothing is loaded by halves."""
     state = timm.create_model("test_resnet", num_classes=5).state_dict()
+    first = next(iter(state))
     if change == "missing":
-        del state["stem.conv1.weight" if "stem.conv1.weight" in state else next(iter(state))]
+        del state[first]
     else:
-        first = next(iter(state))
         state[first] = torch.zeros(1, 1, 1, 1)
     path = tmp_path / "w.safetensors"
     save_file(state, path)
@@ -166,20 +155,15 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change: str) -> Non
     assert all(torch.equal(v, backbone.state_dict()[k]) for k, v in before.items())
 
 
-def test_weights_of_another_network_are_refused(folded: Path) -> None:
-    """MobileNetV1's file in a ResNet50 is refused by the first tensor that is not there."""
+def test_other_networks_and_incomplete_files_are_refused(folded: Path, tmp_path: Path) -> None:
+    """MobileNetV1's file is none of a ResNet50; a folded file without one of its layers is refused by its name."""
     with pytest.raises(WeightsError, match="do not fit this backbone"):
         load_trunk(Backbone("resnet50"), read_backbone_weights("resnet50", str(folded)))
-
-
-def test_incomplete_folded_file_is_refused(tmp_path: Path) -> None:
-    """A folded file without one of its layers is a weights error that names it, not a crash."""
     tensors = folded_tensors(11)
     del tensors["features.conv13.pw.bias"]
-    path = tmp_path / "half.safetensors"
-    save_file(tensors, path)
+    save_file(tensors, tmp_path / "half.safetensors")
     with pytest.raises(WeightsError, match="conv13"):
-        FAM.from_backbone(FAMConfig(num_classes=10), str(path))
+        FAM.from_backbone(FAMConfig(num_classes=10), str(tmp_path / "half.safetensors"))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not safetensors at all", b"\x80\x04\x95."])
@@ -205,7 +189,7 @@ def test_imagenet_weights_offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_imagenet_weights_come_from_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """'imagenet' asks the Hub for the row's repository and takes the row's normalisation."""
+    """'imagenet' asks the Hub for the row's file and takes the row's normalisation; another hash is not used."""
     asked = []
     path = tmp_path / "model.safetensors"
     save_file({"conv1.weight": torch.zeros(1)}, path)
@@ -215,30 +199,16 @@ def test_imagenet_weights_come_from_the_table(monkeypatch: pytest.MonkeyPatch, t
         return str(path)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fake)
-    weights = read_backbone_weights("mobilenetv1", "imagenet")
-    row = BACKBONES["mobilenetv1"]
+    weights, row = read_backbone_weights("mobilenetv1", "imagenet"), BACKBONES["mobilenetv1"]
     assert asked == [(row.hub_id, "model.safetensors", row.revision)]
-    assert weights.mean == row.mean
-    assert not weights.same_padding
-    assert weights.classifier is None
-
-
-def test_a_download_with_another_hash_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where the table has a hash, a file that differs is not used."""
-    path = tmp_path / "model.safetensors"
-    save_file({"conv1.weight": torch.zeros(1)}, path)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(path))
+    assert (weights.mean, weights.same_padding, weights.classifier) == (row.mean, False, None)
     with pytest.raises(WeightsError, match=r"SHA-256 .*, not 57b02691"):
         read_backbone_weights("vgg16", "imagenet")
 
 
-def test_weights_of_an_unknown_backbone() -> None:
-    """An unknown backbone is refused before anything is downloaded."""
-    with pytest.raises(UnknownNameError, match="backbone"):
-        read_backbone_weights("no_such_network", "imagenet")
-
-
 def test_no_weights() -> None:
-    """'none' reads nothing and says so in the provenance."""
+    """'none' reads nothing and says so; an unknown backbone is refused before anything is downloaded."""
     model = FAM.from_backbone(FAMConfig(backbone="test_efficientnet", num_classes=2), "none")
     assert model.provenance == {"backbone_weights": "none"}
+    with pytest.raises(UnknownNameError, match="backbone"):
+        read_backbone_weights("no_such_network", "imagenet")
