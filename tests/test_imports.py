@@ -9,37 +9,38 @@ import sys
 import pytest
 
 HEAVY = ("torch", "timm", "cv2", "numpy", "huggingface_hub", "requests")
+HELP = """
+from famcli.cli.app import app
+for a in (["--help"], ["predict", "--help"], ["data", "--help"], ["data", "download", "--help"]):
+    try: app(a)
+    except SystemExit: pass
+"""
+MODEL = """
+import torch
+from famcli_models import FAM, FAMConfig
+FAM(FAMConfig(backbone="test_efficientnet", num_classes=2)).eval()(torch.zeros(1, 3, 64, 64))
+"""
 
 
-def fresh(code: str) -> str:
-    """Standard output of code in a new interpreter."""
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import famcli", HEAVY),
+        ("import famcli_models", HEAVY),
+        ("import famcli.cli.app", HEAVY),
+        ("import famcli_models.preprocess", ("torch",)),  # an engine without PyTorch can use the same resize
+        ("import famcli.report.page", ("torch",)),  # takes most of a gigabyte and more seconds than a small report
+        (HELP, ("torch", "numpy")),
+        (MODEL, ("famcli", "typer")),  # the model stands alone
+    ],
+    ids=["famcli", "famcli_models", "command line", "resizing", "page", "help", "model"],
+)
+def test_what_is_not_loaded(code: str, absent: tuple[str, ...]) -> None:
+    """In a new interpreter each of these loads no more than it needs."""
+    code += f"\nimport sys\nprint('LOADED', [m for m in {absent!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-@pytest.mark.parametrize("module", ["famcli", "famcli_models", "famcli.cli.app"])
-def test_imports_are_cheap(module: str) -> None:
-    """Importing the packages and the command line loads no torch and nothing else that takes long."""
-    code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
-    assert fresh(code) == "[]"
-
-
-def test_a_report_needs_no_torch() -> None:
-    """Pages are made without torch, which takes most of a gigabyte and more seconds than a small report."""
-    assert fresh("import sys, famcli.report.page; print('torch' in sys.modules)") == "False"
-
-
-def test_help_needs_no_torch() -> None:
-    """Help for the program and for a command is printed without torch."""
-    code = (
-        "import sys\nfrom famcli.cli.app import app\n"
-        "for a in (['--help'], ['predict', '--help'], ['data', '--help'], ['data', 'download', '--help']):\n"
-        "    try: app(a)\n"
-        "    except SystemExit: pass\n"
-        "print('LOADED', [m for m in ('torch', 'numpy') if m in sys.modules])"
-    )
-    assert fresh(code).endswith("LOADED []")
+    assert done.stdout.strip().endswith("LOADED []")
 
 
 @pytest.mark.parametrize("package", ["famcli", "famcli_models"])
@@ -56,13 +57,3 @@ def test_other_names_are_attribute_errors(package: str) -> None:
     """A name that is not there is the usual AttributeError, which names the package."""
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
         importlib.import_module(package).nothing  # noqa: B018
-
-
-def test_the_model_stands_alone() -> None:
-    """famcli_models works without the toolkit: building and running a model loads no famcli, typer or rich."""
-    code = (
-        "import sys, torch\nfrom famcli_models import FAM, FAMConfig\n"
-        "FAM(FAMConfig(backbone='test_efficientnet', num_classes=2)).eval()(torch.zeros(1, 3, 64, 64))\n"
-        "print([m for m in ('famcli', 'typer') if m in sys.modules])"
-    )
-    assert fresh(code) == "[]"

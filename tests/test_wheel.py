@@ -61,22 +61,13 @@ def test_wheel_has_every_file_of_the_packages(installed: list[PurePosixPath]) ->
     assert {file.as_posix() for file in installed if file.parts[0] in PACKAGES} == expected
 
 
-def test_wheel_has_expected_kinds_of_files(installed: list[PurePosixPath]) -> None:
-    """The packages hold code, type markers, recipes, the report's page, and checkpoints with their cards."""
-    kinds = {file.suffix or file.name for file in installed if file.parts[0] in PACKAGES}
-    assert kinds <= KINDS
-
-
-def test_wheel_has_the_page_of_the_report(installed: list[PurePosixPath]) -> None:
-    """The report's page, style and scripts, which are no Python, come along."""
-    names = {file.name for file in installed if file.is_relative_to("famcli/report/templates")}
-    assert {"page.html", "page.css", "page.js", "pictures.js", "gallery.js", "view.js"} <= names
-
-
-def test_wheel_has_type_marker_and_weights(installed: list[PurePosixPath]) -> None:
-    """Type checkers find famcli_models typed, and every packaged checkpoint comes whole."""
+def test_wheel_has_what_is_no_code(installed: list[PurePosixPath]) -> None:
+    """Both packages are typed; the report's page comes along, every packaged checkpoint is whole, and no odd file."""
     names = {file.as_posix() for file in installed}
-    assert "famcli_models/py.typed" in names
+    assert {file.suffix or file.name for file in installed if file.parts[0] in PACKAGES} <= KINDS
+    assert {f"{package}/py.typed" for package in PACKAGES} <= names
+    page = ("page.html", "page.css", "page.js", "pictures.js", "gallery.js", "view.js")
+    assert {f"famcli/report/templates/{name}" for name in page} <= names
     folders = {file.parent for file in installed if file.is_relative_to("famcli_models/weights")}
     assert folders
     for folder in folders:

@@ -109,13 +109,17 @@ def test_similarities(kind: str) -> None:
     assert similarity(beta, kind).isfinite().all()
 
 
-def test_queries_are_a_sixteenth() -> None:
-    """Queries and keys have C/16 numbers, and at least one."""
+def test_sizes() -> None:
+    """Queries and keys have C/16 numbers, and at least one; M is a sigmoid: (B, 1, H, W) in (0, 1)."""
     module = ObjectAwareAttention(1024, 3)
     assert module.encoder.weight.shape == (64, 1024, 1, 1)
     assert module.keys.shape == (3, 64)
     assert module.values.shape == (3, 1024)
     assert query_channels(3) == 1
+    for attention in (ObjectAwareAttention(32), ConvolutionAttention(32)):
+        M = attention(torch.randn(2, 32, 5, 7))
+        assert M.shape == (2, 1, 5, 7)
+        assert ((M > 0) & (M < 1)).all()
 
 
 def test_value_bias() -> None:
@@ -139,14 +143,6 @@ def test_replacement(channels: int) -> None:
     convolutions = [m for m in replacement.modules() if isinstance(m, torch.nn.Conv2d)]
     assert [c.kernel_size for c in convolutions] == [(1, 1)] * 3
     assert convolutions[-1].out_channels == 1
-
-
-@pytest.mark.parametrize("module", [ObjectAwareAttention(32), ConvolutionAttention(32)])
-def test_maps_lie_between_zero_and_one(module: torch.nn.Module) -> None:
-    """M is a sigmoid: (B, 1, H, W) in (0, 1)."""
-    M = module(torch.randn(2, 32, 5, 7))
-    assert M.shape == (2, 1, 5, 7)
-    assert ((M > 0) & (M < 1)).all()
 
 
 @pytest.mark.parametrize(("pooling", "expected"), [("foreground", 5 / 8), ("features", 12 / 8)])

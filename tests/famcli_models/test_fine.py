@@ -30,7 +30,7 @@ def on_meta(**options: Any) -> FAM:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_named_backbones(name: str) -> None:
-    """M has the cells of the map at half the stride, the parts those of X; earlier maps add no name to the network."""
+    """M has the cells of the map at half the stride, the parts those of X, also for sizes that no stride divides."""
     model = on_meta(backbone=name)
     images = torch.empty(2, 3, 224, 224, device="meta")
     X_side, M_side = SIDES[name]
@@ -41,20 +41,14 @@ def test_named_backbones(name: str) -> None:
     ]
     assert out.M.shape == (2, 1, M_side, M_side)
     assert out.A.shape == (2, 5, X_side, X_side)
-    with torch.device("meta"):
-        plain = Backbone(name)
-    assert model.backbone.state_dict().keys() == plain.state_dict().keys()
-
-
-@pytest.mark.parametrize("name", BACKBONES)
-def test_odd_sizes(name: str) -> None:
-    """Heights and widths that no stride divides give a map of the size of the earlier one."""
-    model = on_meta(backbone=name)
     for size_hw in ((230, 250), (161, 235), (95, 97)):
         features = model.features(torch.empty(1, 3, *size_hw, device="meta"))
         out = model.head(features)
         assert out.M.shape[2:] == features.earlier[0].shape[2:]
         assert out.A.shape[2:] == features.X.shape[2:]
+    with torch.device("meta"):
+        plain = Backbone(name)  # earlier maps add no name to the network
+    assert model.backbone.state_dict().keys() == plain.state_dict().keys()
 
 
 @pytest.mark.parametrize(("stride", "M_side"), [(8, 16), (16, 8), (32, 4)])
@@ -138,11 +132,8 @@ def test_cells_at_the_edge(make_model: Make, X_hw: tuple[int, int], below: bool)
 
 def test_off_is_the_plain_model(make_model: Make) -> None:
     """With 0 channels nothing is added: the parts, their names and the features are those without the option."""
-    plain, off, fine = (
-        make_model().eval(),
-        make_model(fine_channels=0, fine_layers=3).eval(),
-        make_model(fine_channels=8),
-    )
+    plain, off = make_model().eval(), make_model(fine_channels=0, fine_layers=3).eval()
+    fine = make_model(fine_channels=8).eval()
     assert plain.fine is None
     assert plain.state_dict().keys() == off.state_dict().keys()
     added = {name.split(".")[0] for name in fine.state_dict().keys() ^ plain.state_dict().keys()}
@@ -153,4 +144,4 @@ def test_off_is_the_plain_model(make_model: Make) -> None:
         assert features.earlier == ()
         assert torch.equal(off(images).M, off.object_attention(features.X))
         fine.backbone.load_state_dict(plain.backbone.state_dict())
-        torch.testing.assert_close(fine.eval().features(images).X, plain.features(images).X)
+        torch.testing.assert_close(fine.features(images).X, plain.features(images).X)

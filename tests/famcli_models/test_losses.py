@@ -12,13 +12,7 @@ from torch import Tensor
 
 from famcli_models import CAM, FAM, CAMConfig, CAMOutput, FAMConfig, FAMOutput
 from famcli_models.errors import ShapeError
-from famcli_models.losses import (
-    Losses,
-    balanced_class_weight,
-    classification_loss,
-    diversity_loss,
-    sparsity_loss,
-)
+from famcli_models.losses import Losses, balanced_class_weight, classification_loss, diversity_loss, sparsity_loss
 from famcli_models.methods.method import Batch
 
 
