@@ -18,6 +18,8 @@ from famcli.results.io import read_images, read_results
 from famcli_models.files import sha256_file
 
 Fam = Callable[..., Result]
+Eval = Callable[..., Result]
+MAPS = ("--protocol", "wsoleval-v1", "--processes", 1)
 
 
 @pytest.fixture
@@ -26,116 +28,148 @@ def dataset(make_dataset: Callable[..., Path]) -> Path:
     return make_dataset([(f"{i}.png", i, [(5, 5, 30, 30)], (40, 50)) for i in range(3)])
 
 
-def rows(result: Result) -> list[list[str]]:
+@pytest.fixture
+def run(fam: Fam, dataset: Path) -> Eval:
+    """A function that runs fam eval, on the dataset unless other data are given."""
+
+    def evaluate(*arguments: Any) -> Result:
+        data = () if "--data" in arguments else ("--data", dataset)
+        return fam("eval", *data, "--device", "cpu", *arguments)
+
+    return evaluate
+
+
+@pytest.fixture
+def model(checkpoint: Path) -> tuple[str, Path]:
+    return ("--model", checkpoint)
+
+
+@pytest.fixture
+def with_cam(tmp_path: Path, make_model: Callable[..., Any]) -> tuple[str, Path]:
+    """A FAM whose classifier is marked as the backbone's own."""
+    model = make_model(classifier="frozen")
+    model.provenance["classifier"] = "pretrained"
+    model.save_pretrained(tmp_path / "with-cam")
+    return ("--model", tmp_path / "with-cam")
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> tuple[str, Path]:
+    """Masks of the three images that fill their boxes."""
+    (tmp_path / "pixels").mkdir()  # no name that masks are looked for under
+    for i in range(3):
+        mask = np.zeros((40, 50), np.uint8)
+        mask[5:31, 5:31] = 255
+        Image.fromarray(mask).save(tmp_path / "pixels" / f"{i}.png")
+    return ("--masks", tmp_path / "pixels")
+
+
+@pytest.fixture
+def maps(tmp_path: Path) -> tuple[str, Path]:
+    """Maps of the images: the first two are their boxes, the third is its opposite corner."""
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    for i in range(3):
+        scores = np.zeros((40, 50))
+        scores[(slice(5, 31), slice(5, 31)) if i < 2 else (slice(36, None), slice(44, None))] = 1.0
+        np.save(folder / f"{i}.png.npy", scores)
+    return ("--maps", folder)
+
+
+def done(result: Result) -> dict[str, Any]:
+    """What --json printed."""
+    assert result.exit_code == 0, result.stderr
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+def refused(result: Result, text: str, code: int = 1) -> None:
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert text in " ".join(result.stderr.replace("│", " ").split())
+
+
+def cells_of(result: Result) -> list[list[str]]:
     """Cells of the first table on stdout."""
+    assert result.exit_code == 0, result.stderr
     table = result.stdout.split("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
 
-def test_table(fam: Fam, checkpoint: Path, dataset: Path) -> None:
-    """stdout is Markdown: FAM, the centre box and the whole image with intervals; then paired differences."""
-    result = fam("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu")
-    assert result.exit_code == 0, result.stderr
+def test_table(run: Eval, model: tuple) -> None:
+    """stdout is Markdown: the model, the centre box and the whole image with intervals; then paired differences."""
+    result = run(*model)
+    header, _, *rows = cells_of(result)
     assert all(line.startswith("| ") and line.endswith(" |") for line in result.stdout.splitlines() if line)
-    cells = rows(result)
-    assert [row[0].split(",")[0] for row in cells[2:]] == ["FAM", "centre box", "whole image"]
-    assert cells[2][1] == "0.5 (fixed)"
-    assert re.fullmatch(r"[0-9.]+ \[[0-9.]+, [0-9.]+\]", cells[2][cells[0].index("GT-known")])
+    assert [row[0].split(",")[0] for row in rows] == ["FAM", "centre box", "whole image"]
+    assert rows[0][1] == "0.5 (fixed)"
+    assert re.fullmatch(r"[0-9.]+ \[[0-9.]+, [0-9.]+\]", rows[0][header.index("GT-known")])
     assert "| FAM" in result.stdout.split("\n\n")[1]
     assert "3 images" in result.stderr
     assert "no CAM beside it" in result.stderr
+    quiet = run(*model, "--quiet")
+    assert (quiet.stdout, quiet.stderr) == (result.stdout, "")
 
 
-def test_json(fam: Fam, checkpoint: Path, dataset: Path) -> None:
+def test_json(run: Eval, model: tuple) -> None:
     """--json prints the same result as one object of the documented schema."""
-    result = fam("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", "--json")
-    data = json.loads(result.stdout)
+    data = done(run(*model, "--json"))
     assert (data["format"], data["format_version"], data["kind"]) == ("fam-results", 1, "evaluation")
     assert (data["data"]["split"], data["data"]["images"], data["data"]["partial"]) == ("test", 3, False)
     assert [row["method"] for row in data["rows"]] == ["FAM", "centre", "whole"]
-    metrics = data["rows"][0]["metrics"]
-    assert metrics["top1_loc"]["value"] <= min(metrics["top1_cls"]["value"], metrics["gt_known"]["value"])
-    assert len(data["rows"][0]["curve"]) == len(data["taus"])
-    assert data["source"]["weights_sha256"] == sha256_file(checkpoint / "model.safetensors")
+    first = data["rows"][0]
+    values = {name: number["value"] for name, number in first["metrics"].items()}
+    assert values["top1_loc"] <= min(values["top1_cls"], values["gt_known"])
+    assert len(first["curve"]) == len(data["taus"])
+    assert (set(first["coco"]), sum(first["kinds"].values())) == ({"AP", "AP50", "AP75"}, 3)
+    assert data["source"]["weights_sha256"] == sha256_file(model[1] / "model.safetensors")
     assert data["source"]["class_names"] == data["data"]["class_names"] == ["cat", "dog", "cup", "rocket", "person"]
-    other = json.loads(
-        fam("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", "--other-classes", "--json").stdout
-    )
+    other = done(run(*model, "--other-classes", "--json"))
     assert other["data"]["class_names"] == []  # the model's names are not those of the labels
     assert other["source"]["class_names"][0] == "cat"
-    assert set(data["rows"][0]["coco"]) == {"AP", "AP50", "AP75"}
-    assert sum(data["rows"][0]["kinds"].values()) == 3
 
 
-def test_out(fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
-    """--out writes the three files of a result, which can be read back; the records agree with the numbers."""
+def test_out(run: Eval, fam: Fam, model: tuple, dataset: Path, tmp_path: Path) -> None:
+    """--out writes three files that agree with each other, and each box is the one that fam predict writes."""
     out = tmp_path / "results"
-    result = fam("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", "--out", out)
-    assert result.exit_code == 0, result.stderr
+    assert run(*model, "--out", out).exit_code == 0
     assert sorted(path.name for path in out.iterdir()) == ["images.jsonl", "results.json", "results.md"]
-    results, records = read_results(out), list(read_images(out / "images.jsonl"))
-    assert [record.name for record in records] == ["0.png", "1.png", "2.png"]
-    row = results.rows[0]
-    ious = [record.found["FAM"].iou or 0 for record in records]
+    images, row = list(read_images(out / "images.jsonl")), read_results(out).rows[0]
+    assert [image.name for image in images] == ["0.png", "1.png", "2.png"]
+    ious = [image.found["FAM"].iou or 0 for image in images]
     assert row.metrics["gt_known"].value == pytest.approx(100 * sum(iou >= 0.5 for iou in ious) / 3)
     assert row.metrics["mean_iou"].value == pytest.approx(100 * sum(ious) / 3)
-    assert Counter(record.found["FAM"].kind for record in records) == row.kinds
-    assert records[0].maps["FAM"].ndim == 2
+    assert Counter(image.found["FAM"].kind for image in images) == row.kinds
+    assert images[0].maps["FAM"].ndim == 2
     assert "0.5 (fixed)" in (out / "results.md").read_text()
-
-
-def test_boxes_are_those_of_predict(fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
-    """Each scored box is the one that fam predict writes for the same image."""
-    model = ("--model", checkpoint, "--device", "cpu")
-    fam("eval", "--data", dataset, *model, "--out", tmp_path)
-    fam("predict", dataset, *model, "--format", "jsonl", "--out", tmp_path / "boxes.jsonl")
+    fam("predict", dataset, *model, "--device", "cpu", "--format", "jsonl", "--out", tmp_path / "boxes.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "boxes.jsonl").read_text().splitlines()]
-    written = {line["file_name"]: [box["xyxy"] for box in line["boxes"]] for line in lines}
-    for record in read_images(tmp_path / "images.jsonl"):
-        box = record.found["FAM"].box
-        assert ([list(box)] if box else []) == written[record.name]
-
-
-def test_quiet(fam: Fam, checkpoint: Path, dataset: Path) -> None:
-    """--quiet leaves the tables alone."""
-    result = fam("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", "--quiet")
-    assert result.stderr == ""
-    assert result.stdout.startswith("| method")
+    written = {line["file_name"]: [tuple(box["xyxy"]) for box in line["boxes"]] for line in lines}
+    assert {i.name: [i.found["FAM"].box] if i.found["FAM"].box else [] for i in images} == written
 
 
 def test_without_arguments_it_checks_itself(fam: Fam, tmp_path: Path) -> None:
     """fam eval alone measures the packaged model on three photographs, and all that is written says smoke check."""
     out = tmp_path / "out"
     result = fam("eval", "--device", "cpu", "--out", out)
-    assert result.exit_code == 0, result.stderr
+    header, _, *rows = cells_of(result)
     assert "Smoke check" in result.stderr
-    cells = rows(result)
-    assert [row[0].split(",")[0] for row in cells[2:]] == ["FAM", "CAM", "centre box", "whole image"]
-    assert float(cells[2][cells[0].index("Top-1 Loc")].split()[0]) > 60
+    assert [row[0].split(",")[0] for row in rows] == ["FAM", "CAM", "centre box", "whole image"]
+    assert float(rows[0][header.index("Top-1 Loc")].split()[0]) > 60
     assert (read_results(out).kind, read_results(out).data["images"]) == ("smoke check", 3)
-    assert all(Path(record.path).is_file() for record in read_images(out / "images.jsonl"))
+    assert all(Path(image.path).is_file() for image in read_images(out / "images.jsonl"))
 
 
-@pytest.fixture
-def with_cam(tmp_path: Path, make_model: Callable[..., Any]) -> Path:
-    """A FAM whose classifier is marked as the backbone's own."""
-    model = make_model(classifier="frozen")
-    model.provenance["classifier"] = "pretrained"
-    model.save_pretrained(tmp_path / "with-cam")
-    return tmp_path / "with-cam"
-
-
-def test_cam_beside_fam(fam: Fam, with_cam: Path, dataset: Path) -> None:
+def test_a_baseline_of_its_own_features(run: Eval, with_cam: tuple) -> None:
     """A FAM with the backbone's own classifier has its CAM beside it, at the oracle's τ, and that is said."""
-    result = fam("eval", "--data", dataset, "--model", with_cam, "--device", "cpu")
-    assert [row[0] for row in rows(result)[2:4]] == ["FAM", "CAM, oracle τ"]
+    result = run(*with_cam)
+    assert [row[0] for row in cells_of(result)[2:4]] == ["FAM", "CAM, oracle τ"]
     assert "flatters" in result.stderr
 
 
-def test_method_cam(fam: Fam, with_cam: Path, dataset: Path) -> None:
+def test_method(run: Eval, with_cam: tuple) -> None:
     """--method measures another method's map of the model, a CAM at Zhou's fixed threshold and at the oracle's."""
-    result = fam("eval", "--data", dataset, "--model", with_cam, "--method", "cam", "--device", "cpu", "--json")
-    data = json.loads(result.stdout)
+    data = done(run(*with_cam, "--method", "cam", "--json"))
     assert [row["title"] for row in data["rows"][:2]] == ["CAM", "CAM, oracle τ"]
     assert (data["rows"][0]["tau"], data["rows"][0]["tau_from"]) == (0.2, "fixed")
     assert data["source"]["method"] == "CAM"
@@ -143,154 +177,130 @@ def test_method_cam(fam: Fam, with_cam: Path, dataset: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--baseline", "--cam"])
 def test_a_trained_baseline(
-    fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path, make_model: Callable[..., Any], option: str
+    run: Eval, model: tuple, tmp_path: Path, make_model: Callable[..., Any], option: str
 ) -> None:
     """--baseline, which older versions called --cam, takes a model of its own weights."""
     make_model(method="cam").save_pretrained(tmp_path / "cam")
-    arguments = ("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", option)
-    data = json.loads(fam(*arguments, tmp_path / "cam", "--json").stdout)
+    data = done(run(*model, option, tmp_path / "cam", "--json"))
     assert [row["method"] for row in data["rows"]] == ["FAM", "CAM", "centre", "whole"]
     assert data["source"]["baseline"] == str(tmp_path / "cam")
 
 
-def test_cam_at_the_threshold_of_fullsup(fam: Fam, with_cam: Path, make_splits: Callable[..., Path]) -> None:
-    """Data with train-fullsup give CAM a second row, at the τ that was chosen there."""
+def test_a_baseline_at_the_threshold_of_fullsup(run: Eval, with_cam: tuple, make_splits: Callable[..., Path]) -> None:
+    """Data with train-fullsup give a second row, at the τ that was chosen there; without boxes they cost that row."""
     root = make_splits(test=[0, 1, 2], train_fullsup=[3, 4, 5])
-    result = fam("eval", "--data", root, "--model", with_cam, "--device", "cpu", "--json")
-    row = next(r for r in json.loads(result.stdout)["rows"] if r["tau_from"] == "train-fullsup")
-    assert row["title"] == "CAM, τ of train-fullsup"
-    assert row["tau"] is not None
+    rows = done(run("--data", root, *with_cam, "--json"))["rows"]
+    assert [row["tau_from"] for row in rows] == ["fixed", "oracle", "train-fullsup", "", ""]
+    assert (rows[2]["title"], rows[2]["tau"] is None) == ("CAM, τ of train-fullsup", False)
+    (root / "metadata" / "train-fullsup" / "localization.txt").unlink()
+    result = run("--data", root, *with_cam, "--json")
+    assert "no τ can be chosen on it" in result.stderr
+    assert [row["tau_from"] for row in done(result)["rows"]] == ["fixed", "oracle", "", ""]
 
 
-def test_masks(fam: Fam, with_cam: Path, dataset: Path, tmp_path: Path) -> None:
+def test_masks(run: Eval, with_cam: tuple, masks: tuple) -> None:
     """--masks adds PxAP and pIoU, by either kind of protocol; they agree, being made of the same maps."""
-    (tmp_path / "masks").mkdir()
-    for i in range(3):
-        mask = np.zeros((40, 50), np.uint8)
-        mask[5:31, 5:31] = 255
-        Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
-    arguments = ("eval", "--data", dataset, "--model", with_cam, "--device", "cpu", "--masks", tmp_path / "masks")
-    found = [
-        json.loads(fam(*arguments, "--protocol", protocol, "--processes", 1, "--json").stdout)
-        for protocol in ("fam", "wsoleval-v1")
-    ]
+    arguments = (*with_cam, *masks, "--processes", 1, "--json")
+    found = [done(run(*arguments, "--protocol", protocol)) for protocol in ("fam", "wsoleval-v1")]
     assert found[0]["data"]["masks"] == found[1]["data"]["masks"] == 3
     for method in ("FAM", "CAM"):
         both = [next(r for r in data["rows"] if r["method"] == method)["metrics"] for data in found]
         assert both[0]["pxap"] == both[1]["pxap"]
         assert 0 < both[0]["pxap"]["value"] < 100
-    cropped = fam(*arguments, "--protocol", "psol", "--json")
+    cropped = run(*arguments, "--protocol", "psol")
     assert "PxAP and pIoU are left out" in cropped.stderr  # its maps are of a crop, and the masks are not
-    assert "pxap" not in json.loads(cropped.stdout)["rows"][0]["metrics"]
-    assert json.loads(cropped.stdout)["data"]["masks"] == 0
+    assert "pxap" not in done(cropped)["rows"][0]["metrics"]
+    assert done(cropped)["data"]["masks"] == 0
+
+
+def test_the_interval_of_pxap_is_on_the_card(run: Eval, model: tuple, masks: tuple) -> None:
+    """PxAP depends on the interval, so the card of any protocol has it where there are masks, and only there."""
+    arguments = (*model, "--json", "--interval", 0.25, "--processes", 1)
+    assert done(run(*arguments))["protocol"]["interval"] is None
+    assert done(run(*arguments, *masks))["protocol"]["interval"] == 0.25
+
+
+def test_masks_without_boxes(run: Eval, dataset: Path, maps: tuple, masks: tuple, tmp_path: Path) -> None:
+    """Data as OpenImages, with masks and no boxes, give PxAP and pIoU of maps; box protocols refuse them."""
+    (dataset / "metadata" / "test" / "localization.txt").unlink()
+    data = done(run(*maps, *masks, *MAPS, "--json", "--out", tmp_path / "out"))
+    assert [(row["method"], set(row["metrics"])) for row in data["rows"]] == [("maps", {"pxap", "piou"})]
+    assert data["data"]["boxes"] == 0
+    assert len(list(read_images(tmp_path / "out" / "images.jsonl"))) == 3
+    refused(run(*masks), "box")
 
 
 @pytest.mark.parametrize("protocol", ["psol", "first-box"])
-def test_other_box_protocols(fam: Fam, checkpoint: Path, dataset: Path, protocol: str) -> None:
+def test_other_box_protocols(run: Eval, model: tuple, protocol: str) -> None:
     """psol and first-box are computed, and the card has their rules; ten crops are an option."""
-    arguments = ("--data", dataset, "--model", checkpoint, "--device", "cpu", "--protocol", protocol, "--crops", 10)
-    data = json.loads(fam("eval", *arguments, "--json").stdout)
+    data = done(run(*model, "--protocol", protocol, "--crops", 10, "--json"))
     assert (data["protocol"]["name"], data["protocol"]["crops"]) == (protocol, 10)
     assert data["protocol"]["rules"]["title"]
     assert "top1_loc" in data["rows"][0]["metrics"]
 
 
-def test_predictions(fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
-    """Boxes that fam predict wrote score as the model does."""
-    model = ("--model", checkpoint, "--device", "cpu")
+@pytest.mark.parametrize(("protocol", "metric"), [("wsoleval-v1", "max_box_acc"), ("wsoleval-v2", "max_box_acc_v2")])
+def test_a_model_over_many_thresholds(run: Eval, model: tuple, protocol: str, metric: str) -> None:
+    """--protocol scores a model's own maps by the benchmark's rules; no classes are asked for."""
+    data = done(run(*model, "--processes", 1, "--interval", 0.01, "--protocol", protocol, "--json"))
+    assert (data["source"]["name"], data["data"]["images"]) == (str(model[1]), 3)
+    assert 0 <= data["rows"][0]["metrics"][metric]["value"] <= 100
+
+
+def test_predictions(run: Eval, fam: Fam, model: tuple, dataset: Path, tmp_path: Path) -> None:
+    """Boxes that fam predict wrote score as the model does; the dataset has no class names to compare."""
     boxes = tmp_path / "boxes.json"
-    fam("predict", dataset, *model, "--topk", 5, "--out", boxes)
-    # The dataset has no class names, so boxes alone can be compared.
-    own = json.loads(fam("eval", "--data", dataset, *model, "--other-classes", "--json").stdout)["rows"][0]
-    result = fam("eval", "--data", dataset, "--predictions", boxes, "--other-classes", "--json")
-    assert result.exit_code == 0, result.stderr
-    data = json.loads(result.stdout)
+    fam("predict", dataset, *model, "--device", "cpu", "--topk", 5, "--out", boxes)
+    own = done(run(*model, "--other-classes", "--json"))["rows"][0]
+    data = done(run("--predictions", boxes, "--other-classes", "--json"))
+    row = data["rows"][0]
     assert data["source"] == {"kind": "predictions", "name": str(boxes), "class_names": []}
-    assert data["rows"][0]["metrics"]["gt_known"] == own["metrics"]["gt_known"]
-    assert data["rows"][0]["metrics"]["mean_iou"]["value"] == pytest.approx(own["metrics"]["mean_iou"]["value"])
-    assert data["rows"][0]["empty"] == own["empty"]
+    assert (row["metrics"]["gt_known"], row["empty"]) == (own["metrics"]["gt_known"], own["empty"])
+    assert row["metrics"]["mean_iou"]["value"] == pytest.approx(own["metrics"]["mean_iou"]["value"])
 
 
-def test_predictions_of_some_images(fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+def test_predictions_of_some_images(run: Eval, fam: Fam, model: tuple, dataset: Path, tmp_path: Path) -> None:
     """Images that are not in the file are an error by name, or are left out and the result is marked."""
     boxes = tmp_path / "boxes.json"
-    fam("predict", dataset / "0.png", dataset / "2.png", "--model", checkpoint, "--device", "cpu", "--out", boxes)
-    arguments = ("eval", "--data", dataset, "--predictions", boxes, "--other-classes")
-    wrong = fam(*arguments)
-    assert wrong.exit_code == 1
-    assert "1 of 3 images" in wrong.stderr
-    assert "'1.png'" in wrong.stderr
-    assert "--allow-missing" in wrong.stderr
-    result = fam(*arguments, "--allow-missing", "--json")
-    data = json.loads(result.stdout)["data"]
+    fam("predict", dataset / "0.png", dataset / "2.png", *model, "--device", "cpu", "--out", boxes)
+    arguments = ("--predictions", boxes, "--other-classes")
+    refused(run(*arguments), f"1 of 3 images are not in '{boxes}': '1.png'; --allow-missing")
+    result = run(*arguments, "--allow-missing", "--json")
+    data = done(result)["data"]
     assert (data["images"], data["images_of_split"], data["partial"]) == (2, 3, True)
     assert "partial: 1 of 3 images" in result.stderr
 
 
-def test_an_unreadable_image(fam: Fam, checkpoint: Path, dataset: Path) -> None:
-    """An image that cannot be read ends the evaluation, or is left out where that is allowed."""
-    (dataset / "1.png").write_bytes(b"")
-    arguments = ("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu")
-    assert "1.png: the file is empty" in fam(*arguments).stderr
-    result = fam(*arguments, "--allow-missing", "--json")
-    assert json.loads(result.stdout)["data"]["partial"] is True
+def test_images_of_predictions(run: Eval, fam: Fam, model: tuple, dataset: Path, tmp_path: Path) -> None:
+    """Where the right class was not named its place is behind all others, and the score is the file's."""
+    boxes = tmp_path / "boxes.json"
+    fam("predict", dataset, *model, "--device", "cpu", "--threshold", 0, "--out", boxes)
+    document = json.loads(boxes.read_text())
+    document["categories"] = [{"id": i + 1, "name": str(i)} for i in range(5)]  # the data have numbers for names
+    for annotation in document["annotations"]:
+        annotation |= {"category_id": 5, "score": 0.25}
+    boxes.write_text(json.dumps(document))
+    metrics = done(run("--predictions", boxes, "--out", tmp_path / "out", "--json"))["rows"][0]["metrics"]
+    assert metrics["top1_cls"]["value"] == 0
+    assert "top5_cls" not in metrics
+    images = list(read_images(tmp_path / "out" / "images.jsonl"))
+    facts = [(image.rank, image.found["predictions"].score, image.classes) for image in images]
+    assert facts == [(100_000, 0.25, ())] * 3  # class 4 is none of the data
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [(("--split", "val"), "splits found: test"), (("--model", "nothing"), "unknown model 'nothing'")],
-)
-def test_errors(fam: Fam, checkpoint: Path, dataset: Path, arguments: tuple[str, ...], text: str) -> None:
-    """A split or model that is not there is one line and exit code 1."""
-    model = () if "--model" in arguments else ("--model", checkpoint)
-    result = fam("eval", "--data", dataset, "--device", "cpu", *model, *arguments)
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    assert text in result.stderr
-
-
-def test_labels_of_another_dataset(fam: Fam, checkpoint: Path, make_dataset: Callable[..., Path]) -> None:
-    """Labels beyond the model's classes are one line and exit code 1."""
-    root = make_dataset([("a.png", 7, [(0, 0, 5, 5)], (20, 20))])
-    result = fam("eval", "--data", root, "--model", checkpoint, "--device", "cpu")
-    assert result.exit_code == 1
-    assert "'a.png' has label 7, but the model's 5 classes" in result.stderr
-
-
-@pytest.fixture
-def maps(tmp_path: Path) -> Path:
-    """Maps of the images of :func:`dataset`: the first two are their boxes, the third is its opposite corner."""
-    folder = tmp_path / "maps"
-    folder.mkdir()
-    for i in range(3):
-        scores = np.zeros((40, 50))
-        if i < 2:
-            scores[5:31, 5:31] = 1.0
-        else:
-            scores[36:, 44:] = 1.0
-        np.save(folder / f"{i}.png.npy", scores)
-    return folder
-
-
-def test_maps(fam: Fam, dataset: Path, maps: Path) -> None:
+def test_maps(run: Eval, maps: tuple) -> None:
     """--maps scores another tool's maps: two of three are right, and the row says by what rules."""
-    result = fam("eval", "--data", dataset, "--maps", maps, "--protocol", "wsoleval-v1", "--processes", 1)
-    assert result.exit_code == 0, result.stderr
-    header, _, row, centre, whole = rows(result)
-    cells = dict(zip(header, row, strict=True))
-    assert cells["MaxBoxAcc"].startswith("66.67 [")
+    result = run(*maps, *MAPS)
+    header, _, row, centre, whole = cells_of(result)
+    assert row[header.index("MaxBoxAcc")].startswith("66.67 [")
     assert (row[0], centre[0].split(",")[0], whole[0]) == ("maps", "centre box", "whole image")
     assert "protocol wsoleval-v1" in result.stderr
     assert "oracle: the threshold was chosen on these very images" in result.stderr
 
 
-def test_maps_as_json(fam: Fam, dataset: Path, maps: Path) -> None:
+def test_maps_as_json(run: Eval, maps: tuple) -> None:
     """--json has the accuracy at each δ, its τ, the whole curve, the rules and the versions."""
-    result = fam(
-        *("eval", "--data", dataset, "--maps", maps, "--protocol", "wsoleval-v2"),
-        *("--processes", 1, "--interval", 0.1, "--json"),
-    )
-    data = json.loads(result.stdout)
+    data = done(run(*maps, "--protocol", "wsoleval-v2", "--processes", 1, "--interval", 0.1, "--json"))
     assert (data["protocol"]["name"], data["protocol"]["interval"], data["data"]["images"]) == ("wsoleval-v2", 0.1, 3)
     row = data["rows"][0]
     # Ringing of the cubic resize lifts the ground above 0: at τ = 0 the box is the whole image, 676/2000 of it right.
@@ -303,153 +313,67 @@ def test_maps_as_json(fam: Fam, dataset: Path, maps: Path) -> None:
     assert "opencv-python-headless" in data["versions"]
 
 
-@pytest.mark.parametrize(("protocol", "metric"), [("wsoleval-v1", "max_box_acc"), ("wsoleval-v2", "max_box_acc_v2")])
-def test_a_model_by_another_protocol(fam: Fam, checkpoint: Path, dataset: Path, protocol: str, metric: str) -> None:
-    """--protocol scores a model's own maps by the same rules; no classes are asked for."""
-    arguments = ("--data", dataset, "--model", checkpoint, "--device", "cpu", "--processes", 1, "--interval", 0.01)
-    result = fam("eval", *arguments, "--protocol", protocol, "--json")
-    data = json.loads(result.stdout)
-    assert (data["source"]["name"], data["data"]["images"]) == (str(checkpoint), 3)
-    assert 0 <= data["rows"][0]["metrics"][metric]["value"] <= 100
+def test_some_maps(run: Eval, maps: tuple, tmp_path: Path) -> None:
+    """A map that is missing is an error by name, or its image is left out and --out has the boxes of the others."""
+    (maps[1] / "1.png.npy").unlink()
+    refused(run(*maps, *MAPS), "has no map for 1 of 3 images: '1.png'")
+    result = run(*maps, *MAPS, "--allow-missing", "--out", tmp_path / "out")
+    assert "partial: 1 of 3 images have no map" in result.stderr
+    results = read_results(tmp_path / "out")
+    assert (results.data["partial"], results.rows[0].metrics["max_box_acc"].value) == (True, 50)
+    found = {image.name: image.found["maps"] for image in read_images(tmp_path / "out" / "images.jsonl")}
+    assert (set(found), found["0.png"].kind, found["2.png"].kind == "right") == ({"0.png", "2.png"}, "right", False)
+    assert found["0.png"].box == pytest.approx((5, 5, 31, 31), abs=1)
+
+
+def test_an_unreadable_image(run: Eval, model: tuple, dataset: Path) -> None:
+    """An image that cannot be read ends the evaluation, or is left out where that is allowed."""
+    (dataset / "1.png").write_bytes(b"")
+    refused(run(*model), "1.png: the file is empty")
+    assert done(run(*model, "--allow-missing", "--json"))["data"]["partial"] is True
+
+
+def test_labels_of_another_dataset(run: Eval, model: tuple, make_dataset: Callable[..., Path], tmp_path: Path) -> None:
+    """Labels beyond the model's classes are one line and exit code 1."""
+    (tmp_path / "dataset").rename(tmp_path / "first")
+    root = make_dataset([("a.png", 7, [(0, 0, 5, 5)], (20, 20))])
+    refused(run("--data", root, *model), "'a.png' has label 7, but the model's 5 classes")
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        ((), 2, "--maps needs --protocol"),
-        (("--protocol", "wsoleval-v1", "--model", "any"), 2, "give a model or --maps, not both: leave out --model"),
-        (("--protocol", "psol"), 2, "--maps needs --protocol"),
-        (("--protocol", "wsoleval-v1", "--predictions", "x.json"), 2, "give maps or predictions, not both"),
-        (("--protocol", "wsoleval-v1", "--crops", "3"), 2, "--crops is 3"),
-        (("--protocol", "wsol"), 1, "unknown protocol 'wsol'"),
-        (("--protocol", "wsoleval-v2", "--interval", "0"), 1, "interval of the thresholds is 0"),
+        (("--split", "val"), 1, "splits found: test"),
+        (("--model", "nothing"), 1, "unknown model 'nothing'"),
+        (("--method", "cma"), 1, "unknown method 'cma' (did you mean: cam)"),
+        (("--maps", "m"), 2, "--maps needs --protocol"),
+        (("--maps", "m", "--protocol", "psol"), 2, "--maps needs --protocol"),
+        (("--maps", "m", *MAPS, "--model", "any"), 2, "give a model or --maps, not both: leave out --model"),
+        (("--maps", "m", *MAPS, "--predictions", "x.json"), 2, "give maps or predictions, not both"),
+        (("--crops", "3"), 2, "--crops is 3"),
+        (("--maps", "m", "--protocol", "wsol"), 1, "unknown protocol 'wsol'"),
+        (("--maps", "m", *MAPS, "--interval", "0"), 1, "interval of the thresholds is 0"),
+        (("--predictions", "x.json", *MAPS), 2, "predictions are boxes"),
+        (("--predictions", "x.json", "--cam", "any"), 2, "give a model or --predictions, not both"),
+        (("--predictions", "x.json", "--masks", "y"), 2, "leave out --masks"),
     ],
 )
-def test_maps_errors(fam: Fam, dataset: Path, maps: Path, arguments: tuple[str, ...], code: int, text: str) -> None:
-    """What cannot be is said before anything is computed."""
-    result = fam("eval", "--data", dataset, "--maps", maps, "--processes", 1, *arguments)
-    assert result.exit_code == code
-    assert result.stdout == ""
-    assert text in " ".join(result.stderr.replace("│", " ").split())
-
-
-def test_missing_map(fam: Fam, dataset: Path, maps: Path) -> None:
-    """A map that is missing is one line with its name."""
-    (maps / "1.png.npy").unlink()
-    result = fam("eval", "--data", dataset, "--maps", maps, "--protocol", "wsoleval-v1", "--processes", 1)
-    assert result.exit_code == 1
-    assert "has no map for 1 of 3 images: '1.png'" in result.stderr
-
-
-def test_some_maps(fam: Fam, dataset: Path, maps: Path, tmp_path: Path) -> None:
-    """With --allow-missing the images that have a map are scored, and --out has their boxes."""
-    (maps / "1.png.npy").unlink()
-    arguments = ("eval", "--data", dataset, "--maps", maps, "--protocol", "wsoleval-v1", "--processes", 1)
-    result = fam(*arguments, "--allow-missing", "--out", tmp_path / "out")
-    assert result.exit_code == 0, result.stderr
-    assert "partial: 1 of 3 images have no map" in result.stderr
-    results = read_results(tmp_path / "out")
-    assert results.data["partial"] is True
-    assert results.rows[0].metrics["max_box_acc"].value == 50
-    records = {record.name: record for record in read_images(tmp_path / "out" / "images.jsonl")}
-    assert set(records) == {"0.png", "2.png"}
-    assert records["0.png"].found["maps"].kind == "right"
-    assert records["0.png"].found["maps"].box == pytest.approx((5, 5, 31, 31), abs=1)
-    assert records["2.png"].found["maps"].kind != "right"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (("--predictions", "x.json", "--protocol", "wsoleval-v1"), "predictions are boxes"),
-        (("--predictions", "x.json", "--model", "any"), "give a model or --predictions, not both"),
-        (("--predictions", "x.json", "--masks", "y"), "leave out --masks"),
-    ],
-)
-def test_predictions_errors(fam: Fam, dataset: Path, arguments: tuple[str, ...], text: str) -> None:
-    """What cannot go with predictions is wrong usage."""
-    result = fam("eval", "--data", dataset, *arguments)
-    assert result.exit_code == 2
-    assert text in " ".join(result.stderr.replace("│", " ").split())
+def test_errors(run: Eval, arguments: tuple[Any, ...], code: int, text: str) -> None:
+    """What cannot be is one sentence, and what does not go together is wrong usage."""
+    refused(run(*arguments), text, code)
 
 
 def test_predictions_need_data(fam: Fam) -> None:
     """Predictions and maps are of images that have to be named."""
-    result = fam("eval", "--predictions", "x.json")
-    assert result.exit_code == 2
-    assert "--data" in result.stderr
-
-
-def test_masks_without_boxes(fam: Fam, dataset: Path, maps: Path, tmp_path: Path) -> None:
-    """Data as OpenImages, with masks and no boxes, give PxAP and pIoU of maps; box protocols refuse them."""
-    (dataset / "metadata" / "test" / "localization.txt").unlink()
-    (tmp_path / "masks").mkdir()
-    for i in range(3):
-        mask = np.zeros((40, 50), np.uint8)
-        mask[5:31, 5:31] = 255
-        Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
-    arguments = ("eval", "--data", dataset, "--maps", maps, "--masks", tmp_path / "masks", "--processes", 1)
-    result = fam(*arguments, "--protocol", "wsoleval-v1", "--json", "--out", tmp_path / "out")
-    assert result.exit_code == 0, result.stderr
-    data = json.loads(result.stdout)
-    assert [row["method"] for row in data["rows"]] == ["maps"]
-    assert set(data["rows"][0]["metrics"]) == {"pxap", "piou"}
-    assert data["data"]["boxes"] == 0
-    assert len(list(read_images(tmp_path / "out" / "images.jsonl"))) == 3
-    refused = fam("eval", "--data", dataset, "--masks", tmp_path / "masks")
-    assert refused.exit_code == 1
-    assert "box" in refused.stderr
-
-
-def test_records_of_predictions_can_be_read_back(fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
-    """Also where the right class was not named: its place is behind all others, and the score is the file's."""
-    boxes = tmp_path / "boxes.json"
-    fam("predict", dataset, "--model", checkpoint, "--device", "cpu", "--threshold", 0, "--out", boxes)
-    document = json.loads(boxes.read_text())
-    document["categories"] = [{"id": i + 1, "name": str(i)} for i in range(5)]  # the data have numbers for names
-    for annotation in document["annotations"]:
-        annotation |= {"category_id": 5, "score": 0.25}
-    boxes.write_text(json.dumps(document))
-    result = fam("eval", "--data", dataset, "--predictions", boxes, "--out", tmp_path / "out", "--json")
-    assert result.exit_code == 0, result.stderr
-    metrics = json.loads(result.stdout)["rows"][0]["metrics"]
-    assert metrics["top1_cls"]["value"] == 0
-    assert "top5_cls" not in metrics
-    records = list(read_images(tmp_path / "out" / "images.jsonl"))
-    assert [record.rank for record in records] == [100_000] * 3
-    assert [record.found["predictions"].score for record in records] == [0.25] * 3
-    assert [record.classes for record in records] == [()] * 3  # class 4 is none of the data
-
-
-def test_fullsup_without_boxes(fam: Fam, with_cam: Path, make_splits: Callable[..., Path]) -> None:
-    """A split for choosing that has no boxes costs its row alone, and that is said."""
-    root = make_splits(test=[0, 1, 2], train_fullsup=[3, 4, 5])
-    (root / "metadata" / "train-fullsup" / "localization.txt").unlink()
-    result = fam("eval", "--data", root, "--model", with_cam, "--device", "cpu", "--json")
-    assert result.exit_code == 0, result.stderr
-    assert "no τ can be chosen on it" in result.stderr
-    assert [row["tau_from"] for row in json.loads(result.stdout)["rows"]] == ["fixed", "oracle", "", ""]
+    refused(fam("eval", "--predictions", "x.json"), "--data", code=2)
 
 
 @pytest.mark.parametrize("arguments", [("--interval", 0), ("--interval", "nan"), ("--out", "FILE/x")])
 def test_what_cannot_be_is_said_first(
-    fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path, arguments: tuple[Any, ...], monkeypatch: Any
+    run: Eval, model: tuple, tmp_path: Path, arguments: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bad interval or folder ends the command before any image is read."""
     (tmp_path / "FILE").write_text("")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("famcli.evaluation.run.run_models", lambda *_, **__: pytest.fail("an image was read"))
-    result = fam("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", *arguments)
-    assert result.exit_code == 1
-    assert "interval" in result.stderr or "choose another --out" in result.stderr
-
-
-def test_the_interval_of_pxap_is_on_the_card(fam: Fam, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
-    """PxAP depends on the interval, so the card of any protocol has it where there are masks, and only there."""
-    (tmp_path / "pixels").mkdir()
-    for i in range(3):
-        Image.fromarray(np.full((40, 50), 255, np.uint8)).save(tmp_path / "pixels" / f"{i}.png")
-    arguments = ("eval", "--data", dataset, "--model", checkpoint, "--device", "cpu", "--json", "--interval", 0.25)
-    assert json.loads(fam(*arguments).stdout)["protocol"]["interval"] is None
-    with_masks = fam(*arguments, "--masks", tmp_path / "pixels", "--processes", 1)
-    assert json.loads(with_masks.stdout)["protocol"]["interval"] == 0.25
+    refused(run(*model, *arguments), "choose another --out" if "--out" in arguments else "interval")

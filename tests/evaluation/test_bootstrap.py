@@ -17,20 +17,13 @@ def of_mean(bootstrap: Bootstrap, values: np.ndarray) -> Number:
     return bootstrap.number(values.mean(), bootstrap.means(values[:, None])[:, 0])
 
 
-def test_constant_scores_have_no_width() -> None:
-    """If all images have the same score, every resample has it too."""
-    bootstrap = Bootstrap(37, resamples=50)
-    number = of_mean(bootstrap, np.ones(37))
-    assert (number.value, number.low, number.high) == (100, 100, 100)
-
-
-def test_equal_outcomes_differ_by_nothing() -> None:
-    """The paired difference of a method and itself is exactly 0 in every resample."""
-    bootstrap = Bootstrap(500)
+def test_what_has_no_width() -> None:
+    """The same score of all images, one image alone, and the paired difference of a method and itself."""
+    assert of_mean(Bootstrap(37, resamples=50), np.ones(37)) == Number(100, 100, 100)
+    assert of_mean(Bootstrap(1, resamples=4), np.array([0.5])) == Number(50, 50, 50)
     right = np.random.default_rng(3).random((500, 4)) < 0.6
+    bootstrap = Bootstrap(500)
     assert (bootstrap.means(right) - bootstrap.means(right.copy()) == 0).all()
-    number = of_mean(bootstrap, right[:, 0].astype(float) - right[:, 0])
-    assert (number.value, number.low, number.high) == (0, 0, 0)
 
 
 def test_interval_of_a_share_is_the_binomial_one() -> None:
@@ -49,12 +42,8 @@ def test_pairing_takes_out_what_is_common() -> None:
     other = one.copy()
     other[:20] = ~other[:20]
     bootstrap = Bootstrap(2000)
-    number, difference = of_mean(bootstrap, one), of_mean(bootstrap, one.astype(float) - other)
-    assert number.low is not None
-    assert number.high is not None
-    assert difference.low is not None
-    assert difference.high is not None
-    assert difference.high - difference.low < (number.high - number.low) / 4
+    a, b = (bootstrap.interval(bootstrap.means(x[:, None])[:, 0]) for x in (one, one.astype(float) - other))
+    assert b[1] - b[0] < (a[1] - a[0]) / 4
 
 
 def test_draws_repeat_and_depend_on_the_seed() -> None:
@@ -93,12 +82,6 @@ def test_interval_takes_percentiles() -> None:
     assert bootstrap.interval(np.arange(1001), 0.5) == pytest.approx((250, 750))
 
 
-def test_one_image_has_an_interval_without_width() -> None:
-    """One image can only be drawn again."""
-    number = of_mean(Bootstrap(1, resamples=4), np.array([0.5]))
-    assert (number.value, number.low, number.high) == (50, 50, 50)
-
-
 @pytest.mark.parametrize("shape", [(3,), (4, 1), (3, 1, 1)])
 def test_wrong_shapes_are_refused(shape: tuple[int, ...]) -> None:
     """Values need one row for each image."""
@@ -106,15 +89,11 @@ def test_wrong_shapes_are_refused(shape: tuple[int, ...]) -> None:
         Bootstrap(3, resamples=2).means(np.zeros(shape))
 
 
-@pytest.mark.parametrize(("n", "resamples"), [(0, 10), (10, 0)])
-def test_nothing_to_draw_is_refused(n: int, resamples: int) -> None:
-    """No image or no resample is an error, not an interval of NaN."""
-    with pytest.raises(ConfigError, match="says nothing"):
-        Bootstrap(n, resamples)
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0, 95.0, math.nan])
-def test_levels_are_shares(level: float) -> None:
-    """A level outside of (0, 1) is refused."""
-    with pytest.raises(ConfigError, match="between 0 and 1"):
-        Bootstrap(1, 1).interval([0.0], level)
+def test_what_cannot_be() -> None:
+    """No image or no resample, and a level outside of (0, 1), are errors and no intervals of NaN."""
+    for n, resamples in ((0, 10), (10, 0)):
+        with pytest.raises(ConfigError, match="says nothing"):
+            Bootstrap(n, resamples)
+    for level in (0.0, 1.0, 95.0, math.nan):
+        with pytest.raises(ConfigError, match="between 0 and 1"):
+            Bootstrap(1, 1).interval([0.0], level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,26 +36,31 @@ def boxes_of(scores: list[list[float]], taus: np.ndarray = FIFTHS) -> tuple[list
     return [boxes[i][largest[i]] for i in of_tau], [sorted(boxes[i]) for i in of_tau]
 
 
-def test_iou_by_hand() -> None:
-    """Columns 3-4 and rows 2-5 are shared, 8 pixels; the union has 25 + 10 - 8 = 27."""
-    assert inclusive_iou([[1, 2, 5, 6]], [[3, 1, 4, 5]]).tolist() == [[8 / 27]]
+@pytest.mark.parametrize(
+    ("a", "b", "iou"),
+    [
+        ([1, 2, 5, 6], [3, 1, 4, 5], 8 / 27),  # columns 3-4 and rows 2-5 are shared; the union has 25 + 10 - 8
+        (NO_BOX, NO_BOX, 1.0),  # a pixel in inclusive corners: all of itself
+        (NO_BOX, [1, 1, 3, 3], 0.0),
+    ],
+)
+def test_iou_by_hand(a: list[int], b: list[int], iou: float) -> None:
+    """Corners are inclusive, and every box meets every other."""
+    assert inclusive_iou([a] * 3, [b] * 5).tolist() == [[iou] * 5] * 3
 
 
-def test_iou_of_nothing_is_one_pixel() -> None:
-    """(0, 0, 0, 0) is a pixel in inclusive corners: all of itself, nothing of a box elsewhere."""
-    assert inclusive_iou([NO_BOX] * 3, [NO_BOX] * 5).tolist() == [[1.0] * 5] * 3
-    assert inclusive_iou([NO_BOX], [[1, 1, 3, 3]]).tolist() == [[0.0]]
-
-
-def test_truth_by_hand() -> None:
-    """Inclusive (1, 2, 4, 3) of a picture 10 wide and 20 high is (3.5, 1, 14, 1.5) at 35 x 10, cut to (3, 1, 14, 1)."""
-    assert truth_boxes([[1, 2, 5, 4]], (20, 10), (10, 35)).tolist() == [[3, 1, 14, 1]]
-    assert truth_boxes([[1, 2, 2, 3]], (3, 3), (3, 3)).tolist() == [[1, 2, 1, 2]]
-
-
-def test_truth_at_the_edge() -> None:
-    """The whole picture of 500 x 375 ends at int(499 · 224 / 500) = 223 and int(374 · 224 / 375) = 223."""
-    assert truth_boxes([[0, 0, 500, 375]], (375, 500)).tolist() == [[0, 0, 223, 223]]
+@pytest.mark.parametrize(
+    ("box", "size_hw", "frame_hw", "cut"),
+    [
+        ([1, 2, 5, 4], (20, 10), (10, 35), [3, 1, 14, 1]),  # inclusive (1, 2, 4, 3) is (3.5, 1, 14, 1.5), cut
+        ([1, 2, 2, 3], (3, 3), (3, 3), [1, 2, 1, 2]),
+        ([0, 0, 500, 375], (375, 500), (224, 224), [0, 0, 223, 223]),  # int(499 · 224 / 500), int(374 · 224 / 375)
+        ([0.9, 0.9, 1.2, 1.2], (10, 10), (224, 224), [20, 20, 20, 20]),  # thinner than a pixel: not inside out
+    ],
+)
+def test_truth_by_hand(box: list[float], size_hw: Any, frame_hw: Any, cut: list[int]) -> None:
+    """Inclusive corners are scaled and cut to whole numbers."""
+    assert truth_boxes([box], size_hw, frame_hw).tolist() == [cut]
 
 
 @pytest.mark.parametrize(("corner", "width"), [(61, 112), (183, 336), (122, 448)])
@@ -63,11 +69,6 @@ def test_truth_is_multiplied_first(corner: int, width: int) -> None:
     cut = truth_boxes([[corner, 0, width, 9]], (9, width))
     assert cut[0, 0] == corner * 224 // width
     assert int(corner / width * 224) == cut[0, 0] - 1
-
-
-def test_truth_thinner_than_a_pixel() -> None:
-    """A box of decimals, which the benchmark does not have, is never turned inside out."""
-    assert truth_boxes([[0.9, 0.9, 1.2, 1.2]], (10, 10)).tolist() == [[20, 20, 20, 20]]
 
 
 def test_one_hill() -> None:
@@ -109,14 +110,7 @@ def test_holes_have_contours() -> None:
 
 def test_thin_shapes_have_no_area() -> None:
     """A line of five pixels has contourArea 0 and loses to 2 x 2 pixels, whose polygon has area 1."""
-    line_and_square = [
-        [1, 1, 1, 1, 1, 0],
-        [0, 0, 0, 0, 0, 0],
-        [0, 0, 0, 0, 0, 0],
-        [0, 0, 0, 0, 0, 0],
-        [0, 0, 0, 1, 1, 0],
-        [0, 0, 0, 1, 1, 0],
-    ]
+    line_and_square = [[1, 1, 1, 1, 1, 0], *[[0] * 6] * 3, *[[0, 0, 0, 1, 1, 0]] * 2]
     one, every = boxes_of(line_and_square, np.array([0.0]))
     assert one == [(3, 4, 5, 5)]  # x + w = 5; y + h = 6, cut to the last row
     assert every == [[(0, 0, 5, 1), (3, 4, 5, 5)]]
@@ -127,12 +121,7 @@ def test_thin_shapes_have_no_area() -> None:
     [
         [[1, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]],  # four pixels of area 0
         [[1, 1, 0, 0, 1, 1], [1, 1, 0, 0, 1, 1], [0] * 6, [0] * 6],  # two squares of area 1
-        [
-            [0, 1, 0, 0, 0],
-            [1, 0, 1, 0, 0],
-            [0, 1, 0, 1, 1],
-            [0, 0, 0, 0, 0],
-        ],  # a ring with a spur: hole and outside tie
+        [[0, 1, 0, 0, 0], [1, 0, 1, 0, 0], [0, 1, 0, 1, 1], [0] * 5],  # a ring with a spur: hole and outside tie
     ],
 )
 def test_ties_go_to_the_first_contour(wsoleval_rules: ModuleType, scores: list[list[float]]) -> None:
@@ -143,10 +132,8 @@ def test_ties_go_to_the_first_contour(wsoleval_rules: ModuleType, scores: list[l
 
 def test_a_ring_with_a_spur_by_hand() -> None:
     """The spur has no area, so outside and hole tie at 2; the outside is the hole's parent and comes first."""
-    scores = [[0, 1, 0, 0, 0], [1, 0, 1, 0, 0], [0, 1, 0, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
-    one, every = boxes_of(scores, np.array([0.0]))
-    assert one == [(0, 0, 4, 3)]
-    assert every == [[(0, 0, 3, 3), (0, 0, 4, 3)]]
+    scores = [[0, 1, 0, 0, 0], [1, 0, 1, 0, 0], [0, 1, 0, 1, 0], [0] * 5, [0] * 5]
+    assert boxes_of(scores, np.array([0.0])) == ([(0, 0, 4, 3)], [[(0, 0, 3, 3), (0, 0, 4, 3)]])
 
 
 def test_edges() -> None:
@@ -183,23 +170,17 @@ def test_several_boxes() -> None:
 @pytest.mark.parametrize("raw", [np.full((4, 4), 7.0), [[0.0, np.nan], [1.0, 0.5]], [[0.0, np.inf], [1.0, 0.5]]])
 def test_constant_and_nan_are_zeros(raw: object) -> None:
     """A map that says nothing, or nonsense, becomes zeros."""
-    scores = score_map(raw)
-    assert scores.shape == (224, 224)
-    assert not scores.any()
+    np.testing.assert_array_equal(score_map(raw), np.zeros((224, 224)))
 
 
-def test_score_map_reaches_zero_and_one() -> None:
-    """A map is stretched after it was resized, so it reaches 0 and 1; doing it again changes no bit."""
+def test_score_map() -> None:
+    """A map is stretched after it was resized, so it reaches 0 and 1; again changes no bit. It has two dimensions."""
     scores = score_map(np.random.default_rng(0).normal(size=(7, 9)).astype(np.float32))
     assert (scores.min(), scores.max()) == (0.0, 1.0)
     assert (score_map(scores) == scores).all()
-
-
-@pytest.mark.parametrize("raw", [np.zeros(4), np.zeros((2, 2, 2)), np.zeros((0, 3))])
-def test_score_map_shapes(raw: np.ndarray) -> None:
-    """Only two dimensions make a map."""
-    with pytest.raises(ShapeError, match="a score map has shape"):
-        score_map(raw)
+    for raw in (np.zeros(4), np.zeros((2, 2, 2)), np.zeros((0, 3))):
+        with pytest.raises(ShapeError, match="a score map has shape"):
+            score_map(raw)
 
 
 def test_thresholds() -> None:
