@@ -108,7 +108,7 @@ def predict_files(
     settings = replace(settings or Settings(), **changes)
     settings = replace(settings, masks=settings.masks or any(row.mask for row in rows))
     given = [str(item) for item in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
-    listing = list_images(given, sys.stdin if STDIN in given else (), list(folders.values()))
+    listing = list_images(given, sys.stdin if STDIN in given else (), [*folders.values(), out])
     check_out(out, chosen, listing)
     for folder in folders.values():
         try:

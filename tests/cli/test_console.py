@@ -9,21 +9,21 @@ import pytest
 from famcli.cli.console import Console
 
 HOSTILE = "a\x1b]0;owned\x07\r\x9b31m\u202e\u2028\udcffé"
-SEEN = r"a\x1b]0;owned\x07\r\x9b31m\u202e\u2028\udcffé"
+ESCAPED = r"a\x1b]0;owned\x07\r\x9b31m\u202e\u2028\udcffé"
 
 
 def test_errors_are_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    """Escapes and line breaks of a stranger's text are made visible in errors and warnings."""
+    """Escapes and line breaks of untrusted text are made visible in errors and warnings."""
     console = Console()
     console.error(f"bad\n{HOSTILE}")
     console.warn(f"bad\n{HOSTILE}")
-    assert capfd.readouterr().err == f"fam: error: bad\\n{SEEN}\nfam: bad\\n{SEEN}\n"
+    assert capfd.readouterr().err == f"fam: error: bad\\n{ESCAPED}\nfam: bad\\n{ESCAPED}\n"
 
 
 def test_remarks_keep_line_feeds(capfd: pytest.CaptureFixture[str]) -> None:
     """A remark may have several lines, as a recipe has, and nothing else that is not printable."""
     Console().say(f"one\n{HOSTILE}\n\ntwo")
-    assert capfd.readouterr().err == f"one\n{SEEN}\n\ntwo\n"
+    assert capfd.readouterr().err == f"one\n{ESCAPED}\n\ntwo\n"
 
 
 def test_tables_stay_tables(capfd: pytest.CaptureFixture[str]) -> None:
@@ -31,7 +31,7 @@ def test_tables_stay_tables(capfd: pytest.CaptureFixture[str]) -> None:
     Console().table(("a", "b"), [("x\ny", HOSTILE)])
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == 3
-    assert lines[2] == rf"| x\ny | {SEEN} |"
+    assert lines[2] == rf"| x\ny | {ESCAPED} |"
 
 
 def test_errors_in_json_are_exact(capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from typer.testing import Result
@@ -83,23 +85,21 @@ def test_formats(predict: Fam, image_dir: Path, form: str, names: list[str]) -> 
     assert f"| `{form}`{default} | {FORMATS[form].summary} |" in GUIDE.read_text(encoding="utf-8")
 
 
+def test_nothing_found(predict: Fam, image_dir: Path) -> None:
+    """Images in which nothing is found have no box: neither a crash, nor a full-image box, nor a failure."""
+    result = predict(image_dir, "--threshold", 0.999)
+    assert result.exit_code == 0
+    assert "5 without a box" in result.stderr
+    data = json.loads(result.stdout)
+    assert (len(data["images"]), data["annotations"]) == (5, [])
+    assert predict(image_dir, "--threshold", 0.999, "--format", "coco-results").stdout == "[]\n"
+
+
 def test_unknown_format(predict: Fam, image_dir: Path) -> None:
     """A form that is not there is wrong usage, answered with the near ones."""
     result = predict(image_dir, "--format", "jsnl")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "unknown format 'jsnl' (did you mean: jsonl)" in result.stderr
-
-
-@pytest.mark.parametrize(("form", "empty"), [("coco-results", "[]\n"), ("jsonl", None), ("coco", None)])
-def test_nothing_found(predict: Fam, image_dir: Path, form: str, empty: str | None) -> None:
-    """Images in which nothing is found have no box: neither a crash, nor a full-image box, nor a failure."""
-    result = predict(image_dir, "--threshold", 0.999, "--format", form)
-    assert result.exit_code == 0
-    assert "5 without a box" in result.stderr
-    assert empty is None or result.stdout == empty
-    if form == "coco":
-        data = json.loads(result.stdout)
-        assert (len(data["images"]), data["annotations"]) == (5, [])
 
 
 def test_a_bad_image_among_good_ones(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
@@ -130,21 +130,6 @@ def test_many_failures_do_not_fill_the_screen(predict: Fam, tmp_path: Path) -> N
     assert result.stderr.count("the file is empty") == 20
     assert "... and 10 more" in result.stderr
     assert json.loads(result.stdout)["images"] == []
-
-
-def test_quiet(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
-    """--quiet says nothing when all went well, and still names what failed."""
-    result = predict(image_dir, "--out", tmp_path / "o.json", "--quiet")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
-    (image_dir / "bad.png").touch()
-    result = predict(image_dir, "--out", tmp_path / "o.json", "--quiet")
-    assert (result.exit_code, result.stderr) == (1, "fam: bad.png: the file is empty\n")
-
-
-def test_list_on_stdin(predict: Fam, image_dir: Path) -> None:
-    """`-` takes the images from stdin, one a line."""
-    result = predict("-", stdin=f"{image_dir / 'b.png'}\n{image_dir / 'a.jpg'}\n")
-    assert [i["file_name"] for i in json.loads(result.stdout)["images"]] == ["a.jpg", "b.png"]
 
 
 @pytest.mark.parametrize(
@@ -181,26 +166,35 @@ def test_values_that_cannot_be_used(
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 
 
-def test_known_classes(predict: Fam, image_dir: Path) -> None:
-    """--labels gives the class, or `folder`: that which each image lies in, searched from above or directly."""
-    data = json.loads(predict(image_dir, "--labels", "Rocket").stdout)
-    assert {a["category_id"] for a in data["annotations"]} == {4}
-    (image_dir / "sub").rename(image_dir / "cup")
-    for name in ("0007.jpg", "a.jpg", "b.png"):
-        (image_dir / name).unlink()
-    for searched in (image_dir, image_dir / "cup"):
-        result = predict(searched, "--labels", "folder")
-        assert result.exit_code == 0, result.stderr
-        assert {a["category_id"] for a in json.loads(result.stdout)["annotations"]} == {3}
+def test_quiet_list_on_stdin(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
+    """`-` takes the images from stdin, one a line; --quiet says nothing but what failed."""
+    (image_dir / "bad.png").touch()
+    for names, said in ((["b.png", "a.jpg"], ""), (["a.jpg", "bad.png"], "fam: bad.png: the file is empty\n")):
+        listed = "".join(f"{image_dir / name}\n" for name in names)
+        result = predict("-", "--quiet", "--out", tmp_path / "o.json", stdin=listed)
+        assert (result.exit_code, result.stdout, result.stderr) == (int(bool(said)), "", said)
+        good = sorted(set(names) - {"bad.png"})
+        assert [i["file_name"] for i in read(tmp_path / "o.json")["images"]] == good
 
 
-def test_ids_of_an_existing_file(predict: Fam, image_dir: Path, tmp_path: Path, names: list[str]) -> None:
-    """--coco-images takes image and category ids from a file, by name."""
-    path = tmp_path / "gt.json"
-    images = [{"id": 100 - i, "file_name": name} for i, name in enumerate(names)]
-    path.write_text(json.dumps({"images": images, "categories": [{"id": 8, "name": "object"}]}))
-    found = json.loads(predict(image_dir, "--coco-images", path, "--format", "coco-results").stdout)
-    assert [(r["image_id"], r["category_id"]) for r in found] == [(100 - i, 8) for i in range(5)]
+def test_image_files(predict: Fam, image_dir: Path, names: list[str]) -> None:
+    """--overlays, --maps and --masks write a file for each image, and a second run does not take them for input."""
+    folders = {"--overlays": ".overlay.jpg", "--maps": ".npy", "--masks": ".mask.png"}
+    arguments = [part for flag in folders for part in (flag, image_dir / flag.strip("-"))]
+    for _ in range(2):
+        result = predict(image_dir, *arguments, "--threshold", 0)
+        sizes = {i["file_name"]: (i["height"], i["width"]) for i in json.loads(result.stdout)["images"]}
+        assert list(sizes) == names
+    for flag, suffix in folders.items():
+        root = image_dir / flag.strip("-")
+        found = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+        assert found == [name + suffix for name in names]
+    for name, size_hw in sizes.items():
+        M = np.load(image_dir / "maps" / f"{name}.npy")
+        assert (M.shape, M.dtype) == ((4, 4), np.float32)
+        mask = cv2.imread(str(image_dir / "masks" / f"{name}.mask.png"), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == cv2.imread(str(image_dir / "overlays" / f"{name}.overlay.jpg")).shape[:2] == size_hw
+        assert (mask == 255).all()  # τ = 0 takes everything
 
 
 def test_boxes_classes_and_averaging(predict: Fam, image_dir: Path) -> None:
@@ -213,19 +207,6 @@ def test_boxes_classes_and_averaging(predict: Fam, image_dir: Path) -> None:
     assert all(len(r["classes"]) == 3 for r in records)
     assert all(len(b["scores"]) == 3 for r in records for b in r["boxes"])
     assert 1 <= max(len(r["boxes"]) for r in records) <= 4
-
-
-def test_image_files(predict: Fam, image_dir: Path, names: list[str]) -> None:
-    """--overlays, --maps and --masks write a file for each image, and a second run does not take them for input."""
-    folders = {"--overlays": ".overlay.jpg", "--maps": ".npy", "--masks": ".mask.png"}
-    arguments = [part for flag in folders for part in (flag, image_dir / flag.strip("-"))]
-    for _ in range(2):
-        result = predict(image_dir, *arguments)
-        assert [i["file_name"] for i in json.loads(result.stdout)["images"]] == names
-    for flag, suffix in folders.items():
-        root = image_dir / flag.strip("-")
-        found = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-        assert found == [name + suffix for name in names]
 
 
 @pytest.fixture
@@ -274,18 +255,6 @@ def test_interrupt_and_resume(predict: Fam, interrupted: Fam, image_dir: Path, t
 def test_interrupt_without_out(interrupted: Fam, image_dir: Path) -> None:
     """There is nothing to go on with where the results go to stdout."""
     assert "--resume" not in interrupted(image_dir).stderr
-
-
-def test_resume_with_other_options(predict: Fam, interrupted: Fam, image_dir: Path, tmp_path: Path) -> None:
-    """--resume with another threshold or with images of the same names in another folder is refused; work is kept."""
-    out = tmp_path / "o.json"
-    interrupted(image_dir, "--out", out)
-    before = (tmp_path / "o.json.partial").read_bytes()
-    refused(predict(image_dir, "--out", out, "--resume", "--threshold", 0.4), "other options (tau)")
-    refused(predict(image_dir, "--out", out, "--resume", "--parts"), "other options (parts)")
-    image_dir.rename(tmp_path / "moved")
-    refused(predict(tmp_path / "moved", "--out", out, "--resume"), "other options (root)")
-    assert (tmp_path / "o.json.partial").read_bytes() == before
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
 from famcli.inference.job import Summary, predict_files
@@ -38,11 +36,9 @@ def predict(checkpoint: Path, image_dir: Path, tmp_path: Path) -> Predict:
 
             yield step
 
-        names = Settings.__dataclass_fields__
-        fields = {name: options.pop(name) for name in list(options) if name in names}
-        settings = Settings(**{"batch_size": 2, "tau": 0.3, "topk": 2, **fields})
+        settings = Settings(batch_size=2, tau=0.3, topk=2)
         common: dict[str, Any] = {"model": checkpoint, "device": "cpu", "settings": settings, "progress": progress}
-        return predict_files([image_dir], tmp_path / out, **common, **options)
+        return predict_files(options.pop("inputs", image_dir), tmp_path / out, **common, **options)
 
     return run
 
@@ -103,7 +99,7 @@ def test_resume_equals_never_having_stopped(predict: Predict, tmp_path: Path, af
         ({"tau": 0.4}, "tau"),
         ({"topk": 1}, "topk"),
         ({"flip": True}, "flip"),
-        ({"max_boxes": 2}, "max_boxes"),
+        ({"max_boxes": 2, "parts": True}, "max_boxes, parts"),
         ({"labels": "cat"}, "labels"),
         ({"image_files": {"maps": "maps"}}, "image_files"),
     ],
@@ -113,32 +109,20 @@ def test_resume_with_other_options_is_refused(
 ) -> None:
     """Results of different options are not mixed; the option is named."""
     monkeypatch.chdir(tmp_path)
-    if "image_files" in change:
-        change = {"image_files": {"maps": Path("maps")}}
     interrupted(predict, 2)
     with pytest.raises(DataError, match=rf"other options \({word}\)"):
         predict(resume=True, **change)
 
 
 def test_resume_with_other_images_is_refused(predict: Predict, image_dir: Path) -> None:
-    """A new image in the middle of the list is refused."""
+    """A new image in the middle of the list is refused, and so are images of the same names in another folder."""
     interrupted(predict, 3)
     (image_dir / "aa.png").touch()
     with pytest.raises(DataError, match="images have changed"):
         predict(resume=True)
-
-
-def test_image_files(predict: Predict, tmp_path: Path, names: list[str]) -> None:
-    """Overlays, maps and masks are written for each image under its name, subfolders and all."""
-    predict(tau=0.0, image_files={kind: tmp_path / kind for kind in ("overlays", "maps", "masks")})
-    for name in names:
-        overlay = cv2.imread(str(tmp_path / "overlays" / f"{name}.overlay.jpg"))
-        M = np.load(tmp_path / "maps" / f"{name}.npy")
-        mask = cv2.imread(str(tmp_path / "masks" / f"{name}.mask.png"), cv2.IMREAD_UNCHANGED)
-        assert (M.shape, M.dtype) == ((4, 4), np.float32)
-        assert overlay.shape[:2] == mask.shape
-        assert (mask == 255).all()  # τ = 0 takes everything
-    assert not list(tmp_path.rglob("*.tmp"))
+    image_dir.rename(image_dir.with_name("moved"))
+    with pytest.raises(DataError, match=r"other options \(root\)"):
+        predict(inputs=image_dir.with_name("moved"), resume=True)
 
 
 def test_image_files_that_cannot_be_written(predict: Predict, tmp_path: Path) -> None:
