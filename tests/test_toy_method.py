@@ -122,14 +122,14 @@ def test_every_command_takes_a_method_of_ones_own(
     results = json.loads(Path("results/results.json").read_text())
     titles = [row["title"] for row in results["rows"]]
     assert titles[:2] == ["Toy", "CAM, oracle τ"]
-    assert ("Toy", "CAM, oracle τ") in {(each["method"], each["minus"]) for each in results["differences"]}
+    assert ("Toy", "CAM, oracle τ") in {(each["of"], each["minus"]) for each in results["differences"]}
     page = fam("report", "results", "--out", "report.html")
     assert page.exit_code == 0, page.stderr
     assert "Toy" in Path("report.html").read_text()
 
     verified = fam("verify", run)
     assert verified.exit_code == 0, verified.stdout + verified.stderr
-    pushed = fam("push", run, "--repo", "lab/toy", "--dry-run", "--results", "results")
+    pushed = fam("push", run, "--repo", "lab/toy", "--dry-run", "--results", "results/results.json")
     assert pushed.exit_code == 0, pushed.stderr
     assert "Toy" in pushed.stdout + pushed.stderr
 
