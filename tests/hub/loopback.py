@@ -33,24 +33,15 @@ def lfs_hash(data: bytes) -> str:
 
 @dataclass
 class Fault:
-    """What goes wrong.
-
-    Attributes:
-        where: Regular expression on ``METHOD /path``.
-        kind: ``status``; ``cut`` the connection after ``after`` bytes of the body; ``reset`` it likewise; ``wrong``
-            bytes; ``stall`` after ``after`` bytes until ``Hub.go_on`` is set; ``slow``, ``after`` bytes at a time.
-        status: Of the answer, for ``status``.
-        times: How often.
-        after: Bytes.
-        headers: Of the answer, for ``status``.
-    """
+    """What goes wrong with a request that matches ``where``, a regular expression on ``METHOD /path``."""
 
     where: str
-    kind: str = "status"
+    kind: str = "status"  # cut or reset the connection, stall it until Hub.go_on is set, slow, or wrong bytes
     status: int = 503
     times: float = 1
-    after: int = 100
-    headers: dict[str, str] = field(default_factory=dict)
+    after: int = 100  # bytes, for cut, reset and stall; of slow, at a time
+    headers: dict[str, str] = field(default_factory=dict)  # for status
+    body: bytes = b""  # likewise; without it the server repeats what it was sent, as a careless one does
 
 
 @dataclass
@@ -87,24 +78,14 @@ class Request(NamedTuple):
 
 
 class Hub:
-    """The two servers and what they know.
-
-    Attributes:
-        repos: By ``ORG/NAME``.
-        faults: What goes wrong, first match first.
-        requests: Everything that was asked.
-        writers: Tokens that may write, and read what is private.
-        chunk: Ask for large files in parts of this many bytes.
-    """
+    """The two servers and what they know."""
 
     def __init__(self) -> None:
-        self.repos: dict[str, Repo] = {}
-        self.stored: dict[str, bytes] = {}
-        self.parts: dict[str, dict[int, bytes]] = {}
-        self.faults: list[Fault] = []
+        self.repos: dict[str, Repo] = {}  # by ORG/NAME
+        self.stored: dict[str, bytes] = {}  # large files
+        self.faults: list[Fault] = []  # the first that matches counts
         self.requests: list[Request] = []
-        self.writers: set[str] = set()
-        self.chunk: int | None = None
+        self.writers: set[str] = set()  # tokens that may write, and read what is private
         self.go_on = threading.Event()
         self.stalled = threading.Event()
         self.lock = threading.RLock()
@@ -124,9 +105,8 @@ class Hub:
     def reset(self) -> None:
         self.go_on.set()
         with self.lock:
-            for kept in (self.repos, self.stored, self.parts, self.faults, self.requests, self.writers):
+            for kept in (self.repos, self.stored, self.faults, self.requests, self.writers):
                 kept.clear()
-            self.chunk = None
         self.go_on.clear()
         self.stalled.clear()
 
@@ -173,9 +153,9 @@ class Pages(BaseHTTPRequestHandler):
             self.hub.requests.append(request)
         self.trouble = self.hub.fault(request)
         if self.trouble and self.trouble.kind == "status":
-            # A careless server: it repeats what it was told.
-            echo = {"X-Error-Message": f"refused {headers.get('authorization', '')}", **self.trouble.headers}
-            self.answer(self.trouble.status, echo.get("X-Error-Message", "").encode(), echo)
+            echo = f"refused {headers.get('authorization', '')}"
+            said = {} if self.trouble.body else {"X-Error-Message": echo}
+            self.answer(self.trouble.status, self.trouble.body or echo.encode(), said | self.trouble.headers)
         else:
             self.route(urllib.parse.unquote(url.path))
 
@@ -239,12 +219,9 @@ class Storage(Pages):
     storage = True
 
     def route(self, path: str) -> None:
-        """Give or take a large file, or a part of one."""
-        oid, _, part = path.removeprefix("/large/").partition("/")
-        if self.command == "PUT" and part:
-            self.hub.parts.setdefault(oid, {})[int(part)] = self.body
-            self.answer(200, headers={"ETag": f'"{part}"'})
-        elif self.command == "PUT":
+        """Give or take a large file."""
+        oid = path.removeprefix("/large/")
+        if self.command == "PUT":
             self.hub.stored[oid] = self.body
             self.answer(200)
         elif oid in self.hub.stored:
@@ -377,23 +354,11 @@ class HubPages(Pages):
             return
         objects = []
         for wanted in json.loads(self.body)["objects"]:
-            place, header = f"{self.hub.storage_url}/large/{wanted['oid']}", {}
-            upload = {"href": place, "header": header}
-            if self.hub.chunk:
-                count = -(-wanted["size"] // self.hub.chunk)
-                header |= {"chunk_size": str(self.hub.chunk), **{str(i): f"{place}/{i}" for i in range(1, count + 1)}}
-                upload["href"] = f"{self.hub.url}/complete"
+            upload = {"href": f"{self.hub.storage_url}/large/{wanted['oid']}", "header": {}}
             verify = {"href": f"{self.hub.url}/{name}/verify", "header": {}}
             known = wanted["oid"] in self.hub.stored
             objects.append({**wanted, **({} if known else {"actions": {"upload": upload, "verify": verify}})})
         self.json({"transfer": "basic", "objects": objects})
-
-    def complete(self) -> None:
-        """All parts of a large file are there."""
-        wanted = json.loads(self.body)
-        parts = self.hub.parts[wanted["oid"]]
-        self.hub.stored[wanted["oid"]] = b"".join(parts[part["partNumber"]] for part in wanted["parts"])
-        self.json({})
 
     def verify(self, name: str) -> None:
         """A large file has arrived as it was sent."""
@@ -435,6 +400,5 @@ PAGES = {
     rf"POST /api/models/{_REPO}/commit/(?P<revision>.+)": HubPages.commit,
     rf"POST /{_REPO}\.git/info/lfs/objects/batch": HubPages.batch,
     rf"POST /{_REPO}/verify": HubPages.verify,
-    r"POST /complete": HubPages.complete,
     rf"(GET|HEAD) /{_REPO}/resolve/(?P<revision>refs/[\w]+/[\w]+|[^/]+)/(?P<path>.+)": HubPages.resolve,
 }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from famcli.hub import find_model
+from famcli import load_model
 from famcli_models.errors import WeightsError
 
 REPO = "birds/fam-tiny"
@@ -17,8 +17,10 @@ Fam = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("no_canary")
 
 
-def test_pulled_on_first_use(fam_process: Fam, hub: Any, files: dict[str, bytes], image_dir: Path) -> None:
-    """The first use says what is downloaded and how big it is, on stderr; the next one does not ask the network."""
+def test_pulled_on_first_use(
+    fam_process: Fam, hub: Any, files: dict[str, bytes], image_dir: Path, tmp_path: Path
+) -> None:
+    """The first use says on stderr what is downloaded, unless it is to be quiet; after that no network is asked."""
     hub.add(REPO, files)
     first = fam_process("predict", image_dir, "--model", REPO, "--format", "csv")
     assert first.code == 0, first.stderr
@@ -29,14 +31,11 @@ def test_pulled_on_first_use(fam_process: Fam, hub: Any, files: dict[str, bytes]
     second = fam_process("predict", image_dir, "--model", REPO, "--format", "csv")
     assert (second.code, second.stdout) == (0, first.stdout)
     assert "pulling" not in second.stderr
+    packaged = fam_process("predict", image_dir, "--format", "csv", FAM_HUB_ORG="birds")
+    assert packaged.code == 0, packaged.stderr
     assert hub.requests == []
-
-
-def test_quiet(fam_process: Fam, hub: Any, files: dict[str, bytes], image_dir: Path, tmp_path: Path) -> None:
-    """With --quiet a first use says nothing."""
-    hub.add(REPO, files)
-    done = fam_process("predict", image_dir, "--model", REPO, "--out", tmp_path / "o.json", "--quiet")
-    assert (done.code, done.stdout, done.stderr) == (0, "", "")
+    quiet = fam_process("predict", image_dir, "--model", REPO, "--format", "csv", "--quiet", home=tmp_path / "other")
+    assert (quiet.code, quiet.stdout, quiet.stderr) == (0, first.stdout, "")
 
 
 @pytest.mark.parametrize("offline", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
@@ -63,13 +62,6 @@ def test_eval(fam_process: Fam, hub: Any, files: dict[str, bytes], make_splits: 
     assert f"pulling {REPO}" in done.stderr
 
 
-def test_packaged_needs_no_network(fam_process: Fam, hub: Any, image_dir: Path) -> None:
-    """The packaged model never asks the network."""
-    done = fam_process("predict", image_dir, FAM_HUB_ORG="birds")
-    assert done.code == 0, done.stderr
-    assert hub.requests == []
-
-
 def test_pushed_and_pulled_is_bit_equal(
     fam_process: Fam, hub: Any, checkpoint: Path, image_dir: Path, tmp_path: Path, canary: str
 ) -> None:
@@ -91,11 +83,13 @@ def test_pushed_and_pulled_is_bit_equal(
     assert texts[0] == texts[1]
 
 
-def test_local_files_only(snapshot: Path) -> None:
-    """What is in the cache is found without the network, and what is not is an error that says how to get it."""
+def test_load_model(snapshot: Path, checkpoint: Path) -> None:
+    """A folder, a packaged name and what is in the cache are loaded without the network; what is not is an error."""
     refs = snapshot.parent.parent / "refs"
     refs.mkdir()
     (refs / "main").write_text(snapshot.name)
-    assert find_model("lab/fam", local_files_only=True).samefile(snapshot)
+    names = load_model(checkpoint).class_names
+    assert load_model("lab/fam", local_files_only=True).class_names == names
+    assert len(load_model("fam-mobilenetv1-ilsvrc", "cam", local_files_only=True).class_names) == 1000
     with pytest.raises(WeightsError, match="'lab/fam@v2' is not in the cache; run 'fam pull lab/fam@v2'"):
-        find_model("lab/fam@v2", local_files_only=True)
+        load_model("lab/fam@v2", local_files_only=True)
