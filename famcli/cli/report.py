@@ -12,7 +12,6 @@ from famcli.cli.options import DeviceOption, QuietOption
 
 REPORT = "report.html"
 GALLERY = 5000  # so many stay below 25 MB
-SHOWN_PROBLEMS = 5
 
 
 def report(
@@ -24,12 +23,10 @@ def report(
             "-o",
             metavar="FILE",
             help=f"HTML file to write, {REPORT} in the results folder if not given; an existing one is replaced.",
-            show_default=False,
         ),
     ] = None,
     images: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where the photos are now, by name, if they have moved since."),
+        Path | None, typer.Option(metavar="DIR", help="Where the photos are now, by name, if they have moved since.")
     ] = None,
     gallery: Annotated[
         int,
@@ -40,11 +37,7 @@ def report(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help="Where the model is now, for its parts, if not where it was.",
-            show_default=False,
+            "--model", "-m", metavar="MODEL", help="Where the model is now, for its parts, if not where it was."
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -60,8 +53,7 @@ def report(
 
     if no_parts and model is not None:
         raise typer.BadParameter("--model is for the parts, which --no-parts leaves out: give one of them")
-    card = read_results(results)
-    folder = results if results.is_dir() else results.parent
+    card, folder = read_results(results), results if results.is_dir() else results.parent
     file = out or folder / REPORT
     _check(file, folder)
     with console.progress("images", min(gallery, card.data["images"])) as step:
@@ -78,7 +70,7 @@ def report(
             workers=workers,
             on_image=step,
         )
-    for photo, reason in written.missing[:SHOWN_PROBLEMS]:
+    for photo, reason in written.missing[:5]:
         console.warn(f"{photo}: {reason}")
     if written.missing:
         console.warn(f"{len(written.missing)} of {written.shown} photos cannot be read and are blank in the report")
@@ -97,5 +89,6 @@ def _check(file: Path, folder: Path) -> None:
         if file.exists() and (folder / name).exists() and file.samefile(folder / name):
             raise DataError(f"'{file}' is part of the results; choose another --out, such as {folder / REPORT}")
     if not file.parent.is_dir():
-        msg = f"there is no folder '{file.parent}' to write '{file.name}' to; make it, or choose another --out"
-        raise DataError(msg)
+        raise DataError(
+            f"there is no folder '{file.parent}' to write '{file.name}' to; make it or choose another --out"
+        )

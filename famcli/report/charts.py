@@ -50,8 +50,7 @@ def histogram(results: Results) -> Chart | None:
     counts = [row.iou_histogram or () for row in rows]
     if not counts:
         return None
-    bins, top = len(counts[0]), round_top(max(map(max, counts)))
-    share = 0.84 / len(rows)  # of a bin's width
+    bins, top, share = len(counts[0]), round_top(max(map(max, counts))), 0.84 / len(rows)  # share of a bin's width
     shapes = [*_frame("IoU of the box with the best true box", "images", top), *_legend([row.title for row in rows])]
     for series, count in enumerate(counts):
         for i, number in enumerate(count):
@@ -169,7 +168,7 @@ def _frame(x_title: str, y_title: str, top: float) -> Iterator[Shape]:
 def _legend(names: Sequence[str], *, lines: bool = False) -> list[Shape]:
     """A sample of each series with its name, above the plot."""
     shapes: list[Shape] = []
-    x = float(LEFT)
+    x: float = LEFT
     for series, name in enumerate(names):
         if lines:
             shapes.append(("path", {"class": f"line line{series} sample", "d": f"M{x:.0f} 28h22"}, ""))

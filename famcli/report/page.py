@@ -27,9 +27,8 @@ from famcli.report.parts import open_parts, part_maps
 from famcli.report.pictures import BLOCK, Gallery, as_base64, select
 from famcli.results import tables
 from famcli.results.images import ERROR_TYPES
-from famcli.results.io import IMAGES_NAME, read_images
+from famcli.results.io import IMAGES_NAME, read_images, write_pieces
 from famcli.results.schema import METRICS, Results
-from famcli_models.files import write_atomic
 
 GALLERY = 5000  # images; so many stay below 25 MB
 PARTS_SHOWN = 6  # rows in the section of parts; the others are in the large views
@@ -83,8 +82,7 @@ def write_report(
     selection = select(read_images(folder / IMAGES_NAME), results, gallery, seed)
     shown = Gallery(results, folder / IMAGES_NAME, selection, images, workers, on_image)
     engine, no_parts = open_parts(results, model, device) if parts else (None, "Part maps were not asked for.")
-    level = results.bootstrap.get("level")
-    style, script = _file("page.css"), "\n".join(map(_file, SCRIPTS))
+    level, style, script = results.bootstrap.get("level"), _file("page.css"), "\n".join(map(_file, SCRIPTS))
     context = {
         "policy": f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'",
@@ -105,12 +103,7 @@ def write_report(
         "pictures": shown.blocks(),
         "data": lambda: _data(results, shown, dict(part_maps(engine, shown.photos)) if engine else {}),
     }
-
-    def fill(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(_templates().get_template("page.html").generate(context))
-
-    write_atomic(out, fill)
+    write_pieces(out, _templates().get_template("page.html").generate(context))
     return Written(len(selection.shown), selection.total, shown.missing)
 
 
@@ -149,8 +142,7 @@ def _view(results: Results) -> list[float]:
     if rules is None or not rules.cropped:
         return [0, 0, 1, 1]
     side = int(results.source.get("input_size") or SIDE)
-    view: list[float] = rules.to_photo([0, 0, side, side], (1, 1), side)[0].tolist()
-    return view
+    return list(rules.to_photo([0, 0, side, side], (1, 1), side)[0].tolist())
 
 
 def _templates() -> Environment:

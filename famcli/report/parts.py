@@ -14,21 +14,12 @@ if TYPE_CHECKING:
     from famcli.inference.engine import Engine
     from famcli.outputs.prediction import PartMaps
 
-BATCH = 12
-
 
 def open_parts(results: Results, model: str | None, device: str = "auto") -> tuple[Engine | None, str]:
     """The model that was evaluated, if it is here and has parts; else none, and a sentence that says why.
 
-    Without ``model`` nothing is looked for on the network.
-
-    Args:
-        results: Whose source says which model it was.
-        model: Where it is, if not under the name it had then; as :func:`famcli.hub.find_model` takes it.
-        device: See :func:`famcli.inference.torch_engine.pick_device`.
-
-    Raises:
-        FamError: ``model`` was given and is no checkpoint, or not the one that was evaluated.
+    ``model`` says where it is, if not under the name it had; without, nothing is looked for on the network. One that is
+    given has to be the model that was evaluated.
     """
     source = results.source
     if source["kind"] != "model":
@@ -60,7 +51,7 @@ def part_maps(engine: Engine, photos: Sequence[tuple[int, Path]]) -> Iterator[tu
     from famcli.inference.predictor import Predictor, Settings
     from famcli.outputs.prediction import Item, Prediction
 
-    predictor = Predictor(engine, settings=Settings(batch_size=BATCH, parts=True))
+    predictor = Predictor(engine, settings=Settings(batch_size=12, parts=True))
     for found in predictor.stream(Item(str(number), path) for number, path in photos):
         if isinstance(found, Prediction) and found.parts is not None:
             yield int(found.name), found.parts

@@ -39,15 +39,10 @@ class Selection(NamedTuple):
 def select(images: Iterable[ImageResult], results: Results, most: int, seed: int = 0) -> Selection:
     """Choose at most so many images by the IoU of the first row; no box is worse than the worst box.
 
-    The images are read once and not kept.
-
-    Raises:
-        DataError: The images are not those of the results.
+    The images are read once and not kept; those that are not of the results are refused.
     """
     first, titles = results.rows[0], {row.title for row in results.rows}
-    found_ious = []
-    kinds: Counter[str] = Counter()
-    labels: Counter[int] = Counter()
+    found_ious, kinds, labels = [], Counter[str](), Counter[int]()
     for image in images:
         odd = image.found.keys() - titles
         if odd or first.title not in image.found:
@@ -62,8 +57,7 @@ def select(images: Iterable[ImageResult], results: Results, most: int, seed: int
         raise DataError(f"{total} images in images.jsonl, {expected} in results.json: run fam eval with --out again")
     by_class = {row.label: row.images for row in results.classes}
     if (first.kinds is not None and kinds != Counter(first.kinds)) or (by_class and labels != Counter(by_class)):
-        msg = "images.jsonl and results.json count other images: both must be of one run of fam eval; run it again"
-        raise DataError(msg)
+        raise DataError("images.jsonl and results.json count other images: both must be of one run; run fam eval again")
     ious = np.array(found_ious)
     best, worst = np.argsort(-ious, kind="stable"), np.argsort(ious, kind="stable")  # equal ones stay in order
     random = np.random.default_rng(seed).permutation(total)
@@ -119,11 +113,7 @@ class Gallery:
         return list(dict.fromkeys(row.method for row in self.results.rows))
 
     def blocks(self) -> Iterator[tuple[str, str]]:
-        """Ids and contents of blocks of lines, a line an image, and of the larger pictures; the photos are read here.
-
-        Raises:
-            DataError: Not one photo can be read.
-        """
+        """Ids and contents of blocks of lines, a line an image, and of larger pictures; the photos are read here."""
         size = size_for(len(self.selection.shown))
         shown, featured = frozenset(self.selection.shown), frozenset(self.selection.featured)
         images = (item for item in enumerate(read_images(self.path)) if item[0] in shown)
@@ -131,11 +121,9 @@ class Gallery:
         def load(item: tuple[int, ImageResult]) -> tuple[bytes, bytes]:
             return make_pictures(self._photo(item[1]), size, large=item[0] in featured)
 
-        queued = QUEUED * self.workers
+        queued, workers = QUEUED * self.workers, self.workers
         # There is no network between reading a photo and using it: what is loaded goes on as it is.
-        made = run_images(
-            images, load, lambda batch: batch, lambda *found: found, batch_size=queued, workers=self.workers
-        )
+        made = run_images(images, load, lambda batch: batch, lambda *found: found, batch_size=queued, workers=workers)
         lines: list[str] = []
         blocks = 0
         for place, one in enumerate(made):
@@ -147,7 +135,7 @@ class Gallery:
             if large:
                 yield f"large-{place}", as_base64(large)
             self.facts.append(_facts(image, self.results))
-            maps = (_map(image, method, size.map_side) for method in self.methods)
+            maps = (_map(image.maps.get(method), size.map_side) for method in self.methods)
             lines.append(" ".join([as_base64(thumbnail) or "-", *maps]))
             if len(lines) == BLOCK:
                 yield f"pictures-{blocks}", "\n".join(lines)
@@ -157,19 +145,14 @@ class Gallery:
             yield f"pictures-{blocks}", "\n".join(lines)
         if len(self.missing) == len(self.facts):
             name, reason = self.missing[0]
-            msg = f"not one photo can be read, first '{name}' ({reason}): say where they are with --images DIR"
-            raise DataError(msg)
+            raise DataError(f"not one photo can be read, first '{name}' ({reason}): say where they are by --images DIR")
 
     def _photo(self, image: ImageResult) -> Path:
         return Path(image.path) if self.folder is None else self.folder / image.name
 
 
 def make_pictures(path: Path, size: Size, *, large: bool) -> tuple[bytes, bytes]:
-    """The thumbnail of a photo in WebP, and a larger picture, if asked for.
-
-    Raises:
-        DataError: The photo cannot be read.
-    """
+    """The thumbnail of a photo in WebP, and a larger picture, if asked for."""
     picture = read_picture(path, at_least=DECODE_MARGIN * (LARGE[0] if large else size.side)).image
     return _webp(picture, size.side, size.quality), _webp(picture, *LARGE) if large else b""
 
@@ -182,9 +165,9 @@ def _webp(picture: Image.Image, side: int, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _map(image: ImageResult, method: str, most: int) -> str:
-    """A method's map as ``h,w,bytes`` with the bytes in base64; ``-`` where there is none."""
-    if (values := image.maps.get(method)) is None:
+def _map(values: np.ndarray | None, most: int) -> str:
+    """A map as ``h,w,bytes`` with the bytes in base64; ``-`` where there is none."""
+    if values is None:
         return "-"
     (h, w), content = map_bytes(values, most)
     return f"{h},{w},{as_base64(content)}"
@@ -202,14 +185,14 @@ def map_bytes(values: np.ndarray, most: int) -> tuple[tuple[int, int], bytes]:
 
 def _facts(image: ImageResult, results: Results) -> list[Any]:
     """What filters, captions and boxes need, as the page's script takes it apart."""
-    kinds = list(ERROR_TYPES)
-    found: list[Any] = []
-    for one in (image.found.get(row.title) for row in results.rows):
-        box = one and one.box and _rounded(one.box)
-        found.append(one and [box, _round(one.iou, 4), kinds.index(one.kind), _round(one.score, 3)])
+    kinds, found = list(ERROR_TYPES), [image.found.get(row.title) for row in results.rows]
+    boxes = [
+        one and [one.box and _rounded(one.box), _round(one.iou, 4), kinds.index(one.kind), _round(one.score, 3)]
+        for one in found
+    ]
     truth = [_rounded(box) for box in image.truth]
     classes = [[label, round(probability, 3)] for label, probability in image.classes]
-    return [image.name, image.label, image.width, image.height, truth, classes, image.rank, found]
+    return [image.name, image.label, image.width, image.height, truth, classes, image.rank, boxes]
 
 
 def _rounded(box: Sequence[float]) -> list[float]:

@@ -104,32 +104,18 @@ class ImageResult:
 
 
 def byte_map(M: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """A map ``(h, w)``, cut to [0, 1], in bytes, 255 for 1.
-
-    Raises:
-        ShapeError: It is not two-dimensional, larger than 512 on a side, or has a value that is not finite.
-    """
+    """A map ``(h, w)`` of finite values, at most 512 on a side, cut to [0, 1], in bytes, 255 for 1."""
     array = np.asarray(M, dtype=np.float64)
     if array.ndim != 2 or not 1 <= min(array.shape) <= max(array.shape) <= MAX_MAP or not np.isfinite(array).all():
-        msg = f"a map of shape {array.shape} cannot be stored; expected finite values, 1 to {MAX_MAP} on each side"
-        raise ShapeError(msg)
+        raise ShapeError(f"a map of shape {array.shape} cannot be stored; expected 1 to {MAX_MAP} finite values a side")
     return np.rint(array.clip(0, 1) * 255).astype(np.uint8)
 
 
 def error_type(box: npt.ArrayLike | None, truth: npt.ArrayLike, rank: int | None, strict: bool = False) -> str:
-    """What is wrong with a box, in one word of :data:`ERROR_TYPES`.
+    """What is wrong with a box ``(4,)``, none or NaN, given its truth ``(N, 4)``: a name of :data:`ERROR_TYPES`.
 
-    The IoU is compared first, then the class. Of several truth boxes the one of highest IoU counts, the first of
-    equal ones.
-
-    Args:
-        box: ``(4,)`` half-open xyxy; ``None`` or NaN where there is no box.
-        truth: ``(N, 4)`` truth boxes in the same frame, N > 0.
-        rank: Place of the right class, 0 for the best; ``None`` where classes do not apply.
-        strict: An IoU of 0.5 itself is not right.
-
-    Raises:
-        ShapeError: The box is not four numbers, or there is no truth box.
+    The IoU is compared first, then the class, which is right at ``rank`` 0 and has none where classes do not apply. Of
+    several truth boxes that of the highest IoU counts. If ``strict``, an IoU of 0.5 itself is not right.
     """
     if box is None or np.isnan(np.asarray(box, dtype=np.float64)).any():
         return "empty"

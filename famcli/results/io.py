@@ -28,51 +28,40 @@ _RESULTS, _IMAGE = TypeAdapter(Results), TypeAdapter(ImageResult)
 
 
 def to_json(results: Results) -> dict[str, Any]:
-    """A result as JSON values, in the form of ``results.json``.
-
-    Raises:
-        DataError: A value is not what the schema says, NaN and Infinity included.
-    """
+    """A result as JSON values, in the form of ``results.json``; what the schema refuses is an error."""
     fields: dict[str, Any] = json.loads(dumps(results))
     _checked(fields, "this result cannot be written")  # what is written can be read
     return {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
 
 
 def write_results(folder: Path, results: Results) -> None:
-    """Write ``results.json`` and ``results.md`` to a folder, made if absent; each is whole or not there.
-
-    Raises:
-        DataError: A value is not what the schema says, NaN and Infinity included, or the files cannot be written.
-    """
+    """Write ``results.json`` and ``results.md`` to a folder, made if absent; each is whole or not there."""
     page, document = markdown(results), to_json(results)
-    _write(folder / MARKDOWN_NAME, [page])
-    _write(folder / JSON_NAME, [dumps(document, indent=1), "\n"])
+    write_pieces(folder / MARKDOWN_NAME, [page])
+    write_pieces(folder / JSON_NAME, [dumps(document, indent=1), "\n"])
 
 
 def write_all(path: Path, results: Sequence[Results]) -> None:
-    """Write several results into one ``results.json``, as a list; raises as :func:`write_results`."""
-    _write(path, [dumps([to_json(one) for one in results], indent=1), "\n"])
+    """Write several results into one ``results.json``, as a list."""
+    write_pieces(path, [dumps([to_json(one) for one in results], indent=1), "\n"])
 
 
 def write_images(path: Path, images: Iterable[ImageResult]) -> None:
-    """Write per-image results as they come; the file is whole or not there.
-
-    Raises:
-        DataError: An image has a number that is not finite, or the file cannot be written.
-    """
+    """Write per-image results as they come; the file is whole or not there."""
 
     def lines() -> Iterator[str]:
         for image in images:
             try:
                 yield dumps(image, allow_nan=False) + "\n"
             except ValueError as error:
-                msg = f"image '{image.name}' holds a number that is not finite and cannot be written"
-                raise DataError(msg) from error
+                raise DataError(f"image '{image.name}' holds a number that is not finite; cannot write it") from error
 
-    _write(path, lines())
+    write_pieces(path, lines())
 
 
-def _write(path: Path, pieces: Iterable[str]) -> None:
+def write_pieces(path: Path, pieces: Iterable[str]) -> None:
+    """Write a text as its pieces come; the file is whole or not there."""
+
     def fill(temporary: Path) -> None:
         # A name with bytes that are no text becomes \udcXX, which is what JSON calls it.
         with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
@@ -110,14 +99,11 @@ def read_images(path: Path) -> Iterator[ImageResult]:
     Raises:
         DataError: The file is absent, or a line is damaged or not what ``fam eval`` writes.
     """
-    number = 0
     with _opened(path) as stream:
-        while line := stream.readline(MAX_LINE + 1):
-            number += 1
+        for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE + 1), b""), 1):
             where = f"line {number} of '{path}'"
             if len(line) > MAX_LINE:
-                msg = f"{where} is longer than {MAX_LINE >> 20} MiB, which no image needs; write it again with fam eval"
-                raise DataError(msg)
+                raise DataError(f"{where} is longer than {MAX_LINE >> 20} MiB; write it again with fam eval")
             cut = "" if line.endswith(b"\n") else ", and its end is missing"
             document = _parsed(line, f"{where} is no JSON{cut}; write it again with fam eval")
             yield check(_IMAGE, document, f"{where} is no result of an image")
@@ -127,8 +113,7 @@ def _document(file: Path) -> Any:
     with _opened(file) as stream:
         content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        msg = f"'{file}' is larger than {MAX_BYTES >> 20} MiB, which no result needs; is it one of fam eval --out?"
-        raise DataError(msg)
+        raise DataError(f"'{file}' is larger than {MAX_BYTES >> 20} MiB; is it a result that fam eval --out wrote?")
     return _parsed(content, f"'{file}' is damaged: it is no JSON; write it again with fam eval --out {file.parent}")
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-NOT_MEASURED = "paper, Table 1; not measured here"
-
 
 class PaperRow(NamedTuple):
     """One row of Table 1 on one data set, in percent; ``None`` where the paper has no number."""
@@ -19,7 +17,7 @@ class PaperRow(NamedTuple):
     @property
     def title(self) -> str:
         """What tables call it; nobody can take it for a measurement."""
-        return f"{self.method} ({NOT_MEASURED})"
+        return f"{self.method} (paper, Table 1; not measured here)"
 
 
 # Images of the split that the paper tests on; a result on fewer, such as cub-mini, is not on the paper's data.

@@ -42,7 +42,6 @@ COCO = ("AP", "AP50", "AP75")
 
 _SLACK = 1e-6  # what adding up many floats may exceed a bound by
 _WHOLE = 2**53  # up to here every reader of JSON keeps whole numbers exactly
-
 _MAX_DEPTH = 50  # of lists and objects in a value that is free
 
 Text = Annotated[str, Field(strict=True)]
@@ -154,9 +153,7 @@ class Row:
     tau_from: Text = ""  # how it was chosen: fixed, train-fullsup, or oracle: on the very images scored
     empty: Percent | None = None  # share of images without a box
     at_delta: Mapping[Text, Mapping[Text, Real]] | None = None  # of MaxBoxAcc: by δ its accuracy value and its tau
-    iou_histogram: Annotated[tuple[Count, ...], Field(min_length=10, max_length=10)] | None = (
-        None  # images, from 0 to 1
-    )
+    iou_histogram: Annotated[tuple[Count, ...], Field(min_length=10, max_length=10)] | None = None  # from 0 to 1
     coco: Mapping[Text, Percent] | None = None  # average precisions by a name of COCO
     curve: tuple[Percent, ...] | None = None  # GT-known, or accuracy at δ = 0.5, at each of the result's taus
     kinds: Mapping[Text, Count] | None = None  # images by error type, see famcli.results.images
@@ -204,11 +201,7 @@ class Results:
 
 
 def check(schema: TypeAdapter[T], value: Any, of: str) -> T:
-    """A value as the schema has it.
-
-    Raises:
-        DataError: It is not what the schema says: ``of``, and which value at which place is wrong, in one sentence.
-    """
+    """A value as the schema has it; else an error says in a sentence ``of`` what, which value, and where."""
     try:
         return schema.validate_python(value)
     except ValidationError as error:
@@ -247,11 +240,7 @@ def _sentence(error: ValidationError) -> str:
 
 
 def dumps(value: Any, *, indent: int | None = None, allow_nan: bool = True) -> str:
-    """Results, per-image results and numbers of numpy as JSON.
-
-    Raises:
-        ValueError: A number is not finite, and that is not allowed.
-    """
+    """Results, per-image results and numbers of numpy as JSON."""
     return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=allow_nan, default=_plain)
 
 

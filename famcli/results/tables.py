@@ -15,7 +15,6 @@ from famcli.results.paper import IMAGES, TABLE1
 from famcli.results.schema import COCO, METRICS, SMOKE, Number, Results
 
 PAPER_COLUMNS = ("gt_known", "top1_loc", "top1_cls")
-HASH_DIGITS = 12  # of a hash in a summary; the facts have all of it
 
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|#&~]")  # in Markdown
 _PAPER = (
@@ -35,7 +34,6 @@ TITLES: Mapping[str, str] = {
     "same_classes": "labels are classes of the model",
     "iou": "IoU",
 }
-LEFT_OUT = frozenset({"class_names", "rules"})  # they have a table, or a group of facts, of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +150,12 @@ def beside_paper(results: Results) -> Table:
     """
     data = results.data
     whole = split_name(data["split"]) == TEST and not data.get("partial") and data["images"] == IMAGES.get(data["name"])
-    paper = TABLE1.get((data["name"], str(results.source.get("backbone"))), ())
-    if not whole or results.kind == SMOKE:
-        paper = ()
-    methods = {row.method for row in paper}
+    comparable = whole and results.kind != SMOKE
+    paper = TABLE1.get((data["name"], str(results.source.get("backbone"))), ()) if comparable else ()
     measured = [
         (f"{row.title} (measured)", [Cell.from_number(row.metrics.get(name)) for name in PAPER_COLUMNS])
         for row in results.rows
-        if row.method in methods
+        if any(row.method == of_paper.method for of_paper in paper)
     ]
     printed = [(row.title, [Cell(getattr(row, name)) for name in PAPER_COLUMNS]) for row in paper]
     return Table(["method", *(METRICS[name] for name in PAPER_COLUMNS)], [*measured, *printed])
@@ -177,7 +173,7 @@ def summary(results: Results) -> str:
         f"{results.data['images']} images",
         f"protocol {results.protocol['name']}",
         "" if row.tau is None else f"τ = {row.tau:.4g} ({row.tau_from})",
-        f"weights {str(weights)[:HASH_DIGITS]}" if weights else "",
+        f"weights {str(weights)[:12]}" if weights else "",  # the facts have the whole hash
         results.created[:10],
     ]
     return " · ".join(part for part in parts if part)
@@ -214,8 +210,8 @@ def facts(results: Results) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     for group, values in groups.items():
         found = [
             (TITLES.get(key, key.replace("_", " ")), _fact(value))
-            for key, value in values.items()
-            if key not in LEFT_OUT and value is not None and value != ""
+            for key, value in values.items()  # class names have a table of their own, and rules a group
+            if key not in {"class_names", "rules"} and value is not None and value != ""
         ]
         if found:
             yield group, found
