@@ -58,8 +58,7 @@ def evaluate(
         ),
     ] = None,
     masks: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Masks for PxAP and pIoU; those of the dataset if not given."),
+        Path | None, typer.Option(metavar="DIR", help="Masks for PxAP and pIoU; those of the dataset if not given.")
     ] = None,
     protocol: Annotated[
         str, typer.Option(metavar="NAME", help="Rules of the numbers: fam, wsoleval-v1, wsoleval-v2, psol, first-box.")

@@ -23,8 +23,7 @@ class Bootstrap:
 
     def __init__(self, n: int, resamples: int = RESAMPLES, seed: int = SEED) -> None:
         if n < 1 or resamples < 1:
-            msg = f"a bootstrap of {n} images in {resamples} resamples says nothing; both must be 1 or more"
-            raise ConfigError(msg)
+            raise ConfigError(f"a bootstrap of {n} images in {resamples} resamples says nothing; both are 1 or more")
         self.n, self.resamples, self.seed = n, resamples, seed
         draw = np.random.default_rng(seed)
         # A count follows Poisson's law of mean 1, so that 255 is never reached: a byte is enough.

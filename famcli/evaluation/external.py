@@ -11,7 +11,6 @@ has entries alone: an image without any was perhaps never tried, and counts as m
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -36,9 +35,6 @@ NO_LABEL = -1  # where classes do not apply; this and what is below are classes 
 AGNOSTIC = "score the boxes alone with --other-classes"
 OTHER_IMAGES = 0.5  # a file with a larger share of unknown images belongs to other data
 
-_NUMBERS = "fiub"  # kinds of dtypes: floats, integers, booleans
-_SHOWN = 3  # names in a message
-
 
 def find_maps(folder: Path, names: Sequence[str], allow_missing: bool = False) -> dict[str, Path]:
     """The file of each image's map, by name; it is not opened, and some may be missing if that is allowed."""
@@ -52,8 +48,7 @@ def find_maps(folder: Path, names: Sequence[str], allow_missing: bool = False) -
         if path is None:
             continue
         found[name] = path
-        other = owners.setdefault(path, name)
-        if other != name:
+        if (other := owners.setdefault(path, name)) != name:
             raise DataError(f"'{path}' may be the map of '{other}' or of '{name}': name the maps {full.name} and so on")
     missing = [name for name in names if name not in found]
     if missing and not (allow_missing and found):
@@ -75,35 +70,27 @@ def read_map(path: Path) -> FloatArray:
         raise DataError(f"{path}: a .npz archive; save each map with numpy.save")
     if array.ndim != 2 or not 0 < array.size <= MAX_MAP_PIXELS:
         raise DataError(f"{path}: the array has shape {array.shape}; a score map has two dimensions, height and width")
-    if array.dtype.kind not in _NUMBERS:
+    if array.dtype.kind not in "fiub":
         raise DataError(f"{path}: the array holds {array.dtype}; a score map holds floats or integers")
     scores = np.array(array, dtype=np.float64)
     if not np.isfinite(scores).all():
         what = "NaN" if np.isnan(scores).any() else "infinite values"
-        msg = f"{path}: the map holds {what}; make it again, or replace it by zeros to count the image as wrong"
-        raise DataError(msg)
+        raise DataError(f"{path}: the map holds {what}; make it again, or write zeros to count the image as wrong")
     return scores
 
 
 def some_names(names: Sequence[str]) -> str:
     """The first names of a list, for a message."""
-    return ", ".join(f"'{name}'" for name in names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+    return ", ".join(f"'{name}'" for name in names[:3]) + (" ..." if len(names) > 3 else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found in one image, the highest score first, equal ones in the order of the file.
+    """What was found in one image, the highest score first, equal ones in the order of the file."""
 
-    Attributes:
-        boxes: ``(k, 4)`` half-open xyxy in original pixels, as they were written: not cut to the image.
-        labels: ``(k,)`` class index of the dataset; from :data:`NO_LABEL` down, a number each, for classes that it
-            does not have; :data:`NO_LABEL` for all where classes do not apply.
-        scores: ``(k,)`` finite.
-    """
-
-    boxes: FloatArray
-    labels: npt.NDArray[np.int64]
-    scores: FloatArray
+    boxes: FloatArray  # (k, 4) half-open xyxy in original pixels, as they were written: not cut to the image
+    labels: npt.NDArray[np.int64]  # (k,) class of the dataset, from NO_LABEL down one it lacks, NO_LABEL if none apply
+    scores: FloatArray  # (k,) finite
 
 
 def read_predictions(
@@ -111,10 +98,9 @@ def read_predictions(
 ) -> dict[str, Found]:
     """Detections of each sample that the file covers, by name.
 
-    Images are matched by file name, whole or below one folder that all names of the file share or lack; in a results
-    list by the ids of the COCO file that the dataset was opened from. Classes are matched by name up to case, or by
-    those ids; where they are not compared every label is :data:`NO_LABEL`. What makes no sense, or is of other images
-    or classes, is refused with the first such entry and their number.
+    Images are matched by file name (see :func:`match_names`), and classes by name up to case; in a results list both by
+    the ids of the COCO file that the dataset was opened from. What makes no sense, or is of other images or classes, is
+    refused with the first such entry and their number.
     """
     data = _parsed(path)
     if isinstance(data, list):
@@ -134,12 +120,10 @@ def _parsed(path: Path) -> Any:
         raise DataError(f"'{path}' is not a file; give a JSON file, as 'fam predict --out boxes.json' writes it")
     try:
         if path.stat().st_size > MAX_BYTES:
-            msg = f"'{path}' is larger than {MAX_BYTES >> 20} MiB; keep the boxes with the highest scores alone"
-            raise DataError(msg)
+            raise DataError(f"'{path}' is larger than {MAX_BYTES >> 20} MiB; keep only boxes with the highest scores")
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        msg = f"'{path}' is not JSON that can be read ({error}); 'fam predict --out boxes.json' writes such a file"
-        raise DataError(msg) from error
+        raise DataError(f"'{path}' is not JSON that can be read ({error}); see 'fam predict --out'") from error
 
 
 @dataclass(slots=True)
@@ -156,9 +140,8 @@ class _Faults:
 
     def check(self) -> None:
         if self.first is not None:
-            kind, sentence = self.first
-            msg = f"'{self.path}': {sentence}" + (f" ({self.counts[kind]:,} {kind})" if self.counts[kind] > 1 else "")
-            raise DataError(msg)
+            (kind, sentence), count = self.first, self.counts[self.first[0]]
+            raise DataError(f"'{self.path}': {sentence}" + (f" ({count:,} {kind})" if count > 1 else ""))
 
 
 class _File(NamedTuple):
@@ -181,13 +164,11 @@ def _entries_of(file: _File, same_classes: bool) -> dict[str, Found]:
     images: dict[int, None] = {}  # in the order of the file
     for number, entry in enumerate(file.entries):
         where = f"{file.key}[{number}]"
-        fault = _fault(entry)
-        if fault is not None:
+        if (fault := _fault(entry)) is not None:
             faults.add(fault[0], f"{where} {fault[1]}")
             continue
         if file.listed and "id" in entry:
-            own = entry["id"]
-            if not _whole(own) or own in ids:
+            if not _whole(own := entry["id"]) or own in ids:
                 faults.add("such ids", f"{where} has the id {shown(own)}, which is no number of its own")
                 continue
             ids.add(own)
@@ -198,8 +179,7 @@ def _entries_of(file: _File, same_classes: bool) -> dict[str, Found]:
         images[image] = None
         if image not in file.names and file.listed:
             faults.add("such entries", f"{where} belongs to image {shown(image)}, which the file does not list")
-        name = file.names.get(image)
-        if name is not None:
+        if (name := file.names.get(image)) is not None:
             label = file.labels.get(category, NO_LABEL) if same_classes else NO_LABEL
             rows.setdefault(name, []).append((float(entry["score"]), entry["bbox"], label))
     faults.check()
@@ -218,12 +198,12 @@ def _found(rows: list[tuple[float, list[float], int]]) -> Found:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return type(value) is int  # and not a truth value
 
 
-def _number(value: Any) -> bool:
-    """A finite number; text and truth values are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
+def _number(value: Any, most: float) -> bool:
+    """A number from -most to most; text, truth values and NaN are none."""
+    return type(value) in {int, float} and abs(value) <= most
 
 
 def _fault(entry: Any) -> tuple[str, str] | None:
@@ -231,15 +211,14 @@ def _fault(entry: Any) -> tuple[str, str] | None:
     if not isinstance(entry, dict) or not _whole(entry.get("image_id")):
         return "such entries", "has no image_id, a whole number"
     box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(_number(v) and abs(v) <= MAX_PIXEL for v in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(_number(side, MAX_PIXEL) for side in box):
         return "such boxes", f"has the bbox {shown(box)}; four finite numbers [x, y, width, height] are needed"
     if box[2] < 0 or box[3] < 0:
         return "such boxes", f"has the bbox {shown(box)}, whose width or height is negative"
     if "score" not in entry:
         return "such entries", "has no score; truth has none, predictions need one"
-    score = entry["score"]
-    if not _number(score) or abs(score) > 1e300:
-        return "such scores", f"has the score {shown(score)}; a finite number is needed"
+    if not _number(entry["score"], 1e300):
+        return "such scores", f"has the score {shown(entry['score'])}; a finite number is needed"
     return None
 
 
@@ -310,8 +289,7 @@ def _from_dataset(
         elif size != (None, None):
             faults.add("such sizes", f"{where} has the width {shown(size[1])} and the height {shown(size[0])}")
     faults.check()
-    matched = match_names(path, list(files), by_name)
-    source = _coco_source(dataset)
+    matched, source = match_names(path, list(files), by_name), _coco_source(dataset)
     others = set(source.ids) - set(by_name) if source else set()  # in the dataset's file, but not scored
     unknown = [f"'{name}'" for name in files if name not in matched and name not in others]
     _refuse_unknown(path, unknown, len(files))
@@ -332,9 +310,8 @@ def _check_sizes(
         header = Header(sample.size_hw) if sample.size_hw is not None else next(headers)
         # An image that cannot be read has no size to differ from: its boxes can be scored all the same.
         if isinstance(header, Header) and header.size_hw != (h, w):
-            real = f"{header.size_hw[1]}x{header.size_hw[0]}"
-            sentence = f"'{sample.name}' is given as {w}x{h}, but is {real}; boxes must be in the pixels of the image"
-            faults.add("such images", sentence)
+            real = f"is {header.size_hw[1]}x{header.size_hw[0]}; boxes must be in the pixels of the image"
+            faults.add("such images", f"'{sample.name}' is given as {w}x{h}, but {real}")
     faults.check()
 
 
@@ -344,9 +321,9 @@ def _labels(path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sam
     named = [(c["id"], c["name"]) for c in listed if _whole(c.get("id")) and isinstance(c.get("name"), str)]
     if not named or len(named) < len(categories):
         raise DataError(f"'{path}' needs categories, each with an id and a name, or {AGNOSTIC}")
-    twice = [number for number, count in Counter(number for number, _ in named).items() if count > 1]
-    if twice:
-        raise DataError(f"'{path}': the category id {twice[0]} occurs more than once")
+    (most, count), *_ = Counter(number for number, _ in named).most_common(1)
+    if count > 1:
+        raise DataError(f"'{path}': the category id {most} occurs more than once")
     # Without names the labels stand for themselves, as 'fam data convert' writes them.
     names = dataset.class_names or tuple(str(i) for i in range(1 + max(s.label for s in samples)))
     lower = {name.lower(): label for label, name in reversed(list(enumerate(names)))}
@@ -355,25 +332,21 @@ def _labels(path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sam
     known = {label for label in labels.values() if label >= 0}
     if not known and len(named) == 1:
         raise DataError(_one_class(path, f"'{named[0][1]}'"))
+    how = f"compare names, or {AGNOSTIC}"
     if not known:
-        msg = f"none of the {len(named):,} categories of '{path}' is a class of the data: compare names, or {AGNOSTIC}"
-        raise DataError(msg)
-    lacking = sorted({sample.label for sample in samples} - known)
-    if lacking:
+        raise DataError(f"none of the {len(named):,} categories of '{path}' is a class of the data: {how}")
+    if lacking := sorted({sample.label for sample in samples} - known):
         first = names[lacking[0]] if lacking[0] < len(names) else str(lacking[0])
-        raise DataError(
-            f"'{path}' has no category for {len(lacking):,} classes of the dataset, the first is '{first}': compare "
-            f"names, or {AGNOSTIC}"
-        )
+        lacks = f"has no category for {len(lacking):,} classes of the dataset, the first is '{first}'"
+        raise DataError(f"'{path}' {lacks}: {how}")
     return labels
 
 
 def match_names(source: Path, files: Sequence[str], names: Collection[str]) -> dict[str, str]:
     """The name that each file has here, for the files that have one.
 
-    ``fam predict`` names images relative to the folder that it was given, which may lie above or below the dataset's:
-    then one folder is in front of all its names, or of all the dataset's. The folder that explains most files counts;
-    several that explain equally many are refused.
+    One folder may be in front of all files, or of all names: ``fam predict`` names images from the folder that it was
+    given. The folder that explains most files counts; several that explain equally many are refused.
     """
     known = set(names)
     tails: dict[str, list[str]] = {}  # folders in front of a tail of a name here

@@ -44,10 +44,7 @@ def find_models(
     if baseline is not None:
         other = _open(baseline, None, say)
         if same_classes and other.network.class_names != first.network.class_names:
-            raise ConfigError(
-                f"--baseline '{other.name}' knows other classes than the model, so they cannot be compared on one data "
-                "set's labels"
-            )
+            raise ConfigError(f"--baseline '{other.name}' knows other classes than the model: they cannot be compared")
         title = other.title if other.title != first.title else f"{other.title} (baseline)"
         return [first, replace(other, title=title)]
     usual = METHODS[BASELINE]
@@ -81,8 +78,7 @@ def _open(model: str | Path | Method, method: str | None, say: Callable[[str], N
 def source(models: Sequence[Model]) -> dict[str, Any]:
     """Where the model under test and its baseline came from, for the result card; JSON values."""
     first, *baselines = models
-    config, origin = first.network.config, first.network.provenance
-    folder = first.folder
+    config, origin, folder = first.network.config, first.network.provenance, first.folder
     facts = {
         "kind": "model",
         "name": first.name,
@@ -93,9 +89,7 @@ def source(models: Sequence[Model]) -> dict[str, Any]:
         "revision": folder.name if folder and folder.parent.name == "snapshots" else None,
         "input_size": config.size,
         "classifier": config.classifier,
-        "data": origin.get("data"),
-        "recipe": origin.get("recipe"),
-        "seed": origin.get("seed"),
+        **{key: origin.get(key) for key in ("data", "recipe", "seed")},
         "tuned_on_test": bool(origin.get("tuned_on_test", False)),
         "baseline": None,
     }

@@ -138,17 +138,11 @@ def find_protocol(name: str) -> Protocol:
 
 @dataclass(frozen=True, slots=True)
 class BoxRules:
-    """How the one box of an image is compared with its truth.
+    """How the one box of an image is compared with its truth."""
 
-    Attributes:
-        cropped: In the centre crop of the resized image, and not in the original image.
-        strict: Right when the IoU is greater than 0.5, and not from 0.5 on.
-        first_only: Of several boxes of an image only the first counts.
-    """
-
-    cropped: bool = False
-    strict: bool = False
-    first_only: bool = False
+    cropped: bool = False  # in the centre crop of the resized image, and not in the original image
+    strict: bool = False  # right when the IoU is greater than 0.5, and not from 0.5 on
+    first_only: bool = False  # of several boxes of an image only the first counts
 
     def view(self, image: Image.Image, side: int) -> np.ndarray:
         """The test image: an RGB picture to ``(side, side, 3)`` uint8."""
@@ -165,15 +159,13 @@ class BoxRules:
         """Boxes ``(N, 4)`` of the original image in the frame; clipped to a crop."""
         if not self.cropped:
             return as_boxes(boxes)
-        whole = resized_side(side)
-        return clip_boxes(rescale_boxes(boxes, size_hw, (whole, whole)) - _margin(side), (side, side))
+        return clip_boxes(rescale_boxes(boxes, size_hw, (resized_side(side),) * 2) - _margin(side), (side, side))
 
     def to_photo(self, boxes: npt.ArrayLike, size_hw: tuple[int, int], side: int) -> FloatArray:
         """Boxes ``(N, 4)`` of the frame in the pixels of the original image."""
         if not self.cropped:
             return as_boxes(boxes)
-        whole = resized_side(side)
-        return rescale_boxes(as_boxes(boxes) + _margin(side), (whole, whole), size_hw)
+        return rescale_boxes(as_boxes(boxes) + _margin(side), (resized_side(side),) * 2, size_hw)
 
     def truth(self, boxes: FloatArray, size_hw: tuple[int, int], side: int) -> FloatArray:
         """The boxes ``(N, 4)`` of an image that count, in the frame."""

@@ -38,8 +38,9 @@ def thresholds(interval: float = INTERVAL) -> FloatArray:
         ConfigError: The interval is not in (0, 1], or so small that no memory would hold the thresholds.
     """
     if not 1e-5 <= interval <= 1:
-        msg = f"the interval of the thresholds is {interval:g}; it must lie between 0.00001 and 1, and 0.001 is usual"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"the interval of the thresholds is {interval:g}; it must lie in [0.00001, 1], usual is 0.001"
+        )
     return np.arange(0, 1, interval)
 
 
@@ -96,9 +97,7 @@ def inclusive_iou(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
 def masks_of(image: npt.NDArray[np.uint8], taus: FloatArray) -> tuple[list[int], IntArray]:
     """The different masks that ascending thresholds, relative to the maximum, make of a map in bytes.
 
-    Returns:
-        For each mask a value that its pixels are greater than, ascending, so that the masks shrink; and for each
-        threshold the index of its mask.
+    For each mask a value that its pixels are greater than, ascending; for each threshold the index of its mask.
     """
     cuts = (taus * np.float64(image.max())).astype(np.int64)
     values = np.flatnonzero(np.bincount(image.ravel(), minlength=256))
@@ -108,11 +107,9 @@ def masks_of(image: npt.NDArray[np.uint8], taus: FloatArray) -> tuple[list[int],
 
 
 def contour_boxes(image: npt.NDArray[np.uint8], cuts: Sequence[int]) -> tuple[list[list[tuple[int, ...]]], list[int]]:
-    """Boxes of all contours of each of the masks ``image > cut``.
+    """Of each of the masks ``image > cut`` the boxes of all contours, inclusive corners, and the place of the largest.
 
-    Returns:
-        The boxes of each mask, in the order of its contours, inclusive corners; and the place of the one with the
-        largest contour. A mask without pixels has :data:`NO_BOX`.
+    A mask without pixels has :data:`NO_BOX`.
     """
     right, bottom = image.shape[1] - 1, image.shape[0] - 1
     spans = [_spans(image.max(axis=axis), cuts) for axis in (1, 0)]

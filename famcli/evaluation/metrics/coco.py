@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from famcli_models.boxes import FloatArray, as_boxes, xyxy_to_xywh
 from famcli_models.errors import DataError, ShapeError
 
 ALL_AREAS = ([0, 1e5**2], "all")  # the range that COCO's AP, AP50 and AP75 are of
-THRESHOLDS: Mapping[str, float] = {"AP50": 0.5, "AP75": 0.75}
 
 _Annotations = list[dict[str, Any]]
 
@@ -50,8 +49,7 @@ def average_precision(
     here = ~np.isnan(found).any(axis=1)
     bad = np.flatnonzero(here & ~np.isfinite(confidence))
     if bad.size:
-        msg = f"the box of image {owners[bad[0]]} has the score {confidence[bad[0]]}; scores are finite numbers"
-        raise DataError(msg)
+        raise DataError(f"the box of image {owners[bad[0]]} has the score {confidence[bad[0]]}; it has to be finite")
     of_image = [as_boxes(one) for one in truth_boxes]
     each = [len(one) for one in of_image]
     places, known = np.repeat(np.arange(len(each)), each), np.repeat(truth_labels, each)
@@ -63,10 +61,8 @@ def average_precision(
         curves = [_precision(truth[label], detections.get(label, [])) for label in sorted(truth)]
     precision = np.stack(curves, axis=2)  # (T, R, K): the order in which COCOeval adds up
     thresholds = _params(COCOeval(iouType="bbox")).iouThrs
-    averages = {"AP": _mean(precision)}
-    for name, threshold in THRESHOLDS.items():
-        averages[name] = _mean(precision[np.flatnonzero(thresholds == threshold)])
-    return averages
+    at = {name: _mean(precision[thresholds == threshold]) for name, threshold in (("AP50", 0.5), ("AP75", 0.75))}
+    return {"AP": _mean(precision), **at}
 
 
 def _by_class(

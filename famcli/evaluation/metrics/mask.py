@@ -103,8 +103,9 @@ class MaskCounts:
         fp = self.outside[::-1].astype(np.float64).cumsum()
         objects = tp[-1]
         if objects <= 0:
-            msg = "no pixel of the masks belongs to an object, so PxAP has no meaning: are these the right masks?"
-            raise DataError(msg)
+            raise DataError(
+                "no pixel of the masks belongs to an object, so there is no PxAP: are they the right masks?"
+            )
         some = (tp + fp) != 0
         precision = np.divide(tp, tp + fp, out=np.zeros_like(tp), where=some)
         recall = tp / objects
