@@ -28,8 +28,8 @@ def to_coco(dataset: Dataset, out: Path, splits: Sequence[str] = (), *, exist_ok
     read = _read(dataset, splits)
     single = out.suffix.lower() == ".json"
     if single and len(read) > 1:
-        msg = f"'{out}' is one file, but there are {len(read)} splits ({', '.join(read)}): choose one with --split"
-        raise DataError(msg)
+        there = f"there are {len(read)} splits ({', '.join(read)})"
+        raise DataError(f"'{out}' is one file, but {there}: choose one with --split")
     files = {split: out if single else out / coco.file_name(split) for split in read}
     _refuse([path for path in files.values() if path.exists()], exist_ok)
     labels = (s.label for split in dataset.own_splits() for s in read.get(split) or dataset.samples(split))
@@ -69,16 +69,9 @@ def to_wsol(
                     "holds whole pixels: add --round to round to the nearest"
                 )
             samples[i] = dataclasses.replace(sample, boxes=_at_least_a_pixel(whole, sample.boxes))
-    write_dataset(
-        out,
-        name=dataset.name,
-        images=dataset.images,
-        class_names=dataset.class_names,
-        splits=read,
-        fullsup=dataset.fullsup,
-        facts={key: value for key, value in dataset.facts.items() if key != "counts"},
-        benchmark_names=True,
-    )
+    about = {key: value for key, value in dataset.facts.items() if key != "counts"}
+    names = dataset.class_names
+    write_dataset(out, dataset.name, dataset.images, names, read, dataset.fullsup, about, benchmark_names=True)
     return folders
 
 

@@ -75,8 +75,7 @@ class Dataset:
         """Images listed in some splits, or in all; for a progress bar, so a split that is not there counts nothing."""
         total = 0
         for split in [split_name(split) for split in splits] or self.splits():
-            sibling = self._sibling() if split == FULLSUP and split not in self.own_splits() else None
-            if sibling is not None:
+            if split == FULLSUP and split not in self.own_splits() and (sibling := self._sibling()):
                 total += sibling.count([split])
             elif self.held is not None:
                 total += len(self.held.get(split, ()))
@@ -102,15 +101,13 @@ class Dataset:
             if with_boxes and bare is not None and not boxes_optional:
                 raise DataError(f"'{self.root}', {name}: image '{bare.name}' has no box, which is needed here")
             return [s if with_boxes or not len(s.boxes) else dataclasses.replace(s, boxes=NO_BOXES) for s in samples]
-        folder = self._folder(name)
-        if folder is not None:
+        if folder := self._folder(name):
             return metadata.read_split(folder, self.images, with_boxes=with_boxes, boxes_optional=boxes_optional)
         if name == FULLSUP and self.fullsup:
-            sibling = self._sibling()
-            if sibling is None:
-                msg = f"'{self.name}' takes {FULLSUP} from '{self.fullsup}', which is not there: {_get(self.fullsup)}"
-                raise DataError(msg)
-            return sibling.samples(name, with_boxes=with_boxes, boxes_optional=boxes_optional)
+            if sibling := self._sibling():
+                return sibling.samples(name, with_boxes=with_boxes, boxes_optional=boxes_optional)
+            why = f"'{self.fullsup}', which is not there: {_get(self.fullsup)}"
+            raise DataError(f"'{self.name}' takes {FULLSUP} from {why}")
         found = f"splits found: {', '.join(self.splits()) or 'none'}"
         raise DataError(f"'{self.root}' has no split '{split}' ({found}){self._how_to_say(name)}")
 
@@ -141,8 +138,7 @@ def data_home() -> Path:
     """Where prepared datasets live: ``$FAM_DATA``, else the user's cache folder."""
     if os.environ.get("FAM_DATA"):
         return Path(os.environ["FAM_DATA"]).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "fam" / "data"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fam" / "data"
 
 
 def is_prepared(name: str) -> bool:
@@ -198,50 +194,34 @@ def _open_folder(root: Path) -> Dataset:
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot read {path}: {error}: prepare the dataset again") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("format_version") != FORMAT_VERSION:
-        msg = f"{path} is not a dataset of this version of fam: it needs 'format' {FORMAT}, version {FORMAT_VERSION}"
-        raise DataError(msg)
+        needs = f"'format' {FORMAT}, version {FORMAT_VERSION}"
+        raise DataError(f"{path} is not a dataset of this version of fam: it needs {needs}")
     try:
         counts = {split_name(s): {what: int(n) for what, n in found.items()} for s, found in data["counts"].items()}
-        return Dataset(
-            name=str(data["name"]),
-            root=root,
-            images=root / str(data["images"]),
-            class_names=tuple(str(name) for name in data["class_names"]),
-            fullsup=str(data["fullsup"]) if data["fullsup"] else None,
-            facts={**data["facts"], "counts": counts},
-        )
+        fullsup = str(data["fullsup"]) if data["fullsup"] else None
+        facts, class_names = {**data["facts"], "counts": counts}, tuple(str(name) for name in data["class_names"])
+        return Dataset(str(data["name"]), root, root / str(data["images"]), class_names, fullsup, facts)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is damaged ({type(error).__name__}: {error}): prepare the dataset again") from error
 
 
 def write_dataset(
     root: Path,
-    *,
     name: str,
     images: Path,
     class_names: Iterable[str],
     splits: Mapping[str, Iterable[Sample]],
     fullsup: str | None = None,
     facts: Mapping[str, Any] | None = None,
+    *,
     benchmark_names: bool = False,
 ) -> dict[str, dict[str, int]]:
     """Write a prepared dataset, each file whole or not at all; gives the number of ``images`` and ``boxes`` by split.
 
     ``dataset.json`` is removed first and written last, so that what is half-written is never taken for whole.
-    Splits that were there before and are not given stay on disk, but the dataset has them no more.
-
-    Args:
-        root: Folder to write to.
-        name: Name of the dataset.
-        images: The folder that image names are relative to; stays where it is.
-        class_names: Names by label; may be empty.
-        splits: Samples by split; taken one by one, so that memory does not grow with their number.
-        fullsup: Name of the sibling dataset that has the split train-fullsup.
-        facts: Source, terms and whatever else should be known later; JSON values.
-        benchmark_names: Call the folders of the splits train, val and test, as wsolevaluation's programs do.
-
-    Raises:
-        DataError: An image name cannot be written.
+    Splits that were there before and are not given stay on disk, but the dataset has them no more. Samples are taken
+    one by one, so that memory does not grow with their number; ``benchmark_names`` calls the folders of the splits
+    train, val and test, as wsolevaluation's programs do. The rest is as in :class:`Dataset`.
     """
     counts = {}
     (root / DATASET_FILE).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Reader of CUB-200-2011 (its train-weaksup and test splits) and of CUBV2, which is its train-fullsup split."""
+"""Reader of CUB-200-2011: its train-weaksup and test splits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from famcli.data.dataset import Sample
-from famcli.data.metadata import boxes_by_name, read_lines
+from famcli.data.metadata import read_lines
 from famcli.data.public.source import Contents, Source
-from famcli.data.sample import NO_BOXES, bounded
+from famcli.data.sample import MAX_PIXEL, NO_BOXES
 from famcli_models.errors import DataError, shown
 
 ARCHIVE, MASKS = "CUB_200_2011.tgz", "segmentations.tgz"
@@ -19,9 +19,6 @@ TOP, MASK_FOLDER = "CUB_200_2011", "segmentations"
 LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "bounding_boxes.txt", "classes.txt")
 IMAGES = 11_788
 NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
-V2_ARCHIVE, V2_BOXES, V2_INTO = "CUBV2.tar", "metadata/CUB/val/localization.txt", "images"
-V2_TREES = (".", "CUBV2", "CUB", "dataset/CUB", "images", "CUB_200_2011/images")
-CLASS = re.compile(r"([0-9]{3})\.(.+)")  # 001.Black_footed_Albatross
 
 
 def read_cub(source: Source) -> Contents:
@@ -33,8 +30,7 @@ def read_cub(source: Source) -> Contents:
     top = source.tree(ARCHIVE, TOP, TOP, ".", holding="images.txt")
     if top is None:
         if source.archive(ARCHIVE) is None:
-            lacking = f"{ARCHIVE}, or the folder {TOP}/ extracted from it"
-            raise source.missing(lacking)
+            raise source.missing(f"{ARCHIVE}, or the folder {TOP}/ extracted from it")
         source.extract(ARCHIVE, _place, TOP, IMAGES + len(LISTS))
         top = source.out / TOP
     masks: list[Path] = []
@@ -56,18 +52,17 @@ def read_cub(source: Source) -> Contents:
         for number, (name,) in names.items():
             if (is_train[number][0] == "1") == training:
                 label = order[labels[number][0]]
-                yield Sample(name, top / "images" / name, label, NO_BOXES if training else _box(boxes[number]))
+                yield Sample(name, images / name, label, NO_BOXES if training else _box(boxes[number]))
 
+    images = top / "images"
     train = sum(is_train[number][0] == "1" for number in names)
-    return Contents(
-        images=top / "images",
-        class_names=tuple(re.sub(r"^[0-9]+\.", "", name).replace("_", " ") for (name,) in classes.values()),
-        splits={
-            "train-weaksup": source.sized(samples(training=True), "sizes of train-weaksup", train),
-            "test": source.sized(samples(training=False), "sizes of test", len(names) - train),
-        },
-        watched=[*(top / file for file in LISTS), top / "images", *sorted((top / "images").iterdir()), *masks],
-    )
+    splits = {
+        "train-weaksup": source.sized(samples(training=True), "sizes of train-weaksup", train),
+        "test": source.sized(samples(training=False), "sizes of test", len(names) - train),
+    }
+    class_names = tuple(re.sub(r"^[0-9]+\.", "", name).replace("_", " ") for (name,) in classes.values())
+    watched = [*(top / file for file in LISTS), images, *sorted(images.iterdir()), *masks]
+    return Contents(images, class_names, splits, watched)
 
 
 def _place(name: str) -> str | None:
@@ -95,52 +90,9 @@ def _table(path: Path, numbers: int = 0) -> dict[str, list[str]]:
     rows: dict[str, list[str]] = {}
     for line_number, line in read_lines(path, "replace"):
         key, *rest = line.split()
-        try:
-            good = len(rest) == (numbers or 1)
-            good = good and (not numbers or all(NUMBER.fullmatch(v) and bounded(v) >= 0 for v in rest))
-        except ValueError:
-            good = False
-        if not good:
-            msg = f"'{path}', line {line_number}: expected a number and {numbers or 1} more, got {shown(line)}"
-            raise DataError(msg)
+        good = not numbers or all(NUMBER.fullmatch(v) and float(v) <= MAX_PIXEL for v in rest)
+        if not good or len(rest) != (numbers or 1):
+            expected = f"a number and {numbers or 1} more"
+            raise DataError(f"'{path}', line {line_number}: expected {expected}, got {shown(line)}")
         rows[key] = rest
     return rows
-
-
-def read_cubv2(source: Source) -> Contents:
-    """Find and read CUBV2, five photographs a class collected by wsolevaluation; its list of boxes lists its images.
-
-    The tree may also hold CUB's own images, as wsolevaluation extracts both to one folder.
-    """
-    lists = source.benchmark_list(V2_BOXES, "localization.txt", "metadata/val/localization.txt")
-    boxes = boxes_by_name(lists) if lists else {}
-    first = next(iter(boxes), "")
-    tree = source.tree(V2_ARCHIVE, V2_INTO, *V2_TREES, holding=first) if first else None
-    lacking = [] if tree or source.archive(V2_ARCHIVE) else [f"{V2_ARCHIVE}, or the folder of its images by class"]
-    if not lists:
-        lacking.append(f"the boxes, {V2_BOXES} ('fam data download cubv2' gets them)")
-    if lacking or not lists:
-        raise source.missing(*lacking)
-    if tree is None:
-        source.extract(V2_ARCHIVE, _place_v2, V2_INTO, len(boxes))
-        tree = source.out / V2_INTO
-    samples: list[Sample] = []
-    names: dict[int, str] = {}
-    for name, array in boxes.items():
-        match = CLASS.fullmatch(name.partition("/")[0])
-        if match is None:
-            raise DataError(f"'{lists}': '{name}' is not CLASS/IMAGE with a class such as 001.Black_footed_Albatross")
-        names[int(match[1])] = match[2].replace("_", " ")
-        samples.append(Sample(name, tree / name, int(match[1]) - 1, array))
-    return Contents(
-        images=tree,
-        class_names=tuple(names[i] for i in sorted(names)) if sorted(names) == list(range(1, len(names) + 1)) else (),
-        splits={"train-fullsup": source.sized(samples, "sizes of train-fullsup", len(samples))},
-        watched=[lists, tree, *(tree / folder for folder in sorted({name.partition("/")[0] for name in boxes}))],
-    )
-
-
-def _place_v2(name: str) -> str | None:
-    folder, _, file = name.rpartition("/")
-    folder = folder.rpartition("/")[2]
-    return f"{V2_INTO}/{folder}/{file}" if CLASS.fullmatch(folder) and not file.startswith(".") else None

@@ -28,8 +28,7 @@ from famcli_models.files import write_atomic
 
 DOWNLOADS = "downloads"  # in the folder of a dataset, unless --to names another
 BLOCK = 1 << 15  # urllib3 throws away the block in which a connection breaks
-TRIES = 6  # connections in a row that bring less than ENOUGH bytes, before giving up
-ENOUGH = 1 << 20
+TRIES, ENOUGH = 6, 1 << 20  # connections in a row that bring less than so many bytes, before giving up
 LONGEST = 60.0  # seconds between two tries; the first wait is a second, and each the double of the one before
 TIMEOUT = 30.0  # seconds without an answer or a byte, after which a connection is given up
 PASSING = {408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524}  # answers worth another try
@@ -71,8 +70,7 @@ def plan_download(facts: DatasetFacts, folder: Path, only: Sequence[str] = ()) -
     known = {word: a for a in facts.archives for word in (a.name, a.topic) if word}
     for word in only:
         if word not in known:
-            kind = f"file of {facts.name}"
-            raise UnknownNameError(kind, word, known)
+            raise UnknownNameError(f"file of {facts.name}", word, known)
     items = []
     for archive in [known[word] for word in only] or [archive for archive in facts.archives if archive.required]:
         path = folder / archive.name
@@ -220,20 +218,9 @@ def _size(path: Path) -> int:
 def fetch(
     archive: Archive, folder: Path, step: Report = lambda _: None, say: Report = lambda _: None
 ) -> tuple[str, bool]:
-    """Have a file in a folder, verified; downloaded only as far as it is not there yet.
+    """Have a file in a folder, verified; gives its hash, as ``sha256 0c68...``, and whether it came just now.
 
-    Args:
-        archive: The row; its ``url`` must be set.
-        folder: The download folder; made if needed.
-        step: Called with the number of bytes after each block; negative when bytes are thrown away.
-        say: Called with a sentence when something is out of the ordinary.
-
-    Returns:
-        Its hash, as ``sha256 0c68...``, and whether it came just now.
-
-    Raises:
-        DataError: The file cannot be had, is not the publisher's after a second download, does not fit on the disk,
-            or is being downloaded by another process. What came so far is kept in ``NAME.part``.
+    ``step`` is called with the number of bytes after each block, negative when bytes are thrown away.
     """
     target = folder / archive.name
     part, bad = part_of(target), target.with_name(f"{target.name}.bad")
@@ -274,8 +261,8 @@ def _download(archive: Archive, part: Path, step: Report, say: Report) -> None:
             asked = error.response.headers.get("Retry-After", "") if error.response is not None else ""
         except OSError as error:
             what = "the disk is full" if error.errno == errno.ENOSPC else f"cannot write '{part}': {error.strerror}"
-            msg = f"{what}; what came so far is kept, and the same command continues once there is space"
-            raise DataError(msg) from error
+            kept = "what came so far is kept, and the same command continues once there is space"
+            raise DataError(f"{what}; {kept}") from error
         failures = 1 if _size(part) - before >= ENOUGH else failures + 1
         if failures >= TRIES:
             raise DataError(
@@ -297,8 +284,7 @@ def _continue(archive: Archive, part: Path, step: Report, say: Report) -> None:
         if have and code == requests.codes.requested_range_not_satisfiable:
             return  # the part is complete, or of an older file: the comparison says which
         if code in PASSING:
-            reason = f"the server answers {code}"
-            raise requests.HTTPError(reason, response=response)
+            raise requests.HTTPError(f"the server answers {code}", response=response)
         if code not in {200, 206}:
             why = REFUSALS.get(code, "the server refuses it")
             raise DataError(f"cannot get {archive.url}: {why} ({code}); see {archive.page}")

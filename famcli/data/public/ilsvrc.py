@@ -1,11 +1,8 @@
 """Reader of ILSVRC 2012 CLS-LOC: its training images are train-weaksup, its validation images test, with all boxes.
 
-Everything may come as the publisher's archive or as somebody's extracted tree, each part on its own:
-
-* ``train/WNID/*.JPEG``;
-* ``val/*.JPEG`` (flat) or ``val/WNID/*.JPEG``;
-* labels of flat validation images: the development kit, a list of WordNet ids, wsolevaluation's lists, or the boxes;
-* boxes: the XML archive, a folder of XML files, or wsolevaluation's lists.
+Each part may come as the publisher's archive or as somebody's tree: ``train/WNID/*.JPEG``; ``val/*.JPEG`` (flat) or
+``val/WNID/*.JPEG``; labels of flat validation images as the development kit, a list of WordNet ids, wsolevaluation's
+lists, or with the boxes; boxes as the XML archive, a folder of XML files, or wsolevaluation's lists.
 """
 
 from __future__ import annotations
@@ -13,8 +10,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,8 +43,7 @@ TOLERATED = 0.1  # share of images whose XML names another class than their labe
 KIT_LIMIT, XML_LIMIT = 200 << 20, 1 << 30  # bytes that an archive read in memory may unpack to
 
 
-@dataclass(frozen=True, slots=True)
-class _Boxes:
+class _Boxes(NamedTuple):
     """Boxes of validation images by the stem of the file name, all objects in the order of the file."""
 
     by_stem: Mapping[str, FloatArray]  # (N, 4) half-open xyxy
@@ -55,8 +51,7 @@ class _Boxes:
     watched: Path  # the file or folder that they were read from
 
 
-@dataclass(frozen=True, slots=True)
-class _Labels:
+class _Labels(NamedTuple):
     """Labels of validation images by stem, and where they came from."""
 
     by_stem: Mapping[str, int]
@@ -196,8 +191,8 @@ def _read_devkit(kit: Path) -> tuple[dict[str, str], tuple[str, ...]]:
         ids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in leaves}
         words = {str(row["WNID"]): str(row["words"]) for row in leaves}
     except Exception as error:  # loadmat raises whatever a damaged byte leads to
-        msg = f"'{kit}': cannot read meta.mat ({type(error).__name__}): get the development kit again"
-        raise DataError(msg) from error
+        why = f"cannot read meta.mat ({type(error).__name__}): get the development kit again"
+        raise DataError(f"'{kit}': {why}") from error
     try:
         return words, tuple(ids[int(line)] for line in files[TRUTH].decode("ascii").split())
     except (ValueError, KeyError) as error:
@@ -248,8 +243,8 @@ def _val_labels(
     index = {wnid: i for i, wnid in enumerate(wnids)}
     unknown = sorted({wnid for stem, wnid in by_wnid.items() if stem in found and wnid not in index})
     if unknown:
-        msg = f"validation images have labels, from {origin}, that are no class of train/, such as {unknown[0]}"
-        raise DataError(msg)
+        such = f"that are no class of train/, such as {unknown[0]}"
+        raise DataError(f"validation images have labels, from {origin}, {such}")
     return _Labels({stem: index[wnid] for stem, wnid in by_wnid.items() if wnid in index}, origin, watched)
 
 
@@ -257,11 +252,10 @@ def _test_samples(source: Source, root: Path, found: Mapping[str, str], labels: 
     for what, known in (("label", labels.by_stem), ("box", boxes.by_stem)):
         lost = [stem for stem in found if stem not in known]
         if lost:
-            msg = f"{len(lost)} of {len(found)} validation images in '{root / 'val'}' have no {what}, such as {lost[0]}"
-            raise DataError(msg)
+            images = f"{len(lost)} of {len(found)} validation images in '{root / 'val'}'"
+            raise DataError(f"{images} have no {what}, such as {lost[0]}")
     if not found:
-        lacking = f"validation images in '{root / 'val'}'"
-        raise source.missing(lacking)
+        raise source.missing(f"validation images in '{root / 'val'}'")
     return [Sample(name, root / name, labels.by_stem[stem], boxes.by_stem[stem]) for stem, name in found.items()]
 
 

@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from famcli.data.dataset import DATASET_FILE, open_dataset, write_dataset
 from famcli.data.public.catalog import DatasetFacts
-from famcli.data.public.cub import read_cub, read_cubv2
+from famcli.data.public.cub import read_cub
 from famcli.data.public.download import DOWNLOADS, only_one
+from famcli.data.public.fullsup import read_cubv2, read_imagenetv2
 from famcli.data.public.ilsvrc import read_ilsvrc
-from famcli.data.public.imagenetv2 import read_imagenetv2
 from famcli.data.public.source import Contents, Source, Talk
 from famcli.data.readers import read_own
 from famcli_models.errors import DataError
@@ -63,16 +64,9 @@ def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without
             return Outcome(out, open_dataset(out.absolute()).facts["counts"], changed=False)
         source = Source(facts, folder, out, talk)
         found = read_ilsvrc(source, without_train=True) if without_train else PREPARED[facts.name](source)
-        about = {key: getattr(facts, key) for key in ("title", "paper", "terms", "terms_page")}
-        counts = write_dataset(
-            out,
-            name=facts.name,
-            images=found.images,
-            class_names=found.class_names,
-            splits=found.splits,
-            fullsup=facts.fullsup,
-            facts={**about, "archives": dict(sorted(source.hashes.items()))},
-        )
+        about: dict[str, Any] = {key: getattr(facts, key) for key in ("title", "paper", "terms", "terms_page")}
+        about["archives"] = dict(sorted(source.hashes.items()))
+        counts = write_dataset(out, facts.name, found.images, found.class_names, found.splits, facts.fullsup, about)
         optional = [folder / archive.name for archive in facts.archives if not archive.required]
         _write_stamp(out, arguments, [*found.watched, *optional])  # one that comes later is a change too
         remarks = [
@@ -97,14 +91,7 @@ def prepare_own(name: str, source: Path, form: str, out: Path, images: Path | No
     own = read_own(source, form, images=images, split=split)
     with only_one(out / LOCK, f"preparing '{out}'", "--out"):
         before = [path.read_bytes() for path in _own_files(out)]
-        counts = write_dataset(
-            out,
-            name=name,
-            images=own.images.absolute(),
-            class_names=own.class_names,
-            splits=own.splits,
-            facts=own.facts(),
-        )
+        counts = write_dataset(out, name, own.images.absolute(), own.class_names, own.splits, facts=own.facts())
         changed = [path.read_bytes() for path in _own_files(out)] != before
         return Outcome(out, counts, changed, remarks=own.remarks)
 

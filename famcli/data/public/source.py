@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import tee
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -38,8 +38,7 @@ class Talk(Protocol):
         """Something that went wrong while the rest went on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(NamedTuple):
     """What was found, ready to be written."""
 
     images: Path  # the folder that image names are relative to
@@ -104,11 +103,10 @@ class Source:
         """The error that names what is missing and where to get it."""
         pages = dict.fromkeys(archive.page for archive in self.facts.archives if archive.required)
         login = " (a login is needed)" if self.facts.name == "ilsvrc" else ""
-        msg = (
+        return DataError(
             f"'{self.folder}' has not all of {self.facts.title}; missing: {'; '.join(parts)}. "
             f"Get it at {' and '.join(pages)}{login}, or name another folder with --from"
         )
-        return DataError(msg)
 
     def sized(self, samples: Iterable[Sample], what: str, total: int) -> Iterator[Sample]:
         """Samples with their sizes from the images' headers, and boxes cut to the image.
@@ -145,8 +143,8 @@ def _inside(sample: Sample, header: Header) -> FloatArray:
         x0, x1 = width - x1, width - x0
     if header.orientation in {3, 4, 7, 8}:
         y0, y1 = height - y1, height - y0
-    boxes = np.stack([x0.clip(0, width), y0.clip(0, height), x1.clip(0, width), y1.clip(0, height)], axis=1)
+    boxes = np.stack([x0, y0, x1, y1], axis=1).clip(0, (width, height, width, height))
     if (boxes[:, 2:] <= boxes[:, :2]).any():
-        msg = f"'{sample.name}' has a box outside of the image, which is {width}x{height}: {sample.boxes.tolist()}"
-        raise DataError(msg)
+        size = f"{width}x{height}"
+        raise DataError(f"'{sample.name}' has a box outside of the image, which is {size}: {sample.boxes.tolist()}")
     return boxes
