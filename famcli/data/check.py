@@ -44,9 +44,6 @@ class _Findings(dict[tuple[str, str], Finding]):
             finding.examples += (example,)
 
 
-_File = tuple["tuple[int, int] | None", bytes, str]  # upright size, digest of the bytes; or why it cannot be read
-
-
 def check(
     dataset: Dataset,
     splits: Sequence[str] = (),
@@ -94,8 +91,9 @@ def check(
         paths.update((path, split) for path in listed if path not in paths)
     for split in () if splits else _expected(dataset):
         if split not in chosen:
-            command = f"fam data prepare {dataset.name}"
-            findings.add("published split that was not prepared", split, command, wrong=False)
+            findings.add(
+                "published split that was not prepared", split, f"fam data prepare {dataset.name}", wrong=False
+            )
     _check_classes(findings, dataset.class_names, classes)
     return sorted(findings.values(), key=lambda finding: not finding.wrong)
 
@@ -107,17 +105,17 @@ def _expected(dataset: Dataset) -> dict[str, int]:
 
 
 def _check_lists(findings: _Findings, dataset: Dataset, split: str, samples: list[Sample]) -> None:
-    found = {"images": len(samples), "boxes": sum(len(s.boxes) for s in samples)}
+    images, boxes = len(samples), sum(len(s.boxes) for s in samples)
     noted = dataset.facts.get("counts", {}).get(split, {})
-    for what, count in found.items():
-        expected = noted.get(what, count)
+    published = _expected(dataset).get(split, images)
+    for problem, what, count, expected, whose in (
+        ("wrong number of images", "images", images, noted.get("images", images), "{} when it was prepared"),
+        ("wrong number of boxes", "boxes", boxes, noted.get("boxes", boxes), "{} when it was prepared"),
+        ("not the published number", "images", images, published, "the publisher's list has {}"),
+    ):
         if expected != count:
-            example = f"{count} {what}, {expected} when it was prepared"
-            findings.add(f"wrong number of {what}", split, example, count=abs(expected - count))
-    images = _expected(dataset).get(split, len(samples))
-    if images != len(samples):
-        example = f"{len(samples)} images, the publisher's list has {images}"
-        findings.add("not the published number", split, example, count=abs(images - len(samples)))
+            example = f"{count} {what}, {whose.format(expected)}"
+            findings.add(problem, split, example, count=abs(expected - count))
     top = len(dataset.class_names) or MAX_CLASSES
     for sample in samples:
         if not 0 <= sample.label < top:
@@ -140,15 +138,14 @@ def _check_truth(findings: _Findings, dataset: Dataset, split: str, samples: lis
 
 def _check_mask(findings: _Findings, split: str, sample: Sample, mask: MaskSource, size_hw: tuple[int, int]) -> None:
     try:
-        objects, _ = read_truth(mask, size_hw)
+        if not any(pixels.any() for pixels in read_truth(mask, size_hw)[0]):
+            findings.add("mask without an object", split, sample.name)
     except DataError as error:
         findings.add("mask that cannot be used", split, str(error))
-        return
-    if not any(pixels.any() for pixels in objects):
-        findings.add("mask without an object", split, sample.name)
 
 
-def _read_file(path: Path, fast: bool) -> _File:
+def _read_file(path: Path, fast: bool) -> tuple[tuple[int, int] | None, bytes, str]:
+    """Upright size and digest of the bytes; or why it cannot be read."""
     try:
         if fast:
             return read_size(path), b"", ""
@@ -195,12 +192,11 @@ def _check_classes(findings: _Findings, names: Sequence[str], classes: dict[str,
     def called(label: int) -> str:
         return f"{label} ({names[label]})" if 0 <= label < len(names) else str(label)
 
-    train = classes.get(TRAIN)
-    if train is not None:
-        tested = set(classes.get(TEST, ())) | set(classes.get(FULLSUP, ()))
-        for label in sorted(tested - set(train)):
+    if TRAIN in classes:
+        tested, train = {*classes.get(TEST, ()), *classes.get(FULLSUP, ())}, set(classes[TRAIN])
+        for label in sorted(tested - train):
             findings.add("tested class without a training image", TRAIN, called(label))
-        for label in sorted(set(range(len(names))) - tested - set(train)):
+        for label in sorted(set(range(len(names))) - tested - train):
             findings.add("class without any image", TRAIN, called(label), wrong=False)
     for name, count in Counter(name.lower() for name in names).items():
         if count > 1:
@@ -219,9 +215,8 @@ def summary(split: str, samples: Sequence[Sample]) -> dict[str, Any]:
         "boxes": sum(boxes),
         "without_boxes": sum(n == 0 for n in boxes),
         "several_boxes": round(100 * sum(n > 1 for n in boxes) / len(samples), 2),  # percent of the images
-        "fewest": min(
-            labels.items(), key=lambda item: (item[1], item[0])
-        ),  # label and its images; of equals the lowest
+        # A label and its images, of equals the lowest:
+        "fewest": min(labels.items(), key=lambda item: (item[1], item[0])),
         "most": max(labels.items(), key=lambda item: (item[1], -item[0])),
         "smallest_hw": sizes[0] if sizes else None,
         "median_hw": sizes[len(sizes) // 2] if sizes else None,

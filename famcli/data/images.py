@@ -8,35 +8,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    Image,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import Image, UnidentifiedImageError
 
 from famcli_models.errors import DataError, ShapeError
 
-# Naming the plugins loads them here, once: Pillow's own loading on first use is not safe between threads.
-# JPEG includes MPO, the multi-picture files of many phones.
-_PLUGINS = (
-    JpegImagePlugin.JpegImageFile,
-    PngImagePlugin.PngImageFile,
-    WebPImagePlugin.WebPImageFile,
-    BmpImagePlugin.BmpImageFile,
-    BmpImagePlugin.DibImageFile,
-    TiffImagePlugin.TiffImageFile,
-)
-FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
+# Loaded here, once: Pillow's own loading on first use is not safe between threads.
+for _plugin in ("Jpeg", "Png", "WebP", "Bmp", "Tiff"):
+    import_module(f"PIL.{_plugin}ImagePlugin")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF")  # JPEG includes MPO, the multi-picture files of many phones
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 13,377 pixels squared
 DECODE_MARGIN = 2  # JPEGs may be decoded small while both sides keep this many times the network's input
@@ -53,6 +38,12 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (FileNotFoundError, "no such file"),
+    (PermissionError, "no permission to read it"),
+    (IsADirectoryError, "it is a folder, not an image"),
+    (UnidentifiedImageError, "not a JPEG, PNG, WebP, BMP or TIFF image"),
+)
 
 
 def is_image(name: str) -> bool:
@@ -60,8 +51,7 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """A decoded image."""
 
     image: Image.Image  # RGB, orientation applied; smaller than the original if ``at_least`` allowed it
@@ -69,27 +59,21 @@ class Picture:
 
 
 def read_picture(path: Path, at_least: int | None = None) -> Picture:
-    """Decode one image file, its first frame; transparent pixels are shown on white, deep values scaled to 8 bits.
+    """Decode one image file (its first frame); the message of a ``DataError`` is the reason alone, without the path.
 
-    The format is recognised by content. With ``at_least`` a JPEG may be decoded at a half, quarter or
-    eighth of its size while both sides stay at least that many pixels. An error is the reason alone, without the path.
+    The format is recognised by content and not by name; transparent pixels are shown on white, 16-bit and floating
+    point values are scaled to 8 bits. A JPEG may be decoded at a half, quarter or eighth of its size while both sides
+    stay ``at_least`` so many pixels; large photographs decode several times faster.
     """
     try:
         return _decode(path, at_least)
-    except FileNotFoundError as error:
-        raise DataError("no such file") from error
-    except PermissionError as error:
-        raise DataError("no permission to read it") from error
-    except IsADirectoryError as error:
-        raise DataError("it is a folder, not an image") from error
-    except UnidentifiedImageError as error:
-        raise DataError("not a JPEG, PNG, WebP, BMP or TIFF image") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(_too_large("its header")) from error
     except DataError:
         raise
+    except Image.DecompressionBombError as error:
+        raise DataError(_too_large("its header")) from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged byte leads to
-        raise DataError(f"damaged image ({str(error) or type(error).__name__})") from error
+        damaged = f"damaged image ({str(error) or type(error).__name__})"
+        raise DataError(next((why for kind, why in _REASONS if isinstance(error, kind)), damaged)) from error
 
 
 def _decode(path: Path, at_least: int | None) -> Picture:
@@ -138,16 +122,11 @@ def array_picture(array: np.ndarray) -> Picture:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode to RGB; alpha on white, deep values scaled."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        image.load()
-        return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_8_bit(values: np.ndarray) -> np.ndarray:
@@ -158,8 +137,7 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
     return (values.clip(0) * (255 / full)).round().astype(np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What the header of an image says."""
 
     size_hw: tuple[int, int]  # EXIF orientation applied
@@ -176,8 +154,8 @@ def read_header(path: Path) -> Header:
     except FileNotFoundError as error:
         raise DataError("no such file") from error
     except Exception as error:  # Pillow raises whatever a damaged byte leads to
-        msg = f"not an image that can be read ({str(error).partition(' <')[0] or type(error).__name__})"
-        raise DataError(msg) from error
+        why = str(error).partition(" <")[0] or type(error).__name__
+        raise DataError(f"not an image that can be read ({why})") from error
 
 
 def read_size(path: Path) -> tuple[int, int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from famcli.data.images import EXTENSIONS, is_image
 from famcli_models.errors import DataError
@@ -16,8 +16,7 @@ STDIN = "-"
 OVERLAY_SUFFIX, PARTS_SUFFIX, MASK_SUFFIX = ".overlay.jpg", ".parts.overlay.jpg", ".mask.png"
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """Image files in a fixed order."""
 
     root: Path  # the folder that the names are relative to: the one given, or the deepest that holds all inputs

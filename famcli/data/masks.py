@@ -1,13 +1,9 @@
-"""Masks of objects: where a dataset keeps them, and their pixels.
+"""Masks of objects: where a dataset keeps them, and their pixels, in the frame of the upright image.
 
-Masks are looked for when they are asked for, and not with the samples, so that a million training images stay light.
-There are three kinds: image files named as the photographs, image files that a wsolevaluation ``localization.txt``
-names in place of boxes, and the segmentations of a COCO file.
-
-A mask is in the frame of the image as a viewer shows it, EXIF orientation applied. In a file named as its photograph a
-pixel belongs to the object if it is brighter than half of the file's range: more than 127 of 255, which of CUB's six
-levels of confidence are the upper three; in a file of zeros and ones, if it is one. In a file that wsolevaluation's
-lists name, every pixel that is not black does, as in its own program.
+They are image files named as the photographs, image files that a wsolevaluation ``localization.txt`` names in place of
+boxes, or the segmentations of a COCO file. In a file named as its photograph a pixel belongs to the object if it is
+brighter than half of the file's range: more than 127 of 255, which of CUB's six levels of confidence are the upper
+three. In a file that wsolevaluation's lists name, every pixel that is not black does, as in its own program.
 """
 
 from __future__ import annotations
@@ -15,9 +11,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +35,7 @@ FIRST = 48  # the first of the 64 characters of packed run lengths: six bits eac
 Pixels = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class MaskFiles:
+class MaskFiles(NamedTuple):
     """Image files of one sample's masks."""
 
     objects: tuple[Path, ...]  # one for each object, or one for all
@@ -49,8 +43,7 @@ class MaskFiles:
     listed: bool = False  # a list of wsolevaluation names them, and its rules apply, which take a mask of any size
 
 
-@dataclass(frozen=True, slots=True)
-class Segmentations:
+class Segmentations(NamedTuple):
     """Segmentations of one sample in a COCO file, as they stand: of objects of its class, and of crowds to ignore."""
 
     name: str  # of the image and the file, for messages
@@ -74,9 +67,8 @@ def find_masks(dataset: Dataset, samples: Sequence[Sample], folder: Path | None 
     if folder is not None:
         found = found or _in_folder(folder, samples, strict=True)
         if not found:
-            expected = PurePosixPath(samples[0].name).with_suffix(SUFFIX)
-            msg = f"'{folder}' has no mask of any of the {len(samples):,} images; expected '{expected}' and so on"
-            raise DataError(msg)
+            expected = f"expected '{PurePosixPath(samples[0].name).with_suffix(SUFFIX)}' and so on"
+            raise DataError(f"'{folder}' has no mask of any of the {len(samples):,} images; {expected}")
     found = found or _segmented(dataset, samples)
     if not found:
         home = dataset.root if dataset.root.is_dir() else dataset.root.parent
@@ -115,8 +107,8 @@ def _object(path: Path, size_hw: tuple[int, int]) -> Pixels:
     values = _values(path)
     top = int(values.max(initial=0))
     if 1 < top < FAINTEST:
-        msg = f"'{path}' has values up to {top}; a mask has 255 for the object (more than 127 counts), or 0 and 1 alone"
-        raise DataError(msg)
+        needs = "a mask has 255 for the object (more than 127 counts), or 0 and 1 alone"
+        raise DataError(f"'{path}' has values up to {top}; {needs}")
     if values.shape != size_hw:
         (h, w), (height, width) = values.shape, size_hw
         turned = ": turn the mask as the EXIF data turn the image" if (w, h) == size_hw else ""
@@ -135,8 +127,8 @@ def _values(path: Path) -> npt.NDArray[np.int64]:
     except FileNotFoundError as error:
         raise DataError(f"there is no mask '{path}'") from error
     except Exception as error:  # Pillow raises whatever a damaged byte leads to
-        msg = f"'{path}' is not a PNG mask that can be read ({str(error).partition(' <')[0] or type(error).__name__})"
-        raise DataError(msg) from error
+        why = str(error).partition(" <")[0] or type(error).__name__
+        raise DataError(f"'{path}' is not a PNG mask that can be read ({why})") from error
     if size > MAX_PIXELS:
         raise DataError(f"'{path}' has {size / 1e6:.0f} million pixels, more than any image that can be read")
     if grey:
@@ -185,8 +177,8 @@ def _listed(dataset: Dataset, samples: Sequence[Sample], folder: Path | None) ->
             if name in wanted:
                 objects.setdefault(name, []).append(mask)
                 if ignore and ignored.setdefault(name, ignore) != ignore:
-                    msg = f"{path}: '{name}' has two masks of what to ignore, '{ignored[name]}' and '{ignore}'"
-                    raise DataError(msg)
+                    two = f"'{ignored[name]}' and '{ignore}'"
+                    raise DataError(f"{path}: '{name}' has two masks of what to ignore, {two}")
     near = [place / name for place in (dataset.images, dataset.root, dataset.images.parent) for name in ("", *FOLDERS)]
     root = find_images([masks[0] for masks in objects.values()], [folder] if folder else near)
     if root is None and folder is not None:  # its files have other names: those of the images
@@ -229,29 +221,10 @@ def decode(segmentation: Any, size_hw: tuple[int, int]) -> Pixels:
     Polygons are filled by pycocotools. Run lengths, in columns, are unpacked here, because pycocotools leaves pixels
     that they do not reach undefined, and warns of NumPy 2.
     """
-    if isinstance(segmentation, dict):
-        return _from_runs(segmentation, size_hw)
     if isinstance(segmentation, list) and segmentation:
-        return _from_polygons(segmentation, size_hw)
-    raise DataError(f"the segmentation is {shown(segmentation)}; polygons or run lengths are needed")
-
-
-def _from_polygons(polygons: Sequence[Any], size_hw: tuple[int, int]) -> Pixels:
-    from pycocotools import mask
-
-    h, w = size_hw
-    far = (1 + REACH) * max(size_hw)
-    for polygon in polygons:
-        good = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-        if not good or not all(type(v) in (int, float) and abs(v) <= far for v in polygon):
-            msg = f"the polygon {shown(polygon)} is not a list x, y, x, y, ... of three points or more in the image"
-            raise DataError(msg)
-    # An outline of four numbers would be taken for a box by pycocotools; there are six or more.
-    runs = mask.merge(mask.frPyObjects([[float(v) for v in polygon] for polygon in polygons], h, w))
-    return _from_runs({"size": [h, w], "counts": runs["counts"].decode("ascii")}, size_hw)
-
-
-def _from_runs(segmentation: dict[str, Any], size_hw: tuple[int, int]) -> Pixels:
+        segmentation = _runs_of(segmentation, size_hw)
+    if not isinstance(segmentation, dict):
+        raise DataError(f"the segmentation is {shown(segmentation)}; polygons or run lengths are needed")
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if size != list(size_hw):
         raise DataError(f"the run lengths are of size {shown(size)} (height, width), the image's is {list(size_hw)}")
@@ -261,6 +234,21 @@ def _from_runs(segmentation: dict[str, Any], size_hw: tuple[int, int]) -> Pixels
         raise DataError(f"the run lengths {shown(counts)} do not add up to the {h * w:,} pixels of the image")
     inside = np.arange(len(runs)) % 2 == 1  # background comes first
     return np.repeat(inside, runs).reshape(w, h).T
+
+
+def _runs_of(polygons: Sequence[Any], size_hw: tuple[int, int]) -> dict[str, Any]:
+    """Polygons as packed run lengths."""
+    from pycocotools import mask
+
+    far = (1 + REACH) * max(size_hw)
+    for polygon in polygons:
+        good = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+        if not good or not all(type(v) in (int, float) and abs(v) <= far for v in polygon):
+            needed = "a list x, y, x, y, ... of three points or more in the image"
+            raise DataError(f"the polygon {shown(polygon)} is not {needed}")
+    # An outline of four numbers would be taken for a box by pycocotools; there are six or more.
+    runs = mask.merge(mask.frPyObjects([[float(v) for v in polygon] for polygon in polygons], *size_hw))
+    return {"size": list(size_hw), "counts": runs["counts"].decode("ascii")}
 
 
 def _unpacked(text: str) -> list[int] | None:
@@ -277,14 +265,8 @@ def _unpacked(text: str) -> list[int] | None:
             return None
         value |= (code & 0x1F) << shift
         shift += 5
-        if code & 0x20:
-            continue
-        if code & 0x10:
-            value -= 1 << shift
-        values.append(value)
-        value = shift = 0
-    if shift:
-        return None
-    for i in range(3, len(values)):
-        values[i] += values[i - 2]
-    return values
+        if not code & 0x20:
+            value -= (code >> 4 & 1) << shift
+            values.append(value + (values[-2] if len(values) > 2 else 0))
+            value = shift = 0
+    return None if shift else values

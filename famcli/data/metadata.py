@@ -2,9 +2,7 @@
 
 A split is a folder with ``image_ids.txt`` (``path``), ``class_labels.txt`` (``path,label``), ``image_sizes.txt``
 (``path,width,height``) and ``localization.txt`` (``path,x0,y0,x1,y1``, a line a box). The files store inclusive
-corners; here, and nowhere else, one is added to the right and the bottom when they are read and taken away
-when they are written, so that boxes are half-open everywhere else. The benchmark's boxes are whole numbers;
-decimals, which its own programs refuse, are read and written too.
+corners, and only here is one added or taken away. Decimals, which the benchmark's own programs refuse, are kept.
 """
 
 from __future__ import annotations
@@ -67,7 +65,13 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
             if name in places:
                 size_hw = int(height), int(width)
                 sizes[places[name]] = known.setdefault(size_hw, size_hw)
-    boxes = boxes_by_name(folder / BOXES) if with_boxes and _has_boxes(folder / BOXES, boxes_optional) else {}
+    boxes: dict[str, FloatArray] = {}
+    masks = with_boxes and names_masks(folder / BOXES)
+    if masks and not boxes_optional:
+        why = "names masks and has no boxes, which are needed here: use a protocol that scores masks"
+        raise DataError(f"{folder / BOXES} {why}")
+    if with_boxes and not masks and not (boxes_optional and not (folder / BOXES).exists()):
+        boxes = boxes_by_name(folder / BOXES)
     samples = []
     for name in names:
         label_ = labels[places[name]]
@@ -76,14 +80,6 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
             raise DataError(f"{folder}: image '{name}' has no {what}")
         samples.append(Sample(name, images / name, label_, boxes.get(name, NO_BOXES), sizes[places[name]]))
     return samples
-
-
-def _has_boxes(path: Path, optional: bool) -> bool:
-    """Whether a file of boxes should be read; one that is not optional and not there is missed when it is."""
-    masks = names_masks(path)
-    if masks and not optional:
-        raise DataError(f"{path} names masks and has no boxes, which are needed here: use a protocol that scores masks")
-    return not masks and not (optional and not path.exists())
 
 
 def read_labels(path: Path) -> Iterator[tuple[str, int]]:
@@ -110,8 +106,8 @@ def read_mask_lines(path: Path) -> Iterator[tuple[str, str, str]]:
     for number, line in read_lines(path, "surrogateescape"):
         name, *masks = line.rsplit(",", 2)
         if len(masks) != 2 or not masks[0]:
-            msg = f"{path}, line {number}: expected an image, its mask and what to ignore, got '{short(line)}'"
-            raise DataError(msg)
+            expected = "an image, its mask and what to ignore"
+            raise DataError(f"{path}, line {number}: expected {expected}, got '{short(line)}'")
         yield name, masks[0], masks[1]
 
 
@@ -133,14 +129,16 @@ def write_split(folder: Path, samples: Iterable[Sample]) -> dict[str, int]:
         nonlocal sizes
         for sample in samples:
             if not sample.name.strip() or "\n" in sample.name or "\r" in sample.name:
-                msg = f"the image name {sample.name!r} is empty or breaks the line, which {IDS} cannot hold: rename it"
-                raise DataError(msg)
+                why = f"is empty or breaks the line, which {IDS} cannot hold: rename it"
+                raise DataError(f"the image name {sample.name!r} {why}")
             ids.write(f"{sample.name}\n")
             labels.write(f"{sample.name},{sample.label}\n")
             if sample.size_hw is not None:
                 image_sizes.write(f"{sample.name},{sample.size_hw[1]},{sample.size_hw[0]}\n")
                 sizes += 1
-            boxes.writelines(f"{sample.name},{','.join(corners)}\n" for corners in _inclusive(sample.boxes))
+            for x0, y0, x1, y1 in sample.boxes.tolist():  # whole numbers are written without a decimal point
+                corners = (str(int(c)) if c == int(c) else repr(c) for c in (x0, y0, x1 - 1, y1 - 1))
+                boxes.write(f"{sample.name},{','.join(corners)}\n")
             counts["images"] += 1
             counts["boxes"] += len(sample.boxes)
 
@@ -149,13 +147,6 @@ def write_split(folder: Path, samples: Iterable[Sample]) -> dict[str, int]:
         if not lines:
             (folder / file).unlink()
     return counts
-
-
-def _inclusive(boxes: FloatArray) -> Iterator[list[str]]:
-    """Half-open ``(N, 4)`` boxes as the text of inclusive corners; whole numbers without a decimal point."""
-    for box in boxes.tolist():
-        corners = (box[0], box[1], box[2] - 1, box[3] - 1)
-        yield [str(int(c)) if c == int(c) else repr(c) for c in corners]
 
 
 def _write_together(paths: list[Path], fill: Callable[..., object], *opened: TextIO) -> None:
@@ -215,8 +206,8 @@ def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        msg = f"'{path}' is not UTF-8 text (byte {error.start}): get it again, or save it as UTF-8"
-        raise DataError(msg) from error
+        hint = "get it again, or save it as UTF-8"
+        raise DataError(f"'{path}' is not UTF-8 text (byte {error.start}): {hint}") from error
 
 
 def _rows(path: Path, count: int, numbers: Numbers) -> Iterator[tuple[str, list[float]]]:
@@ -226,6 +217,6 @@ def _rows(path: Path, count: int, numbers: Numbers) -> Iterator[tuple[str, list[
         name, *texts = line.rsplit(",", count)
         values = [float(text) for text in texts if pattern.fullmatch(text)]
         if len(texts) != count or len(values) != count or not all(abs(value) <= top for value in values):
-            msg = f"{path}, line {number}: expected {count + 1} fields (a path, then {what}), got '{short(line)}'"
-            raise DataError(msg)
+            expected = f"{count + 1} fields (a path, then {what})"
+            raise DataError(f"{path}, line {number}: expected {expected}, got '{short(line)}'")
         yield name, values

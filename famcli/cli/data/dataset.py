@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
 DataArgument = Annotated[str, typer.Argument(metavar="NAME|PATH", help="Prepared dataset, or own data in any form.")]
 ImagesOption = Annotated[Path | None, typer.Option(help="Folder that the image names of own data are relative to.")]
 FINDING_COLUMNS = ("", "problem", "split", "count", "first examples")
-SUMMARY_COLUMNS = (
-    *("split", "images", "classes", "images a class", "boxes", "without box", "several boxes", "width x height"),
-)
+_SUMMARY = "split, images, classes, images a class, boxes, without box, several boxes, width x height"
+SUMMARY_COLUMNS = tuple(_SUMMARY.split(", "))
 
 
 def _opened(data: str, images: Path | None) -> Dataset:
@@ -49,9 +49,8 @@ def check(
 
     Example: fam data check cub
     """
-    from dataclasses import asdict
-
     from famcli.data.check import check as run
+    from famcli_models.errors import short
 
     dataset = _opened(data, images)
     checked = 0
@@ -69,20 +68,16 @@ def check(
         result = {"dataset": dataset.name, "images": checked, "ok": not wrong}
         console.result_json({**result, "findings": [asdict(finding) for finding in findings]})
     elif findings:
-        rows = [
-            ["wrong" if f.wrong else "note", f.problem, f.split, f"{f.count:,}", _cell("; ".join(f.examples))]
-            for f in findings
-        ]
+        rows = []
+        for f in findings:
+            examples = "; ".join(f.examples)  # a file name may hold a line break or a bar; neither may break the table
+            cell = short(examples, len(examples)).replace("|", "\\|")
+            rows.append(["wrong" if f.wrong else "note", f.problem, f.split, f"{f.count:,}", cell])
         console.table(FINDING_COLUMNS, rows)
     kinds = f"{wrong} {'problem' if wrong == 1 else 'problems'}" if wrong else "nothing is wrong"
     console.say(f"{dataset.name}: {checked:,} images, {kinds}")
     if wrong:
         raise typer.Exit(1)
-
-
-def _cell(text: str) -> str:
-    """A file name may hold a line break or a bar; neither may break the table."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text).replace("|", "\\|")
 
 
 def info(
@@ -98,9 +93,7 @@ def info(
     from famcli.data.check import summary
 
     dataset = _opened(data, images)
-    summaries = [
-        summary(split, dataset.samples(split, with_boxes=True, boxes_optional=True)) for split in dataset.splits()
-    ]
+    summaries = [summary(s, dataset.samples(s, with_boxes=True, boxes_optional=True)) for s in dataset.splits()]
     about: dict[str, Any] = {
         "name": dataset.name,
         "where": str(dataset.root),
@@ -119,20 +112,12 @@ def info(
     console.result("")
     rows = []
     for row in summaries:
-        fewest, most = row["fewest"][1], row["most"][1]
-        sizes = [row["smallest_hw"], row["median_hw"], row["largest_hw"]]
-        rows.append(
-            [
-                row["split"],
-                f"{row['images']:,}",
-                f"{row['classes']:,}",
-                f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}",
-                f"{row['boxes']:,}",
-                f"{row['without_boxes']:,}",
-                f"{row['several_boxes']:g} %",
-                ", ".join(dict.fromkeys(f"{hw[1]}x{hw[0]}" for hw in sizes if hw)) or "not stated",
-            ]
-        )
+        a_class = " to ".join(dict.fromkeys(f"{row[key][1]:,}" for key in ("fewest", "most")))
+        hws = (row["smallest_hw"], row["median_hw"], row["largest_hw"])
+        sizes = ", ".join(dict.fromkeys(f"{hw[1]}x{hw[0]}" for hw in hws if hw)) or "not stated"
+        several = f"{row['several_boxes']:g} %"
+        images_, classes, boxes, without = (f"{row[k]:,}" for k in ("images", "classes", "boxes", "without_boxes"))
+        rows.append([row["split"], images_, classes, a_class, boxes, without, several, sizes])
     console.table(SUMMARY_COLUMNS, rows)
 
 

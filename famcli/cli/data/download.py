@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from famcli.data.public.catalog import Archive, DatasetFacts
     from famcli.data.public.download import Item
 
+_TO = "Download folder; NAME/downloads in the data home if not given."
+_TERMS = "You have read the publisher's terms and accept them."
+_ONLY = "A file to get instead of all needed ones; repeatable."
 LIST_COLUMNS = ("name", "dataset", "classes", "images", "download", "state", "terms")
 PLAN_COLUMNS = ("file", "holds", "bytes", "to do", "checked by", "from", "to")
 
@@ -77,16 +80,10 @@ def list_datasets(
 
 def download(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset of 'fam data list'.")],
-    to: Annotated[
-        Path | None, typer.Option(help="Download folder; NAME/downloads in the data home if not given.")
-    ] = None,
-    accept_terms: Annotated[
-        bool, typer.Option("--accept-terms", help="You have read the publisher's terms and accept them.")
-    ] = False,
+    to: Annotated[Path | None, typer.Option(help=_TO)] = None,
+    accept_terms: Annotated[bool, typer.Option("--accept-terms", help=_TERMS)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
-    only: Annotated[
-        list[str] | None, typer.Option(help="A file to get instead of all needed ones; repeatable.", metavar="FILE")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help=_ONLY, metavar="FILE")] = None,
     no_prepare: Annotated[bool, typer.Option("--no-prepare", help="Do not extract and prepare afterwards.")] = False,
     out: RootOption = None,
     as_json: JsonOption = False,
@@ -171,9 +168,8 @@ def _print_plan(facts: DatasetFacts, items: list[Item], folder: Path, as_json: b
         accept = {"terms": facts.terms, "terms_page": facts.terms_page, "must_accept": facts.must_accept}
         console.result_json({**plan, **accept})
         return
-    console.table(
-        PLAN_COLUMNS, [["?" if v is None else f"{v:,}" if isinstance(v, int) else v for v in r.values()] for r in rows]
-    )
+    cells = [["?" if v is None else f"{v:,}" if isinstance(v, int) else v for v in row.values()] for row in rows]
+    console.table(PLAN_COLUMNS, cells)
     console.say(
         f"{human(left)} to download, about {human(unpacked)} to extract, {human(free)} free at '{folder}'; "
         f"terms: {facts.terms} ({facts.terms_page})"

@@ -16,29 +16,20 @@ if TYPE_CHECKING:
     from famcli.data.public.catalog import DatasetFacts
     from famcli.data.public.prepare import Outcome
 
-RootOption = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="Folder of the prepared dataset; NAME in the data home if not given."),
-]
+_ROOT = "Folder of the prepared dataset; NAME in the data home if not given."
+RootOption = Annotated[Path | None, typer.Option("--out", "-o", help=_ROOT)]
+_NAME = "A dataset of 'fam data list', or a name for your own data."
+_FROM = "Archives, extracted images, or your own data; NAME/downloads in the data home if not given."
+_WITHOUT = "ilsvrc: the test split alone, without the training images."
+_FORMAT = "Own data: auto, wsol, coco, voc, csv or folder."
 
 
 def prepare(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A dataset of 'fam data list', or a name for your own data.")
-    ],
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from", help="Archives, extracted images, or your own data; NAME/downloads in the data home if not given."
-        ),
-    ] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help=_NAME)],
+    source: Annotated[Path | None, typer.Option("--from", help=_FROM)] = None,
     out: RootOption = None,
-    without_train: Annotated[
-        bool, typer.Option("--without-train", help="ilsvrc: the test split alone, without the training images.")
-    ] = False,
-    format: Annotated[  # noqa: A002  (the word that users type)
-        str, typer.Option("--format", help="Own data: auto, wsol, coco, voc, csv or folder.")
-    ] = "auto",
+    without_train: Annotated[bool, typer.Option("--without-train", help=_WITHOUT)] = False,
+    format: Annotated[str, typer.Option("--format", help=_FORMAT)] = "auto",  # noqa: A002  (the word that users type)
     images: Annotated[Path | None, typer.Option(help="Own data: the folder that image names are relative to.")] = None,
     split: Annotated[str | None, typer.Option(help="Own data: the split of images of which nothing tells it.")] = None,
     as_json: JsonOption = False,
@@ -61,8 +52,8 @@ def prepare(
     if name in CATALOG:
         own = [o for o, v in (("--format", format != "auto"), ("--images", images), ("--split", split)) if v]
         if own:
-            msg = f"{' and '.join(own)} is for your own data; the datasets of 'fam data list' have one form each"
-            raise typer.BadParameter(msg)
+            why = "is for your own data; the datasets of 'fam data list' have one form each"
+            raise typer.BadParameter(f"{' and '.join(own)} {why}")
         if without_train and name != "ilsvrc":
             raise typer.BadParameter("--without-train is for ilsvrc alone")
         again = typed("prepare", name, {"--from": source, "--out": out, "--without-train": without_train})

@@ -14,9 +14,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import requests
 from filelock import FileLock, Timeout
@@ -50,8 +49,7 @@ Report = Callable[[Any], object]  # takes a number of bytes, or a sentence
 Todo = Literal["there", "resume", "download", "by hand"]  # by hand where a login or a browser is needed
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One file of a download."""
 
     archive: Archive
@@ -91,8 +89,7 @@ def refuse_unaccepted(facts: DatasetFacts, items: Sequence[Item], *, accepted: b
 
 def refuse_by_hand(facts: DatasetFacts, items: Sequence[Item], folder: Path, again: str) -> None:
     """Name the files that a program cannot get, if there are some, and the command to run once they are there."""
-    by_hand = [item.archive for item in items if item.todo == "by hand"]
-    if by_hand:
+    if by_hand := [item.archive for item in items if item.todo == "by hand"]:
         names = ", ".join(f"{a.name} ({a.holds})" for a in by_hand)
         pages = " and ".join(dict.fromkeys(a.page for a in by_hand))
         why = "after a login" if facts.must_accept else "with a browser"

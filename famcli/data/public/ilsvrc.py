@@ -85,10 +85,10 @@ def read_ilsvrc(source: Source, *, without_train: bool = False) -> Contents:
     if boxes.classes and wnids:
         _compare(source, tests, labels, boxes, wnids)
     splits: dict[str, Iterable[Sample]] = {"test": source.sized(tests, "sizes of test", len(tests))}
+    watched = [*(root / part for part in parts), boxes.watched, *labels.watched]
     if not without_train:
         splits = {"train-weaksup": _train_samples(source, root, wnids), **splits}
-    classes = [] if without_train else [root / "train" / wnid for wnid in wnids]
-    watched = [*(root / part for part in parts), *classes, boxes.watched, *labels.watched]
+        watched += [root / "train" / wnid for wnid in wnids]
     lines = [f"{wnid} {words.get(wnid, wnid)}" for wnid in wnids]  # an id without a name is its own
     if lines:  # for --set class_names=, and for programs that read the usual file
         text = "\n".join([*lines, ""]).encode()
@@ -142,9 +142,8 @@ def _place(name: str) -> str | None:
 def _find_boxes(source: Source) -> _Boxes:
     """The boxes, from the first that is there of: XML archive, XML files, wsolevaluation's list; empty without any."""
     archive = source.archive(BOXES)
-    folder = source.first(
-        *(f"{base}/{xml}" for base in (".", "ILSVRC") for xml in XML_FOLDERS), holding="ILSVRC2012_val_*.xml"
-    )
+    folders = (f"{base}/{xml}" for base in (".", "ILSVRC") for xml in XML_FOLDERS)
+    folder = source.first(*folders, holding="ILSVRC2012_val_*.xml")
     if archive:  # read without extracting it: fifty thousand little files help nobody
         members = read_members(archive, lambda name: name.endswith(".xml") and "/." not in f"/{name}", XML_LIMIT)
         return _read_xml(source, ((Path(name).stem, text, f"{archive}:{name}") for name, text in members), archive)
@@ -182,8 +181,7 @@ def _read_devkit(kit: Path) -> tuple[dict[str, str], tuple[str, ...]]:
         files = {META if name.endswith(META) else TRUTH: content for name, content in members}
     if set(files) != {META, TRUTH}:
         raise DataError(f"'{kit}' lacks {META} or {TRUTH}: get the development kit again")
-    # Imported here: only the development kit is in MATLAB's form, and scipy takes a while.
-    from scipy.io import loadmat
+    from scipy.io import loadmat  # only the development kit is in MATLAB's form, and scipy takes a while
 
     try:
         rows = loadmat(io.BytesIO(files[META]), squeeze_me=True)["synsets"]

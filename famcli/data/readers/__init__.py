@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +28,7 @@ READERS: Mapping[str, str] = {
 TRIED = 20  # image files, to tell which folder they are in
 
 
-@dataclass(frozen=True, slots=True)
-class OwnData:
+class OwnData(NamedTuple):
     """What was read."""
 
     class_names: tuple[str, ...]  # by label
@@ -44,8 +42,7 @@ class OwnData:
         return {"format": self.format, "remarks": list(self.remarks)}
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One image as a reader found it."""
 
     name: str  # relative to the folder of the images
@@ -64,15 +61,8 @@ def read_own(
 ) -> OwnData:
     """Read own data: labels from 0 in the order of class names (COCO: of category ids), boxes half-open.
 
-    Args:
-        source: File or folder.
-        format: A name of :data:`READERS`, or ``auto`` to try them.
-        images: The folder that image names are relative to, if it is not found near the source.
-        split: Split of images of which nothing tells it; by default ``test`` if any has a box, else ``train-weaksup``.
-
-    Raises:
-        UnknownNameError: There is no such format.
-        DataError: The data cannot be read, or is in none of the forms.
+    ``images`` is the folder that image names are relative to, if it is not found near the source; ``split`` that of
+    images of which nothing tells it, by default ``test`` if any has a box, else ``train-weaksup``.
     """
     if format != AUTO and format not in READERS:
         raise UnknownNameError("format", format, [AUTO, *READERS])
@@ -95,7 +85,9 @@ def own_data(
 
     The label of an image is the class whose boxes cover the largest area; boxes of other classes are left out.
     """
-    class_names = sorted_classes(name for row in rows for name in row.classes)
+    unique = {name for row in rows for name in row.classes}
+    numbers = all(name.isascii() and name.isdigit() for name in unique)  # sorted by value: as text, 10 is before 2
+    class_names = tuple(sorted(unique, key=(lambda name: (int(name), name)) if numbers else str))
     labels = {name: label for label, name in enumerate(class_names)}
     placed: list[tuple[str | None, Sample]] = []
     others = 0
@@ -112,13 +104,6 @@ def own_data(
         splits[where or default].append(sample)
     left_out = [f"{origin}: {others} boxes of other classes than the image's main one were left out"] if others else []
     return OwnData(class_names, splits, root, form, (*remarks, *left_out))
-
-
-def sorted_classes(names: Iterable[str]) -> tuple[str, ...]:
-    """Class names in the order of their labels: by name, or by value if all are numbers (as text, 10 is before 2)."""
-    unique = set(names)
-    numbers = all(name.isascii() and name.isdigit() for name in unique)
-    return tuple(sorted(unique, key=(lambda name: (int(name), name)) if numbers else str))
 
 
 def main_class(classes: Sequence[str], boxes: FloatArray) -> str:

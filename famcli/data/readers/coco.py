@@ -1,9 +1,8 @@
 """Reader and writer of COCO dataset files.
 
-Boxes are ``[x, y, width, height]`` in 0-based float pixels, exclusive of the far edge. Ids that are written start
-at 1, because pycocotools takes an annotation with id 0 for unmatched. COCO has no label of a whole image; a file
-written here keeps it in each image entry as ``fam_category_id``, and the split and whether the classes have names
-of their own under ``info.fam``. Other programs pass over both.
+Boxes are ``[x, y, width, height]`` in 0-based float pixels, exclusive of the far edge. Ids that are written start at 1,
+because pycocotools takes an annotation with id 0 for unmatched. What COCO has no place for is kept where other programs
+pass over it: an image's label in its ``fam_category_id``, the split and whether classes have names in ``info.fam``.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from famcli.data.readers import OwnData, boxes_from, default_split, find_images, main_class
 from famcli.data.sample import BENCHMARK_NAMES, NO_BOXES, SPLITS, Sample, bounded, find_split, in_order, split_name
@@ -23,11 +22,9 @@ from famcli_models.boxes import xywh_to_xyxy, xyxy_to_xywh
 from famcli_models.errors import DataError, shown
 
 LABEL_KEY = "fam_category_id"
-INFO = {"description": "image labels and boxes, written by fam data convert"}
 
 
-@dataclass(frozen=True, slots=True)
-class CocoFile:
+class CocoFile(NamedTuple):
     """A parsed dataset file; ``images`` and ``annotations`` are the entries as they stand."""
 
     path: Path
@@ -96,8 +93,8 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
         samples = _samples(file, root or file.path.parent, remarks)
         name = _split_of(file) or split or default_split(samples)
         if name in roots:
-            msg = f"'{paths[name]}' and '{file.path}' are both the split {name}; give one of them, or put it in a name"
-            raise DataError(msg)
+            both = f"'{paths[name]}' and '{file.path}' are both the split {name}"
+            raise DataError(f"{both}; give one of them, or put it in a name")
         roots[name], paths[name] = (root or file.path.parent, samples), file.path
     folders = {folder.absolute() for folder, _ in roots.values()}
     if len(folders) == 1:
@@ -119,16 +116,15 @@ def _split_of(file: CocoFile) -> str | None:
     stem = file.path.stem.lower()
     if isinstance(noted, str):
         return split_name(noted)
-    words = [s for s in SPLITS if s in stem] + re.split(r"[^a-z]+", stem)
-    words += [file.path.absolute().parent.name]
+    words = [*(s for s in SPLITS if s in stem), *re.split(r"[^a-z]+", stem), file.path.absolute().parent.name]
     return next((found for word in words if (found := find_split(word))), None)
 
 
 def image_folder(file: CocoFile) -> Path | None:
     """The folder that the file names are relative to, if an image is found near the file."""
-    path = file.path
-    folders = [path.parent, path.parent / "images", path.parent.parent, path.parent.parent / "images"]
-    word = next((w for w in re.split(r"[_.]", path.stem)[::-1] if find_split(re.sub(r"\d+$", "", w))), "")
+    home, above = file.path.parent, file.path.parent.parent
+    folders = [home, home / "images", above, above / "images"]
+    word = next((w for w in re.split(r"[_.]", file.path.stem)[::-1] if find_split(re.sub(r"\d+$", "", w))), "")
     folders += [folder / word for folder in folders] if word else []
     return find_images([str(i["file_name"]) for i in file.images], folders)
 
@@ -150,15 +146,13 @@ def _samples(file: CocoFile, root: Path, remarks: list[str]) -> list[Sample]:
         if category is None:
             bare += 1
             continue
-        kept = [xyxy for c, xyxy in found if c == category]
+        kept = [box for c, box in found if c == category]
         others += len(found) - len(kept)
-        samples.append(
-            Sample(name, root / name, labels[category], boxes_from(kept) if kept else NO_BOXES, _size(entry, where))
-        )
+        xyxy = boxes_from(kept) if kept else NO_BOXES
+        samples.append(Sample(name, root / name, labels[category], xyxy, _size(entry, where)))
     if boxes:
-        raise DataError(
-            f"{file.path}: an annotation belongs to image {next(iter(boxes))}, which the file does not list"
-        )
+        image = next(iter(boxes))
+        raise DataError(f"{file.path}: an annotation belongs to image {image}, which the file does not list")
     for count, what in (
         (crowds, "annotations of crowds (iscrowd) were left out"),
         (others, "boxes of other categories than the image's main one were left out"),
@@ -224,7 +218,8 @@ def file_name(split: str) -> str:
 def split_json(samples: Sequence[Sample], class_names: Sequence[str], num_classes: int, split: str) -> Iterator[str]:
     """A dataset file of one split, piece by piece; without class names the labels stand for them."""
     names = list(class_names) or [str(label) for label in range(num_classes)]
-    info = {**INFO, "fam": {"split": split, "named": bool(class_names)}}
+    description = "image labels and boxes, written by fam data convert"
+    info = {"description": description, "fam": {"split": split, "named": bool(class_names)}}
 
     def annotations() -> Iterator[dict[str, Any]]:
         number = 0
@@ -274,6 +269,5 @@ def annotation_entry(
     number: int, image: int, category: int, xywh: Sequence[float], more: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """An entry of ``annotations``; the empty segmentation is what annotation tools take for "a rectangle"."""
-    _, _, w, h = xywh
     entry = {"id": number, "image_id": image, "category_id": category, "bbox": list(xywh), **(more or {})}
-    return {**entry, "area": w * h, "iscrowd": 0, "segmentation": []}
+    return {**entry, "area": xywh[2] * xywh[3], "iscrowd": 0, "segmentation": []}

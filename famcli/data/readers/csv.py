@@ -12,17 +12,13 @@ from famcli.data.readers import OwnData, Row, find_images, own_data
 from famcli.data.sample import SPLITS, bounded, find_split
 from famcli_models.errors import DataError, shown
 
+CORNERS = ("x0", "y0", "x1", "y1")
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "file", "path", "filename", "file_name"),
     "label": ("label", "class", "category"),
     "split": ("split", "subset"),
-    "x0": ("x0", "xmin"),
-    "y0": ("y0", "ymin"),
-    "x1": ("x1", "xmax"),
-    "y1": ("y1", "ymax"),
+    **{c: (c, voc) for c, voc in zip(CORNERS, ("xmin", "ymin", "xmax", "ymax"), strict=True)},
 }
-CORNERS = ("x0", "y0", "x1", "y1")
-DELIMITERS = (",", ";", "\t")
 SUFFIXES = (".csv", ".tsv")
 MAX_HEADER = 4096  # characters
 
@@ -59,14 +55,10 @@ def _file(source: Path) -> Path | None:
 def _columns(header: str) -> tuple[str, dict[str, int]]:
     """The delimiter of a header line that gives most known columns, and their places."""
     best: tuple[str, dict[str, int]] = (",", {})
-    for delimiter in DELIMITERS:
+    for delimiter in (",", ";", "\t"):
         names = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
-        places = {
-            column: names.index(alias)
-            for column, aliases in COLUMNS.items()
-            for alias in aliases[::-1]
-            if alias in names
-        }
+        known = ((column, alias) for column, aliases in COLUMNS.items() for alias in aliases[::-1])
+        places = {column: names.index(alias) for column, alias in known if alias in names}
         if len(places) > len(best[1]):
             best = delimiter, places
     return best

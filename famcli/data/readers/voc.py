@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from famcli.data.images import EXTENSIONS
 from famcli.data.metadata import read_lines
@@ -21,8 +21,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(NamedTuple):
     """What one XML file says."""
 
     file_name: str  # of the image, without a folder; empty if there is none
@@ -33,9 +32,8 @@ class Annotation:
 
 def detect(source: Path) -> bool:
     """A folder with ``Annotations``, or with an XML file in it or in one of its folders."""
-    if not source.is_dir():
-        return False
-    return any(next(iter(source.glob(pattern)), None) for pattern in (f"{ANNOTATIONS}/**/*.xml", "*.xml", "*/*.xml"))
+    patterns = (f"{ANNOTATIONS}/**/*.xml", "*.xml", "*/*.xml")
+    return source.is_dir() and any(any(source.glob(pattern)) for pattern in patterns)
 
 
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
@@ -143,12 +141,11 @@ def _lists(source: Path) -> dict[str, str]:
 def _image_name(path: Path, top: Path, root: Path, file_name: str) -> str:
     """The image of an XML file, relative to ``root``: the name it states, or its own with an image's extension."""
     folder = path.relative_to(top).parent
-    names = [file_name] if file_name else []
-    names += [path.stem + suffix for suffix in sorted(EXTENSIONS)]
-    places = [folder, Path()] if folder != Path() else [folder]
+    names = [*([file_name] if file_name else []), *(path.stem + suffix for suffix in sorted(EXTENSIONS))]
+    places = dict.fromkeys((folder, Path()))
     for name in names:
         for place in places:
             if os.path.isfile(root / place / name):  # False, and no error, for a name that is too long
                 return (place / name).as_posix()
-    stem_of_any = next((p.name for p in (root / folder).glob(f"{path.stem}.*") if p.suffix.lower() in EXTENSIONS), "")
-    return (folder / (stem_of_any or names[0])).as_posix()
+    alike = (p.name for p in (root / folder).glob(f"{path.stem}.*") if p.suffix.lower() in EXTENSIONS)
+    return (folder / next(alike, names[0])).as_posix()
