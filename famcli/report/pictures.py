@@ -144,8 +144,8 @@ class Gallery:
         if lines:
             yield f"pictures-{blocks}", "\n".join(lines)
         if len(self.missing) == len(self.facts):
-            name, reason = self.missing[0]
-            raise DataError(f"not one photo can be read, first '{name}' ({reason}): say where they are by --images DIR")
+            name, why = self.missing[0]
+            raise DataError(f"not one photo can be read, first '{name}' ({why}): say where they are with --images DIR")
 
     def _photo(self, image: ImageResult) -> Path:
         return Path(image.path) if self.folder is None else self.folder / image.name
