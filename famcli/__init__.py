@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from famcli.data.sample import Sample as Sample
     from famcli.evaluation.perimage import EvaluationSettings as EvaluationSettings
     from famcli.evaluation.run import Evaluation as Evaluation, evaluate as evaluate
-    from famcli.hub.load import load_model as load_model
+    from famcli.hub.names import load_model as load_model
     from famcli.inference.job import Summary as Summary, predict_files as predict_files
     from famcli.inference.predictor import Predictor as Predictor, Settings as Settings
     from famcli.outputs.prediction import (
@@ -47,7 +47,7 @@ _NAMES = {
     "famcli.data.sample": ("Sample",),
     "famcli.evaluation.perimage": ("EvaluationSettings",),
     "famcli.evaluation.run": ("Evaluation", "evaluate"),
-    "famcli.hub.load": ("load_model",),
+    "famcli.hub.names": ("load_model",),
     "famcli.inference.job": ("Summary", "predict_files"),
     "famcli.inference.predictor": ("Predictor", "Settings"),
     "famcli.outputs.prediction": ("ClassScore", "Failure", "Item", "PartMaps", "Prediction"),
@@ -66,8 +66,7 @@ __all__ = sorted(_HOMES)  # noqa: PLE0605  (a list of strings; the table is the 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        msg = f"module '{__name__}' has no attribute '{name}'"
-        raise AttributeError(msg)
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

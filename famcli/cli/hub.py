@@ -62,8 +62,7 @@ def pull(
 
     Example: fam pull ORG/NAME@v1.0
     """
-    from famcli.hub.load import find_model
-    from famcli.hub.names import look_up
+    from famcli.hub.names import find_model, look_up
     from famcli.hub.pull import pull as fetch
 
     say = None if console.quiet else console.say

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from famcli.hub.load import find_model
+from famcli.hub.names import find_model
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, UnknownNameError
 from famcli_models.files import sha256_file

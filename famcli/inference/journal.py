@@ -15,13 +15,9 @@ VERSION = 2  # of the journal; the first had none
 
 
 class Journal:
-    """Records on disk, one a line, after a header line that says what run they are of.
+    """Records on disk beside the results, one a line, after a header of all that has to be the same for a run to go on.
 
     The lines are always a prefix of the run's sorted list of images, so that going on means counting them.
-
-    Args:
-        out: The results that it is for; the journal lies beside them.
-        header: Everything that has to be the same for a run to be continued.
     """
 
     def __init__(self, out: Path, header: Mapping[str, Any]) -> None:

@@ -36,14 +36,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 class TorchEngine:
-    """See :class:`famcli.inference.engine.Engine`.
+    """See :class:`famcli.inference.engine.Engine`; the model is moved to the device and set to evaluation mode.
 
-    Args:
-        model: It is moved to the device and set to evaluation mode.
-        device: See :func:`pick_device`.
-        amp: Run the network in bfloat16.
-        fold: Fold batch norms into convolutions, which is faster and changes maps by rounding alone.
-        beside: An engine whose backbone the model may share; its features of the same batch are then used again.
+    ``amp`` runs the network in bfloat16. ``fold`` makes batch norms a part of convolutions, which is faster and changes
+    maps by rounding alone. ``beside`` is an engine whose backbone, and features of the same batch, the model may share.
     """
 
     def __init__(

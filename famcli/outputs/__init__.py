@@ -40,19 +40,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A row of :data:`FORMATS` or :data:`IMAGE_FILES`.
+    """A row of :data:`FORMATS` or :data:`IMAGE_FILES`."""
 
-    Attributes:
-        writer: ``module:function``, imported on first use.
-        summary: What is written, for help and docs.
-        folder: The results are a folder of files and not one file.
-        mask: The files need the pixels of the regions.
-    """
-
-    writer: str
-    summary: str
-    folder: bool = False
-    mask: bool = False
+    writer: str  # ``module:function``, imported on first use
+    summary: str  # what is written, for help and docs
+    folder: bool = False  # the results are a folder of files and not one file
+    mask: bool = False  # the files need the pixels of the regions
 
 
 # The results. A writer takes the records and the run, and yields the text of the file piece by piece; or, of a folder,

@@ -329,26 +329,16 @@ class Run:
 
 
 class RunFolder:
-    """The folder of a run, a checkpoint of its last epoch; each file is whole at any time.
-
-    Attributes:
-        path: The folder.
-        recipe: The resolved recipe.
-        environment: Versions, device and commit of each session that worked on the run.
-        metrics: A line for each epoch.
-        tensorboard: The same for TensorBoard.
-        last: What resuming needs.
-        best: Checkpoint of the best epoch.
-    """
+    """The folder of a run, a checkpoint of its last epoch; each file is whole at any time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.recipe = path / "recipe.toml"
-        self.environment = path / "environment.json"
-        self.metrics = path / "metrics.csv"
+        self.recipe = path / "recipe.toml"  # the resolved recipe
+        self.environment = path / "environment.json"  # versions, device and commit of each session
+        self.metrics = path / "metrics.csv"  # a line for each epoch
         self.tensorboard = path / "tensorboard"
-        self.last = path / "last.safetensors"
-        self.best = path / "best"
+        self.last = path / "last.safetensors"  # what resuming needs
+        self.best = path / "best"  # checkpoint of the best epoch
 
     @classmethod
     def fresh(cls, recipe: Recipe) -> RunFolder:
