@@ -97,7 +97,7 @@ def model_card(
     """
     name, known = repo.split("/")[1], stored["provenance"]
     data = list(dict.fromkeys(one for key in ("data", "unlabelled", "teacher_data") for one in names(known.get(key))))
-    hub = _HUB_SOURCE.fullmatch(str(known.get("backbone_weights")))
+    hub = _HUB_SOURCE.fullmatch(line(known.get("backbone_weights")))
     header = ModelCardData(
         library_name="fam",
         pipeline_tag="object-detection",
