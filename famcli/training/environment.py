@@ -102,19 +102,11 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
 
 def commit() -> str | None:
     """The commit of the source that runs, if it runs from a checkout."""
-    # Tracked: an installed copy may well lie inside somebody else's checkout.
-    for arguments in (["ls-files", "--error-unmatch", "environment.py"], ["rev-parse", "HEAD"]):
-        try:
-            done = subprocess.run(  # noqa: S603  (no user input)
-                ["git", *arguments],  # noqa: S607
-                cwd=Path(__file__).parent,
-                capture_output=True,
-                text=True,
-                timeout=10,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        if done.returncode:
-            return None
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        # Tracked: an installed copy may well lie inside somebody else's checkout.
+        for arguments in (["ls-files", "--error-unmatch", "environment.py"], ["rev-parse", "HEAD"]):
+            done = subprocess.run([*git, *arguments], capture_output=True, text=True, timeout=10, check=True)  # noqa: S603  (no user input)
+    except (OSError, subprocess.SubprocessError):
+        return None
     return done.stdout.strip()

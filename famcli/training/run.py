@@ -135,7 +135,7 @@ def train(
                 run.begin(resume)
             if isinstance(event, EpochEnd):
                 run.end_epoch(training, event.epoch)
-            if isinstance(event, EpochEnd) or run.seconds_since_save >= 60 * chosen.train.save_minutes:
+            if isinstance(event, EpochEnd) or time.monotonic() - run.saved >= 60 * chosen.train.save_minutes:
                 run.save(training)
             on_images(event.images, total)
             if run.sum_of(stopping.wanted):  # of any process: all of them stop after the same step
@@ -167,12 +167,7 @@ class Run:
         self.validation = self._readable_validation()
         self.closed_at_the_end = ExitStack()
         self._board: SummaryWriter | None = None
-        self._saved = time.monotonic()
-
-    @property
-    def seconds_since_save(self) -> float:
-        """Or since the start."""
-        return time.monotonic() - self._saved
+        self.saved = time.monotonic()  # or begun
 
     def training(self, resume: bool, workers: int) -> Training:
         """The model with its images and targets, new or as it was saved."""
@@ -236,7 +231,7 @@ class Run:
 
     def save(self, training: Training) -> None:
         """Save what resuming needs."""
-        self._saved = time.monotonic()
+        self.saved = time.monotonic()
         if not self.main:
             return
         state = training.state()

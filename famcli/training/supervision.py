@@ -80,8 +80,10 @@ def make_supervision(
     """
     run, device = recipe.run, str(accelerator.device)
     targeted = recipe.train.lambda_target > 0
-    if targeted:
-        _require_learnt_map(source)
+    if targeted and not source.learns_map:
+        raise ConfigError(
+            f"lambda_target draws a learnt map to targets, and {source.title} has none; set lambda_target=0"
+        )
     if run.teacher and not targeted:
         msg = "a teacher takes part in the targets of M, and there are none; set lambda_target, or leave it out"
         raise ConfigError(msg)
@@ -146,7 +148,6 @@ def pseudo_labels(
 
 def make_targets(model: Method, samples: Sequence[Sample], device: str = "auto", workers: int = 2) -> Targets:
     """Targets of M from image labels alone; backbone and classifier of the model are pretrained on these classes."""
-    _require_learnt_map(model)
     if model.provenance.get("classifier") != "pretrained":
         raise ConfigError(
             "targets need class activation maps: start from backbone weights with a classifier of these classes, or "
@@ -237,12 +238,6 @@ def cut_along_edges(view: np.ndarray, soft: np.ndarray) -> np.ndarray:
         rect: Any = None  # a mask stands in for it, which OpenCV's types do not know
         cv2.grabCut(small, labels, rect, np.zeros((1, 65)), np.zeros((1, 65)), GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
     return ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.float16)
-
-
-def _require_learnt_map(model: Method) -> None:
-    if not model.learns_map:
-        msg = f"lambda_target draws a learnt map to targets, and {model.title} has none; set lambda_target=0"
-        raise ConfigError(msg)
 
 
 def _teacher(name: str, provenance: MutableMapping[str, Any], say: Callable[[str], None]) -> Method:

@@ -479,14 +479,15 @@ def test_a_teacher_of_other_classes(runner: Runner, make_splits: Make, make_mode
 def test_supervision_that_cannot_be(runner: Runner, make_splits: Make, make_model: Callable[..., CAM]) -> None:
     """The map of a CAM depends on the class, a teacher needs the target term, and targets class activation maps."""
     make_model(method="cam").save_pretrained(runner.home / "cam")
-    teacher = f"teacher={runner.home / 'cam'}"
+    root, teacher = make_splits(train_weaksup=[0, 1]), f"teacher={runner.home / 'cam'}"
     for settings, message in (
         (("lambda_target=1", teacher), "a CAM, depends on the class"),
         ((teacher,), "set lambda_target, or leave it out"),
         (("lambda_target=1",), "class activation maps"),
+        (("lambda_target=1", "method=cam"), "CAM has none; set lambda_target=0"),
     ):
         with pytest.raises(ConfigError, match=message):
-            runner(recipe_for(make_splits(settings[0][:4], train_weaksup=[0, 1]), *settings))
+            runner(recipe_for(root, *settings))
 
 
 OURS = (

@@ -39,15 +39,11 @@ def test_the_mean_of_x_is_what_is_classified(pretrained: FAM, labelled: list[Sam
 
 
 def test_what_needs_a_pretrained_classifier(make_model: Make, labelled: list[Sample]) -> None:
-    """Neither pseudo-labels nor targets are made with weights that start at random, nor targets for a CAM."""
+    """Neither pseudo-labels nor targets are made with weights that start at random."""
     with pytest.raises(ConfigError, match="need a classifier that knows classes"):
         pseudo_labels(make_model(), labelled, 0.0)
     with pytest.raises(ConfigError, match="class activation maps"):
         make_targets(make_model(), [], "cpu")
-    cam = make_model(method="cam")
-    cam.provenance["classifier"] = "pretrained"
-    with pytest.raises(ConfigError, match="set lambda_target=0"):
-        make_targets(cam, [], "cpu")
 
 
 def test_fuse_finds_what_the_label_looks_like() -> None:
