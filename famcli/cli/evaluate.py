@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from famcli.cli.console import console
 from famcli.cli.options import (
@@ -23,66 +24,38 @@ from famcli_models.checkpoint import DEFAULT_MODEL
 if TYPE_CHECKING:
     from famcli.evaluation.run import Evaluation
 
+_DATA = "Prepared dataset, or own data in any form; three photographs to check the program if not given."
+_BASELINE = "Model to compare with, of any method; the CAM of the model's own features if not given."
+_PREDICTIONS = "Boxes found elsewhere instead of a model: COCO JSON with scores."
+_MAPS = "Score maps of another tool instead of a model: <image id>.npy, as wsolevaluation's."
+_MASKS = "Masks for PxAP and pIoU; those of the dataset if not given."
+_PROTOCOL = "Rules of the numbers: fam, wsoleval-v1, wsoleval-v2, psol, first-box."
+_OTHER_CLASSES = "The labels are not the model's classes: score boxes alone."
+_ALLOW_MISSING = "Leave out images without a map, prediction or readable file; says so."
+_OUT = "Folder for results.json, results.md and images.jsonl."
+_PROCESSES = "Processes that try thresholds; all cores if not given."
+
 
 def evaluate(
     context: typer.Context,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="NAME|PATH",
-            help="Prepared dataset, or own data in any form; three photographs to check the program if not given.",
-            show_default=False,
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
+    data: Annotated[str | None, Option(metavar="NAME|PATH", help=_DATA)] = None,
+    split: Annotated[str, Option(help="Split to evaluate.")] = "test",
     model: ModelOption = DEFAULT_MODEL,
     method: MethodOption = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            "--baseline",
-            "--cam",
-            metavar="MODEL",
-            help="Model to compare with, of any method; the CAM of the model's own features if not given.",
-        ),
-    ] = None,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Boxes found elsewhere instead of a model: COCO JSON with scores."),
-    ] = None,
-    maps: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Score maps of another tool instead of a model: <image id>.npy, as wsolevaluation's."
-        ),
-    ] = None,
-    masks: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Masks for PxAP and pIoU; those of the dataset if not given.")
-    ] = None,
-    protocol: Annotated[
-        str, typer.Option(metavar="NAME", help="Rules of the numbers: fam, wsoleval-v1, wsoleval-v2, psol, first-box.")
-    ] = "fam",
-    crops: Annotated[int, typer.Option(help="Views that class scores are taken from: 1 or 10.")] = 1,
-    interval: Annotated[float, typer.Option(help="From one threshold to the next, if many are tried.")] = 0.001,
-    other_classes: Annotated[
-        bool, typer.Option("--other-classes", help="The labels are not the model's classes: score boxes alone.")
-    ] = False,
-    allow_missing: Annotated[
-        bool,
-        typer.Option("--allow-missing", help="Leave out images without a map, prediction or readable file; says so."),
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Folder for results.json, results.md and images.jsonl."),
-    ] = None,
+    baseline: Annotated[str | None, Option("--baseline", "--cam", metavar="MODEL", help=_BASELINE)] = None,
+    predictions: Annotated[Path | None, Option(metavar="FILE", help=_PREDICTIONS)] = None,
+    maps: Annotated[Path | None, Option(metavar="DIR", help=_MAPS)] = None,
+    masks: Annotated[Path | None, Option(metavar="DIR", help=_MASKS)] = None,
+    protocol: Annotated[str, Option(metavar="NAME", help=_PROTOCOL)] = "fam",
+    crops: Annotated[int, Option(help="Views that class scores are taken from: 1 or 10.")] = 1,
+    interval: Annotated[float, Option(help="From one threshold to the next, if many are tried.")] = 0.001,
+    other_classes: Annotated[bool, Option("--other-classes", help=_OTHER_CLASSES)] = False,
+    allow_missing: Annotated[bool, Option("--allow-missing", help=_ALLOW_MISSING)] = False,
+    out: Annotated[Path | None, Option("--out", "-o", metavar="DIR", help=_OUT)] = None,
     device: DeviceOption = "auto",
     batch_size: BatchSizeOption = 32,
     workers: WorkersOption = 2,
-    processes: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes that try thresholds; all cores if not given.", show_default=False),
-    ] = None,
+    processes: Annotated[int | None, Option(min=1, help=_PROCESSES)] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:

@@ -6,42 +6,29 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from famcli.cli.console import console
 from famcli.cli.options import DeviceOption, QuietOption
 
 REPORT = "report.html"
-GALLERY = 5000  # so many stay below 25 MB
+
+_OUT = f"HTML file to write, {REPORT} in the results folder if not given; an existing one is replaced."
+_IMAGES = "Where the photos are now, by name, if they have moved since."
+_GALLERY = "Show at most N images; of more, the best, the worst and random ones."
+_MODEL = "Where the model is now, for its parts, if not where it was."
 
 
 def report(
     results: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="Folder that fam eval --out wrote.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help=f"HTML file to write, {REPORT} in the results folder if not given; an existing one is replaced.",
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the photos are now, by name, if they have moved since.")
-    ] = None,
-    gallery: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="Show at most N images; of more, the best, the worst and random ones."),
-    ] = GALLERY,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random images.")] = 0,
-    no_parts: Annotated[bool, typer.Option("--no-parts", help="Do not run the model for maps of its parts.")] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", metavar="MODEL", help="Where the model is now, for its parts, if not where it was."
-        ),
-    ] = None,
+    out: Annotated[Path | None, Option("--out", "-o", metavar="FILE", help=_OUT)] = None,
+    images: Annotated[Path | None, Option(metavar="DIR", help=_IMAGES)] = None,
+    gallery: Annotated[int, Option(min=1, metavar="N", help=_GALLERY)] = 5000,  # so many stay below 25 MB
+    seed: Annotated[int, Option(min=0, help="Of the random images.")] = 0,
+    no_parts: Annotated[bool, Option("--no-parts", help="Do not run the model for maps of its parts.")] = False,
+    model: Annotated[str | None, Option("--model", "-m", metavar="MODEL", help=_MODEL)] = None,
     device: DeviceOption = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read photos.")] = 2,
+    workers: Annotated[int, Option(min=1, help="Threads that read photos.")] = 2,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
     """Show an evaluation as one HTML file that needs no network: images, curves, errors, classes.

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 CENTRE_SIDE = 0.7  # the centre box takes this share of each side
 FIXED_BOXES = {"centre": f"centre box, {CENTRE_SIDE:.0%} of each side", "whole": "whole image"}  # titles by name
 PREDICTIONS = "predictions"  # the name of boxes found elsewhere
-TAUS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of curves, and those an oracle chooses from
 NOWHERE = -1.0  # the IoU of an image without a box
 UNNAMED = MAX_CLASSES  # the rank of a class that was not named at all: behind all that can be
 
@@ -257,9 +256,8 @@ class _Run:
                 probabilities = engine.infer(crops, labels).probabilities
             for (number, _), answer, M, of_classes in zip(batch, answers, maps, probabilities, strict=True):
                 if not (np.isfinite(M).all() and np.isfinite(of_classes).all()):
-                    name = self.samples[number].name
-                    msg = f"what {title} says of '{name}' is not finite: the weights are damaged; check with fam verify"
-                    raise WeightsError(msg)
+                    what = f"what {title} says of '{self.samples[number].name}' is not finite"
+                    raise WeightsError(f"{what}: the weights are damaged; check with fam verify")
                 answer.append((M, of_classes))
         return answers
 
@@ -276,7 +274,7 @@ def count_right(network: Method, samples: Sequence[Sample], device: str, batch_s
     return int(found.scores[model.title].right().sum())
 
 
-def score_predictions(
+def score_boxes(
     found: Sequence[Found],
     samples: Sequence[Sample],
     sizes: Sequence[tuple[int, int]],

@@ -63,7 +63,9 @@ def score_row(
         resampled = dict(zip(names, means_at.T, strict=True))
     metrics = {name: bootstrap.number(scores[name].mean(), resampled[name]) for name in names}
     _check(metrics)
-    kinds = _kinds(found, boxes, at)
+    ranks = boxes.ranks.tolist() if boxes.ranks is not None else [None] * len(found.samples)
+    each_box = zip(boxes.boxes[:, at].astype(np.float64), found.truths, ranks, strict=True)
+    kinds = [error_type(box, truth, rank, strict=boxes.strict) for box, truth, rank in each_box]
     tau, ious = float(boxes.taus[at]), boxes.ious[:, at]
     row = Row(
         method=method,
@@ -85,16 +87,7 @@ def _check(metrics: Mapping[str, Number]) -> None:
     for k in ("1", "5"):
         loc, cls = metrics.get(f"top{k}_loc"), metrics.get(f"top{k}_cls")
         if loc is not None and cls is not None and loc.value > min(cls.value, metrics["gt_known"].value) + 1e-9:
-            raise AssertionError(
-                f"Top-{k} Loc {loc.value} is more than Top-{k} Cls or GT-known: the program is wrong, please report it"
-            )
-
-
-def _kinds(found: PerImage, boxes: BoxScores, at: int) -> list[str]:
-    """The error type of each image."""
-    ranks = boxes.ranks.tolist() if boxes.ranks is not None else [None] * len(found.samples)
-    rows = zip(boxes.boxes[:, at].astype(np.float64), found.truths, ranks, strict=True)
-    return [error_type(box, truth, rank, strict=boxes.strict) for box, truth, rank in rows]
+            raise AssertionError(f"Top-{k} Loc {loc.value} exceeds Top-{k} Cls or GT-known: please report this fault")
 
 
 def differences(rows: Sequence[ScoredRow], bootstrap: Bootstrap) -> tuple[Difference, ...]:
@@ -129,7 +122,7 @@ def detection_scores(found: PerImage, method: str, at: int) -> FloatArray:
     return found.scores[method].foreground[:, at].astype(np.float64) * found.confidence
 
 
-def detection_precision(found: PerImage, method: str, at: int) -> dict[str, float]:
+def box_precision(found: PerImage, method: str, at: int) -> dict[str, float]:
     """COCO's average precision of the one box of each image."""
     boxes = found.scores[method]
     classes = boxes.ranks is not None

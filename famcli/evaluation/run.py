@@ -22,34 +22,10 @@ from famcli.evaluation.external import Found, find_maps, read_predictions, some_
 from famcli.evaluation.metrics.box import SIDE, thresholds
 from famcli.evaluation.metrics.coco import average_precision
 from famcli.evaluation.models import Model, find_models, source
-from famcli.evaluation.perimage import (
-    FIXED_BOXES,
-    PREDICTIONS,
-    TAUS,
-    EvaluationSettings,
-    PerImage,
-    run_models,
-    score_predictions,
-)
+from famcli.evaluation.perimage import FIXED_BOXES, PREDICTIONS, EvaluationSettings, PerImage, run_models, score_boxes
 from famcli.evaluation.protocols import PROTOCOLS, VERSIONS, find_protocol
-from famcli.evaluation.rows import (
-    ORACLE,
-    ScoredRow,
-    class_rows,
-    detection_precision,
-    differences,
-    image_results,
-    score_row,
-)
-from famcli.evaluation.thresholds import (
-    Raw,
-    count_maps,
-    fixed_rows,
-    mask_metrics,
-    stated_size,
-    threshold_images,
-    threshold_row,
-)
+from famcli.evaluation.rows import ORACLE, ScoredRow, box_precision, class_rows, differences, image_results, score_row
+from famcli.evaluation.thresholds import Raw, count_maps, fixed_rows, map_images, map_row, mask_metrics, stated_size
 from famcli.results.images import ImageResult
 from famcli.results.schema import SMOKE, Number, Results
 from famcli_models.checkpoint import DEFAULT_MODEL
@@ -57,6 +33,8 @@ from famcli_models.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from famcli_models.methods.method import Method
+
+TAUS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of curves, and those an oracle chooses from
 
 
 @dataclass(slots=True)
@@ -133,6 +111,7 @@ def evaluate(
     names = dataset.class_names or (own if settings.same_classes else ())
     curve = thresholds(settings.interval) if first.boxes is None else first.boxes.taus
     origin = source(models) if models else {"kind": "maps" if maps else PREDICTIONS, "name": str(elsewhere)}
+    lines = "".join(f"{sample.name}\n{sample.label}\n{sample.boxes.tolist()}\n" for sample in here)
     results = Results(
         kind=SMOKE if data is None else "evaluation",
         created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
@@ -142,7 +121,7 @@ def evaluate(
             "images": len(here),
             "boxes": sum(len(sample.boxes) for sample in here),
             "masks": scored.masks,
-            "sha256": _hash(here),
+            "sha256": hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest(),
             "images_of_split": len(samples),
             "partial": len(here) < len(samples),
             "class_names": tuple(names),
@@ -208,12 +187,6 @@ def read_split(
     return samples, masks
 
 
-def _hash(samples: Sequence[Sample]) -> str:
-    """SHA-256 of names, labels and boxes."""
-    lines = (f"{sample.name}\n{sample.label}\n{sample.boxes.tolist()}\n" for sample in samples)
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-
 class _Scored(NamedTuple):
     """The images that were scored and how many have masks, the rows, their resamples, and the per-image results."""
 
@@ -262,7 +235,7 @@ class _Run:
             name, scores = model.title, found.scores[model.title]
             if model is first:
                 at = scores.nearest(model.network.config.tau)
-                add(name, name, at, "fixed", coco=detection_precision(found, name, at))
+                add(name, name, at, "fixed", coco=box_precision(found, name, at))
             if model in chosen:
                 add(name, f"{name}, oracle τ", scores.best(), ORACLE)
             if name in on_fullsup and len(on_fullsup[name].ious):
@@ -277,7 +250,7 @@ class _Run:
         read = read_predictions(path, self.dataset, self.samples, self.settings.same_classes)
         samples = self._leave_out(read, f"are not in '{path}'")
         predictions, sizes = [read[sample.name] for sample in samples], [stated_size(sample) for sample in samples]
-        found = score_predictions(predictions, samples, sizes, self.settings, SIDE).with_fixed_boxes()
+        found = score_boxes(predictions, samples, sizes, self.settings, SIDE).with_fixed_boxes()
         bootstrap = Bootstrap(len(samples))
         coco = _precision_of_all(predictions, found, self.settings.same_classes)
         rows = [score_row(found, PREDICTIONS, PREDICTIONS, 0, "", bootstrap, coco=coco)]
@@ -308,11 +281,11 @@ class _Run:
         rows = []
         for name, raw in maps.items():
             counts = count_maps(samples, raw, masks, version, self.settings, on_images)
-            rows.append(threshold_row(name, counts, version, bootstrap))
+            rows.append(map_row(name, counts, version, bootstrap))
             if done := counts.boxes.as_is:
                 self.say(f"{done} of {len(raw)} maps were of the protocol's own form and taken as they are")
         rows += fixed_rows(samples, version, bootstrap) if version else []
-        images = partial(threshold_images, samples, maps, rows, version)
+        images = partial(map_images, samples, maps, rows, version)
         return _Scored(samples, covered(masks), rows, bootstrap, images)
 
     def _models(self, taus: Sequence[float]) -> PerImage:
@@ -324,15 +297,13 @@ class _Run:
     def _leave_out(self, kept: Collection[str], what: str) -> list[Sample]:
         """Refuse images that cannot be scored, or say that they are left out; ``what`` comes after "3 of 5 images"."""
         names, total = [sample.name for sample in self.samples if sample.name not in kept], len(self.samples)
+        some, way = f"{len(names):,} of {total:,} images {what}", "--allow-missing scores the others, a partial result"
         if names and not self.settings.allow_missing:
-            raise DataError(
-                f"{len(names):,} of {total:,} images {what}: {some_names(names)}; --allow-missing scores the others "
-                "and marks the result as partial"
-            )
+            raise DataError(f"{some}: {some_names(names)}; {way}")
         if len(names) == total:
             raise DataError(f"all {total:,} images {what}, so there is nothing to score")
         if names:
-            self.say(f"partial: {len(names):,} of {total:,} images {what} and were left out")
+            self.say(f"partial: {some} and were left out")
         return [sample for sample in self.samples if sample.name in kept]
 
     def _choosing(self) -> list[Sample]:

@@ -89,7 +89,8 @@ def count_maps(
     tasks = [task for task in zip(samples, maps, masks, strict=True) if version is not None or task[2] is not None]
     chunks = [tasks[start : start + _CHUNK] for start in range(0, len(tasks), _CHUNK)]
     count = partial(_count, version=version, interval=settings.interval)
-    workers, total = settings.processes or _cores(), count([])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers, total = settings.processes or cores, count([])
     parts = map(count, chunks) if workers == 1 else _spread(count, chunks, workers)
     for chunk, part in zip(chunks, parts, strict=True):
         total.boxes.merge(part.boxes)
@@ -134,7 +135,8 @@ def _spread(
 ) -> Iterator[Counts]:
     # Spawned, because a fork beside torch's threads may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_alone) as pool:
+    # Each core has a process of its own.
+    with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         try:
             waiting: deque[Future[Counts]] = deque()
             for chunk in chunks:
@@ -144,22 +146,13 @@ def _spread(
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
-            msg = "a process that scored maps was killed, perhaps for its memory; try again with --processes 1"
-            raise DataError(msg) from error
+            raise DataError("a process that scored maps was killed, perhaps for memory; try --processes 1") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _alone() -> None:
-    cv2.setNumThreads(1)  # each core has a process of its own
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threshold_row(method: str, counts: Counts, version: int | None, bootstrap: Bootstrap) -> ScoredRow:
+def map_row(method: str, counts: Counts, version: int | None, bootstrap: Bootstrap) -> ScoredRow:
     """The row of one way of making maps; the best τ is chosen anew in each resample."""
     masks = mask_metrics(counts.masks)
     if version is None:
@@ -215,25 +208,19 @@ def mask_metrics(counts: MaskCounts) -> dict[str, Number]:
     return {"pxap": Number(accuracy.pxap), "piou": Number(accuracy.piou)}
 
 
-def threshold_images(
+def map_images(
     samples: Sequence[Sample], maps: Mapping[str, Sequence[Raw]], rows: Sequence[ScoredRow], version: int | None
 ) -> Iterator[ImageResult]:
     """The images one by one, with the box of each row of ``maps`` at its best τ for δ = 0.5."""
-    taus = (
-        {r.row.title: (r.row.at_delta or {})[f"{V1_DELTA:g}"]["tau"] for r in rows if r.row.method in maps}
-        if version
-        else {}
-    )
+    at, of_maps = f"{V1_DELTA:g}", [scored.row for scored in rows if scored.row.method in maps]
+    taus = {row.title: row.at_delta[at]["tau"] for row in of_maps if row.at_delta}
     for i, sample in enumerate(samples):
         size_hw, found = stated_size(sample), {}
         for title, tau in taus.items():
             box, truth = best_box(maps[title][i], sample, tau, version or 1)
-            corners = rescale_boxes(box, (SIDE, SIDE), size_hw)[0]
-            found[title] = BoxResult(
-                as_box(corners), float(box_iou(box, truth).max()), None, error_type(box, truth, None)
-            )
-        small = {name: of[i] for name, of in maps.items()}
-        arrays = {name: M for name, M in small.items() if not isinstance(M, Path)}
+            corners, iou = rescale_boxes(box, (SIDE, SIDE), size_hw)[0], float(box_iou(box, truth).max())
+            found[title] = BoxResult(as_box(corners), iou, None, error_type(box, truth, None))
+        arrays = {name: M for name, of in maps.items() if not isinstance(M := of[i], Path)}
         yield image_result(sample, size_hw, found, arrays)
 
 

@@ -19,7 +19,6 @@ from famcli.evaluation.external import Found
 from famcli.evaluation.models import Model
 from famcli.evaluation.perimage import (
     NOWHERE,
-    TAUS,
     UNNAMED,
     BoxScores,
     EvaluationSettings,
@@ -27,10 +26,11 @@ from famcli.evaluation.perimage import (
     count_right,
     rank,
     run_models,
-    score_predictions,
+    score_boxes,
 )
 from famcli.evaluation.protocols import ten_crops
 from famcli.evaluation.rows import score_row
+from famcli.evaluation.run import TAUS
 from famcli_models import Method
 from famcli_models.boxes import box_iou
 from famcli_models.errors import DataError, WeightsError
@@ -283,7 +283,7 @@ def found(*rows: tuple[list[float], int, float]) -> Found:
 
 def predicted(given: list[Found], samples: list[Sample], same_classes: bool = True) -> PerImage:
     settings = EvaluationSettings(same_classes=same_classes)
-    return score_predictions(given, samples, [(100, 100)] * len(samples), settings, 224)
+    return score_boxes(given, samples, [(100, 100)] * len(samples), settings, 224)
 
 
 def test_predictions_by_hand(samples: list[Sample]) -> None:

@@ -25,9 +25,9 @@ from famcli.evaluation.thresholds import (
     best_box,
     count_maps,
     fixed_rows,
+    map_row,
     read_scores,
     stated_size,
-    threshold_row,
 )
 from famcli_models.boxes import box_iou
 from famcli_models.errors import DataError
@@ -189,7 +189,7 @@ def test_rows_are_the_counts(samples: Samples, maps: Maps, version: int) -> None
     for sample, raw in zip(samples, maps, strict=True):
         counts.add(score_map(raw), truth_boxes(sample.boxes, stated_size(sample)))
     expected = counts.accuracy(version)
-    row = threshold_row("maps", count((samples, maps), 0.01, version=version), version, Bootstrap(4)).row
+    row = map_row("maps", count((samples, maps), 0.01, version=version), version, Bootstrap(4)).row
     assert row.metrics["max_box_acc" if version == 1 else "max_box_acc_v2"].value == pytest.approx(expected.value)
     assert row.at_delta is not None
     assert {d: found["value"] for d, found in row.at_delta.items()} == {
@@ -207,7 +207,7 @@ def test_rows_are_the_counts(samples: Samples, maps: Maps, version: int) -> None
 def test_intervals_choose_the_threshold_anew(samples: Samples, maps: Maps) -> None:
     """Each resample has a best threshold of its own, so the resampled value is never below that at one threshold."""
     bootstrap, counts = Bootstrap(4), count((samples, maps), 0.01, version=1)
-    found = threshold_row("maps", counts, 1, bootstrap)
+    found = map_row("maps", counts, 1, bootstrap)
     at = int(counts.boxes.right[0, 1].argmax())
     right = np.array([np.unpackbits(packed[0], count=100)[at] for packed in counts.right])
     assert right.sum() == counts.boxes.right[0, 1, at]
