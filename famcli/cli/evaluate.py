@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Option
 
+from famcli.cli import options
 from famcli.cli.console import console
-from famcli.cli.options import (
-    BatchSizeOption,
-    DeviceOption,
-    JsonOption,
-    MethodOption,
-    ModelOption,
-    QuietOption,
-    WorkersOption,
-)
 from famcli_models.checkpoint import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -40,8 +32,8 @@ def evaluate(
     context: typer.Context,
     data: Annotated[str | None, Option(metavar="NAME|PATH", help=_DATA)] = None,
     split: Annotated[str, Option(help="Split to evaluate.")] = "test",
-    model: ModelOption = DEFAULT_MODEL,
-    method: MethodOption = None,
+    model: options.ModelOption = DEFAULT_MODEL,
+    method: options.MethodOption = None,
     baseline: Annotated[str | None, Option("--baseline", "--cam", metavar="MODEL", help=_BASELINE)] = None,
     predictions: Annotated[Path | None, Option(metavar="FILE", help=_PREDICTIONS)] = None,
     maps: Annotated[Path | None, Option(metavar="DIR", help=_MAPS)] = None,
@@ -52,12 +44,12 @@ def evaluate(
     other_classes: Annotated[bool, Option("--other-classes", help=_OTHER_CLASSES)] = False,
     allow_missing: Annotated[bool, Option("--allow-missing", help=_ALLOW_MISSING)] = False,
     out: Annotated[Path | None, Option("--out", "-o", metavar="DIR", help=_OUT)] = None,
-    device: DeviceOption = "auto",
-    batch_size: BatchSizeOption = 32,
-    workers: WorkersOption = 2,
+    device: options.DeviceOption = "auto",
+    batch_size: options.BatchSizeOption = 32,
+    workers: options.WorkersOption = 2,
     processes: Annotated[int | None, Option(min=1, help=_PROCESSES)] = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
+    as_json: options.JsonOption = False,
+    quiet: options.QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
     """Measure localization beside a baseline, a centre box and the whole image, by a named protocol.
 
@@ -71,7 +63,7 @@ def evaluate(
 
     sources = {name: context.get_parameter_source(name) for name in ("model", "method", "baseline")}
     given = [f"--{name}" for name, source in sources.items() if source and source.name == "COMMANDLINE"]
-    problem = run.conflict(protocol, crops, data is not None, maps, predictions, masks, given)
+    problem = run.conflict(protocol, crops, data is not None, maps, predictions, masks, ", ".join(given))
     if problem:
         raise typer.BadParameter(problem)
     if out is not None:

@@ -33,7 +33,6 @@ MAX_BYTES = 2**29  # of text; parsed, it takes about ten times as much memory
 MAX_MAP_PIXELS = 2**26  # a larger array is no map of a picture
 NO_LABEL = -1  # where classes do not apply; this and what is below are classes that the dataset does not have
 AGNOSTIC = "score the boxes alone with --other-classes"
-OTHER_IMAGES = 0.5  # a file with a larger share of unknown images belongs to other data
 
 
 def find_maps(folder: Path, names: Sequence[str], allow_missing: bool = False) -> dict[str, Path]:
@@ -53,10 +52,8 @@ def find_maps(folder: Path, names: Sequence[str], allow_missing: bool = False) -
     missing = [name for name in names if name not in found]
     if missing and not (allow_missing and found):
         example = PurePosixPath(missing[0])
-        raise DataError(
-            f"'{folder}' has no map for {len(missing):,} of {len(names):,} images: {some_names(missing)}; "
-            f"expected '{example}.npy' or '{example.with_suffix('.npy')}'"
-        )
+        lacks = f"has no map for {len(missing):,} of {len(names):,} images: {some_names(missing)}"
+        raise DataError(f"'{folder}' {lacks}; expected '{example}.npy' or '{example.with_suffix('.npy')}'")
     return found
 
 
@@ -227,7 +224,7 @@ def _refuse_unknown(path: Path, unknown: Sequence[str], total: int) -> None:
     if not unknown:
         return
     what, do = f"has predictions for {len(unknown):,} images that", "predict the images of the split alone"
-    if len(unknown) > OTHER_IMAGES * total:
+    if 2 * len(unknown) > total:
         what, do = f"holds predictions of other images: {len(unknown):,} of its {total:,}", "check --data and --split"
     raise DataError(f"'{path}' {what} are not in this split, the first is {unknown[0]}; {do}")
 

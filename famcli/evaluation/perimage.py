@@ -76,11 +76,6 @@ class EvaluationSettings:
         thresholds(self.interval)
 
     @property
-    def ten_crop(self) -> bool:
-        """Class scores are asked for, and are those of ten crops."""
-        return self.crops > 1 and self.same_classes and self.protocol in BOX_RULES
-
-    @property
     def rules(self) -> BoxRules:
         """Views and boxes of the protocol; protocols over many thresholds have the views of ``fam``."""
         return BOX_RULES.get(self.protocol, BOX_RULES["fam"])
@@ -232,7 +227,8 @@ class _Run:
             for model in models:
                 check_labels(samples, model.network.config.num_classes)
         self.titles, self.samples, self.rules = [model.title for model in models], samples, settings.rules
-        self.same_classes, self.ten_crop, device = settings.same_classes, settings.ten_crop, settings.device
+        self.same_classes, device = settings.same_classes, settings.device
+        self.ten_crop = settings.crops > 1 and self.same_classes and settings.protocol in BOX_RULES
         first = TorchEngine(models[0].network, device, fold=fold)
         others = (TorchEngine(model.network, device, fold=fold, beside=first) for model in models[1:])
         self.engines = [first, *others]
@@ -306,17 +302,8 @@ def score_boxes(
         else ()
         for of in named
     ]
-    return PerImage(
-        samples=list(samples),
-        sizes=list(sizes),
-        truths=truths,
-        scores={PREDICTIONS: compared},
-        maps={},
-        classes=shown,
-        confidence=np.ones(len(samples)),
-        rules=rules,
-        side=side,
-    )
+    scored, ones = {PREDICTIONS: compared}, np.ones(len(samples))
+    return PerImage(list(samples), list(sizes), truths, scored, {}, shown, ones, rules, side)
 
 
 def _from_boxes(

@@ -20,7 +20,6 @@ from famcli_models.boxes import FloatArray
 
 COMPARED = ("gt_known", "top1_loc", "top1_cls", "mean_iou", "max_box_acc", "max_box_acc_v2")
 ORACLE = "oracle"  # a threshold that was chosen on the very images that are scored
-BINS = 10  # of the histogram of IoUs, from 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def score_row(
         tau=None if np.isnan(tau) else tau,
         tau_from=tau_from,
         empty=100 * float((ious < 0).mean()),
-        iou_histogram=tuple(np.histogram(ious.clip(0), BINS, (0, 1))[0].tolist()),
+        iou_histogram=tuple(np.histogram(ious.clip(0), 10, (0, 1))[0].tolist()),
         coco=coco,
         curve=tuple((100 * boxes.right().mean(axis=0)).tolist()) if len(boxes.taus) > 1 else None,
         kinds=None if method in FIXED_BOXES else dict(Counter(kinds)),
@@ -147,15 +146,8 @@ def image_results(found: PerImage, rows: Sequence[ScoredRow]) -> Iterator[ImageR
             corners = found.rules.to_photo(box, size_hw, found.side)[0]
             score = float(scores[title][i]) if title in scores else None
             results[title] = BoxResult(as_box(corners), float(boxes.ious[i, r.at]), score, r.kinds[i])
-        yield image_result(
-            sample,
-            size_hw,
-            results,
-            {name: maps[i] for name, maps in found.maps.items()},
-            classes=found.classes[i],
-            rank=None if ranks is None else int(ranks[i]),
-            first_only=found.rules.first_only,
-        )
+        maps, place = {name: of[i] for name, of in found.maps.items()}, None if ranks is None else int(ranks[i])
+        yield image_result(sample, size_hw, results, maps, found.classes[i], place, found.rules.first_only)
 
 
 def image_result(
@@ -163,7 +155,6 @@ def image_result(
     size_hw: tuple[int, int],
     found: Mapping[str, BoxResult],
     maps: Mapping[str, np.ndarray],
-    *,
     classes: tuple[tuple[int, float], ...] = (),
     rank: int | None = None,
     first_only: bool = False,

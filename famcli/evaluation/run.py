@@ -145,27 +145,19 @@ def evaluate(
 
 
 def conflict(
-    protocol: str,
-    crops: int,
-    data: bool,
-    maps: Path | None,
-    predictions: Path | None,
-    masks: Path | None,
-    model_options: Sequence[str] = (),
+    protocol: str, crops: int, data: bool, maps: Path | None, boxes: Path | None, masks: Path | None, model: str = ""
 ) -> str | None:
-    """Why some arguments do not go together, if they do not; ``data`` says whether data is given."""
+    """Why arguments do not go together, if they do not; ``data``: it is given, ``model``: options of it that are."""
     find_protocol(protocol)
-    over_maps, other, option = " or ".join(VERSIONS), maps or predictions, "--maps" if maps else "--predictions"
+    over_maps, other, option = " or ".join(VERSIONS), maps or boxes, "--maps" if maps else "--predictions"
+    no_boxes = f"predictions are boxes, and these protocols threshold maps: leave out --protocol {over_maps}"
     problems = [
-        (maps and predictions, "give maps or predictions, not both"),
+        (maps and boxes, "give maps or predictions, not both"),
         (other and not data, f"{option} are of images that --data names: give it"),
         (maps and protocol not in VERSIONS, f"maps are scored at many thresholds: --maps needs --protocol {over_maps}"),
-        (other and model_options, f"give a model or {option}, not both: leave out {', '.join(model_options)}"),
-        (
-            predictions and protocol in VERSIONS,
-            f"predictions are boxes, and these protocols threshold maps: leave out --protocol {over_maps}",
-        ),
-        (predictions and masks, "predictions are boxes, and masks are compared with maps: leave out --masks"),
+        (other and model, f"give a model or {option}, not both: leave out {model}"),
+        (boxes and protocol in VERSIONS, no_boxes),
+        (boxes and masks, "predictions are boxes, and masks are compared with maps: leave out --masks"),
         (crops not in {1, 10}, f"--crops is {crops}; it must be 1 or 10"),
     ]
     return next((message for wrong, message in problems if wrong), None)

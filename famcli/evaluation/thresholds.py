@@ -25,17 +25,7 @@ from famcli.data.masks import MaskSource, read_truth
 from famcli.data.sample import Sample
 from famcli.evaluation.bootstrap import Bootstrap
 from famcli.evaluation.external import read_map
-from famcli.evaluation.metrics.box import (
-    DELTAS,
-    SIDE,
-    V1_DELTA,
-    BoxCounts,
-    box_at,
-    inclusive_iou,
-    score_map,
-    thresholds,
-    truth_boxes,
-)
+from famcli.evaluation.metrics import box as metric
 from famcli.evaluation.metrics.mask import MaskCounts, truth_mask
 from famcli.evaluation.perimage import CENTRE_SIDE, FIXED_BOXES, EvaluationSettings
 from famcli.evaluation.rows import ORACLE, ScoredRow, as_box, image_result
@@ -56,7 +46,7 @@ _Task = tuple[Sample, Raw, MaskSource | None]
 class Counts:
     """What was counted of many images."""
 
-    boxes: BoxCounts  # right ones by threshold, for MaxBoxAcc and MaxBoxAccV2 at once
+    boxes: metric.BoxCounts  # right ones by threshold, for MaxBoxAcc and MaxBoxAccV2 at once
     masks: MaskCounts  # pixels by score, of the images with masks
     # Of each image whether it is right at each δ and τ of the version asked for, as bits (δ, T / 8); all that grows.
     right: list[npt.NDArray[np.uint8]] = field(default_factory=list)
@@ -101,16 +91,16 @@ def count_maps(
 
 
 def _count(tasks: Sequence[_Task], version: int | None, interval: float) -> Counts:
-    taus = thresholds(interval)
-    counts = Counts(BoxCounts(taus), MaskCounts(taus))
+    taus = metric.thresholds(interval)
+    counts = Counts(metric.BoxCounts(taus), MaskCounts(taus))
     for sample, raw, masks in tasks:
         if version is not None and not len(sample.boxes):
             raise DataError(f"'{sample.name}' has no box, so nothing can be right or wrong: leave it out of the split")
         scores, as_is = read_scores(raw)
         if version is not None:
-            right = counts.boxes.add(scores, truth_boxes(sample.boxes, stated_size(sample)))
+            right = counts.boxes.add(scores, metric.truth_boxes(sample.boxes, stated_size(sample)))
             counts.boxes.as_is += as_is
-            chosen = right[0, [DELTAS.index(V1_DELTA)]] if version == 1 else right[1]
+            chosen = right[0, [metric.DELTAS.index(metric.V1_DELTA)]] if version == 1 else right[1]
             counts.right.append(np.packbits(chosen, axis=1))
         if masks is not None:
             counts.masks.add(scores, truth_mask(*read_truth(masks, stated_size(sample))))
@@ -124,18 +114,17 @@ def read_scores(raw: Raw) -> tuple[FloatArray, bool]:
     wrote have been resized and stretched, and doing it again would change nothing.
     """
     if not isinstance(raw, Path):
-        return score_map(raw), False
+        return metric.score_map(raw), False
     scores = read_map(raw)
-    as_is = scores.shape == (SIDE, SIDE) and bool(scores.min() >= 0) and bool(scores.max() <= 1)
-    return (scores if as_is else score_map(scores)), as_is
+    as_is = scores.shape == (metric.SIDE, metric.SIDE) and bool(scores.min() >= 0) and bool(scores.max() <= 1)
+    return (scores if as_is else metric.score_map(scores)), as_is
 
 
 def _spread(
     count: Callable[[Sequence[_Task]], Counts], chunks: Sequence[Sequence[_Task]], workers: int
 ) -> Iterator[Counts]:
-    # Spawned, because a fork beside torch's threads may hang.
-    context = multiprocessing.get_context("spawn")
-    # Each core has a process of its own.
+    context = multiprocessing.get_context("spawn")  # a fork beside torch's threads may hang
+    # Each core has a process of its own, so that OpenCV needs no threads in it.
     with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         try:
             waiting: deque[Future[Counts]] = deque()
@@ -167,22 +156,22 @@ def map_row(method: str, counts: Counts, version: int | None, bootstrap: Bootstr
         method=method,
         title=method,
         metrics={METRIC[version]: bootstrap.number(accuracy.value / 100, resampled), **masks},
-        tau=accuracy.tau[V1_DELTA] if version == 1 else None,
+        tau=accuracy.tau[metric.V1_DELTA] if version == 1 else None,
         tau_from=ORACLE,
         empty=100 * counts.boxes.empty / counts.boxes.images,
         at_delta={f"{d:g}": {"value": accuracy.at_delta[d], "tau": accuracy.tau[d]} for d in deltas},
-        curve=tuple(accuracy.curve[V1_DELTA]),
+        curve=tuple(accuracy.curve[metric.V1_DELTA]),
     )
     return ScoredRow(row, {METRIC[version]: resampled})
 
 
 def fixed_rows(samples: Sequence[Sample], version: int, bootstrap: Bootstrap) -> list[ScoredRow]:
     """Boxes that need no map, in the benchmark's frame: the centre box, and the whole image."""
-    low, high = int(SIDE * (1 - CENTRE_SIDE) / 2), int(SIDE * (1 + CENTRE_SIDE) / 2)
-    boxes = {"centre": (low, low, high, high), "whole": (0, 0, SIDE - 1, SIDE - 1)}
-    truths, deltas, rows = [truth_boxes(s.boxes, stated_size(s)) for s in samples], _deltas(version), []
+    low, high = int(metric.SIDE * (1 - CENTRE_SIDE) / 2), int(metric.SIDE * (1 + CENTRE_SIDE) / 2)
+    boxes = {"centre": (low, low, high, high), "whole": (0, 0, metric.SIDE - 1, metric.SIDE - 1)}
+    truths, deltas, rows = [metric.truth_boxes(s.boxes, stated_size(s)) for s in samples], _deltas(version), []
     for name, box in boxes.items():
-        ious = np.array([inclusive_iou([box], truth).max() for truth in truths])
+        ious = np.array([metric.inclusive_iou([box], truth).max() for truth in truths])
         right = ious[:, None] >= np.array(deltas)
         resampled = bootstrap.means(right).mean(axis=1)
         row = Row(
@@ -197,7 +186,7 @@ def fixed_rows(samples: Sequence[Sample], version: int, bootstrap: Bootstrap) ->
 
 
 def _deltas(version: int) -> tuple[float, ...]:
-    return (V1_DELTA,) if version == 1 else DELTAS
+    return (metric.V1_DELTA,) if version == 1 else metric.DELTAS
 
 
 def mask_metrics(counts: MaskCounts) -> dict[str, Number]:
@@ -212,13 +201,13 @@ def map_images(
     samples: Sequence[Sample], maps: Mapping[str, Sequence[Raw]], rows: Sequence[ScoredRow], version: int | None
 ) -> Iterator[ImageResult]:
     """The images one by one, with the box of each row of ``maps`` at its best τ for δ = 0.5."""
-    at, of_maps = f"{V1_DELTA:g}", [scored.row for scored in rows if scored.row.method in maps]
+    at, of_maps = f"{metric.V1_DELTA:g}", [scored.row for scored in rows if scored.row.method in maps]
     taus = {row.title: row.at_delta[at]["tau"] for row in of_maps if row.at_delta}
     for i, sample in enumerate(samples):
         size_hw, found = stated_size(sample), {}
         for title, tau in taus.items():
             box, truth = best_box(maps[title][i], sample, tau, version or 1)
-            corners, iou = rescale_boxes(box, (SIDE, SIDE), size_hw)[0], float(box_iou(box, truth).max())
+            corners, iou = rescale_boxes(box, (metric.SIDE, metric.SIDE), size_hw)[0], float(box_iou(box, truth).max())
             found[title] = BoxResult(as_box(corners), iou, None, error_type(box, truth, None))
         arrays = {name: M for name, of in maps.items() if not isinstance(M := of[i], Path)}
         yield image_result(sample, size_hw, found, arrays)
@@ -230,5 +219,5 @@ def best_box(raw: Raw, sample: Sample, tau: float, version: int) -> tuple[FloatA
     Both are half-open, in the benchmark's 224x224 pixels: with one added to the far corners, the common IoU is the
     benchmark's.
     """
-    truth, far = truth_boxes(sample.boxes, stated_size(sample)), np.array([0, 0, 1, 1])
-    return np.array(box_at(read_scores(raw)[0], truth, tau, version), np.float64) + far, truth + far
+    truth, far = metric.truth_boxes(sample.boxes, stated_size(sample)), np.array([0, 0, 1, 1])
+    return np.array(metric.box_at(read_scores(raw)[0], truth, tau, version), np.float64) + far, truth + far

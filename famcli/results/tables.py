@@ -186,13 +186,11 @@ def warnings(results: Results) -> Iterator[tuple[str, str]]:
     if results.data.get("partial"):
         of = results.data.get("images_of_split") or "more"
         yield "Partial", f"Only {results.data['images']} of {of} images were scored."
+    chosen = "was chosen on the split that it is scored on."
     if results.source.get("tuned_on_test"):
-        yield "Tuned on these images", "The model was chosen on the split that it is scored on."
+        yield "Tuned on these images", f"The model {chosen}"
     if any(value for key, value in results.source.items() if key.endswith("_tuned_on_test")):
-        yield (
-            "Tuned on these images",
-            "The model that it is compared with was chosen on the split that it is scored on.",
-        )
+        yield "Tuned on these images", f"The model that it is compared with {chosen}"
 
 
 def facts(results: Results) -> Iterator[tuple[str, list[tuple[str, str]]]]:

@@ -20,8 +20,6 @@ from pycocotools.cocoeval import COCOeval
 from famcli_models.boxes import FloatArray, as_boxes, xyxy_to_xywh
 from famcli_models.errors import DataError, ShapeError
 
-ALL_AREAS = ([0, 1e5**2], "all")  # the range that COCO's AP, AP50 and AP75 are of
-
 _Annotations = list[dict[str, Any]]
 
 
@@ -79,8 +77,7 @@ def _by_class(
 
 def _params(evaluation: COCOeval) -> Any:
     """COCO's settings, less the sizes that are not asked for."""
-    area, name = ALL_AREAS
-    evaluation.params.areaRng, evaluation.params.areaRngLbl = [area], [name]
+    evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e5**2]], ["all"]
     return evaluation.params
 
 
