@@ -52,10 +52,7 @@ def check(
     workers: int = 2,
     on_image: Callable[[], object] = lambda: None,
 ) -> list[Finding]:
-    """Everything that is wrong with some splits of a dataset, or with all; then what is merely worth knowing.
-
-    If ``fast``, the headers of the images alone are read, and their bytes are not compared.
-    """
+    """What is wrong with some splits, or all, then what is worth knowing; ``fast`` reads headers of images alone."""
     findings = _Findings()
     noted = dataset.facts.get("counts", {})
     chosen = [split_name(split) for split in splits] or in_order([*dataset.splits(), *noted])

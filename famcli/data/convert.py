@@ -15,16 +15,12 @@ from famcli.data.dataset import DATASET_FILE, Dataset, write_dataset
 from famcli.data.metadata import METADATA, split_folder, splits_of
 from famcli.data.readers import coco
 from famcli.data.sample import BENCHMARK_NAMES, FULLSUP, MAX_CLASSES, Sample, split_name
-from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic
 
 
 def to_coco(dataset: Dataset, out: Path, splits: Sequence[str] = (), *, exist_ok: bool = False) -> list[Path]:
-    """Write a COCO dataset file for each of some splits, or of all; gives the files.
-
-    ``out`` is a folder for ``instances_train.json`` and so on, or, for a single split, a file ``*.json``.
-    """
+    """Write a COCO file for each of some splits, or all, to a folder, or of one to a ``*.json``; gives the files."""
     read = _read(dataset, splits)
     single = out.suffix.lower() == ".json"
     if single and len(read) > 1:
@@ -42,10 +38,7 @@ def to_coco(dataset: Dataset, out: Path, splits: Sequence[str] = (), *, exist_ok
 def to_wsol(
     dataset: Dataset, out: Path, splits: Sequence[str] = (), *, rounded: bool = False, exist_ok: bool = False
 ) -> list[Path]:
-    """Write wsolevaluation metadata and a ``dataset.json`` that makes it a dataset; gives the folders of the splits.
-
-    Without ``rounded``, which rounds boxes to whole pixels, a fraction is refused.
-    """
+    """Write wsolevaluation metadata and ``dataset.json``; gives the splits' folders. ``rounded`` rounds fractions."""
     read = _read(dataset, splits)
     _refuse([path for path in (out / METADATA, out / DATASET_FILE) if path.exists()], exist_ok)
     folders = [out / METADATA / BENCHMARK_NAMES.get(split, split) for split in read]
@@ -55,8 +48,8 @@ def to_wsol(
             raise DataError(f"'{there}' holds {split} under another name: choose another --out")
     others = [split for split in splits_of(out / METADATA) if split not in read]
     if others:
-        msg = f"'{out}' also has {', '.join(others)}, which the new dataset.json would not: choose another --out"
-        raise DataError(msg)
+        which = f"{', '.join(others)}, which the new dataset.json would not"
+        raise DataError(f"'{out}' also has {which}: choose another --out")
     for split, samples in read.items():
         for i, sample in enumerate(samples):
             whole = np.round(sample.boxes)
@@ -68,7 +61,10 @@ def to_wsol(
                     f"'{sample.name}' ({split}) has the box {','.join(f'{v:g}' for v in box)}; wsolevaluation metadata "
                     "holds whole pixels: add --round to round to the nearest"
                 )
-            samples[i] = dataclasses.replace(sample, boxes=_at_least_a_pixel(whole, sample.boxes))
+            low, high = whole[:, :2], whole[:, 2:]
+            vanished = (high <= low) & (sample.boxes[:, 2:] > sample.boxes[:, :2])  # a side keeps at least one pixel
+            rows = np.concatenate([low, np.where(vanished, low + 1, high)], axis=1)
+            samples[i] = dataclasses.replace(sample, boxes=rows)
     about = {key: value for key, value in dataset.facts.items() if key != "counts"}
     names = dataset.class_names
     write_dataset(out, dataset.name, dataset.images, names, read, dataset.fullsup, about, benchmark_names=True)
@@ -79,13 +75,6 @@ def _write_pieces(pieces: Iterator[str], path: Path) -> None:
     # Odd bytes of a file name that is no Unicode become JSON's own escapes.
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         file.writelines(pieces)
-
-
-def _at_least_a_pixel(whole: FloatArray, boxes: FloatArray) -> FloatArray:
-    """Rounded boxes; a side that had a length keeps at least one pixel."""
-    low, high = whole[:, :2], whole[:, 2:]
-    vanished = (high <= low) & (boxes[:, 2:] > boxes[:, :2])
-    return np.concatenate([low, np.where(vanished, low + 1, high)], axis=1)
 
 
 def _read(dataset: Dataset, splits: Sequence[str]) -> Mapping[str, list[Sample]]:

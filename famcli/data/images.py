@@ -1,7 +1,4 @@
-"""Reads image files to RGB pictures; everything that can be wrong with a file is said in one sentence.
-
-The frame of every picture here is the original image with its EXIF orientation applied.
-"""
+"""Reads image files to RGB pictures, EXIF orientation applied; what is wrong with a file is said in one sentence."""
 
 from __future__ import annotations
 

@@ -84,10 +84,9 @@ def covered(masks: Sequence[MaskSource | None]) -> int:
 
 
 def read_truth(source: MaskSource, size_hw: tuple[int, int]) -> tuple[list[Pixels], Pixels | None]:
-    """The pixels ``(h, w)`` of each object of one image, and of the region to ignore if there is one.
+    """The pixels ``(h, w)`` of each object of one upright image, and of the region to ignore if there is one.
 
-    They are for :func:`famcli.evaluation.metrics.mask.truth_mask`; ``size_hw`` is that of the upright image. Masks of
-    wsolevaluation's lists have sizes of their own.
+    Masks of wsolevaluation's lists have sizes of their own: :func:`famcli.evaluation.metrics.mask.truth_mask` knows.
     """
     if isinstance(source, Segmentations):
         try:

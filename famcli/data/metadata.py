@@ -47,8 +47,7 @@ def split_folder(folder: Path, split: str) -> Path | None:
 def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_optional: bool = False) -> list[Sample]:
     """Samples of one split, in the order of ``image_ids.txt``, whose names are relative to ``images``.
 
-    With boxes, each image must have one, unless they are optional: then ``localization.txt`` may also be absent, or
-    name masks.
+    With boxes, each image must have one, unless they are optional: then there may also be no file, or one of masks.
     """
     names = [name for _, name in read_lines(folder / IDS, "surrogateescape")]
     if not names:
@@ -119,8 +118,7 @@ def count_images(folder: Path) -> int:
 def write_split(folder: Path, samples: Iterable[Sample]) -> dict[str, int]:
     """Write the four files of a split, each whole or not at all; gives the number of ``images`` and ``boxes``.
 
-    Samples are taken one by one, so that memory does not grow with their number. Without any size or box
-    there is no file of them.
+    Samples are taken one by one, so that memory stays flat. Without any size or box there is no file of them.
     """
     counts = {"images": 0, "boxes": 0}
     sizes = 0
@@ -168,10 +166,7 @@ def read_class_names(path: Path) -> list[str]:
 
 
 def unique_class_names(lines: Iterable[str]) -> list[str]:
-    """Class names, a WordNet id at the start left out and only the first synonym kept.
-
-    A name that is there already, up to case, keeps its second synonym or its WordNet id to stay unique.
-    """
+    """Class names, their first synonym without a WordNet id; one that is there already adds the second, or the id."""
     names: list[str] = []
     known: set[str] = set()
     for line in lines:
@@ -193,10 +188,7 @@ def class_names_in(folder: Path) -> tuple[str, ...]:
 
 
 def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
-    """Number and text of the lines of a text file that are not blank.
-
-    Only line feeds end a line, because names may hold what else looks like an end.
-    """
+    """Number and text of lines that are not blank; only line feeds end one: names may hold what looks like an end."""
     try:
         with path.open(encoding="utf-8-sig", errors=errors, newline="\n") as file:
             for number, line in enumerate(file, 1):

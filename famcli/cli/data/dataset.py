@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 DataArgument = Annotated[str, typer.Argument(metavar="NAME|PATH", help="Prepared dataset, or own data in any form.")]
 ImagesOption = Annotated[Path | None, typer.Option(help="Folder that the image names of own data are relative to.")]
 FINDING_COLUMNS = ("", "problem", "split", "count", "first examples")
-_SUMMARY = "split, images, classes, images a class, boxes, without box, several boxes, width x height"
-SUMMARY_COLUMNS = tuple(_SUMMARY.split(", "))
+SUMMARY = "split, images, classes, images a class, boxes, without box, several boxes, width x height"
 
 
 def _opened(data: str, images: Path | None) -> Dataset:
@@ -55,13 +55,12 @@ def check(
     dataset = _opened(data, images)
     checked = 0
 
+    def on_image() -> None:
+        nonlocal checked
+        checked += 1
+        step()
+
     with console.progress("images", dataset.count(split or ())) as step:
-
-        def on_image() -> None:
-            nonlocal checked
-            checked += 1
-            step()
-
         findings = run(dataset, split or (), fast=fast, workers=workers, on_image=on_image)
     wrong = sum(finding.wrong for finding in findings)
     if as_json:
@@ -118,7 +117,7 @@ def info(
         several = f"{row['several_boxes']:g} %"
         images_, classes, boxes, without = (f"{row[k]:,}" for k in ("images", "classes", "boxes", "without_boxes"))
         rows.append([row["split"], images_, classes, a_class, boxes, without, several, sizes])
-    console.table(SUMMARY_COLUMNS, rows)
+    console.table(SUMMARY.split(", "), rows)
 
 
 def convert(
@@ -141,10 +140,8 @@ def convert(
     from famcli.data.convert import to_coco, to_wsol
 
     dataset = _opened(source, images)
-    if to == "coco":
-        written = to_coco(dataset, out, split or (), exist_ok=exist_ok)
-    else:
-        written = to_wsol(dataset, out, split or (), rounded=rounded, exist_ok=exist_ok)
+    write = to_coco if to == "coco" else partial(to_wsol, rounded=rounded)
+    written = write(dataset, out, split or (), exist_ok=exist_ok)
     if as_json:
         console.result_json({"dataset": dataset.name, "written": [str(path) for path in written]})
         return

@@ -1,7 +1,4 @@
-"""The public datasets of the paper as a literal table: what they hold, where they come from, on what terms.
-
-A size or a hash that no public source states is ``None``, and the tools then say "not pinned" and print what they got.
-"""
+"""The public datasets of the paper as a table; a size or a hash that no public source states is ``None``."""
 
 from __future__ import annotations
 

@@ -22,11 +22,7 @@ NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 
 def read_cub(source: Source) -> Contents:
-    """Find and read CUB.
-
-    The boxes of the training images are left out: training with them would not be weakly supervised, and nothing
-    here should be able to use them by mistake.
-    """
+    """Find and read CUB; the boxes of training images are left out, so that nothing can use them by mistake."""
     top = source.tree(ARCHIVE, TOP, TOP, ".", holding="images.txt")
     if top is None:
         if source.archive(ARCHIVE) is None:
@@ -76,11 +72,7 @@ def _place_mask(name: str) -> str | None:
 
 
 def _box(values: list[str]) -> np.ndarray:
-    """``x y w h`` of the list to half-open xyxy.
-
-    wsolevaluation writes ``x, y, x + w, y + h`` as whole numbers and reads them as inclusive corners, so the box is
-    one pixel wider than ``w``; the benchmark's numbers are kept.
-    """
+    """``x y w h`` to half-open xyxy, a pixel wider: wsolevaluation takes ``x + w, y + h`` for inclusive corners."""
     x, y, w, h = (float(v) for v in values)
     return np.array([[int(x), int(y), int(x + w) + 1, int(y + h) + 1]], dtype=np.float64)
 

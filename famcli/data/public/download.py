@@ -153,8 +153,7 @@ def only_one(lock: Path, doing: str, option: str) -> Iterator[None]:
 def verify(path: Path, archive: Archive, memory: Path, step: Report = lambda _: None) -> str:
     """Make sure that a file is the publisher's; gives its hash, such as ``md5 1d67...``.
 
-    Hashing the 148 GB of ILSVRC takes minutes, so the folder ``memory`` remembers a file that passed by its size and
-    time of change.
+    Hashing 148 GB takes minutes: the folder ``memory`` remembers a file that passed, by its size and time of change.
     """
     try:
         known = _recall(memory).get(str(path.resolve()))

@@ -76,11 +76,11 @@ def _members(tar: tarfile.TarFile, archive: Path, limit: int) -> Iterator[tuple[
         if member.isdir():
             continue
         total += max(member.size, tarfile.BLOCKSIZE)  # so that empty files are limited too
-        wrong = "" if member.isreg() else f"its member '{member.name}' is a link or a device"
         if total > limit:
-            wrong = f"it unpacks to more than {limit / 1e9:.1f} GB, which no such dataset does"
-        if wrong:
-            raise DataError(f"'{archive}' is refused: {wrong}")
+            much = f"more than {limit / 1e9:.1f} GB, which no such dataset does"
+            raise DataError(f"'{archive}' is refused: it unpacks to {much}")
+        if not member.isreg():
+            raise DataError(f"'{archive}' is refused: its member '{member.name}' is a link or a device")
         yield member, member.name.removeprefix("./")
 
 
@@ -120,8 +120,8 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     except tarfile.FilterError as error:
         raise DataError(f"'{archive}' is refused: its member {error}") from error
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
-        msg = f"'{archive}' is damaged or cut off ({error}): get it again; what was extracted is kept"
-        raise DataError(msg) from error
+        kept = "get it again; what was extracted is kept"
+        raise DataError(f"'{archive}' is damaged or cut off ({error}): {kept}") from error
     except OSError as error:
         msg = f"cannot extract '{archive}': {error.strerror or error}; the same command goes on once that is put right"
         raise DataError(msg) from error

@@ -170,10 +170,7 @@ def _read_xml(source: Source, files: Iterable[tuple[str, bytes, str]], origin: P
 
 
 def _read_devkit(kit: Path) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The development kit, packed or extracted: synonyms by WordNet id, and the id of each validation image in order.
-
-    ILSVRC2012_ID, by which it counts, is not the order of the labels.
-    """
+    """Synonyms by WordNet id, and the id of each validation image; the kit's own numbers are no order of labels."""
     if kit.is_dir():
         files = {file: (kit / file).read_bytes() for file in (META, TRUTH) if (kit / file).is_file()}
     else:

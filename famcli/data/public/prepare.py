@@ -42,11 +42,7 @@ class Outcome:
 
 
 def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without_train: bool = False) -> Outcome:
-    """Prepare a dataset of the catalogue from a folder of its archives, or of what was extracted from them.
-
-    Archives are extracted first. Then ``dataset.json`` is removed before the lists are written and written after
-    them, so that an interrupted preparation is never taken for a dataset; the same call goes on with it.
-    """
+    """Prepare a dataset of the catalogue from its archives or their trees; once interrupted, the same call goes on."""
     if not folder.is_dir():
         if folder != out / DOWNLOADS:
             why = f"there is no folder '{folder}': give that of the archives or of the extracted images with --from"
@@ -82,10 +78,7 @@ def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without
 
 
 def prepare_own(name: str, source: Path, form: str, out: Path, images: Path | None, split: str | None) -> Outcome:
-    """Make a dataset of somebody's own labelled images, which stay where they are.
-
-    The form, the folder of the images and the split are as in :func:`famcli.data.readers.read_own`.
-    """
+    """Make a dataset of own images, which stay where they are; arguments as in :func:`famcli.data.readers.read_own`."""
     if not NAME.fullmatch(name):
         raise DataError(f"'{name}' cannot be the name of a dataset: use letters, digits, '.', '_' and '-'")
     own = read_own(source, form, images=images, split=split)

@@ -88,10 +88,7 @@ class Source:
         return None if ours and (self.folder / archive).is_file() else found
 
     def extract(self, name: str, place: Place, into: str, total: int, nested: bool = False) -> None:
-        """Extract an archive that :meth:`archive` has verified, or a tar of tars, to the folder ``into`` below ``out``.
-
-        ``total`` is the number of files to expect.
-        """
+        """Extract a verified archive of ``total`` files, or a tar of tars, to the folder ``into`` below ``out``."""
         unpacked = next(archive.unpacked for archive in self.facts.archives if archive.name == name)
         if not (self.out / into).exists():  # a second start must not ask for the whole space again
             check_space((self.out, unpacked, f"extract {name}"))
@@ -111,8 +108,7 @@ class Source:
     def sized(self, samples: Iterable[Sample], what: str, total: int) -> Iterator[Sample]:
         """Samples with their sizes from the images' headers, and boxes cut to the image.
 
-        An image that cannot be read is warned about and counted; it stays listed, so that counts and evaluation
-        stay those of the benchmark. One that is not there at all is an error.
+        An image that cannot be read is warned about and stays listed, as in the benchmark; an absent one is an error.
         """
         with self.talk.progress(what, total) as step:
             for_paths, for_samples = tee(samples)  # read_headers is a few hundred ahead, and no more
@@ -129,10 +125,7 @@ class Source:
 
 
 def _inside(sample: Sample, header: Header) -> FloatArray:
-    """Half-open xyxy boxes of the stored pixels, which publishers mean, in the frame of the upright picture, cut to it.
-
-    The orientations are EXIF's: 5 to 8 swap width and height, and each is that plus mirrored axes.
-    """
+    """Boxes of the stored pixels, which publishers mean, in the frame of the upright picture, cut to it."""
     if not len(sample.boxes):
         return sample.boxes
     height, width = header.size_hw

@@ -81,10 +81,7 @@ def read_own(
 def own_data(
     form: str, rows: Sequence[Row], root: Path, split: str | None, origin: str, remarks: Iterable[str] = ()
 ) -> OwnData:
-    """The data of rows, whose classes are sorted to labels; ``origin``, what was read, begins a remark.
-
-    The label of an image is the class whose boxes cover the largest area; boxes of other classes are left out.
-    """
+    """Data of rows, classes sorted to labels, of an image that whose boxes cover most; ``origin`` begins a remark."""
     unique = {name for row in rows for name in row.classes}
     numbers = all(name.isascii() and name.isdigit() for name in unique)  # sorted by value: as text, 10 is before 2
     class_names = tuple(sorted(unique, key=(lambda name: (int(name), name)) if numbers else str))

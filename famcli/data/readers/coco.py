@@ -76,8 +76,7 @@ def _is_coco(path: Path) -> bool:
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     """Read a dataset file, or a folder with one for each split; images are looked for beside it if not given.
 
-    The label of an image is the category whose boxes cover the largest area, and boxes of other categories are
-    left out; so are crowds. Labels follow the order of category ids.
+    An image's label is the category whose boxes cover most, in the order of ids; others' boxes and crowds are left out.
     """
     files = [CocoFile.load(path) for path in dataset_files(source) or [source]]
     if any(file.categories != files[0].categories for file in files):

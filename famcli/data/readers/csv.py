@@ -67,8 +67,7 @@ def _columns(header: str) -> tuple[str, dict[str, int]]:
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     """Read a CSV file with a header: image, label, and perhaps x0, y0, x1, y1 (half-open pixels) and split.
 
-    Several rows of an image are several boxes. Images are in the file's own folder, or in ``images`` in it, if their
-    folder is not given.
+    Several rows of an image are several boxes. Images are beside the file, or in ``images`` there, if not given.
     """
     path = _file(source) or source
     found: dict[str, _Image] = {}

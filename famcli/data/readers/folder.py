@@ -17,10 +17,7 @@ def detect(source: Path) -> bool:
 
 
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
-    """Read a folder of folders, which may be symbolic links, each with its images.
-
-    The class is the first folder's name, whatever lies deeper; there are no boxes.
-    """
+    """Read a folder, or link, of images for each class, which is the first folder's name, whatever lies deeper."""
     del images  # they are in the folder itself
     listing = list_images([str(source)], follow_links=True)
     parts = [PurePosixPath(name).parts for name in listing.names]

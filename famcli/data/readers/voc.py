@@ -37,10 +37,9 @@ def detect(source: Path) -> bool:
 
 
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
-    """Read a folder of XML files, in ``Annotations`` or beside the images.
+    """Read XML files, in ``Annotations`` or beside the images, which are in ``JPEGImages`` or beside them if not given.
 
-    Lists of splits are taken from ``ImageSets/Main``, or else from folders named as splits. Images are in
-    ``JPEGImages``, or beside the XML files, if their folder is not given.
+    Lists of splits are taken from ``ImageSets/Main``, or else from folders named as splits.
     """
     top = source / ANNOTATIONS if (source / ANNOTATIONS).is_dir() else source
     root = images or (source / IMAGES if (source / IMAGES).is_dir() else source)
@@ -80,10 +79,7 @@ def read_xml(path: Path) -> Annotation:
 
 
 def parse_xml(content: bytes, where: str) -> Annotation:
-    """Parse the content of a file, which messages name by where it is.
-
-    Document types and entities are refused, because a few bytes of them can fill the memory.
-    """
+    """Parse a file's content, named by where it is; document types and entities, which fill the memory, are refused."""
     # A zero byte means UTF-16, in which the words would not be found.
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
         raise DataError(f"{where}: declares a document type or entities, or is not UTF-8, which no annotation needs")

@@ -21,10 +21,9 @@ def _home(source: Path) -> Path | None:
 
 
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
-    """Read splits with the boxes that they have.
+    """Read splits and boxes: of a dataset folder, its ``metadata``, a folder of splits (``metadata/CUB``), or a split.
 
-    The source is a dataset folder, its ``metadata`` folder, a folder of splits as in the benchmark's own repository
-    (``metadata/CUB``), or one split. Images are looked for around it if their folder is not given.
+    Images are looked for around it if their folder is not given.
     """
     home = _home(source)
     if home is None and not (source / IDS).is_file():
@@ -38,7 +37,9 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     for folder in folders:
         samples = read_split(folder, root or source, with_boxes=True, boxes_optional=True)
         if root is None:
-            root = find_images([s.name for s in samples], _places(folder))
+            above = [folder.parent, folder.parent.parent, folder.parent.parent.parent]
+            places = [*above, *(a / "images" for a in above), *(a / "dataset" / folder.parent.name for a in above)]
+            root = find_images([s.name for s in samples], places)
             if root is None:
                 root = source
                 remarks.append(f"no image of {folder} was found near it: give their folder with --images")
@@ -47,12 +48,6 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
         name = folder.name if home is not None else (split or default_split(samples))
         splits[find_split(folder.name) or name] = samples
     root = root or source
-    places = (source, root, *((home, home.parent) if home else ()))
-    names = next((found for place in places if (found := class_names_in(place))), ())
+    near = (source, root, *((home, home.parent) if home else ()))
+    names = next((found for place in near if (found := class_names_in(place))), ())
     return OwnData(names, splits, root, "wsol", tuple(remarks))
-
-
-def _places(folder: Path) -> list[Path]:
-    """Folders that the images of a split may be in: around it, or in ``dataset`` as the benchmark keeps them."""
-    above = [folder.parent, folder.parent.parent, folder.parent.parent.parent]
-    return [*above, *(a / "images" for a in above), *(a / "dataset" / folder.parent.name for a in above)]
