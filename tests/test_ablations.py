@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,34 +14,18 @@ import torch
 
 from famcli.data.sample import Sample
 from famcli.training.config import TrainConfig
-from famcli.training.recipe import Recipe, load_recipe
+from famcli.training.recipe import load_recipe
 from famcli_models.methods.fam import FAM
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(autouse=True)
-def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-
-
-@pytest.fixture
-def rows() -> ModuleType:
-    return importlib.import_module("ablation_rows")
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(ROOT / "scripts")
+    modules = ("ablation_rows", "ablation_results", "ablation_page", "ablation_readings", "ablation_bench", "ablations")
+    rows, results, page, readings, bench, script = map(importlib.import_module, modules)
 
 
 @pytest.fixture
-def results() -> ModuleType:
-    return importlib.import_module("ablation_results")
-
-
-@pytest.fixture
-def page() -> ModuleType:
-    return importlib.import_module("ablation_page")
-
-
-@pytest.fixture
-def ran(results: ModuleType) -> Callable[..., list[Any]]:
+def ran() -> Callable[..., list[Any]]:
     """A function that makes runs of a row, one for each value of a score."""
 
     def make(row: Any, *values: float, score: str = "gt_known", **others: float) -> list[Any]:
@@ -56,20 +39,10 @@ def ran(results: ModuleType) -> Callable[..., list[Any]]:
     return make
 
 
-def settings(recipe: Recipe) -> Any:
-    return recipe.run, recipe.model, recipe.train
-
-
-def test_the_committed_page_is_what_the_script_writes(page: ModuleType, results: ModuleType) -> None:
-    """Page and plot are those of the committed results."""
-    assert page.write(results.RESULTS, check=True) == 0
-
-
 @pytest.mark.parametrize("part", ["PAGE", "PLOT"])
-def test_a_wrong_number_is_noticed(
-    page: ModuleType, results: ModuleType, tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A digit that is changed by hand makes the check fail, and the message names the file and the command."""
+def test_a_wrong_number_is_noticed(tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Page and plot are those of the results; a digit changed by hand is named with the file and the command."""
+    assert page.write(results.RESULTS, check=True) == 0
     for file in (page.PAGE, page.PLOT):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
@@ -83,22 +56,17 @@ def test_a_wrong_number_is_noticed(
     assert "python scripts/ablations.py write" in said
 
 
-def test_rows_are_recipes_that_can_be_run(rows: ModuleType) -> None:
-    """Every row names a packaged recipe for its data, and its changes are settings that the recipe takes."""
+def test_rows_are_recipes_that_can_be_run() -> None:
+    """Every row names a packaged recipe and settings that it takes; rows that share a run have the same settings."""
     for group in rows.GROUPS.values():
         for row in group:
             recipe = load_recipe(row.recipe, row.overrides)
             assert row.data in recipe.run.data
             tables = recipe.tables()
             assert {**tables["model"], **tables["train"]}.items() >= row.changes.items()
-
-
-def test_rows_that_share_a_run_have_the_same_settings(rows: ModuleType) -> None:
-    """A run serves two rows only where the settings are the same."""
-    assert settings(load_recipe("ablation-mini-table2-sparsity-memory")) == settings(
-        load_recipe("ablation-mini-table3-none")
-    )
-    assert settings(load_recipe("ablation-mini-table3-diversity-importance")) == settings(load_recipe(rows.FROZEN))
+    for pair in (("table2-sparsity-memory", "table3-none"), ("table3-diversity-importance", rows.FROZEN)):
+        a, b = (load_recipe(name if name == rows.FROZEN else f"ablation-mini-{name}") for name in pair)
+        assert (a.run, a.model, a.train) == (b.run, b.model, b.train)
     base = load_recipe(rows.FROZEN)
     for axis in rows.AXES:
         assert getattr(base.model, axis.name) == axis.base
@@ -107,8 +75,8 @@ def test_rows_that_share_a_run_have_the_same_settings(rows: ModuleType) -> None:
     assert load_recipe("ablation-mini-table3-importance").model.diversity is False
 
 
-def test_results_are_read_back(results: ModuleType, rows: ModuleType, tmp_path: Path) -> None:
-    """A run that was added is found again as a run of its row, and of no other."""
+def test_results_are_read_back(tmp_path: Path, ran: Callable[..., Any]) -> None:
+    """A run that was added is found again as one of its row, and no other; means are over the seeds."""
     file = tmp_path / "new" / "runs.jsonl"
     assert results.read(file) == []
     run = results.Result(rows.FROZEN, {"num_parts": 2}, 1, {"gt_known": 50.0}, 20.0, 3.0)
@@ -119,10 +87,6 @@ def test_results_are_read_back(results: ModuleType, rows: ModuleType, tmp_path: 
     assert second.failed == "loss is nan"
     assert first.of(rows.Row("2", rows.FROZEN, {"num_parts": 2}))
     assert not first.of(rows.Row("", rows.FROZEN))
-
-
-def test_means_are_over_the_seeds(results: ModuleType, rows: ModuleType, ran: Callable[..., Any]) -> None:
-    """The mean of 60, 62 and 67 is 63, with a sample standard deviation of the root of 13."""
     row = rows.TABLE_2[0]
     value = results.mean(ran(row, 60.0, 62.0, 67.0), row, "gt_known")
     assert (value.mean, value.n) == (63.0, 3)
@@ -141,7 +105,7 @@ def test_means_are_over_the_seeds(results: ModuleType, rows: ModuleType, ran: Ca
     ],
 )
 def test_a_step_is_judged_by_the_spread_of_its_seeds(
-    page: ModuleType, results: ModuleType, rows: ModuleType, ran: Any, before: Any, after: Any, paper: float, said: str
+    ran: Any, before: Any, after: Any, paper: float, said: str
 ) -> None:
     """A step has the paper's direction, the other one, or is no larger than what seeds do to it."""
     row = rows.TABLE_2[0]
@@ -149,18 +113,12 @@ def test_a_step_is_judged_by_the_spread_of_its_seeds(
     assert page.verdict(a, b, paper) == said
 
 
-@pytest.mark.parametrize(("order", "said"), [((10.0, 20.0, 30.0), "yes"), ((20.0, 10.0, 30.0), "**no**")])
-def test_the_order_of_a_table_is_computed(
-    page: ModuleType, rows: ModuleType, ran: Any, order: tuple[float, ...], said: str
-) -> None:
-    """Rows whose means rise as the paper's do have its order, and others do not."""
-    runs = [run for row, value in zip(rows.TABLE_2, order, strict=True) for run in ran(row, value, value + 0.1)]
-    assert page.ordered(rows.TABLE_2, runs, "gt_known") == said
-    assert "missing" in page.ordered(rows.TABLE_2, runs[:4], "gt_known")
-
-
-def test_the_best_value_of_an_axis_is_named_with_its_equals(page: ModuleType, rows: ModuleType, ran: Any) -> None:
-    """The value with the highest mean is the best, and those within the spread of it are named."""
+def test_the_order_of_a_table_is_computed(ran: Any) -> None:
+    """Rows whose means rise as the paper's do have its order; the best of an axis is named with those as good."""
+    for order, said in (((10.0, 20.0, 30.0), "yes"), ((20.0, 10.0, 30.0), "**no**")):
+        runs = [run for row, value in zip(rows.TABLE_2, order, strict=True) for run in ran(row, value, value + 0.1)]
+        assert page.ordered(rows.TABLE_2, runs, "gt_known") == said
+        assert "missing" in page.ordered(rows.TABLE_2, runs[:4], "gt_known")
     axis = next(axis for axis in rows.AXES if axis.symbol == "N")
     runs = [run for row, mean in zip(axis.rows(), (50, 60, 61, 55), strict=False) for run in ran(row, mean, mean + 2.0)]
     said = page.best(axis, runs, "gt_known")
@@ -168,9 +126,8 @@ def test_the_best_value_of_an_axis_is_named_with_its_equals(page: ModuleType, ro
     assert page.best(axis, [], "gt_known") == "not run"
 
 
-def test_readings_that_do_not_work_are_named(rows: ModuleType, ran: Any) -> None:
-    """A reading that is empty, full, or wrong far more often than the best one does not work, and is not the best."""
-    readings = importlib.import_module("ablation_readings")
+def test_readings_that_do_not_work_are_named(ran: Any) -> None:
+    """A reading that is empty, full, or far worse than the best does not work; a pooling decides only if it does."""
     good, empty, full, wrong = rows.READINGS[:4]
     runs = [*ran(good, 60.0, 61.0), *ran(empty, 61.0, 61.0, empty=80.0), *ran(full, 61.0, 61.0, foreground=99.0)]
     said = "\n".join(readings.which(rows.READINGS, [*runs, *ran(wrong, 29.0, 30.0)]))
@@ -178,32 +135,22 @@ def test_readings_that_do_not_work_are_named(rows: ModuleType, ran: Any) -> None
     assert f"or collapsed): *{empty.label}*; *{full.label}*; *{wrong.label}*." in said
     assert f"GT-known Loc is highest with *{good.label}*, 60.5 ± 0.7." in said
     assert "decides" not in said
-
-
-def test_the_pooling_decides_only_if_it_does(rows: ModuleType, ran: Any) -> None:
-    """Where each reading with one pooling works and none with the other does, the page says so."""
-    readings = importlib.import_module("ablation_readings")
     runs = [run for row in rows.READINGS for run in ran(row, 60.0 if row.changes["pooling"] == "foreground" else 1.0)]
     assert any("every similarity works with `foreground`" in line for line in readings.which(rows.READINGS, runs))
 
 
 def test_shared_features_train_the_same_model(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
     """The loop on features that runs share gives the weights of ``famcli.training.loop.fit``, up to rounding."""
-    bench = importlib.import_module("ablation_bench")
     config = TrainConfig(epochs=2, batch_size=4, cached_views=1, seed=3)
     one, other = (make_model(part_std=1.0, sparsity_warmup=0.5) for _ in range(2))
     bench.train(one, labelled, config)
     training = bench.train(other, labelled, config, bench.cache(other, labelled, config))
     assert len(training.history) == 2
-    for name, tensor in one.state_dict().items():
-        torch.testing.assert_close(other.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+    torch.testing.assert_close(dict(other.state_dict()), dict(one.state_dict()), rtol=1e-3, atol=1e-4)
 
 
-def test_finished_runs_are_left_out(
-    monkeypatch: pytest.MonkeyPatch, rows: ModuleType, results: ModuleType, tmp_path: Path, ran: Any
-) -> None:
+def test_finished_runs_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ran: Any) -> None:
     """``run`` trains what the file does not have, and adds a line for each."""
-    script, bench = importlib.import_module("ablations"), importlib.import_module("ablation_bench")
     trained = []
 
     def result(_self: Any, row: Any, seed: int) -> Any:

@@ -124,27 +124,17 @@ def test_refused(
         script.taken(folder, [tmp_path / "run"])
 
 
-def test_the_same_data_twice(run: Run, folder: Path, results: Results, tmp_path: Path) -> None:
-    """Two results of one data set, split and protocol are one too many."""
-    write_results(tmp_path / "run", results)
-    assert "two results are of the same data" in run(folder, "--results", *[tmp_path / "run"] * 2)
-
-
-def test_facts_that_are_missing(run: Run, folder: Path, results: Results, tmp_path: Path) -> None:
-    """For a checkpoint without reference outputs the message says how to get them."""
-    write_results(tmp_path / "run", results)
-    stored = json.loads((folder / "config.json").read_text())
-    del stored["provenance"]["golden"]
-    (folder / "config.json").write_text(json.dumps(stored))
-    message = run(folder, "--results", tmp_path / "run")
-    assert "does not say its golden; 'fam verify --record' adds golden" in message
-
-
 def test_new_weights_need_new_numbers(run: Run, folder: Path, results: Results, tmp_path: Path) -> None:
-    """The check fails where the weights were changed and the numbers were not."""
+    """The check fails where weights changed and numbers did not; data given twice and missing facts are named."""
     write_results(tmp_path / "run", results)
     assert run(folder, "--results", tmp_path / "run") == ""
     stored = json.loads((folder / "results.json").read_text())
     stored[0]["source"]["weights_sha256"] = "0" * 64
     (folder / "results.json").write_text(json.dumps(stored))
     assert "measure it with fam eval --out" in run(folder, "--check")
+    assert "two results are of the same data" in run(folder, "--results", *[tmp_path / "run"] * 2)
+    stored = json.loads((folder / "config.json").read_text())
+    del stored["provenance"]["golden"]
+    (folder / "config.json").write_text(json.dumps(stored))
+    message = run(folder, "--results", tmp_path / "run")
+    assert "does not say its golden; 'fam verify --record' adds golden" in message

@@ -13,30 +13,21 @@ ESCAPED = r"a\x1b]0;owned\x07\r\x9b31m\u202e\u2028\udcffé"
 
 
 def test_errors_are_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    """Escapes and line breaks of untrusted text are made visible in errors and warnings."""
+    """Escapes and line breaks of untrusted text are made visible in errors and warnings; JSON has its own escapes."""
     console = Console()
     console.error(f"bad\n{HOSTILE}")
     console.warn(f"bad\n{HOSTILE}")
-    assert capfd.readouterr().err == f"fam: error: bad\\n{ESCAPED}\nfam: bad\\n{ESCAPED}\n"
+    assert capfd.readouterr().err == f"fam: error: bad\\n{ESCAPED}\nfam: bad\\n{SEEN}\n"
+    console.as_json = True
+    console.error("bad\n\x1b[31m")
+    assert json.loads(capfd.readouterr().out) == {"error": "bad\n\x1b[31m"}
 
 
 def test_remarks_keep_line_feeds(capfd: pytest.CaptureFixture[str]) -> None:
-    """A remark may have several lines, as a recipe has, and nothing else that is not printable."""
+    """A remark may have several lines, as a recipe has; a cell of a table is one line, whatever is in it."""
     Console().say(f"one\n{HOSTILE}\n\ntwo")
     assert capfd.readouterr().err == f"one\n{ESCAPED}\n\ntwo\n"
-
-
-def test_tables_stay_tables(capfd: pytest.CaptureFixture[str]) -> None:
-    """A cell is one line, whatever is in it."""
     Console().table(("a", "b"), [("x\ny", HOSTILE)])
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[2] == rf"| x\ny | {ESCAPED} |"
-
-
-def test_errors_in_json_are_exact(capfd: pytest.CaptureFixture[str]) -> None:
-    """JSON has escapes of its own: the text is what it was."""
-    console = Console()
-    console.as_json = True
-    console.error("bad\n\x1b[31m")
-    assert json.loads(capfd.readouterr().out) == {"error": "bad\n\x1b[31m"}

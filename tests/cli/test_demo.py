@@ -30,26 +30,15 @@ def test_demo(fam: Callable[..., Result], checkpoint: Path, tmp_path: Path) -> N
     assert sorted(p.name for p in out.iterdir()) == ["boxes.json", "demo.jpg", "overlays"]
     for photo in PHOTOS:
         assert f"{photo.file}: {photo.shows} ({photo.terms})" in result.stderr
+    again = fam("demo", "--out", out, "--model", checkpoint, "--device", "cpu", "--quiet")
+    assert (again.exit_code, again.stderr, len(list((out / "overlays").iterdir()))) == (0, "", 4)
 
 
-def test_demo_twice(fam: Callable[..., Result], checkpoint: Path, tmp_path: Path) -> None:
-    """A second demo in the same folder gives the same files."""
-    for _ in range(2):
-        result = fam("demo", "--out", tmp_path, "--model", checkpoint, "--device", "cpu", "--quiet")
-        assert result.exit_code == 0
-        assert result.stderr == ""
-    assert len(list((tmp_path / "overlays").iterdir())) == 4
-
-
-def test_photographs_are_installed() -> None:
-    """The photographs are files of an installed dependency, and each is an image."""
+def test_photographs_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The photographs are images of an installed dependency; without it the demo says how to get them."""
     for photo in PHOTOS:
         with Image.open(photo_folder() / photo.file) as image:
             assert min(image.size) >= 200
-
-
-def test_without_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the photographs the demo says how to get them."""
     monkeypatch.setattr("famcli.demo.find_spec", lambda _: None)
     with pytest.raises(DataError, match="pip install scikit-image"):
         photo_folder()

@@ -39,10 +39,7 @@ def table(stderr: str) -> dict[str, list[float]]:
 
 
 def test_printed_weights_are_those_of_the_results(predict: Fam, image_dir: Path, names: list[str]) -> None:
-    """Every image has a line on stderr with K weights that sum to 1 and the mean cosine; its record has the same.
-
-    An image that cannot be read has none.
-    """
+    """Every readable image has a line on stderr with K weights that sum to 1 and the mean cosine, as in its record."""
     (image_dir / "aa.png").touch()
     result = predict(image_dir, "--format", "jsonl", code=1)
     printed = table(result.stderr)
@@ -54,8 +51,16 @@ def test_printed_weights_are_those_of_the_results(predict: Fam, image_dir: Path,
         assert printed[record["file_name"]] == pytest.approx([*weights, cosine], abs=6e-4)
 
 
-def test_coco_with_parts(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
-    """An entry of COCO's images carries the parts; pycocotools and our own reader take the file as before."""
+def test_forms_with_parts(predict: Fam, image_dir: Path, fam: Fam, checkpoint: Path, tmp_path: Path) -> None:
+    """CSV and COCO carry the parts, which readers of COCO accept; detections and a plain run do not."""
+    (row, *_) = csv.DictReader(predict(image_dir, "--format", "csv").stdout.splitlines())
+    assert list(row)[-6:] == ["mean_cosine", *(f"part_{k}" for k in range(1, 6))]
+    assert sum(float(row[f"part_{k}"]) for k in range(1, 6)) == pytest.approx(1, abs=1e-4)
+    arguments = (image_dir, "--format", "coco-results")
+    without = fam("predict", *arguments, "--model", checkpoint, "--device", "cpu", "--threshold", 0.3)
+    assert predict(*arguments).stdout == without.stdout
+    assert without.stdout.startswith("[")
+    assert "part" not in without.stdout + without.stderr
     out = image_dir / "boxes.json"
     assert predict(image_dir, "--out", out).stdout == ""
     content = json.loads(out.read_text())
@@ -64,29 +69,9 @@ def test_coco_with_parts(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
     assert open_dataset(out).count(["test"]) == 5
 
 
-def test_csv_with_parts(predict: Fam, image_dir: Path) -> None:
-    """The parts have columns of their own, after the others."""
-    (row, *_) = csv.DictReader(predict(image_dir, "--format", "csv").stdout.splitlines())
-    assert list(row)[-6:] == ["mean_cosine", *(f"part_{k}" for k in range(1, 6))]
-    assert sum(float(row[f"part_{k}"]) for k in range(1, 6)) == pytest.approx(1, abs=1e-4)
-
-
-def test_results_for_cocoeval_stay_as_they_are(predict: Fam, fam: Fam, checkpoint: Path, image_dir: Path) -> None:
-    """A list of detections has no place for parts."""
-    arguments = (image_dir, "--format", "coco-results")
-    without = fam("predict", *arguments, "--model", checkpoint, "--device", "cpu", "--threshold", 0.3)
-    assert predict(*arguments).stdout == without.stdout
-
-
-def test_without_the_option(fam: Fam, checkpoint: Path, image_dir: Path) -> None:
-    """Nothing is said of parts that nobody asked for."""
-    result = fam("predict", image_dir, "--model", checkpoint, "--device", "cpu", "--format", "jsonl")
-    assert "part" not in result.stdout + result.stderr
-
-
 def test_pictures_and_maps(predict: Fam, image_dir: Path, names: list[str]) -> None:
-    """Overlays and maps of parts lie beside the others, and a second run does not take them for input."""
-    folders = ("--overlays", image_dir / "o", "--maps", image_dir / "m")
+    """Overlays and maps of parts lie beside the others and the masks; a second run does not take them for input."""
+    folders = ("--overlays", image_dir / "o", "--maps", image_dir / "m", "--masks", image_dir / "k")
     for _ in range(2):
         images = json.loads(predict(image_dir, *folders).stdout)["images"]
         assert [image["file_name"] for image in images] == names
@@ -95,7 +80,8 @@ def test_pictures_and_maps(predict: Fam, image_dir: Path, names: list[str]) -> N
         assert np.load(image_dir / "m" / f"{name}.parts.npy").shape[0] == 5
         with Image.open(image_dir / "o" / f"{name}.parts.overlay.jpg") as picture:
             assert picture.size == (3 * size[0], 2 * size[1])
-        assert (image_dir / "o" / f"{name}.overlay.jpg").is_file()
+        for file in (f"o/{name}.overlay.jpg", f"m/{name}.npy", f"k/{name}.mask.png"):
+            assert (image_dir / file).is_file()
 
 
 def test_one_part(fam: Fam, make_model: Callable[..., Any], image_dir: Path, tmp_path: Path) -> None:

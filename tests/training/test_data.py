@@ -27,14 +27,23 @@ def names(samples: Any) -> list[str]:
 
 
 def test_the_splits_of_the_paper(make_splits: Make) -> None:
-    """Training is on train-weaksup without boxes, validation on train-fullsup with them, if there is such a split."""
-    data = opened(make_splits(**ALL))
+    """Training is on train-weaksup without boxes, validation on those images of train-fullsup that have them."""
+    root = make_splits(**ALL)
+    data = opened(root)
     assert names(data.samples) == ["0.png", "1.png", "2.png", "3.png"]
     assert not any(len(sample.boxes) for sample in data.samples)
     assert names(data.validation) == ["4.png", "5.png"]
     assert all(len(sample.boxes) == 1 for sample in data.validation)
     assert (data.select, data.on_test, data.names) == (FULLSUP, False, ("tiny",))
     assert (data.class_names, data.num_classes) == (("red", "green"), 2)
+    for split, select in (("train", "val"), ("TRAIN", "Validation"), ("train-weaksup", "train-fullsup")):
+        other = opened(root, split=split, select=select)
+        assert (len(other.samples), len(other.validation), other.select) == (4, 2, FULLSUP)
+    boxes = root / "metadata" / FULLSUP / "localization.txt"
+    boxes.write_text(boxes.read_text().splitlines()[0] + "\n")
+    data = opened(root)
+    assert names(data.validation) == ["4.png"]
+    assert data.remarks == ("1 images of train-fullsup have no box to validate by",)
 
 
 @pytest.mark.parametrize("case", ["no boxes", "no such split", "loss"])
@@ -45,25 +54,6 @@ def test_without_boxes_the_loss_decides(make_splits: Make, case: str) -> None:
         (root / "metadata" / FULLSUP / "localization.txt").write_text("")
     data = opened(root, select="loss" if case == "loss" else "auto")
     assert (data.select, list(data.validation), data.on_test) == (BY_LOSS, [], False)
-
-
-def test_images_without_a_box_are_no_validation_images(make_splits: Make) -> None:
-    """They are left out of train-fullsup, and it is said how many."""
-    root = make_splits(**ALL)
-    boxes = root / "metadata" / FULLSUP / "localization.txt"
-    boxes.write_text(boxes.read_text().splitlines()[0] + "\n")
-    data = opened(root)
-    assert names(data.validation) == ["4.png"]
-    assert data.remarks == ("1 images of train-fullsup have no box to validate by",)
-
-
-@pytest.mark.parametrize(
-    ("split", "select"), [("train", "val"), ("TRAIN", "Validation"), ("train-weaksup", "train-fullsup")]
-)
-def test_other_names_of_the_splits(make_splits: Make, split: str, select: str) -> None:
-    """Splits may be called what others call them."""
-    data = opened(make_splits(**ALL), split=split, select=select)
-    assert (len(data.samples), len(data.validation), data.select) == (4, 2, FULLSUP)
 
 
 @pytest.mark.parametrize("fields", [{"split": "test"}, {"select": "test"}, {"select": "TESTING"}])
@@ -90,15 +80,11 @@ def test_several_datasets_are_joined(make_splits: Make) -> None:
 
 
 def test_class_names(make_splits: Make, tmp_path: Path) -> None:
-    """A file of names takes the place of the data's own; without any there are as many classes as the largest label."""
+    """A file of names takes the place of the data's own, else labels are counted; what is not there is named."""
     (tmp_path / "names.txt").write_text("n00000001 tabby, tabby cat\nn00000002 crane\n")
     data = opened(make_splits("a", train_weaksup=[0, 1]), class_names=str(tmp_path / "names.txt"))
     assert data.class_names == ("tabby", "crane")
     assert opened(make_splits("b", classes=(), train_weaksup=[0, 1])).num_classes == 2
-
-
-def test_what_is_not_there(make_splits: Make) -> None:
-    """No data, an unknown dataset, a split to train on and a split to select by are each named with what there is."""
     root = make_splits(train_weaksup=[0, 1])
     with pytest.raises(ConfigError, match=r"no data to train on; give --data .*fam data list"):
         opened()
@@ -110,16 +96,12 @@ def test_what_is_not_there(make_splits: Make) -> None:
         opened(root, select="train-fullsup")
 
 
-def test_the_digest_changes_with_the_data(make_splits: Make) -> None:
-    """Another image, another order and another label are other data; boxes do not matter to a training."""
+def test_the_digest_changes_with_the_data(make_splits: Make, labelled: list[Sample], tmp_path: Path) -> None:
+    """Other images, orders, labels are other data; any folder has unlabelled images, and no image is there twice."""
     parts = (("a", [0, 1, 2]), ("b", [0, 1, 2]), ("c", [0, 2, 1]), ("d", [0, 1, 3]))
     digests = [opened(make_splits(name, train_weaksup=part)).digest() for name, part in parts]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
-
-
-def test_images_without_labels(make_splits: Make, labelled: list[Sample], tmp_path: Path) -> None:
-    """Any folder of images will do, a dataset gives its training split, and no image is there twice."""
     root = make_splits(**ALL)
     shutil.copytree(labelled[0].path.parent, tmp_path / "photos")
     data = opened(root, unlabelled=(str(tmp_path / "photos"),))

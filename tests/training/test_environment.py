@@ -20,7 +20,7 @@ from famcli_models.errors import ConfigError, FamError
 
 
 def test_one_run_after_another() -> None:
-    """Within one Python each run has the precision it asks for, whatever ran before; fp16 needs a GPU."""
+    """Each run has the precision it asks for, whatever ran before; fp16 needs a GPU, and a device must be there."""
     for precision, theirs in (("fp32", "no"), ("bf16", "bf16"), ("fp32", "no")):
         accelerator = make_accelerator("cpu", precision)
         assert (accelerator.device.type, accelerator.mixed_precision) == ("cpu", theirs)
@@ -28,10 +28,6 @@ def test_one_run_after_another() -> None:
     with pytest.raises(ConfigError, match="bf16"):
         make_accelerator("cpu", "fp16")
     assert make_accelerator("cpu").mixed_precision == "no"
-
-
-def test_an_unknown_device() -> None:
-    """A device that is not there is an error of ours."""
     with pytest.raises(FamError, match="cuda:99|tpu"):
         make_accelerator("tpu")
 
@@ -51,12 +47,6 @@ def test_the_facts_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in json.dumps(facts)
 
 
-def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installed copy, and a machine without git, have no commit and no error."""
-    monkeypatch.setenv("PATH", "")
-    assert commit() is None
-
-
 def test_a_copy_inside_another_checkout_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commit is that of the project's own checkout, and never that of one an installed copy lies in."""
     path = tmp_path / "lib" / "environment.py"
@@ -70,6 +60,8 @@ def test_a_copy_inside_another_checkout_has_no_commit(tmp_path: Path, monkeypatc
     subprocess.run([*git, "add", "lib/environment.py"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     assert commit() == head
+    monkeypatch.setenv("PATH", "")  # a machine without git
+    assert commit() is None
 
 
 @pytest.fixture
@@ -99,15 +91,11 @@ def test_the_first_signal_is_remembered_and_the_second_interrupts(number: signal
 
 
 def test_before_the_first_step_a_signal_interrupts(clock: list[float]) -> None:
-    """While there is no step to finish, such as when features are computed, nobody has to wait."""
+    """While there is no step to finish nobody has to wait; whatever ends the context, Ctrl-C is Ctrl-C again."""
     with Interrupt() as stopping:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert not stopping.wanted
-
-
-def test_the_signals_are_given_back_after_an_error(clock: list[float]) -> None:
-    """Whatever ends the context, Ctrl-C is Ctrl-C again."""
     with pytest.raises(ValueError, match="x"), Interrupt():
         raise ValueError("x")
     with pytest.raises(KeyboardInterrupt):

@@ -19,7 +19,6 @@ from famcli.evaluation.models import Model
 from famcli.evaluation.perimage import EvaluationSettings, run_models
 from famcli.inference.torch_engine import TorchEngine
 from famcli.training.loading import CachedFeatures, Views, map_size
-from famcli.training.recipe import load_recipe
 from famcli.training.sampler import Order
 from famcli.training.supervision import make_targets
 from famcli_models import CAM, FAM
@@ -69,23 +68,13 @@ def test_training(fine: FAM, labelled: list[Sample], train: Callable[..., Any], 
     assert {name.split(".")[0] for name in still} == {"backbone", "classifier"}
 
 
-def test_settings_of_a_recipe() -> None:
-    """A run asks for a fine M as for every other field of the model."""
-    recipe = load_recipe(None, ["fine_channels=128", "model.fine_layers=2"])
-    assert (recipe.model.fine_channels, recipe.model.fine_layers) == (128, 2)
-
-
-def test_predictions(fine: FAM, picture: Callable[..., np.ndarray]) -> None:
-    """Predictions have the fine M; views of several sizes are averaged on the largest, and a CAM has that of X."""
+def test_predictions(fine: FAM, picture: Callable[..., np.ndarray], labelled: list[Sample]) -> None:
+    """Predictions and the evaluation have the fine M, the largest of several views; a CAM has that of X."""
     image = picture(80, 120)
     assert Predictor(fine, "cpu")(image).M.shape == (8, 8)
     several = Predictor(fine, "cpu", Settings(scales=(1.0, 1.5), flip=True))(image)
     assert several.M.shape == (12, 12)
     assert Predictor(CAM.from_model(fine), "cpu")(image).M.shape == (4, 4)
-
-
-def test_shared_features(fine: FAM, labelled: list[Sample]) -> None:
-    """FAM and the CAM of its features run the backbone once; each has the map of its own size."""
     models = [Model(fine, "FAM"), Model(CAM.from_model(fine), "CAM")]
     both, alone = (
         run_models(some, labelled[:3], (), EvaluationSettings(device="cpu")).maps for some in (models, models[1:])
@@ -95,20 +84,14 @@ def test_shared_features(fine: FAM, labelled: list[Sample]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # what is tested is the file, not torch's opinion of its own older parts
-@pytest.mark.parametrize(("form", "tau"), [("torchscript", 0.5), ("torch-export", None)])
+@pytest.mark.parametrize(("form", "tau"), [("torchscript", 0.5), ("torch-export", None), ("onnx", None)])
 def test_exports(fine: FAM, tmp_path: Path, form: str, tau: float | None) -> None:
     """Exported files give the fine maps, and their boxes, for any number of pictures."""
+    for name in EXPORT_FORMATS[form].needs:
+        pytest.importorskip(name)
     found = export(fine, tmp_path / f"fine{EXPORT_FORMATS[form].suffix}", form, tau=tau)
     assert found.good
     assert found.maps < 1e-4
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_onnx(fine: FAM, tmp_path: Path) -> None:
-    """So does an ONNX file."""
-    for name in ("onnx", "onnxruntime", "onnxscript"):
-        pytest.importorskip(name)
-    assert export(fine, tmp_path / "fine.onnx", "onnx").good
 
 
 def test_reference_outputs(fine: FAM, tmp_path: Path, make_model: Make) -> None:

@@ -28,7 +28,7 @@ def order_of(samples: list[Sample], **fields: Any) -> Order:
 
 
 def test_a_view_is_known_by_seed_epoch_and_image(labelled: list[Sample]) -> None:
-    """The same seed, epoch and image give the same view; another of the three gives another."""
+    """The same seed, epoch and image give the same view, others another; file names may have odd bytes."""
     views, other_seed = Views(labelled, 64, HW, seed=0), Views(labelled, 64, HW, seed=1)
     first = views[1, 0].inputs
     assert torch.equal(first, views[1, 0].inputs)
@@ -36,6 +36,9 @@ def test_a_view_is_known_by_seed_epoch_and_image(labelled: list[Sample]) -> None
         assert not torch.equal(first, other.inputs)
     assert first.shape == (64, 64, 3)
     assert first.dtype == torch.uint8
+    path = labelled[0].path.rename(labelled[0].path.with_name(os.fsdecode(b"\xff\xe9.png")))
+    odd = Sample("odd", path, 0, labelled[0].boxes)
+    assert Views([odd], 64, HW, seed=0)[1, 0].unreadable == {}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -73,7 +76,7 @@ def test_a_corrupt_image_is_replaced_and_reported(labelled: list[Sample], worker
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_nothing_but_corrupt_images(labelled: list[Sample], workers: int) -> None:
-    """When every image is unreadable the error is one line with the first file, from a process too."""
+    """When many images in a row are unreadable the error is one line with the first file, from a process too."""
     for sample in labelled:
         sample.path.write_bytes(b"")
     order = order_of(labelled)
@@ -82,22 +85,9 @@ def test_nothing_but_corrupt_images(labelled: list[Sample], workers: int) -> Non
         list(load_batches(Views(labelled, 64, HW, seed=0), order.batches(), workers))
     assert str(caught.value).endswith(f"the first is {first}: the file is empty")
     assert "\n" not in str(caught.value)
-
-
-def test_a_long_row_of_corrupt_images_is_enough(labelled: list[Sample]) -> None:
-    """In a large data set the search for a readable neighbour ends."""
-    labelled[0].path.write_bytes(b"")
     many = [labelled[0]] * (MAX_UNREADABLE + 50)
     with pytest.raises(DataError, match=f"^{MAX_UNREADABLE} images in a row"):
         Views(many, 64, HW, seed=0)[1, 3]
-
-
-def test_a_file_name_that_is_no_unicode(labelled: list[Sample]) -> None:
-    """Odd bytes in a file name reach the file."""
-    path = labelled[0].path.with_name(os.fsdecode(b"\xff\xe9.png"))
-    labelled[0].path.rename(path)
-    odd = Sample("odd", path, 0, labelled[0].boxes)
-    assert Views([odd], 64, HW, seed=0)[1, 0].unreadable == {}
 
 
 def test_targets_follow_the_crop(tmp_path: Any) -> None:
@@ -113,7 +103,7 @@ def test_targets_follow_the_crop(tmp_path: Any) -> None:
 
 
 def test_cached_features_are_those_of_fresh_views(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
-    """Each epoch has the features of its fresh views up to float16; the rounds are taken in turn."""
+    """Each epoch has the features of its fresh views up to float16, the rounds in turn; unreadable images are known."""
     model = make_model().eval()
     views = Views(labelled, 64, map_size(model, CPU), 0, [np.full((8, 8), i / 8, np.float32) for i in range(8)])
     order = order_of(labelled, epochs=3)
@@ -132,11 +122,6 @@ def test_cached_features_are_those_of_fresh_views(make_model: Callable[..., FAM]
         assert got.images == [image for _, image in step]
         compared += 1
     assert compared == 5
-
-
-def test_cached_features_report_corrupt_images(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
-    """What could not be read while caching is known."""
-    model = make_model()
     labelled[2].path.write_bytes(b"")
     cached = CachedFeatures(model, Views(labelled, 64, HW, 0), 4, CPU, 0, rounds=1)
     assert cached.unreadable == {2: "the file is empty"}
@@ -164,12 +149,3 @@ def test_a_killed_process_is_one_sentence(
     monkeypatch.setattr(Views, "__getitem__", die)
     with pytest.raises(DataError, match=r"a process that decodes images died.*lower --workers \(now 1;"):
         train(make_model(), workers=1)
-
-
-def test_the_loading_processes_end_with_the_last_batch(labelled: list[Sample]) -> None:
-    """A loop that stops early leaves no process behind."""
-    batches = load_batches(Views(labelled, 64, HW, seed=0), order_of(labelled, epochs=50).batches(), 1)
-    next(batches)
-    assert torch.multiprocessing.active_children()
-    batches.close()
-    assert not torch.multiprocessing.active_children()

@@ -29,14 +29,10 @@ def equal(first: Recipe, second: Recipe) -> bool:
     return (first.run, first.model, first.train) == (second.run, second.model, second.train)
 
 
-def test_defaults() -> None:
-    """Without a recipe the configs' own defaults hold."""
-    recipe = load_recipe(None)
-    assert (recipe.run, recipe.model, recipe.train) == (RunConfig(), FAMConfig(), TrainConfig())
-
-
 def test_what_comes_later_wins(tmp_path: Path) -> None:
-    """The recipe is overridden by the command's own options, and these by --set; values are TOML or a bare word."""
+    """The command's options override the recipe or the defaults, --set these; a field of two tables needs its table."""
+    defaults = load_recipe(None)
+    assert (defaults.run, defaults.model, defaults.train) == (RunConfig(), FAMConfig(), TrainConfig())
     text = '[run]\nselect = "loss"\ndata = ["a"]\n[model]\nbackbone = "vgg16"\nnum_parts = 4\n[train]\nepochs = 3\n'
     path = written(tmp_path, text)
     settings = ["epochs=7", "similarity=ratio", "memory=false", "split=train-fullsup"]
@@ -46,10 +42,6 @@ def test_what_comes_later_wins(tmp_path: Path) -> None:
     assert recipe.train == TrainConfig(epochs=7)
     assert load_recipe(path, ["data=d"], {"data": ["b"]}).run.data == ("d",)
     assert load_recipe(path, ['data=["d", "e"]']).run.data == ("d", "e")
-
-
-def test_a_field_that_two_tables_have() -> None:
-    """The key then carries its table; without it the message shows how."""
     recipe = load_recipe(None, ["train.backbone=trained", "model.backbone=vgg16", "model.num_parts=3"])
     assert (recipe.train.backbone, recipe.model.backbone, recipe.model.num_parts) == ("trained", "vgg16", 3)
     message = r"of \[model\] and \[train\]: write model\.backbone=VALUE or train\.backbone="
@@ -73,10 +65,15 @@ def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, data: lis
     assert load_recipe(str(path)).run.data == tuple(data)
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
-    """A path that is not Unicode cannot be kept, and is refused before anything is done."""
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    """Neither a path nor a file that is not Unicode is taken; an unknown recipe lists near ones."""
     with pytest.raises(ConfigError, match="not Unicode"):
         RunConfig(data=("/data/\udcff",))
+    (tmp_path / "r.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"r\.toml is not TOML"):
+        load_recipe(str(tmp_path / "r.toml"))
+    with pytest.raises(UnknownNameError, match="mobilenetv1-ilsvrc-frozen"):
+        load_recipe("mobilenetv1-ilsvrc-froze")
 
 
 @pytest.mark.parametrize(
@@ -120,15 +117,6 @@ def test_bad_recipes(tmp_path: Path, text: str, overrides: list[str], error: typ
         load_recipe(written(tmp_path, text), overrides)
 
 
-def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
-    """A file that is not UTF-8 is an error that names it; an unknown recipe lists near ones."""
-    (tmp_path / "r.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match=r"r\.toml is not TOML"):
-        load_recipe(str(tmp_path / "r.toml"))
-    with pytest.raises(UnknownNameError, match="mobilenetv1-ilsvrc-frozen"):
-        load_recipe("mobilenetv1-ilsvrc-froze")
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -155,19 +143,12 @@ def test_every_field_is_documented(kind: Any) -> None:
     assert [name for name in kind.__dataclass_fields__ if f"        {name}: " not in kind.__doc__] == []
 
 
-@pytest.mark.parametrize(("text", "tau"), [("", 0.2), ("[model]\ntau = 0.4\n", 0.4)])
-def test_the_threshold_of_a_cam(tmp_path: Path, text: str, tau: float) -> None:
-    """A CAM starts from its own threshold unless the recipe names one, and the resolved recipe names it."""
-    path = written(tmp_path, text)
-    recipe = load_recipe(path, [], {}, {"method": "cam"})
-    assert (recipe.model.method, recipe.model.tau) == ("cam", tau)
-    assert f"tau = {tau}" in recipe.to_toml()
-    assert load_recipe(path, ["method=cam"]).model == recipe.model
-
-
 @pytest.mark.parametrize(("method", "other", "tau"), [("fam", "cam", 0.2), ("cam", "fam", 0.5)])
-def test_another_method_has_a_threshold_of_its_own(tmp_path: Path, method: str, other: str, tau: float) -> None:
+def test_each_method_has_a_threshold_of_its_own(tmp_path: Path, method: str, other: str, tau: float) -> None:
     """A printed recipe states τ; asked for the other method, the τ of that one counts, unless it is typed."""
+    assert f"tau = {tau}" in load_recipe(None, [f"method={other}"]).to_toml()
+    stated = load_recipe(written(tmp_path, "[model]\ntau = 0.4\n"), model={"method": other})
+    assert (stated.model.method, stated.model.tau) == (other, 0.4)
     path = written(tmp_path, load_recipe(None, [f"method={method}"]).to_toml())
     assert load_recipe(path, model={"method": other}).model.tau == tau
     assert load_recipe(path, [f"method={other}"]).model.tau == tau

@@ -52,17 +52,14 @@ class Runner:
         self.said: list[str] = []
         self.images = 0
 
-    def __call__(self, recipe: Recipe | None, out: str = "run") -> TrainResult:
-        """A run, or the rest of that in the folder if there is no recipe."""
-        return self._train(recipe, out, None)
-
     def stop(self, recipe: Recipe, out: str = "run", after: int = 1) -> Path:
         """Begin a run and stop it after a step; gives its folder."""
         with pytest.raises(KeyboardInterrupt):
-            self._train(recipe, out, after)
+            self(recipe, out, after)
         return self.home / out
 
-    def _train(self, recipe: Recipe | None, out: str, stop_after: int | None) -> TrainResult:
+    def __call__(self, recipe: Recipe | None, out: str = "run", stop_after: int | None = None) -> TrainResult:
+        """A run, or the rest of that in the folder if there is no recipe."""
         self.images = steps = 0
 
         def count(images: int, total: int) -> None:
@@ -92,17 +89,13 @@ def provenance_of(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "config.json").read_text())["provenance"])
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def same_bytes(first: Path, second: Path, *names: str) -> bool:
     names = names or ("model.safetensors",)
     return all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
-
-
-def change_state(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the facts of a saved state."""
-    state = read_state(folder / "last.safetensors")
-    facts = json.loads(json.dumps(state.facts))
-    change(facts)
-    write_state(folder / "last.safetensors", State(state.tensors, facts))
 
 
 def test_the_best_epoch_is_that_with_the_best_boxes(
@@ -177,10 +170,6 @@ def test_what_a_run_leaves(runner: Runner, make_splits: Make) -> None:
         *("best", "config.json", "environment.json", "last.safetensors"),
         *("metrics.csv", "model.safetensors", "recipe.toml", "tensorboard"),
     }
-    assert list(rows(result.folder)[0]) == [
-        *("epoch", "total", "cla", "spa", "div", "foreground", "spread", "part_similarity", "top1", "images"),
-        *("seconds", "waiting", "skipped", "gt_known", "images_per_second"),
-    ]
     provenance = provenance_of(result.folder)
     expected = {"data": ["tiny"], "images": 6, "epochs": 2, "skipped_images": 0, "seed": 0, "recipe": "defaults"}
     assert {name: provenance[name] for name in expected} == expected
@@ -189,10 +178,7 @@ def test_what_a_run_leaves(runner: Runner, make_splits: Make) -> None:
     assert len(json.loads((result.folder / "environment.json").read_text())) == 1
     assert runner.images == 12
     assert FAM.from_pretrained(result.folder).class_names == ("red", "green")
-    assert [line.partition(":")[0] for line in runner.said if line.startswith("epoch ")] == [
-        "epoch 1 of 2",
-        "epoch 2 of 2",
-    ]
+    assert [line[:12] for line in runner.said if line.startswith("epoch ")] == ["epoch 1 of 2", "epoch 2 of 2"]
     for checkpoint in (result.folder, result.folder / "best"):  # their reference outputs are those of their weights
         report = inspect(checkpoint)
         assert report.problems == []
@@ -200,10 +186,14 @@ def test_what_a_run_leaves(runner: Runner, make_splits: Make) -> None:
         assert report.map_difference < 1e-4  # what rounding to four decimals leaves
 
 
-def test_tensorboard_reads_the_events(runner: Runner, make_splits: Make) -> None:
-    """Each column of the metrics is a curve with a point an epoch, in a run that was interrupted too."""
-    runner.stop(recipe_for(make_splits(**WITH_BOXES), "epochs=3"), after=5)
+def test_tensorboard_and_the_test_split(runner: Runner, make_splits: Make) -> None:
+    """Each column of the metrics is a curve, if interrupted too; checkpoints chosen by the test split say so."""
+    root = make_splits(**FOUR, test=[6, 7])
+    runner.stop(recipe_for(root, "epochs=3", "select=test", "i_know_this_is_test=true"), after=5)
     folder = runner(None).folder
+    for provenance in (provenance_of(folder), provenance_of(folder / "best")):
+        assert provenance["tuned_on_test"] is True
+        assert provenance["selected_by"] == "GT-known Loc on test (2 images with boxes)"
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     table = rows(folder)
     assert set(events.Tags()["scalars"]) == set(table[0])
@@ -215,10 +205,7 @@ def test_tensorboard_reads_the_events(runner: Runner, make_splits: Make) -> None
 
 @pytest.mark.parametrize(
     ("settings", "after"),
-    [
-        *((("ema=0.9", "train.backbone=trained"), step) for step in (1, 3, 4)),
-        (("method=cam", "ema=0.9"), 2),
-    ],
+    [*((("ema=0.9", "train.backbone=trained"), step) for step in (1, 3, 4)), (("method=cam", "ema=0.9"), 2)],
 )
 def test_an_interrupted_run_goes_on_exactly(
     runner: Runner, make_splits: Make, settings: tuple[str, ...], after: int
@@ -269,13 +256,19 @@ def test_a_second_signal_does_not_save_half_a_step(
     assert same_bytes(whole.folder, runner(None, "broken").folder)
 
 
-def test_a_finished_run_stays_as_it_is(runner: Runner, make_splits: Make) -> None:
-    """Resuming what has ended does nothing."""
-    folder = runner(recipe_for(make_splits(train_weaksup=[0, 1]), "epochs=1")).folder
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    again = runner(None)
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    assert len(again.history) == 1
+def test_a_small_run(runner: Runner, make_splits: Make, labelled: list[Sample]) -> None:
+    """Images of any size and mode train; checkpoints may be in float16, the state is exact; a finished run stays."""
+    Image.new("L", (5, 300), 40).save(labelled[0].path)
+    Image.new("RGBA", (300, 7), (1, 2, 3, 4)).save(labelled[1].path)
+    folder = runner(recipe_for(make_splits(train_weaksup=[0, 1]), "epochs=1", "half=true")).folder
+    (row,) = rows(folder)
+    assert (math.isfinite(float(row["total"])), row["skipped"]) == (True, "0")
+    weight = "part_attention.discovery.weight"
+    assert load_file(folder / "model.safetensors")[weight].dtype == torch.float16
+    assert read_state(folder / "last.safetensors").tensors[f"model.{weight}"].dtype == torch.float32
+    before = contents(folder)
+    assert len(runner(None).history) == 1
+    assert contents(folder) == before
 
 
 def test_what_a_run_is_not_resumed_with(runner: Runner, make_splits: Make) -> None:
@@ -300,15 +293,14 @@ def test_what_a_run_is_not_resumed_with(runner: Runner, make_splits: Make) -> No
             train(*given, resume=True)
 
 
-@pytest.mark.parametrize(("minutes", "saved"), [("0", [1, 2, 3, 4, 5, 6]), ("1000", [3, 6])])
-def test_when_it_saves(
-    runner: Runner, make_splits: Make, monkeypatch: pytest.MonkeyPatch, minutes: str, saved: list[int]
-) -> None:
+def test_when_it_saves(runner: Runner, make_splits: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """``save_minutes`` 0 saves after each step; otherwise it is at least after each epoch."""
     steps: list[int] = []
     monkeypatch.setattr(run_module, "write_state", lambda _, state: steps.append(state.facts["step"]))
-    runner(recipe_for(make_splits(**WITH_BOXES), "epochs=2", f"save_minutes={minutes}"))
-    assert steps == saved
+    root = make_splits(**WITH_BOXES)
+    for minutes in (0, 1000):
+        runner(recipe_for(root, "epochs=2", f"save_minutes={minutes}"), f"run{minutes}")
+    assert steps == [1, 2, 3, 4, 5, 6, 3, 6]
 
 
 def test_corrupt_images_are_reported(runner: Runner, make_splits: Make, labelled: list[Sample]) -> None:
@@ -324,52 +316,21 @@ def test_corrupt_images_are_reported(runner: Runner, make_splits: Make, labelled
     assert provenance_of(folder)["skipped_images"] == 1
 
 
-def test_the_test_split_marks_the_run(runner: Runner, make_splits: Make) -> None:
-    """Whoever selects by the test split is told so by every checkpoint of the run, resumed or not."""
-    root = make_splits(**FOUR, test=[6, 7])
-    runner.stop(recipe_for(root, "epochs=2", "select=test", "i_know_this_is_test=true"))
-    folder = runner(None).folder
-    for provenance in (provenance_of(folder), provenance_of(folder / "best")):
-        assert provenance["tuned_on_test"] is True
-        assert provenance["selected_by"] == "GT-known Loc on test (2 images with boxes)"
-
-
-def test_labels_of_the_validation_set_are_checked_first(runner: Runner, make_splits: Make) -> None:
-    """A label that is no class ends the run before the first step, not after an epoch."""
-    root = make_splits(classes=(), train_weaksup=[0, 2, 4], train_fullsup=[6, 7])
-    with pytest.raises(DataError, match="'7.png' has label 1"):
-        runner(recipe_for(root))
-    assert runner.images == 0
-
-
-def test_half(runner: Runner, make_splits: Make) -> None:
-    """Checkpoints may be kept in float16; the state to go on from is exact all the same."""
-    folder = runner(recipe_for(make_splits(train_weaksup=[0, 1]), "epochs=1", "half=true")).folder
-    weight = "part_attention.discovery.weight"
-    assert load_file(folder / "model.safetensors")[weight].dtype == torch.float16
-    assert read_state(folder / "last.safetensors").tensors[f"model.{weight}"].dtype == torch.float32
-
-
-def test_images_of_any_size_train(runner: Runner, make_splits: Make, labelled: list[Sample]) -> None:
-    """Images smaller and larger than the input, gray and with transparency, train alike."""
-    Image.new("L", (5, 300), 40).save(labelled[0].path)
-    Image.new("RGBA", (300, 7), (1, 2, 3, 4)).save(labelled[1].path)
-    table = rows(runner(recipe_for(make_splits(train_weaksup=[0, 1]), "epochs=1")).folder)
-    assert math.isfinite(float(table[0]["total"]))
-    assert table[0]["skipped"] == "0"
-
-
 def test_nothing_is_written_before_a_step_is_possible(runner: Runner, make_splits: Make) -> None:
-    """Weights that cannot be read leave no folder, and an earlier run in the folder as it was."""
+    """Bad weights leave no folder, and an earlier run as it was; a label that is no class ends a run before a step."""
     root = make_splits(train_weaksup=[0, 1])
     folder = runner(recipe_for(root)).folder
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = contents(folder)
     wrong = recipe_for(root, "backbone_weights=typo.safetensors")
     for out, exist_ok in (("other", False), ("run", True)):
         with pytest.raises(FamError):
             train(wrong, runner.home / out, exist_ok=exist_ok, device="cpu")
     assert not (runner.home / "other").exists()
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert contents(folder) == before
+    root = make_splits("other", classes=(), train_weaksup=[0, 2, 4], train_fullsup=[6, 7])
+    with pytest.raises(DataError, match="'7.png' has label 1"):
+        runner(recipe_for(root))
+    assert runner.images == 0
 
 
 def test_a_run_of_an_older_version_goes_on(runner: Runner, make_splits: Make) -> None:
@@ -378,14 +339,14 @@ def test_a_run_of_an_older_version_goes_on(runner: Runner, make_splits: Make) ->
     whole = runner(recipe, "whole")
     folder = runner.stop(recipe, "old", after=3)
 
-    def older(facts: dict[str, Any]) -> None:
-        tables = facts["run"]["recipe"]
-        for table, name in (("run", "unlabelled"), ("run", "teacher"), ("model", "method"), ("train", "compile")):
-            del tables[table][name]
-        tables["train"] |= {name: tables["model"].pop(name) for name in ("part_std", "sparsity_warmup")}
-        facts["history"] = [{**epoch, **epoch.pop("measures")} for epoch in facts["history"]]
-
-    change_state(folder, older)
+    state = read_state(folder / "last.safetensors")
+    facts = json.loads(json.dumps(state.facts))
+    tables = facts["run"]["recipe"]
+    for table, name in (("run", "unlabelled"), ("run", "teacher"), ("model", "method"), ("train", "compile")):
+        del tables[table][name]
+    tables["train"] |= {name: tables["model"].pop(name) for name in ("part_std", "sparsity_warmup")}
+    facts["history"] = [{**epoch, **epoch.pop("measures")} for epoch in facts["history"]]
+    write_state(folder / "last.safetensors", State(state.tensors, facts))
     assert same_bytes(runner(None, "old").folder, whole.folder, "model.safetensors", "config.json")
     assert list(rows(folder)[0]) == list(rows(whole.folder)[0])
 
@@ -464,7 +425,7 @@ def test_a_teacher_takes_part_in_the_targets(runner: Runner, make_splits: Make, 
 
 
 def test_a_teacher_of_other_classes(runner: Runner, make_splits: Make, make_model: Callable[..., FAM]) -> None:
-    """A student with a new classifier has no targets of its own; what its teacher was tuned on marks it too."""
+    """A new classifier has no targets of its own, its teacher marks it; a CAM is no teacher; a teacher needs the term."""
     teacher = make_model()
     teacher.provenance["tuned_on_test"] = True
     teacher.save_pretrained(runner.home / "marked")
@@ -474,10 +435,6 @@ def test_a_teacher_of_other_classes(runner: Runner, make_splits: Make, make_mode
     assert not any("from the image labels" in line for line in runner.said)
     assert len(FAM.from_pretrained(folder).class_names) == 2
     assert provenance_of(folder)["tuned_on_test"] is True
-
-
-def test_supervision_that_cannot_be(runner: Runner, make_splits: Make, make_model: Callable[..., CAM]) -> None:
-    """The map of a CAM depends on the class, a teacher needs the target term, and targets class activation maps."""
     make_model(method="cam").save_pretrained(runner.home / "cam")
     root, teacher = make_splits(train_weaksup=[0, 1]), f"teacher={runner.home / 'cam'}"
     for settings, message in (
@@ -497,10 +454,6 @@ OURS = (
 THEIRS = ("notes.txt", "best/why.txt", "tensorboard/mine.txt", "photos/a.png")
 
 
-def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_fresh_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first free of runs/STEM, runs/STEM-2 and so on is taken; a method that is not the default is named."""
     monkeypatch.chdir(tmp_path)
@@ -514,17 +467,6 @@ def test_fresh_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert RunFolder.fresh(cam).path == Path("runs/a-cam-b")
 
 
-def test_a_full_folder_is_refused(tmp_path: Path) -> None:
-    """A folder with anything in it is left as it is, and the message says the three ways on; an empty one is taken."""
-    RunFolder(tmp_path).check(exist_ok=False)
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ConfigError, match=r"not empty; choose another --out, .*--resume .* --exist-ok"):
-        RunFolder(tmp_path).check(exist_ok=False)
-    assert files(tmp_path) == {"notes.txt"}
-    with pytest.raises(ConfigError, match="is a file"):
-        RunFolder(tmp_path / "notes.txt").check(exist_ok=True)
-
-
 @pytest.mark.parametrize("was_a_run", [True, False])
 def test_starting_anew_clears_the_earlier_run_alone(tmp_path: Path, was_a_run: bool) -> None:
     """Every file of an earlier run goes, its model included; everything else stays, and all of it without a run."""
@@ -533,23 +475,25 @@ def test_starting_anew_clears_the_earlier_run_alone(tmp_path: Path, was_a_run: b
         (tmp_path / name).write_text("x")
     RunFolder(tmp_path).check(exist_ok=True)
     RunFolder(tmp_path).begin(load_recipe(None))
-    assert files(tmp_path) == {*THEIRS, "recipe.toml", *(() if was_a_run else OURS)}
+    assert set(contents(tmp_path)) == {*THEIRS, "recipe.toml", *(() if was_a_run else OURS)}
 
 
 def test_the_recipe_comes_back(tmp_path: Path) -> None:
-    """The recipe in the folder is the one that the run began with; what is no run cannot be resumed."""
+    """The recipe comes back, sessions follow each other, and a folder with anything in it is refused or kept."""
     folder, recipe = RunFolder(tmp_path), load_recipe(None, ["epochs=3", "data=a"], {}, {"backbone": "vgg16"})
+    folder.check(exist_ok=False)
     with pytest.raises(DataError, match=r"is not a run folder: it has no recipe\.toml"):
         folder.read_recipe()
     folder.begin(recipe)
     again = folder.read_recipe()
     assert (again.run, again.model, again.train) == (recipe.run, recipe.model, recipe.train)
-
-
-def test_each_session_is_noted(tmp_path: Path) -> None:
-    """Sessions that worked on the run follow each other."""
-    folder = RunFolder(tmp_path)
     folder.add_environment({"device": "cpu"})
     folder.add_environment({"device": "cuda:0", "command": ["fam", "/data/\udcff"]})
     sessions = json.loads(folder.environment.read_text(encoding="utf-8"))
     assert [session["device"] for session in sessions] == ["cpu", "cuda:0"]
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError, match=r"not empty; choose another --out, .*--resume .* --exist-ok"):
+        folder.check(exist_ok=False)
+    assert contents(tmp_path) == before
+    with pytest.raises(ConfigError, match="is a file"):
+        RunFolder(tmp_path / "recipe.toml").check(exist_ok=True)

@@ -69,16 +69,12 @@ def test_shares_make_one_step(fields: dict[str, Any]) -> None:
 
 
 def test_epochs_and_seeds_differ() -> None:
-    """Another epoch and another seed are other orders of the same images."""
+    """Another epoch and another seed are other orders of the same images; fewer images than a batch are one step."""
     first, second = steps(Order(images=50, batch_size=50, epochs=2, seed=0))
     other = steps(Order(images=50, batch_size=50, epochs=1, seed=1))[0]
     numbers = [[image for _, image in step] for step in (first, second, other)]
     assert numbers[0] != numbers[1] != numbers[2] != numbers[0]
     assert all(sorted(part) == list(range(50)) for part in numbers)
-
-
-def test_fewer_images_than_a_batch() -> None:
-    """A data set smaller than the batch is one step an epoch."""
     order = Order(images=5, batch_size=32, epochs=3, seed=0)
     assert (order.size, order.epoch_steps, order.steps) == (5, 1, 3)
 
