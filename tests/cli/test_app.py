@@ -73,8 +73,8 @@ def test_wrong_usage(fam: Fam, arguments: str) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_an_error_is_one_line(fam: Fam, tmp_path: Path) -> None:
-    """What the user can put right is one line on stderr and exit code 1; with --json it is JSON on stdout too."""
+def test_an_error_is_one_line(fam: Fam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the user can put right is one line and exit code 1, with --json JSON on stdout; Ctrl-C is exit code 130."""
     result = fam("predict", tmp_path, "--quiet")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert result.stderr.startswith("fam: error: no images in ")
@@ -83,15 +83,11 @@ def test_an_error_is_one_line(fam: Fam, tmp_path: Path) -> None:
     assert "no images" in json.loads(result.stdout)["error"]
     assert fam("predict", tmp_path).stdout == ""
 
-
-def test_interrupt(fam: Fam, monkeypatch: pytest.MonkeyPatch, image_dir: Path) -> None:
-    """Ctrl-C is exit code 130 and one line, without a traceback."""
-
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("famcli.inference.job.list_images", interrupted)
-    result = fam("predict", image_dir)
+    result = fam("predict", tmp_path)
     assert (result.exit_code, result.stdout) == (130, "")
     assert "interrupted" in result.stderr
     assert "Traceback" not in result.stderr

@@ -17,7 +17,7 @@ def test_errors_are_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     console = Console()
     console.error(f"bad\n{HOSTILE}")
     console.warn(f"bad\n{HOSTILE}")
-    assert capfd.readouterr().err == f"fam: error: bad\\n{ESCAPED}\nfam: bad\\n{SEEN}\n"
+    assert capfd.readouterr().err == f"fam: error: bad\\n{ESCAPED}\nfam: bad\\n{ESCAPED}\n"
     console.as_json = True
     console.error("bad\n\x1b[31m")
     assert json.loads(capfd.readouterr().out) == {"error": "bad\n\x1b[31m"}

@@ -34,18 +34,14 @@ def test_demo(fam: Callable[..., Result], checkpoint: Path, tmp_path: Path) -> N
     assert (again.exit_code, again.stderr, len(list((out / "overlays").iterdir()))) == (0, "", 4)
 
 
-def test_photographs_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The photographs are images of an installed dependency; without it the demo says how to get them."""
+def test_photographs_are_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The photographs are of an installed dependency, or the demo says of which; the sheet has any shapes."""
     for photo in PHOTOS:
         with Image.open(photo_folder() / photo.file) as image:
             assert min(image.size) >= 200
     monkeypatch.setattr("famcli.demo.find_spec", lambda _: None)
     with pytest.raises(DataError, match="pip install scikit-image"):
         photo_folder()
-
-
-def test_contact_sheet(tmp_path: Path) -> None:
-    """Pictures of any shape stand side by side at one height, the last row padded with white."""
     paths = []
     for i, size in enumerate([(100, 50), (30, 60), (80, 80)]):
         paths.append(tmp_path / f"{i}.png")

@@ -91,7 +91,7 @@ def test_the_first_signal_is_remembered_and_the_second_interrupts(number: signal
 
 
 def test_before_the_first_step_a_signal_interrupts(clock: list[float]) -> None:
-    """While there is no step to finish nobody has to wait; whatever ends the context, Ctrl-C is Ctrl-C again."""
+    """Before a step nobody has to wait; after an error Ctrl-C is Ctrl-C again; another thread sets no handlers."""
     with Interrupt() as stopping:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -100,10 +100,6 @@ def test_before_the_first_step_a_signal_interrupts(clock: list[float]) -> None:
         raise ValueError("x")
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
-
-
-def test_in_another_thread_nothing_is_taken_over(clock: list[float]) -> None:
-    """Python lets only the main thread set handlers; a run in another thread cannot be interrupted, but runs."""
     wanted: list[bool] = []
 
     def work() -> None:

@@ -329,7 +329,7 @@ def test_nothing_is_written_before_a_step_is_possible(runner: Runner, make_split
     assert contents(folder) == before
     root = make_splits("other", classes=(), train_weaksup=[0, 2, 4], train_fullsup=[6, 7])
     with pytest.raises(DataError, match="'7.png' has label 1"):
-        runner(recipe_for(root))
+        runner(recipe_for(root), "odd")
     assert runner.images == 0
 
 
@@ -425,7 +425,7 @@ def test_a_teacher_takes_part_in_the_targets(runner: Runner, make_splits: Make, 
 
 
 def test_a_teacher_of_other_classes(runner: Runner, make_splits: Make, make_model: Callable[..., FAM]) -> None:
-    """A new classifier has no targets of its own, its teacher marks it; a CAM is no teacher; a teacher needs the term."""
+    """A new classifier has no targets of its own, its teacher marks it; a CAM is no teacher; it needs the term."""
     teacher = make_model()
     teacher.provenance["tuned_on_test"] = True
     teacher.save_pretrained(runner.home / "marked")

@@ -28,18 +28,14 @@ def test_confidence(pretrained: FAM, labelled: list[Sample], confidence: float, 
     assert pseudo_labels(pretrained, labelled, confidence, "cpu", 1) == dict.fromkeys(found, 2)
 
 
-def test_the_mean_of_x_is_what_is_classified(pretrained: FAM, labelled: list[Sample]) -> None:
-    """With a classifier that finds the nearest of five mean features, five images are of five classes."""
+def test_the_mean_of_x_is_what_is_classified(pretrained: FAM, labelled: list[Sample], make_model: Make) -> None:
+    """Pseudo-labels classify the mean of X; neither they nor targets are made with a random one, nor for a CAM."""
     views = torch.from_numpy(np.stack([resize(read_sample(sample, 64).image, 64) for sample in labelled[:5]]))
     with torch.no_grad():
         X = pretrained.features(normalize(views, pretrained.config.mean, pretrained.config.std)).X
         pretrained.classifier.weight.copy_(X.mean(dim=(2, 3)))
         pretrained.classifier.bias.copy_(-X.mean(dim=(2, 3)).square().sum(dim=1) / 2)
     assert pseudo_labels(pretrained, labelled[:5], 0.0, "cpu", 1) == {i: i for i in range(5)}
-
-
-def test_what_needs_a_pretrained_classifier(make_model: Make, labelled: list[Sample]) -> None:
-    """Neither pseudo-labels nor targets are made with weights that start at random."""
     with pytest.raises(ConfigError, match="need a classifier that knows classes"):
         pseudo_labels(make_model(), labelled, 0.0)
     with pytest.raises(ConfigError, match="class activation maps"):
