@@ -436,7 +436,7 @@ def test_a_teacher_of_other_classes(runner: Runner, make_splits: Make, make_mode
     assert len(FAM.from_pretrained(folder).class_names) == 2
     assert provenance_of(folder)["tuned_on_test"] is True
     make_model(method="cam").save_pretrained(runner.home / "cam")
-    root, teacher = make_splits(train_weaksup=[0, 1]), f"teacher={runner.home / 'cam'}"
+    root, teacher = make_splits("two", train_weaksup=[0, 1]), f"teacher={runner.home / 'cam'}"
     for settings, message in (
         (("lambda_target=1", teacher), "a CAM, depends on the class"),
         ((teacher,), "set lambda_target, or leave it out"),
