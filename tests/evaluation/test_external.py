@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from famcli.data.dataset import Dataset, open_dataset
 from famcli.data.sample import NO_BOXES, Sample
