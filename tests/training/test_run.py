@@ -444,7 +444,7 @@ def test_a_teacher_of_other_classes(runner: Runner, make_splits: Make, make_mode
         (("lambda_target=1", "method=cam"), "CAM has none; set lambda_target=0"),
     ):
         with pytest.raises(ConfigError, match=message):
-            runner(recipe_for(root, *settings))
+            runner(recipe_for(root, *settings), "odd")
 
 
 OURS = (
