@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from famcli.checkpoints.export import export as export
+    from famcli.checkpoints.export import Parity as Parity, export as export
     from famcli.checkpoints.verify import verify_checkpoint as verify_checkpoint
     from famcli.data.dataset import Dataset as Dataset, open_dataset as open_dataset
     from famcli.data.sample import Sample as Sample
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     )
 
 _NAMES = {
-    "famcli.checkpoints.export": ("export",),
+    "famcli.checkpoints.export": ("Parity", "export"),
     "famcli.checkpoints.verify": ("verify_checkpoint",),
     "famcli.data.dataset": ("Dataset", "open_dataset"),
     "famcli.data.sample": ("Sample",),
