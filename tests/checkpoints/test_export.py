@@ -23,7 +23,7 @@ HAVE_ONNX = all(module.importlib.util.find_spec(name) for name in EXPORT_FORMATS
 ONNX = pytest.param("onnx", marks=[pytest.mark.slow, pytest.mark.skipif(not HAVE_ONNX, reason="no ONNX")])
 FORMS = [ONNX, "torchscript", pytest.param("torch-export", marks=pytest.mark.slow)]
 # What is tested is the file, not torch's opinion of its own older parts.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def run_file(path: Path, form: str, images: np.ndarray) -> list[np.ndarray]:

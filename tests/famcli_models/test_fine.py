@@ -28,6 +28,7 @@ def on_meta(**options: Any) -> FAM:
         return FAM(FAMConfig(num_classes=3, fine_channels=16, **options)).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_named_backbones(name: str) -> None:
     """M has the cells of the map at half the stride, the parts those of X, also for sizes that no stride divides."""

@@ -139,6 +139,7 @@ def test_torchscript_trace(make_model: Make, variant: dict[str, Any]) -> None:
             assert_close(traced(images), model(images))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_torch_compile(model: FAM, backend: str) -> None:

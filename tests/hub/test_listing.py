@@ -14,6 +14,8 @@ from famcli.hub import listing
 from famcli.results.io import read_all
 from famcli_models import packaged as packaged_folders
 
+pytestmark = pytest.mark.slow
+
 REPO = "birds/fam-tiny"
 PACKAGED = "fam-mobilenetv1-ilsvrc"
 Fam = Callable[..., Any]

@@ -14,7 +14,7 @@ from famcli_models.errors import WeightsError
 
 REPO = "birds/fam-tiny"
 Fam = Callable[..., Any]
-pytestmark = pytest.mark.usefixtures("no_canary")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_canary")]
 
 
 def test_pulled_on_first_use(

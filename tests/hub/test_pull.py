@@ -17,7 +17,7 @@ from famcli_models.errors import WeightsError
 
 REPO = "birds/fam-tiny"
 WEIGHTS = "model.safetensors"
-pytestmark = pytest.mark.usefixtures("no_canary")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_canary")]
 Fam = Callable[..., Any]
 
 

@@ -17,7 +17,7 @@ from famcli_models.files import sha256_file
 REPO = "birds/fam-tiny"
 FILES = ["README.md", "config.json", "model.safetensors"]
 Fam = Callable[..., Any]
-pytestmark = pytest.mark.usefixtures("no_canary")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_canary")]
 
 
 @pytest.fixture

@@ -92,6 +92,7 @@ def test_the_first_signal_is_remembered_and_the_second_interrupts(number: signal
 
 def test_before_the_first_step_a_signal_interrupts(clock: list[float]) -> None:
     """Before a step nobody has to wait; after an error Ctrl-C is Ctrl-C again; another thread sets no handlers."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts with & ignore it
     with Interrupt() as stopping:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

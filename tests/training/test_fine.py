@@ -83,6 +83,7 @@ def test_predictions(fine: FAM, picture: Callable[..., np.ndarray], labelled: li
     np.testing.assert_array_equal(alone["CAM"], both["CAM"])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # what is tested is the file, not torch's opinion of its own older parts
 @pytest.mark.parametrize(("form", "tau"), [("torchscript", 0.5), ("torch-export", None), ("onnx", None)])
 def test_exports(fine: FAM, tmp_path: Path, form: str, tau: float | None) -> None:

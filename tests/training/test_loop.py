@@ -44,6 +44,7 @@ def assert_close(first: FAM, second: FAM, atol: float) -> None:
     torch.testing.assert_close(dict(first.state_dict()), dict(second.state_dict()), rtol=0, atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fam", "cam"])
 def test_overfits_a_few_images(make_model: Make, train: Train, method: str) -> None:
     """Eight images are learnt by heart in a few epochs."""

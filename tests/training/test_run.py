@@ -363,6 +363,7 @@ def test_a_cam_has_columns_of_its_own(runner: Runner, make_splits: Make) -> None
     assert (type(model), model.config.tau, model.class_names) == (CAM, 0.2, ("red", "green"))
 
 
+@pytest.mark.slow
 def test_targets_are_made_anew_from_the_same_weights(runner: Runner, make_splits: Make, backbone_file: Path) -> None:
     """A resumed run draws M to the very targets it began with; with other backbone weights it does not go on."""
     settings = (*RESNET, "lambda_target=1", "train.backbone=trained", f"backbone_weights={backbone_file}")
@@ -404,6 +405,7 @@ def test_unlabelled_images_join_under_pseudo_labels(
         runner(None, "third")
 
 
+@pytest.mark.slow
 def test_a_teacher_takes_part_in_the_targets(runner: Runner, make_splits: Make, backbone_file: Path) -> None:
     """A second run with the first as its teacher ends elsewhere, remembers whom it learnt from, and sticks to it."""
     root = make_splits(**FOUR)
