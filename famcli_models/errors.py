@@ -19,19 +19,19 @@ import reprlib
 from collections.abc import Iterable
 
 SHOWN_NAMES = 12  # of a table of names, in a message
-SHOWN_LENGTH = 200  # characters of a stranger's text, in a message
+SHOWN_LENGTH = 200  # characters of untrusted text, in a message
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 def short(text: str, limit: int = SHOWN_LENGTH) -> str:
-    """Somebody's text, fit for a message: one line, nothing unprintable, and not endless."""
+    """Untrusted text, fit for a message: one line, nothing unprintable, and not endless."""
     visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:limit])
     return f"{visible}..." if len(text) > limit else visible
 
 
 def shown(value: object) -> str:
-    """Somebody's value as Python writes it, fit for a message: not endless, however large or deep it is."""
+    """An untrusted value as Python writes it, fit for a message: not endless, however large or deep it is."""
     return short(_SHORT.repr(value))
 
 

@@ -1,1 +1,1 @@
-"""From networks, maps or boxes to numbers that can be compared: protocols, outcomes, intervals, results."""
+"""Evaluation: networks, maps or boxes to numbers that can be compared, by named protocols, with intervals."""
