@@ -32,6 +32,7 @@ SHORT = 80  # letters of a name
 LONG = 1000  # letters of a fact
 MAX_HEADER = 64 * 2**10  # letters that are read; a header of fam push with a dozen evaluations has a tenth of them
 MAX_EVALUATIONS = 50
+MAX_DEPTH = 20  # of lists and mappings in a header; fam push writes six
 TAGS = ("fam", "wsol", "weakly-supervised-object-localization", "class-activation-map")
 # Away from the tables of fam eval a title has to say by itself that it is about boxes.
 TITLES: Mapping[str, str] = {**METRICS, "gt_known": "GT-known Loc"}
@@ -206,7 +207,10 @@ def read_header(path: Path) -> tuple[str, tuple[Measured, ...]]:
 
 
 def _yaml(text: str) -> Any:
-    """Parse YAML without aliases, with which a few lines stand for more than any memory holds."""
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-        raise ValueError("a card's header needs no aliases")
+    """Plain YAML; aliases can unpack to any size, and reading takes the square of the depth, so both are refused."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+            raise ValueError("aliases, or nested too deep")
     return yaml.safe_load(text)

@@ -73,6 +73,7 @@ def test_small_masks(mask: list[str], expected: list[str]) -> None:
     assert largest_component(pixels)[0, 0].tolist() == [[float(c) for c in row] for row in expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", [7, 12, 14, 28])
 def test_boxes_of_random_maps(cells: int) -> None:
     """Boxes and means of random maps are those of localize() in the same frame."""

@@ -44,6 +44,7 @@ def weighted(logits: Tensor) -> Tensor:
     return classification_loss(logits, torch.tensor([2, 0]), torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "shapes"),
     [

@@ -17,6 +17,8 @@ from famcli.results.io import IMAGES_NAME, write_images
 from famcli.results.schema import Results
 from famcli_models.files import sha256_file
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 60  # more than a page of the gallery
 ODD = "<script>document.title='run'</script> & \"dog\""
 
