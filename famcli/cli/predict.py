@@ -14,9 +14,9 @@ from typer import Argument, Option
 
 from famcli.cli import options
 from famcli.cli.console import console
-from famcli.outputs import DEFAULT_FORMAT, FORMATS, IMAGE_FILES, find_output
+from famcli.outputs import FORMATS, IMAGE_FILES, choose_format
 from famcli_models.checkpoint import DEFAULT_MODEL
-from famcli_models.errors import UnknownNameError
+from famcli_models.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
     from famcli.inference.job import Summary
@@ -41,8 +41,8 @@ def predict(
     model: options.ModelOption = DEFAULT_MODEL,
     method: options.MethodOption = None,
     format: Annotated[  # noqa: A002
-        str, Option(metavar="NAME", help=f"Form of the results: {FORMS}.", autocompletion=lambda: list(FORMATS))
-    ] = DEFAULT_FORMAT,
+        str | None, Option(metavar="NAME", help=f"Form of the results: {FORMS}.", autocompletion=lambda: list(FORMATS))
+    ] = None,
     threshold: options.ThresholdOption = None,
     max_boxes: Annotated[int, Option(min=1, help="Boxes per image, largest region first.")] = 1,
     topk: Annotated[int, Option(min=1, help="Classes per box, most probable first.")] = 1,
@@ -70,8 +70,9 @@ def predict(
     Example: fam predict photos/ --out boxes.json --overlays overlays/
     """
     try:
-        folder = find_output("format", format, FORMATS).folder
-    except UnknownNameError as error:
+        format = choose_format(format, out)  # noqa: A001
+        folder = FORMATS[format].folder
+    except (ConfigError, UnknownNameError) as error:
         raise typer.BadParameter(str(error), param_hint="--format") from error
     if out is None and (resume or as_json or folder):
         raise typer.BadParameter("--resume, --json and a --format that is a folder need --out")

@@ -18,11 +18,11 @@ from famcli.inference.journal import Journal
 from famcli.inference.labels import read_labels
 from famcli.inference.predictor import Predictor, Settings
 from famcli.outputs import (
-    DEFAULT_FORMAT,
     FORMATS,
     IMAGE_FILES,
     Run,
     check_out,
+    choose_format,
     find_output,
     write_image_files,
     write_results,
@@ -65,7 +65,7 @@ def predict_files(
     device: str = "auto",
     engine: str = "torch",
     settings: Settings | None = None,
-    format: str = DEFAULT_FORMAT,  # noqa: A002
+    format: str | None = None,  # noqa: A002
     image_files: Mapping[str, str | Path] | None = None,
     labels: str | None = None,
     coco_images: str | Path | None = None,
@@ -88,7 +88,7 @@ def predict_files(
         device: See :class:`famcli.Predictor`.
         engine: Likewise.
         settings: How maps become boxes.
-        format: A name in ``famcli.outputs.FORMATS``.
+        format: A name in ``famcli.outputs.FORMATS``; by default the first that the suffix of ``out`` is of.
         image_files: A folder for each kind of ``famcli.outputs.IMAGE_FILES`` that every image gets.
         labels: Known classes: ``folder``, the path of a file of lines ``image,class``, or one class for all images.
         coco_images: A COCO file to take image and category ids from.
@@ -102,7 +102,8 @@ def predict_files(
     Raises:
         FamError: An argument cannot be used, there are no images, or the disk refuses.
     """
-    chosen, out = find_output("format", format, FORMATS), Path(out)
+    out = Path(out)
+    chosen = FORMATS[choose_format(format, out)]
     folders = {kind: Path(folder) for kind, folder in (image_files or {}).items()}
     rows = [find_output("image file", kind, IMAGE_FILES) for kind in folders]
     settings = replace(settings or Settings(), **changes)

@@ -44,6 +44,7 @@ class Output:
 
     writer: str  # ``module:function``, imported on first use
     summary: str  # what is written, for help and docs
+    suffixes: tuple[str, ...] = ()  # of file names that this may be written to; the first row with one is its default
     folder: bool = False  # the results are a folder of files and not one file
     mask: bool = False  # the files need the pixels of the regions
 
@@ -54,15 +55,19 @@ FORMATS: MutableMapping[str, Output] = {
     "coco": Output(
         "famcli.outputs.coco:dataset_json",
         "a full COCO dataset: info, images, categories, and annotations with a `score`",
+        (".json",),
     ),
     "coco-results": Output(
-        "famcli.outputs.coco:results_json", "a list of detections, as `loadRes` of pycocotools takes it"
+        "famcli.outputs.coco:results_json", "a list of detections, as `loadRes` of pycocotools takes it", (".json",)
     ),
     "csv": Output(
         "famcli.outputs.tables:csv_lines",
         "one row for each box and class; an image without a box has one row for each class with empty corners",
+        (".csv",),
     ),
-    "jsonl": Output("famcli.outputs.tables:json_lines", "one JSON object for each image, failed images included"),
+    "jsonl": Output(
+        "famcli.outputs.tables:json_lines", "one JSON object for each image, failed images included", (".jsonl",)
+    ),
 }
 DEFAULT_FORMAT = "coco"
 # Files that each image gets as soon as it is done, in a folder of their own. A writer takes an item and its prediction,
@@ -79,6 +84,21 @@ def find_output(kind: str, name: str, table: Mapping[str, Output]) -> Output:
     if name not in table:
         raise UnknownNameError(kind, name, table)
     return table[name]
+
+
+def choose_format(name: str | None, out: Path | None) -> str:
+    """The format of a name, or else of the suffix of a file; a suffix that belongs to other formats is refused."""
+    suffix = out.suffix.lower() if out else ""
+    fitting = [form for form, row in FORMATS.items() if suffix in row.suffixes]
+    if name is not None:
+        find_output("format", name, FORMATS)
+        if fitting and name not in fitting:
+            raise ConfigError(f"--out '{out}' is a name for {' or '.join(fitting)}, and --format is {name}: change one")
+        return name
+    if suffix and not fitting:
+        known = ", ".join(dict.fromkeys(suffix for row in FORMATS.values() for suffix in row.suffixes))
+        raise ConfigError(f"no format is known by the suffix of --out '{out}' ({known} are); say which with --format")
+    return fitting[0] if fitting else DEFAULT_FORMAT
 
 
 def check_out(out: Path, chosen: Output, listing: Listing) -> None:

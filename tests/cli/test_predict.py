@@ -95,11 +95,42 @@ def test_nothing_found(predict: Fam, image_dir: Path) -> None:
     assert predict(image_dir, "--threshold", 0.999, "--format", "coco-results").stdout == "[]\n"
 
 
-def test_unknown_format(predict: Fam, image_dir: Path) -> None:
-    """A form that is not there is wrong usage, answered with the near ones."""
-    result = predict(image_dir, "--format", "jsnl")
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--format", "jsnl"), "unknown format 'jsnl' (did you mean: jsonl)"),
+        (("--format", "jsonl", "--out", "x.CSV"), "'x.CSV' is a name for csv, and --format is jsonl"),
+        (("--format", "csv", "--out", "x.json"), "is a name for coco or coco-results"),
+        (("--out", "x.txt"), "no format is known by the suffix of --out 'x.txt'"),
+    ],
+)
+def test_formats_and_suffixes_that_do_not_fit(
+    predict: Fam, image_dir: Path, arguments: tuple[str, ...], text: str
+) -> None:
+    """A form that is not there, or one that the suffix of --out contradicts, is wrong usage, said in a sentence."""
+    result = predict(image_dir, *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "unknown format 'jsnl' (did you mean: jsonl)" in result.stderr
+    assert text in " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("out", "form", "start"),
+    [
+        ("o.json", None, '{"info"'),
+        ("o.json", "coco-results", "[{"),
+        ("o.csv", None, "file_name,"),
+        ("O.JSONL", None, '{"file_name"'),
+        ("o", None, '{"info"'),
+        ("o.txt", "csv", "file_name,"),
+    ],
+)
+def test_the_suffix_of_out_picks_the_format(
+    predict: Fam, image_dir: Path, tmp_path: Path, out: str, form: str | None, start: str
+) -> None:
+    """.json, .csv and .jsonl are their formats, a name without a suffix is COCO, and --format takes any new suffix."""
+    named = ("--format", form) if form else ()
+    assert predict(image_dir / "a.jpg", "--out", tmp_path / out, *named).exit_code == 0
+    assert (tmp_path / out).read_text(encoding="utf-8").replace("\n", "").startswith(start)
 
 
 def test_a_bad_image_among_good_ones(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
@@ -147,7 +178,7 @@ def test_many_failures_do_not_fill_the_screen(predict: Fam, tmp_path: Path) -> N
         (("--out", "file/o.json"), "file"),
         (("--out", "file/sub/o.json"), "file"),
         (("--out", "photos"), "'photos' is a folder"),
-        (("--out", "photos/a.jpg"), "is one of the images"),
+        (("--out", "photos/a.jpg", "--format", "coco"), "is one of the images"),
         *(
             ()
             if torch.cuda.is_available()
