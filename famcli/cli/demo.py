@@ -20,7 +20,7 @@ def demo(
     device: DeviceOption = "auto",
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
-    """Run the packaged model on four free photographs, offline.
+    """Run the packaged model on six free photographs, offline.
 
     Writes boxes.json (COCO), an overlay of each photograph, and demo.jpg with all of them together.
     """
@@ -32,7 +32,7 @@ def demo(
     folder = photo_folder()
     for photo in PHOTOS:
         console.say(f"{photo.file}: {photo.shows} ({photo.terms})")
-    boxes, overlays, names = out / "boxes.json", out / "overlays", sorted(photo.file for photo in PHOTOS)
+    boxes, overlays, names = out / "boxes.json", out / "overlays", [photo.file for photo in PHOTOS]
     summary = predict_files(
         [folder / name for name in names],
         boxes,

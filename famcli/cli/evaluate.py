@@ -16,7 +16,7 @@ from famcli_models.checkpoint import DEFAULT_MODEL
 if TYPE_CHECKING:
     from famcli.evaluation.run import Evaluation
 
-_DATA = "Prepared dataset, or own data in any form; three photographs to check the program if not given."
+_DATA = "Prepared dataset, or own data in any form; four photographs to check the program if not given."
 _BASELINE = "Model to compare with, of any method; the CAM of the model's own features if not given."
 _PREDICTIONS = "Boxes found elsewhere instead of a model: COCO JSON with scores."
 _MAPS = "Score maps of another tool instead of a model: <image id>.npy, as wsolevaluation's."
@@ -53,7 +53,7 @@ def evaluate(
 ) -> None:
     """Measure localization beside a baseline, a centre box and the whole image, by a named protocol.
 
-    Without --data it evaluates three photographs: a check that the program works.
+    Without --data it evaluates four photographs: a check that the program works.
 
     Example: fam eval --data cub --split test --out results/
     """

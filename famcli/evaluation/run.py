@@ -67,7 +67,7 @@ def evaluate(
     """Measure localization, beside a baseline, a centre box and the whole image; what ``fam eval`` runs.
 
     Args:
-        data: A dataset, the name of a prepared one, or the path of own data; without it three photographs are
+        data: A dataset, the name of a prepared one, or the path of own data; without it four photographs are
             scored, which is a check that the program works and no more.
         model: The model under test: a packaged name, the folder of a checkpoint, a name on the Hub, or a model.
         settings: See :class:`EvaluationSettings`.
