@@ -93,14 +93,14 @@ def _heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:
 
 def _label(canvas: np.ndarray, text: str, corner: tuple[int, int], line: int) -> None:
     """Dark text on a box-coloured tab, inside the picture wherever the corner is."""
-    text = text.encode("ascii", "replace").decode()  # OpenCV's fonts are ASCII
-    scale = line / 4
-    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, max(1, line // 2))
+    if int(cv2.__version__.partition(".")[0]) < 5:
+        text = text.encode("ascii", "replace").decode()  # the fonts of OpenCV 4 are ASCII
+    font = cv2.FONT_HERSHEY_SIMPLEX, max(0.5, min(canvas.shape[:2]) / 560), max(1, line // 2)
+    (width, height), base = cv2.getTextSize(text, *font)
     x = max(0, min(corner[0], canvas.shape[1] - width - 2 * line))
     y = max(height + base + line, corner[1])
     cv2.rectangle(canvas, (x, y - height - base - line), (x + width + 2 * line, y), BOX_COLOUR, -1)
-    at = (x + line, y - base)
-    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (20, 20, 20), max(1, line // 2), cv2.LINE_AA)
+    cv2.putText(canvas, text, (x + line, y - base), font[0], font[1], (20, 20, 20), font[2], cv2.LINE_AA)
 
 
 def _encode(kind: str, image: np.ndarray) -> bytes:

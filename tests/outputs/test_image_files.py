@@ -58,6 +58,15 @@ def test_pictures_of_any_size(size_hw: tuple[int, int], found: bool) -> None:
     assert draw(image, prediction(size_hw, *boxes, M=0.5, name="猫 é")).shape == (h, w, 3)
 
 
+@pytest.mark.skipif(int(cv2.__version__.partition(".")[0]) < 5, reason="the fonts of OpenCV 4 are ASCII")
+def test_names_in_any_script_are_drawn() -> None:
+    """Names of classes that are not ASCII are readable, not question marks."""
+    image, box = np.zeros((300, 400, 3), dtype=np.uint8), (50.0, 100.0, 300.0, 250.0)
+    drawn = [draw(image, prediction((300, 400), box, name=name)) for name in ("жук", "蝶蝶蝶", "???")]
+    assert not np.array_equal(drawn[0], drawn[2])
+    assert not np.array_equal(drawn[1], drawn[2])
+
+
 def test_an_empty_map_is_said() -> None:
     """A picture in which nothing was found says so instead of showing nothing."""
     canvas = draw(np.zeros((300, 400, 3), dtype=np.uint8), prediction((300, 400)))
