@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Option
 
 from famcli.cli.console import console
 from famcli.cli.options import DeviceOption, QuietOption
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def train(
@@ -66,23 +62,15 @@ def train(
             "--resume goes on with the run's own recipe; besides it only --workers, --device and --quiet are "
             f"allowed. For other settings start a new run with --recipe {resume / 'recipe.toml'} --set KEY=VALUE"
         )
-    with ExitStack() as stack:
-        advance: Callable[..., None] | None = None
-
-        def on_images(count: int, total: int) -> None:
-            nonlocal advance  # the bar appears with the first step: until then nobody knows how many images there are
-            advance = advance or stack.enter_context(console.progress("images", total))
-            advance(count)
-
-        result = train(
-            chosen,
-            resume or out,
-            resume=resume is not None,
-            exist_ok=exist_ok,
-            workers=workers,
-            device=device,
-            say=console.say,
-            on_images=on_images,
-        )
+    result = train(
+        chosen,
+        resume or out,
+        resume=resume is not None,
+        exist_ok=exist_ok,
+        workers=workers,
+        device=device,
+        say=console.say,
+        progress=console.progress,
+    )
     if result.main:
         console.result(str(result.folder))

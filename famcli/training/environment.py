@@ -6,6 +6,7 @@ Whoever launches the processes (``torchrun``, ``accelerate launch``) says how ma
 from __future__ import annotations
 
 import datetime as dt
+import math
 import platform
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from famcli_models.errors import ConfigError
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours: Accelerate's
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SAME = 1.0  # seconds: torchrun passes on the Ctrl-C that the terminal has already sent to all
+SAME = 1.0  # seconds: torchrun and timeout send a process what its group has been sent already
 
 
 def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerator:
@@ -55,14 +56,14 @@ def leave(accelerator: Accelerator) -> None:
 class Interrupt:
     """Ctrl-C and a scheduler's SIGTERM as a wish to stop, which a loop reads between its steps.
 
-    Until ``patient`` is set there is no step to finish, and the first signal interrupts at once. From then on it sets
-    ``wanted`` and calls ``on_first``, and a second one interrupts.
+    While ``patient`` is not set there is no step to finish, and the first signal interrupts at once. From then on it
+    sets ``wanted`` and calls ``on_first``, and a second one interrupts.
     """
 
     def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:
         self.on_first = on_first
         self.patient = self.wanted = False
-        self._since = 0.0
+        self._since = -math.inf
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -77,11 +78,14 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _remember(self, _number: int, _frame: FrameType | None) -> None:
-        if not self.patient or (self.wanted and time.monotonic() - self._since > SAME):
+        now = time.monotonic()
+        if now - self._since <= SAME:
+            return
+        self._since = now
+        if self.wanted or not self.patient:
             raise KeyboardInterrupt
-        if not self.wanted:
-            self.wanted, self._since = True, time.monotonic()
-            self.on_first()
+        self.wanted = True
+        self.on_first()
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:

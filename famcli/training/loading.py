@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator, Iterable, Sequence
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from famcli.data.images import DECODE_MARGIN, read_picture
 from famcli.data.sample import Sample
+from famcli.training.environment import SIGNALS
+from famcli.training.monitor import Progress, no_progress
 from famcli.training.sampler import Order, View
 from famcli_models.errors import DataError
 from famcli_models.methods.method import Method
@@ -95,24 +99,56 @@ def load_batches(
         num_workers=workers,
         pin_memory=pin,
         collate_fn=_collate,
-        worker_init_fn=_ignore_interrupt,
+        worker_init_fn=_ignore_signals,
         generator=torch.Generator().manual_seed(0),  # for the workers' seeds, which nothing uses
     )
-    batches = iter(loader)
+    batches: Any = None
     try:
+        with _signals_held():
+            batches = iter(loader)
         yield from batches
     except DataError as error:  # from a process it comes wrapped in that process's traceback
         msg = str(error).strip().splitlines()[-1].removeprefix(f"{DataError.__module__}.DataError: ")
         raise DataError(msg) from error
     finally:
-        if workers:  # left to the garbage collector it would wait five seconds for each of them
-            batches._shutdown_workers()  # type: ignore[attr-defined]  # noqa: SLF001  (torch has no public way)
+        if workers and batches is not None:
+            _end_workers(batches)
 
 
-def _ignore_interrupt(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; only the main one acts on it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _ignore_signals(_worker: int) -> None:
+    """Signals to a group reach every process of a run; only the main one acts on them, and ends the others."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals wait while processes are started, which must neither die of them nor be half started."""
+    if threading.current_thread() is not threading.main_thread():  # it gets none, and may set no handlers
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in SIGNALS}
+    # The new processes inherit the mask too, until they ignore the signals; Windows has none.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS) if hasattr(signal, "pthread_sigmask") else None
+    try:
+        yield
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
+
+
+def _end_workers(batches: Any) -> None:
+    """End the loading processes; left to the garbage collector that would take five seconds for each of them."""
+    try:
+        batches._shutdown_workers()  # noqa: SLF001  (torch has no public way)
+    finally:
+        for process in batches._workers:  # noqa: SLF001
+            process.kill()  # torch sends SIGTERM to one that does not end in time, which it ignores
 
 
 def _collate(items: list[ImageBatch]) -> ImageBatch:
@@ -128,26 +164,36 @@ class CachedFeatures:
     """
 
     def __init__(
-        self, model: Method, views: Views, batch_size: int, device: torch.device, workers: int, rounds: int
+        self,
+        model: Method,
+        views: Views,
+        batch_size: int,
+        device: torch.device,
+        workers: int,
+        rounds: int,
+        progress: Progress = no_progress,
     ) -> None:
         mean, std = model.config.mean, model.config.std
         model.eval()
         self.rounds: list[list[Tensor]] = []  # of each round the maps, targets and labels of all images
         self.unreadable: dict[int, str] = {}
-        for number in range(1, rounds + 1):
-            each = [(number, image) for image in range(len(views))]
-            lists = [each[at : at + batch_size] for at in range(0, len(each), batch_size)]
-            columns: list[Tensor] = []
-            for numbers, batch in zip(lists, load_batches(views, lists, workers), strict=True):
-                self.unreadable |= batch.unreadable
-                with torch.no_grad():
-                    found = model.features(normalize(batch.inputs.to(device), mean, std)).to(torch.float16)
-                rows = [*found.maps, batch.targets, batch.labels]
-                columns = columns or [_empty(len(views), row) for row in rows]
-                first = numbers[0][1]
-                for column, row in zip(columns, rows, strict=True):
-                    column[first : first + len(row)] = row
-            self.rounds.append(columns)
+        with progress("features", rounds * len(views)) as step:
+            for number in range(1, rounds + 1):
+                each = [(number, image) for image in range(len(views))]
+                lists = [each[at : at + batch_size] for at in range(0, len(each), batch_size)]
+                columns: list[Tensor] = []
+                with closing(load_batches(views, lists, workers)) as batches:
+                    for numbers, batch in zip(lists, batches, strict=True):
+                        self.unreadable |= batch.unreadable
+                        with torch.no_grad():
+                            found = model.features(normalize(batch.inputs.to(device), mean, std)).to(torch.float16)
+                        rows = [*found.maps, batch.targets, batch.labels]
+                        columns = columns or [_empty(len(views), row) for row in rows]
+                        first = numbers[0][1]
+                        for column, row in zip(columns, rows, strict=True):
+                            column[first : first + len(row)] = row
+                        step(len(numbers))
+                self.rounds.append(columns)
 
     def batches(self, order: Order, start: int) -> Generator[ImageBatch, None, None]:
         """The features of the views in order, from a step on."""

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from famcli.data.sample import Sample, check_labels
 from famcli.training.config import TrainConfig
 from famcli.training.loading import CachedFeatures, ImageBatch, Views, load_batches, map_size
-from famcli.training.monitor import Epoch, Meter
+from famcli.training.monitor import Epoch, Meter, Progress, no_progress
 from famcli.training.resume import State
 from famcli.training.sampler import Order
 from famcli_models.errors import ConfigError, DataError, FamError, WeightsError
@@ -54,16 +54,20 @@ class EpochEnd(Step):
 
 
 def fit(
-    training: Training, workers: int = 2, batches: Iterator[ImageBatch] | None = None
+    training: Training,
+    workers: int = 2,
+    batches: Iterator[ImageBatch] | None = None,
+    progress: Progress = no_progress,
 ) -> Generator[Step, None, None]:
     """Train from the next step to the end: an event after each step, and one after the last step of an epoch.
 
     Whoever stops asking for events stops the training between two steps. ``batches`` may stand in for those of the
-    training's images. A ``FamError`` says that the loss is not finite, or that hardly any image can be read.
+    training's images. ``progress`` shows how far the features are that are cached first. A ``FamError`` says that the
+    loss is not finite, or that hardly any image can be read.
     """
     order = training.order
     # Closed whatever happens: loading processes that outlive the loop are complained about at exit.
-    with closing(training.batches(workers)) if batches is None else nullcontext(batches) as source:
+    with closing(training.batches(workers, progress)) if batches is None else nullcontext(batches) as source:
         training.model.train()
         while training.step < order.steps:
             training.take_step(source)
@@ -134,13 +138,13 @@ class Training:
         """The model to save and to measure: the average if there is one."""
         return self._average.module if self._average is not None else self.model  # type: ignore[return-value]
 
-    def batches(self, workers: int) -> Generator[ImageBatch, None, None]:
+    def batches(self, workers: int, progress: Progress = no_progress) -> Generator[ImageBatch, None, None]:
         """What this process passes forward, from the next step on; computes features that are to be cached."""
         config, device = self.config, self.accelerator.device
         views = Views(self.samples, self.model.config.size, map_size(self.model, device), config.seed, self.targets)
         if not config.cached_views:
             return load_batches(views, self.order.batches(self.step), workers, pin=device.type == "cuda")
-        cached = CachedFeatures(self.model, views, config.batch_size, device, workers, config.cached_views)
+        cached = CachedFeatures(self.model, views, config.batch_size, device, workers, config.cached_views, progress)
         self._note_unreadable(cached.unreadable)
         return cached.batches(self.order, self.step)
 

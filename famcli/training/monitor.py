@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from famcli_models.files import write_atomic
 from famcli_models.methods.method import Method
 
 OLD_MEASURES = ("foreground", "spread", "part_similarity", "top1")
+T = TypeVar("T")
 WAITING = 0.1  # share of time waiting for images from which on loading is worth a word
+
+
+class Progress(Protocol):
+    """Shows how far a long step is."""
+
+    def __call__(self, what: str, total: int, done: int = 0, /) -> AbstractContextManager[Callable[[int], object]]:
+        """A context for the step, with a function to call with each number of images that have been done since."""
+
+
+def no_progress(_what: str, _total: int, _done: int = 0, /) -> AbstractContextManager[Callable[[int], object]]:
+    """Show nothing."""
+    return nullcontext(lambda _images: None)
+
+
+def counted(results: Iterable[T], step: Callable[[int], object]) -> Iterator[T]:
+    """The same, with a step of progress after each."""
+    for result in results:
+        yield result
+        step(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

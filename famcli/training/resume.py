@@ -41,12 +41,15 @@ def write_state(path: Path, state: State) -> None:
         raise WeightsError(f"cannot write {path}: {error}") from error
 
 
-def read_state(path: Path) -> State:
-    """Read a state; a ``WeightsError`` says that it is absent, damaged, or of another version."""
+def read_state(path: Path, *, facts_alone: bool = False) -> State:
+    """Read a state, or its facts without the tensors, which takes no time.
+
+    A ``WeightsError`` says that it is absent, damaged, or of another version.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+            tensors = {name: file.get_tensor(name) for name in (() if facts_alone else file.keys())}
         version, facts = header.get("fam-state"), json.loads(header.get("facts", "null"))
     except FileNotFoundError as error:
         again = f"fam train --recipe {path.parent / 'recipe.toml'} --out {path.parent} --exist-ok"

@@ -24,11 +24,11 @@ from famcli.inference.engine import Failed, run_images
 from famcli.training.data import TrainingData, absolute_paths, open_data
 from famcli.training.environment import Interrupt, environment, leave, make_accelerator
 from famcli.training.loop import EpochEnd, Training, explained, fit
-from famcli.training.monitor import Epoch, write_metrics
+from famcli.training.monitor import Epoch, Progress, counted, no_progress, write_metrics
 from famcli.training.recipe import Recipe, load_recipe, migrate
 from famcli.training.resume import State, read_state, write_state
 from famcli.training.supervision import make_supervision, needs_pretrained
-from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, method_of
+from famcli_models.checkpoint import CONFIG_FILE, REFERENCE, WEIGHTS_FILE, method_of, read_config
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import write_atomic
 from famcli_models.methods import METHODS
@@ -73,7 +73,7 @@ def train(
     workers: int = 2,
     device: str = "auto",
     say: Callable[[str], None] = _silent,
-    on_images: Callable[[int, int], None] = _silent,
+    progress: Progress = no_progress,
 ) -> TrainResult:
     """Train a model from images and their labels, as ``fam train`` does.
 
@@ -86,8 +86,9 @@ def train(
         workers: Processes that decode images.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; several processes take one GPU each.
         say: Told a line for each epoch, and warnings.
-        on_images: Called after each step with its number of images and that of the whole run; when a run is resumed
-            first with the images of earlier sessions.
+        progress: Shows how far each long step is: checking the validation set, pseudo-labels, targets, features, and
+            the training itself. Called with its name, its number of images and how many were done before, it gives a
+            context with a function that is called with each number of images done.
 
     Raises:
         FamError: The recipe, the data, the weights or the folder are not what they should be, the loss is not finite,
@@ -100,53 +101,30 @@ def train(
             raise ConfigError(msg)
         folder = RunFolder(Path(out))
         chosen = folder.read_recipe()
+        if (result := folder.finished()) is not None:
+            best = f"; best epoch {result.best_epoch}, by {result.selected_by}: {result.best}" if result.best else ""
+            say(f"{folder.path} is finished after {len(result.history)} epochs{best}")
+            return result
     else:
         chosen = recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe))
         chosen = replace(chosen, run=absolute_paths(chosen.run))
         folder = RunFolder(Path(out)) if out else RunFolder.fresh(chosen)
         folder.check(exist_ok)
-    data = open_data(chosen.run)
-    chosen = chosen.with_classes(data.num_classes, bool(data.class_names))
-    check_labels(data.validation, chosen.model.num_classes)  # now, and not after an hour
-    accelerator = make_accelerator(device, chosen.train.precision)
-    if not accelerator.is_main_process:
-        say = on_images = _silent
-    say(f"{len(data.samples)} images from {', '.join(data.names)} into {folder.path}; recipe: {chosen.name}")
-    say("\n".join([*data.remarks, chosen.to_toml()]))
-    run = Run(folder, chosen, data, accelerator, say)
-    training = run.training(resume, workers)
-    order = training.order
-    total = order.size * order.steps
-    if training.step:
-        on_images(order.size * training.step, total)
-    stopping = Interrupt(lambda: say("stopping after this step; press Ctrl-C once more to stop at once"))
-    with (
-        run.closed_at_the_end,
-        warnings.catch_warnings(),
-        stopping,
-        explained(training, workers),
-        closing(fit(training, workers)) as events,
-    ):
-        # Torch's remark on 1x1 filters in channels-last memory: nothing is wrong and nothing can be done.
-        warnings.filterwarnings("ignore", message="Grad strides do not match")
-        for event in events:
-            if not stopping.patient:  # the first step has shown that the run is possible
-                stopping.patient = True
-                run.begin(resume)
-            if isinstance(event, EpochEnd):
-                run.end_epoch(training, event.epoch)
-            if isinstance(event, EpochEnd) or time.monotonic() - run.saved >= 60 * chosen.train.save_minutes:
-                run.save(training)
-            on_images(event.images, total)
-            if run.sum_of(stopping.wanted):  # of any process: all of them stop after the same step
-                run.save(training)
-                where = f"step {training.step} of {order.steps}"
-                say(f"stopped at {where}; go on with: fam train --resume {folder.path}")
-                leave(accelerator)
-                raise KeyboardInterrupt
-    result = run.result(training)
-    leave(accelerator)
-    return result
+    with Interrupt(lambda: say("stopping after this step; press Ctrl-C once more to stop at once")) as stopping:
+        data = open_data(chosen.run)
+        chosen = chosen.with_classes(data.num_classes, bool(data.class_names))
+        check_labels(data.validation, chosen.model.num_classes)  # now, and not after an hour
+        accelerator = make_accelerator(device, chosen.train.precision)
+        if not accelerator.is_main_process:
+            say, progress = _silent, no_progress
+        say(f"{len(data.samples)} images from {', '.join(data.names)} into {folder.path}; recipe: {chosen.name}")
+        say("\n".join([*data.remarks, chosen.to_toml()]))
+        run = Run(folder, chosen, data, accelerator, say, progress)
+        training = run.training(resume, workers)
+        run.go(training, stopping, resume, workers)
+        result = run.result(training)
+        leave(accelerator)
+        return result
 
 
 class Run:
@@ -159,8 +137,10 @@ class Run:
         data: TrainingData,
         accelerator: Accelerator,
         say: Callable[[str], None],
+        progress: Progress = no_progress,
     ) -> None:
-        self.folder, self.recipe, self.data, self.accelerator, self.say = folder, recipe, data, accelerator, say
+        self.folder, self.recipe, self.data, self.accelerator = folder, recipe, data, accelerator
+        self.say, self.progress = say, progress
         self.main = bool(accelerator.is_main_process)
         self.provenance: dict[str, Any] = {}
         self.best, self.best_epoch = -math.inf, 0
@@ -187,9 +167,40 @@ class Run:
                 if source.provenance.get("backbone_sha256") != self.provenance.get("backbone_sha256"):
                     raise ConfigError(f"'{weights}' are not the backbone weights the run began with")
         samples, targets = make_supervision(
-            source, self.recipe, self.data, self.accelerator, self.provenance, workers, self.say
+            source, self.recipe, self.data, self.accelerator, self.provenance, workers, self.say, self.progress
         )
         return Training(model, samples, self.recipe.train, self.accelerator, targets, state)
+
+    def go(self, training: Training, stopping: Interrupt, resume: bool, workers: int) -> None:
+        """Train to the end; or stop after a step, save, and raise a ``KeyboardInterrupt``."""
+        order, save_seconds = training.order, 60 * self.recipe.train.save_minutes
+        with (
+            self.closed_at_the_end,
+            warnings.catch_warnings(),
+            explained(training, workers),
+            closing(fit(training, workers, progress=self.progress)) as events,
+            ExitStack() as bar,
+        ):
+            # Torch's remark on 1x1 filters in channels-last memory: nothing is wrong and nothing can be done.
+            warnings.filterwarnings("ignore", message="Grad strides do not match")
+            for event in events:
+                if not stopping.patient:  # the first step has shown that the run is possible
+                    stopping.patient = True
+                    self.begin(resume)
+                    done = order.size * (training.step - 1)
+                    advance = bar.enter_context(self.progress("images", order.size * order.steps, done))
+                if isinstance(event, EpochEnd):
+                    self.end_epoch(training, event.epoch)
+                if isinstance(event, EpochEnd) or time.monotonic() - self.saved >= save_seconds:
+                    self.save(training)
+                advance(event.images)
+                if self.sum_of(stopping.wanted):  # of any process: all of them stop after the same step
+                    self.save(training)
+                    where = f"step {training.step} of {order.steps}"
+                    self.say(f"stopped at {where}; go on with: fam train --resume {self.folder.path}")
+                    leave(self.accelerator)
+                    raise KeyboardInterrupt
+        stopping.patient = False  # there is no step to finish any more
 
     def begin(self, resume: bool) -> None:
         """Write to the folder for the first time in this session."""
@@ -269,7 +280,9 @@ class Run:
         def load(sample: Sample) -> None:
             read_sample(sample, self.recipe.model.size)
 
-        results = list(run_images(shard, load, lambda batch: batch, lambda sample, *_: sample, workers=DECODERS))
+        checked = run_images(shard, load, lambda batch: batch, lambda sample, *_: sample, workers=DECODERS)
+        with self.progress("validation set", len(shard)) as step:
+            results = list(counted(checked, step))
         bad = [str(result.error) for result in results if isinstance(result, Failed)]
         if bad:
             self.say(f"warning: {len(bad)} images of {self.data.select} count as misses: {'; '.join(bad[:10])}")
@@ -374,6 +387,17 @@ class RunFolder:
         if not self.recipe.is_file():
             raise DataError(f"'{self.path}' is not a run folder: it has no {self.recipe.name}")
         return load_recipe(str(self.recipe))
+
+    def finished(self) -> TrainResult | None:
+        """What the run left, if it has come to its end; neither tensors nor data are read."""
+        facts = read_state(self.last, facts_alone=True).facts
+        checkpoints = [folder for folder in (self.path, self.best) if (folder / CONFIG_FILE).is_file()]
+        recorded = all(REFERENCE in read_config(folder)["provenance"] for folder in checkpoints)
+        if facts["step"] < facts["steps"] or not recorded:  # the reference outputs are what is written last
+            return None
+        run, history = facts["run"], tuple(Epoch.from_dict(epoch) for epoch in facts["history"])
+        best = self.best if run["best_epoch"] else None
+        return TrainResult(self.path, best, run["best_epoch"] or None, run["provenance"]["selected_by"], history)
 
     def add_environment(self, facts: dict[str, Any]) -> None:
         """Note one more session."""

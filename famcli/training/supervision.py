@@ -33,6 +33,7 @@ from famcli.hub import find_model
 from famcli.inference.engine import Failed, all_finished, run_images
 from famcli.inference.torch_engine import TorchEngine
 from famcli.training.data import TrainingData, digest_of
+from famcli.training.monitor import Progress, counted, no_progress
 from famcli.training.recipe import Recipe
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
@@ -72,6 +73,7 @@ def make_supervision(
     provenance: MutableMapping[str, Any],
     workers: int,
     say: Callable[[str], None],
+    progress: Progress = no_progress,
 ) -> tuple[Sequence[Sample], Targets | None]:
     """The images of a run with their labels and pseudo-labels, and their targets if the recipe asks for them.
 
@@ -92,7 +94,7 @@ def make_supervision(
     if data.unlabelled:
         shared: list[dict[int, int]] = [{}]
         if accelerator.is_main_process:
-            shared[0] = pseudo_labels(source, data.unlabelled, run.unlabelled_confidence, device, workers)
+            shared[0] = pseudo_labels(source, data.unlabelled, run.unlabelled_confidence, device, workers, progress)
         broadcast_object_list(shared)
         added = [replace(data.unlabelled[i], label=label) for i, label in shared[0].items()]
         digest = digest_of((sample.name, sample.label) for sample in added)
@@ -109,15 +111,20 @@ def make_supervision(
     targets = None
     if targeted and (teacher is None or source.provenance.get("classifier") == "pretrained"):
         say("making targets for M from the image labels")
-        targets = make_targets(source, samples, device, workers)
+        targets = make_targets(source, samples, device, workers, progress)
     if teacher is not None:
         say(f"distilling the maps of the teacher, {run.teacher}, into the targets")
-        targets = distill(teacher, samples, targets, device, workers)
+        targets = distill(teacher, samples, targets, device, workers, progress)
     return samples, targets
 
 
 def pseudo_labels(
-    model: Method, samples: Sequence[Sample], confidence: float, device: str = "auto", workers: int = 2
+    model: Method,
+    samples: Sequence[Sample],
+    confidence: float,
+    device: str = "auto",
+    workers: int = 2,
+    progress: Progress = no_progress,
 ) -> dict[int, int]:
     """Number of an image in ``samples`` to the class that a pretrained classifier gives it; their labels are not read.
 
@@ -142,11 +149,18 @@ def pseudo_labels(
 
     numbers = range(len(samples))
     results = run_images(numbers, load, infer, finish, batch_size=BATCH, workers=max(1, workers))
-    known = (result for result in results if not isinstance(result, Failed))
+    with progress("pseudo-labels", len(samples)) as step:
+        known = [result for result in counted(results, step) if not isinstance(result, Failed)]
     return {number: label for number, (probability, label) in known if probability >= confidence}
 
 
-def make_targets(model: Method, samples: Sequence[Sample], device: str = "auto", workers: int = 2) -> Targets:
+def make_targets(
+    model: Method,
+    samples: Sequence[Sample],
+    device: str = "auto",
+    workers: int = 2,
+    progress: Progress = no_progress,
+) -> Targets:
     """Targets of M from image labels alone; backbone and classifier of the model are pretrained on these classes."""
     if model.provenance.get("classifier") != "pretrained":
         raise ConfigError(
@@ -164,7 +178,7 @@ def make_targets(model: Method, samples: Sequence[Sample], device: str = "auto",
             labels = torch.tensor([sample.label for sample, _ in batch], device=X.device)
             return np.asarray(fuse(X, on_grid, model.classifier.weight[labels]).cpu().numpy())
 
-    with _stage_below(model, below.append):
+    with _stage_below(model, below.append), progress("targets", len(samples)) as step:
         results = run_images(
             samples,
             lambda sample: _whole_view(sample, size),
@@ -173,11 +187,16 @@ def make_targets(model: Method, samples: Sequence[Sample], device: str = "auto",
             batch_size=BATCH,
             workers=max(1, workers),
         )
-        return all_finished(results)
+        return all_finished(counted(results, step))
 
 
 def distill(
-    teacher: Method, samples: Sequence[Sample], targets: Targets | None, device: str = "auto", workers: int = 2
+    teacher: Method,
+    samples: Sequence[Sample],
+    targets: Targets | None,
+    device: str = "auto",
+    workers: int = 2,
+    progress: Progress = no_progress,
 ) -> Targets:
     """Targets in which a teacher's map takes part, beside ``targets`` or, without them, that map cut along edges."""
     engine = TorchEngine(teacher, device, fold=False)
@@ -194,7 +213,9 @@ def distill(
         return np.asarray((2 * large + T) / 3, np.float16)
 
     numbers = range(len(samples))
-    return all_finished(run_images(numbers, load, infer, finish, batch_size=BATCH, workers=max(1, workers)))
+    results = run_images(numbers, load, infer, finish, batch_size=BATCH, workers=max(1, workers))
+    with progress("maps of the teacher", len(samples)) as step:
+        return all_finished(counted(results, step))
 
 
 def fuse(X: Tensor, below: Tensor, weights: Tensor) -> Tensor:

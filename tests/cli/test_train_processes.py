@@ -13,9 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -160,6 +162,79 @@ def test_interrupted(begin: Begin, undisturbed: Path, fam: Fam, tmp_path: Path) 
         assert out.with_suffix(".out").read_text() == ""
         assert fam(*found[2].split(), *HERE).exit_code == 0
         same_files(out, undisturbed)
+
+
+def processes_of(group: int) -> list[int]:
+    """Those of a process group that are alive, zombies left out."""
+    found = []
+    for process in psutil.process_iter(["status"]):
+        with suppress(ProcessLookupError):
+            if process.info["status"] != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) == group:
+                found.append(process.pid)
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("again", [False, True])
+def test_sigterm_to_the_group(
+    begin: Begin, undisturbed: Path, fam: Fam, tmp_path: Path, workers: int, again: bool
+) -> None:
+    """What `timeout`, Slurm and `docker stop` send to all processes saves after the step, and no process stays."""
+    out = tmp_path / "run"
+    process = begin(out, "--workers", workers)
+    wait_for(lambda: saved_step(out) >= 3)
+    assert len(processes_of(process.pid)) == 1 + workers
+    os.killpg(process.pid, signal.SIGTERM)
+    if again:  # `timeout` sends it to its child and to the group
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    stderr = out.with_suffix(".err").read_text()
+    found = re.search(r"stopped at step (\d+) of 30", stderr)
+    assert found, stderr
+    assert "Traceback" not in stderr
+    assert int(found[1]) == saved_step(out) < STEPS
+    assert processes_of(process.pid) == []
+    if not again:
+        result = fam("train", "--resume", out, *HERE)
+        assert result.exit_code == 0, result.stderr
+        same_files(out, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_while_features_are_cached(
+    begin: Begin, undisturbed: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Before the first step a signal ends the run at once: exit code 130, nothing written, and no process stays."""
+    out = tmp_path / "run"
+    settings = ("--set", "cached_views=1000", "--set", "train.backbone=frozen")
+    process = begin(out, "--workers", 2, *settings)
+    wait_for(lambda: len(processes_of(process.pid)) == 3)
+    os.killpg(process.pid, number)
+    assert process.wait(60) == 130
+    stderr = out.with_suffix(".err").read_text()
+    assert (stderr.count("interrupted"), "Traceback" in stderr) == (1, False), stderr
+    assert not out.exists()
+    assert processes_of(process.pid) == []
+
+
+@pytest.mark.slow
+def test_loading_processes_do_not_outlive_the_run(begin: Begin, undisturbed: Path, tmp_path: Path) -> None:
+    """They ignore signals to the group, and end by themselves when the main process has been killed."""
+    out = tmp_path / "run"
+    process = begin(out, "--workers", 2)
+    wait_for(lambda: saved_step(out) >= 1)
+    process.kill()
+    process.wait()
+    wait_for(lambda: processes_of(process.pid) == [], 30)
 
 
 def two_processes() -> tuple[str, ...]:

@@ -9,7 +9,8 @@ import json
 import math
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Runner:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.said: list[str] = []
+        self.bars: dict[str, tuple[int, int]] = {}  # of each long step, how many images are done, and all
         self.images = 0
 
     def stop(self, recipe: Recipe, out: str = "run", after: int = 1) -> Path:
@@ -62,15 +64,23 @@ class Runner:
         """A run, or the rest of that in the folder if there is no recipe."""
         self.images = steps = 0
 
-        def count(images: int, total: int) -> None:
-            nonlocal steps
-            self.images += images
-            assert self.images <= total
-            steps += 1
-            if steps == stop_after:
-                signal.raise_signal(signal.SIGINT)
+        @contextmanager
+        def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
 
-        arguments: dict[str, Any] = {"workers": 0, "device": "cpu", "say": self.said.append, "on_images": count}
+            def count(images: int) -> None:
+                nonlocal done, steps
+                done += images
+                assert done <= total
+                self.bars[what] = (done, total)
+                if what == "images":
+                    self.images = done
+                    steps += 1
+                    if steps == stop_after:
+                        signal.raise_signal(signal.SIGINT)
+
+            yield count
+
+        arguments: dict[str, Any] = {"workers": 0, "device": "cpu", "say": self.said.append, "progress": progress}
         return train(recipe, self.home / out, resume=recipe is None, **arguments)
 
 
@@ -269,6 +279,42 @@ def test_a_small_run(runner: Runner, make_splits: Make, labelled: list[Sample]) 
     before = contents(folder)
     assert len(runner(None).history) == 1
     assert contents(folder) == before
+
+
+def test_a_finished_run_says_so_at_once(runner: Runner, make_splits: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finished run is resumed without its data, and gives what it gave; one that was not summed up is."""
+    root = make_splits(**WITH_BOXES)
+    result = runner(recipe_for(root, "epochs=2"))
+
+    def fail(_checkpoint: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "record", fail)
+    with pytest.raises(KeyboardInterrupt):
+        runner(recipe_for(root, "epochs=2"), "unsaid")
+    monkeypatch.undo()
+    summed_up = runner(None, "unsaid")
+    assert inspect(summed_up.folder).problems == inspect(summed_up.folder / "best").problems == []
+    shutil.rmtree(root)
+    before = contents(result.folder)
+    runner.said.clear()
+    assert runner(None) == result
+    assert (len(runner.said), contents(result.folder)) == (1, before)
+    assert f"{result.folder} is finished after 2 epochs" in runner.said[0]
+    assert str(result.best) in runner.said[0]
+
+
+def test_long_steps_have_progress(runner: Runner, make_splits: Make, make_model: Callable[..., FAM]) -> None:
+    """What is done before training is counted to its end, image by image; a resumed run counts on."""
+    make_model().save_pretrained(runner.home / "teacher")
+    settings = ("lambda_target=1", f"teacher={runner.home / 'teacher'}", "cached_views=2", "epochs=2")
+    recipe = recipe_for(make_splits(**WITH_BOXES), *settings)
+    before = {"validation set": (2, 2), "maps of the teacher": (6, 6), "features": (12, 12)}
+    runner.stop(recipe, after=2)
+    assert runner.bars == {**before, "images": (4, 12)}
+    runner.bars.clear()
+    runner(None)
+    assert runner.bars == {**before, "images": (12, 12)}
 
 
 def test_what_a_run_is_not_resumed_with(runner: Runner, make_splits: Make) -> None:
