@@ -46,11 +46,12 @@ class Localization:
 
     Attributes:
         regions: Largest first, at most as many as asked for; empty when no pixel passes τ.
-        mask: ``(h, w)`` bool in the original image's frame: the pixels of ``regions``; ``None`` unless asked for.
+        region_map: ``(h, w)`` unsigned integers in the original image's frame: i + 1 on the pixels of ``regions[i]``, 0
+            elsewhere; ``None`` unless asked for.
     """
 
     regions: tuple[Region, ...]
-    mask: npt.NDArray[np.bool_] | None = None
+    region_map: npt.NDArray[np.unsignedinteger[Any]] | None = None
 
 
 def upsample(M: npt.ArrayLike, size_hw: tuple[int, int]) -> npt.NDArray[np.float32]:
@@ -78,7 +79,7 @@ def localize(
     size_hw: tuple[int, int],
     tau: float = 0.5,
     max_boxes: int = 1,
-    with_mask: bool = False,
+    with_map: bool = False,
 ) -> Localization:
     """Boxes of the largest foreground regions of one map.
 
@@ -87,7 +88,7 @@ def localize(
         size_hw: ``(H, W)`` of the original image; the boxes are in its pixels.
         tau: Threshold τ in [0, 1).
         max_boxes: At most this many regions, largest first.
-        with_mask: Also return the pixels of those regions.
+        with_map: Also say which pixels are those regions'.
 
     Raises:
         ConfigError: ``tau`` or ``max_boxes`` is out of range.
@@ -99,7 +100,11 @@ def localize(
         raise ConfigError(f"max_boxes is {max_boxes}; it must be at least 1")
     full = _full(M, size_hw)
     regions, labels, order = _regions(full, tau, max_boxes)
-    return Localization(regions, np.isin(labels, order) if with_mask else None)
+    if not with_map:
+        return Localization(regions)
+    numbers = np.zeros(int(labels.max()) + 1, np.min_scalar_type(len(order)))  # of each component; mostly a byte
+    numbers[order] = np.arange(1, len(order) + 1)
+    return Localization(regions, numbers[labels])
 
 
 def localize_at(M: npt.ArrayLike, size_hw: tuple[int, int], taus: Sequence[float]) -> list[Region | None]:

@@ -28,6 +28,9 @@ INPUT = "Images, folders (searched recursively), globs, or - for a list on stdin
 LABELS = "Known classes: 'folder', a file of lines IMAGE,CLASS, or one class for all images."
 IDS = "COCO file to take image and category ids from, by file name and name."
 RESUME = "Go on with an interrupted run of the same command."
+ALL = "List the categories that do not occur too (coco, yolo, labelstudio, cvat)."
+MASKS = f"rle or polygons in the results, or a folder for {IMAGE_FILES['masks'].summary}."
+SEGMENTATIONS = ("rle", "polygons")
 PARTS = "Print how much each part counts; overlays and maps of the parts too."
 
 
@@ -48,9 +51,10 @@ def predict(
     topk: Annotated[int, Option(min=1, help="Classes per box, most probable first.")] = 1,
     labels: Annotated[str | None, Option(help=LABELS)] = None,
     coco_images: Annotated[Path | None, Option(help=IDS)] = None,
+    all_categories: Annotated[bool, Option("--all-categories", help=ALL)] = False,
     overlays: Annotated[Path | None, _folder_of("overlays")] = None,
     maps: Annotated[Path | None, _folder_of("maps")] = None,
-    masks: Annotated[Path | None, _folder_of("masks")] = None,
+    masks: Annotated[str | None, Option(metavar="FORM|FOLDER", help=MASKS)] = None,
     parts: Annotated[bool, Option("--parts", help=PARTS)] = False,
     scales: Annotated[str, Option(help="Average over these multiples of the input size, e.g. 1,1.5.")] = "1",
     flip: Annotated[bool, Option("--flip", help="Average over the mirrored image too.")] = False,
@@ -76,7 +80,9 @@ def predict(
         raise typer.BadParameter(str(error), param_hint="--format") from error
     if out is None and (resume or as_json or folder):
         raise typer.BadParameter("--resume, --json and a --format that is a folder need --out")
-    multiples, folders = _numbers(scales), {"overlays": overlays, "maps": maps, "masks": masks}
+    segmentation = masks if masks in SEGMENTATIONS else None
+    pictures = Path(masks) if masks and not segmentation else None
+    multiples, folders = _numbers(scales), {"overlays": overlays, "maps": maps, "masks": pictures}
     from famcli.inference.job import predict_files
     from famcli.inference.journal import SUFFIX
     from famcli.inference.predictor import Settings
@@ -96,6 +102,8 @@ def predict(
                 image_files={name: folder for name, folder in folders.items() if folder is not None},
                 labels=labels,
                 coco_images=coco_images,
+                segmentation=segmentation,
+                all_categories=all_categories,
                 resume=resume,
                 say=None if console.quiet else console.say,  # a first use says what it downloads
                 progress=partial(console.progress, "images"),

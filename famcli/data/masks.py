@@ -214,6 +214,14 @@ def _segmented(dataset: Dataset, samples: Sequence[Sample]) -> dict[str, Segment
     return found
 
 
+def encode(mask: np.ndarray) -> dict[str, Any]:
+    """Pixels ``(h, w)`` bool as the ``segmentation`` of a COCO annotation: packed run lengths."""
+    from pycocotools import mask as rle
+
+    runs = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": list(mask.shape), "counts": runs["counts"].decode("ascii")}
+
+
 def decode(segmentation: Any, size_hw: tuple[int, int]) -> Pixels:
     """The pixels ``(h, w)`` of the ``segmentation`` of a COCO annotation; an error is the reason alone.
 

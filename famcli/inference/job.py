@@ -22,6 +22,7 @@ from famcli.outputs import (
     IMAGE_FILES,
     Run,
     check_out,
+    check_segmentation,
     choose_format,
     find_output,
     write_image_files,
@@ -69,6 +70,8 @@ def predict_files(
     image_files: Mapping[str, str | Path] | None = None,
     labels: str | None = None,
     coco_images: str | Path | None = None,
+    segmentation: str | None = None,
+    all_categories: bool = False,
     resume: bool = False,
     say: Callable[[str], None] | None = None,
     progress: Progress = lambda total, done: nullcontext(lambda: None),  # noqa: ARG005
@@ -92,6 +95,8 @@ def predict_files(
         image_files: A folder for each kind of ``famcli.outputs.IMAGE_FILES`` that every image gets.
         labels: Known classes: ``folder``, the path of a file of lines ``image,class``, or one class for all images.
         coco_images: A COCO file to take image and category ids from.
+        segmentation: Form of the masks in the results, ``rle`` or ``polygons``, if the format has a place for it.
+        all_categories: List the categories that do not occur too.
         resume: Go on with an interrupted run of the same arguments.
         say: Called with a sentence on what is downloaded, and on what was done before.
         progress: Given the number of images and how many were done before, a context that gives a function to call
@@ -103,11 +108,14 @@ def predict_files(
         FamError: An argument cannot be used, there are no images, or the disk refuses.
     """
     out = Path(out)
-    chosen = FORMATS[choose_format(format, out)]
+    format = choose_format(format, out)  # noqa: A001
+    chosen = FORMATS[format]
     folders = {kind: Path(folder) for kind, folder in (image_files or {}).items()}
     rows = [find_output("image file", kind, IMAGE_FILES) for kind in folders]
     settings = replace(settings or Settings(), **changes)
-    settings = replace(settings, masks=settings.masks or any(row.mask for row in rows))
+    if segmentation is not None:
+        check_segmentation(segmentation, format)
+    settings = replace(settings, masks=settings.masks or segmentation is not None or any(row.mask for row in rows))
     given = [str(item) for item in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     listing = list_images(given, sys.stdin if STDIN in given else (), [*folders.values(), out])
     check_out(out, chosen, listing)
@@ -161,7 +169,9 @@ def predict_files(
         **used,
         "threshold": predictor.tau,
     }
-    run = Run(listing, class_names, ids, info, predictor.engine.num_parts if settings.parts else 0)
+    num_parts = predictor.engine.num_parts if settings.parts else 0
+    polygons = segmentation == "polygons"
+    run = Run(listing, class_names, ids, info, num_parts, polygons, all_categories)
     write_results(chosen, journal.records, run, out)
     journal.path.unlink()
     return summary

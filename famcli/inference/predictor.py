@@ -187,10 +187,10 @@ def finish_item(
 ) -> Prediction:
     """Find the boxes in an image's map and name its classes; threads and processes may run it."""
     (size_hw, _), (M, probability, parts), known = loaded, inferred, item.label is not None
-    found = localize(M, size_hw, tau, settings.max_boxes, with_mask=settings.masks)
+    found = localize(M, size_hw, tau, settings.max_boxes, with_map=settings.masks)
     best = [item.label] if item.label is not None else np.argsort(-probability, kind="stable")[: settings.topk].tolist()
     classes = tuple(ClassScore(i, class_names[i], float(probability[i])) for i in best)
-    prediction = Prediction(item.name, size_hw, classes, found.regions, M, known, found.mask, parts)
+    prediction = Prediction(item.name, size_hw, classes, found.regions, M, known, found.region_map, parts)
     if then is not None:
         then(item, prediction)
     return prediction

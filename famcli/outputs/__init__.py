@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pkgutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,8 @@ Records = Callable[[], "Iterable[Record]"]  # all of them in order; each call re
 class Run:
     """What a writer may need beside the records; the listing has the images that failed too.
 
-    ``info`` says model, method and threshold, JSON-able; ``num_parts`` is 0 if parts were not asked for.
+    ``info`` says version, model, method and threshold, JSON-able; ``num_parts`` is 0 if parts were not asked for.
+    ``polygons`` are wanted in place of run lengths, and ``all_categories`` in place of those that occur.
     """
 
     listing: Listing
@@ -36,6 +37,8 @@ class Run:
     ids: CocoIds
     info: Mapping[str, Any]
     num_parts: int = 0
+    polygons: bool = False
+    all_categories: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +50,23 @@ class Output:
     suffixes: tuple[str, ...] = ()  # of file names that this may be written to; the first row with one is its default
     folder: bool = False  # the results are a folder of files and not one file
     mask: bool = False  # the files need the pixels of the regions
+    segmentations: tuple[str, ...] = ()  # forms of masks that the results have a place for: ``rle``, ``polygons``
 
 
 # The results. A writer takes the records and the run, and yields the text of the file piece by piece; or, of a folder,
-# the name of each file and its text or bytes.
+# the name of each file and its text, whole or in pieces, its bytes, or the path that it is a symbolic link to.
 FORMATS: MutableMapping[str, Output] = {
     "coco": Output(
         "famcli.outputs.coco:dataset_json",
         "a full COCO dataset: info, images, categories, and annotations with a `score`",
         (".json",),
+        segmentations=("rle", "polygons"),
     ),
     "coco-results": Output(
-        "famcli.outputs.coco:results_json", "a list of detections, as `loadRes` of pycocotools takes it", (".json",)
+        "famcli.outputs.coco:results_json",
+        "a list of detections, as `loadRes` of pycocotools takes it",
+        (".json",),
+        segmentations=("rle", "polygons"),
     ),
     "csv": Output(
         "famcli.outputs.tables:csv_lines",
@@ -66,7 +74,26 @@ FORMATS: MutableMapping[str, Output] = {
         (".csv",),
     ),
     "jsonl": Output(
-        "famcli.outputs.tables:json_lines", "one JSON object for each image, failed images included", (".jsonl",)
+        "famcli.outputs.tables:json_lines",
+        "one JSON object for each image, failed images included",
+        (".jsonl",),
+        segmentations=("rle",),
+    ),
+    "yolo": Output(
+        "famcli.outputs.yolo:folder",
+        "a folder with `data.yaml`, `labels` and links to the images",
+        folder=True,
+        segmentations=("polygons",),
+    ),
+    "voc": Output("famcli.outputs.voc:folder", "a folder with one Pascal VOC XML file for each image", folder=True),
+    "labelstudio": Output(
+        "famcli.outputs.labelstudio:folder",
+        "a folder with `tasks.json`, which has the predictions, and `label_config.xml`",
+        folder=True,
+        segmentations=("polygons",),
+    ),
+    "cvat": Output(
+        "famcli.outputs.cvat:annotations_xml", "the XML of CVAT for images 1.1", (".xml",), segmentations=("polygons",)
     ),
 }
 DEFAULT_FORMAT = "coco"
@@ -99,6 +126,13 @@ def choose_format(name: str | None, out: Path | None) -> str:
         known = ", ".join(dict.fromkeys(suffix for row in FORMATS.values() for suffix in row.suffixes))
         raise ConfigError(f"no format is known by the suffix of --out '{out}' ({known} are); say which with --format")
     return fitting[0] if fitting else DEFAULT_FORMAT
+
+
+def check_segmentation(form: str, chosen: str) -> None:
+    """Refuse a form of masks that a format has no place for."""
+    fitting = [name for name, row in FORMATS.items() if form in row.segmentations]
+    if chosen not in fitting:
+        raise ConfigError(f"--format {chosen} has no place for masks as '{form}'; {', '.join(fitting)} have")
 
 
 def check_out(out: Path, chosen: Output, listing: Listing) -> None:
@@ -136,7 +170,7 @@ def _write_text(pieces: Iterable[str], path: Path) -> None:
         file.writelines(pieces)
 
 
-def _write_folder(files: Iterable[tuple[str, str | bytes]], folder: Path) -> None:
+def _write_folder(files: Iterable[tuple[str, str | bytes | Path | Iterator[str]]], folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fam.") as scratch:
         made = Path(scratch) / folder.name
@@ -144,7 +178,12 @@ def _write_folder(files: Iterable[tuple[str, str | bytes]], folder: Path) -> Non
         for name, content in files:
             path = made / name.lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+            if isinstance(content, Path):
+                path.symlink_to(content)
+            elif isinstance(content, bytes):
+                path.write_bytes(content)
+            else:
+                _write_text([content] if isinstance(content, str) else content, path)
         if folder.is_dir():
             folder.rmdir()  # it is empty, or this refuses
         made.rename(folder)

@@ -13,7 +13,8 @@ from typing import Any
 
 from famcli.data.readers.coco import CocoFile, annotation_entry, document, image_entry, joined
 from famcli.outputs import Records, Run
-from famcli_models.boxes import clip_boxes, xyxy_to_xywh
+from famcli.outputs.annotations import Annotation, categories, read_annotations
+from famcli_models.boxes import xyxy_to_xywh
 from famcli_models.errors import DataError
 
 
@@ -56,7 +57,10 @@ class CocoIds:
 def results_json(records: Records, run: Run) -> Iterator[str]:
     """The list that ``pycocotools.coco.COCO.loadRes`` takes."""
     yield "["
-    yield from joined(_detections(records, run.ids))
+    yield from joined(
+        {"image_id": image, "category_id": found.category, "bbox": xywh, "score": found.score, **masks}
+        for image, xywh, found, masks in _entries(records, run)
+    )
     yield "]\n"
 
 
@@ -72,19 +76,18 @@ def dataset_json(records: Records, run: Run) -> Iterator[str]:
         for record in records()
         if "error" not in record
     )
-    annotations = (
-        annotation_entry(number, found["image_id"], found["category_id"], found["bbox"], {"score": found["score"]})
-        for number, found in enumerate(_detections(records, run.ids), 1)
+    listed = (
+        annotation_entry(number, image, found.category, xywh, score=found.score, area=found.area, **masks)
+        for number, (image, xywh, found, masks) in enumerate(_entries(records, run), 1)
     )
-    return document(run.info, images, annotations, run.ids.names.items())
+    return document(run.info, images, listed, categories(records, run).items())
 
 
-def _detections(records: Records, ids: CocoIds) -> Iterator[dict[str, Any]]:
-    """COCO's result entries: one for each box and class that has a number, boxes clipped to the image."""
+def _entries(records: Records, run: Run) -> Iterator[tuple[int, list[float], Annotation, dict[str, Any]]]:
+    """Each annotation, with its image's id, its box, and its ``segmentation`` if masks were asked for."""
     for record in records():
-        for box in record.get("boxes", ()):
-            xywh = xyxy_to_xywh(clip_boxes(box["xyxy"], (record["height"], record["width"])))[0].tolist()
-            for chosen, score in zip(record["classes"], box["scores"], strict=True):
-                if chosen["index"] in ids.categories:
-                    image, category = ids.images[record["file_name"]], ids.categories[chosen["index"]]
-                    yield {"image_id": image, "category_id": category, "bbox": xywh, "score": score}
+        for found in read_annotations(record, run):
+            masks: dict[str, Any] = {}
+            if found.segmentation is not None:
+                masks["segmentation"] = [found.outline().ravel().tolist()] if run.polygons else found.segmentation
+            yield run.ids.images[record["file_name"]], xyxy_to_xywh(found.xyxy)[0].tolist(), found, masks

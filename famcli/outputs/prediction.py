@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from famcli.data.masks import encode
 from famcli_models.boxes import clip_boxes
 from famcli_models.localization import Region
 
@@ -77,7 +78,7 @@ class Prediction:
         regions: Foreground regions, largest first, with boxes in the original image's pixels.
         M: ``(H, W)`` float32 map at feature resolution; if maps depend on the class, that of the first of the classes.
         known: The class was given, so that scores do not include its probability.
-        mask: ``(h, w)`` bool pixels of the regions, if asked for.
+        region_map: ``(h, w)``, i + 1 on the pixels of ``regions[i]`` and 0 elsewhere, if masks were asked for.
         parts: The part maps and their weights, if asked for.
     """
 
@@ -87,8 +88,13 @@ class Prediction:
     regions: tuple[Region, ...]
     M: np.ndarray = field(repr=False)
     known: bool = False
-    mask: np.ndarray | None = field(default=None, repr=False)
+    region_map: np.ndarray | None = field(default=None, repr=False)
     parts: PartMaps | None = None
+
+    @property
+    def mask(self) -> np.ndarray | None:
+        """``(h, w)`` bool pixels of all regions, if masks were asked for."""
+        return None if self.region_map is None else self.region_map > 0
 
     def score(self, region: Region, chosen: ClassScore) -> float:
         """Confidence that ``region`` is an object of the class: mean M in the region times the probability.
@@ -118,12 +124,13 @@ def to_record(result: Prediction | Failure) -> Record:
     """The JSON-able form of a result; a box is ``xyxy`` in the original's pixels, with a score for each class.
 
     It is ``{"file_name", "width", "height", "classes", "boxes"}``, with ``"parts"`` if they were asked for, or
-    ``{"file_name", "error"}`` for an image that could not be read.
+    ``{"file_name", "error"}`` for an image that could not be read. If masks were asked for, each box has the pixels of
+    its region as COCO's run lengths, ``"segmentation"``.
     """
     if isinstance(result, Failure):
         return {"file_name": result.name, "error": result.reason}
     classes = [{"index": c.index, "name": c.name, "probability": round(c.probability, 6)} for c in result.classes]
-    boxes = [
+    boxes: list[Record] = [
         {
             "xyxy": list(region.xyxy),
             "area": region.area,
@@ -132,6 +139,9 @@ def to_record(result: Prediction | Failure) -> Record:
         }
         for region in result.regions
     ]
+    if result.region_map is not None:
+        for number, box in enumerate(boxes, 1):
+            box["segmentation"] = encode(result.region_map == number)
     height, width = result.size_hw
     record = {"file_name": result.name, "width": width, "height": height, "classes": classes, "boxes": boxes}
     if result.parts is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,19 @@ def test_boxes_are_in_the_pixels_of_the_image(predict: Fam, image_dir: Path) -> 
 
 
 @pytest.mark.parametrize("form", list(FORMATS))
-def test_formats(predict: Fam, image_dir: Path, form: str, names: list[str]) -> None:
-    """Every form of the results is whole and valid on stdout, and described in help and in the guide."""
-    text = predict(image_dir, "--format", form).stdout
-    if form == "csv":
+def test_formats(predict: Fam, image_dir: Path, form: str, names: list[str], tmp_path: Path) -> None:
+    """Every form of the results is whole and valid on stdout or a folder, and described in help and in the guide."""
+    row = FORMATS[form]
+    result = predict(image_dir, "--format", form, *(("--out", tmp_path / "new") if row.folder else ()))
+    text = result.stdout
+    assert result.exit_code == 0, result.stderr
+    if row.folder:
+        assert text == ""
+        assert any((tmp_path / "new").iterdir())
+    elif form == "cvat":
+        root = ET.fromstring(text)  # noqa: S314  (it is our own)
+        assert [image.get("name") for image in root.iter("image")] == names
+    elif form == "csv":
         assert [r["file_name"] for r in csv.DictReader(text.splitlines())] == names
     elif form == "jsonl":
         assert [json.loads(line)["file_name"] for line in text.splitlines()] == names
@@ -82,7 +92,7 @@ def test_formats(predict: Fam, image_dir: Path, form: str, names: list[str]) -> 
         boxes = data if form == "coco-results" else data["annotations"]
         assert [b["image_id"] for b in boxes] == [1, 2, 3, 4, 5]
     default = " (default)" if form == "coco" else ""
-    assert f"| `{form}`{default} | {FORMATS[form].summary} |" in GUIDE.read_text(encoding="utf-8")
+    assert f"| `{form}`{default} | {row.summary} |" in GUIDE.read_text(encoding="utf-8")
 
 
 def test_nothing_found(predict: Fam, image_dir: Path) -> None:

@@ -72,10 +72,10 @@ def test_threshold_is_strict() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.3, 0.5])
 def test_a_map_that_never_passes_has_no_region(value: float) -> None:
     """Nothing above τ is no region: neither an error nor the whole image."""
-    found = localize(np.full((14, 14), value, dtype=np.float32), (100, 150), with_mask=True)
+    found = localize(np.full((14, 14), value, dtype=np.float32), (100, 150), with_map=True)
     assert found.regions == ()
-    assert found.mask is not None
-    assert not found.mask.any()
+    assert found.region_map is not None
+    assert not found.region_map.any()
 
 
 def test_nan_is_background() -> None:
@@ -116,15 +116,14 @@ def test_upsampling_is_bilinear(size_hw: tuple[int, int]) -> None:
     np.testing.assert_allclose(upsample(M[0, 0].numpy(), size_hw), expected.numpy(), atol=1e-5)
 
 
-def test_mask_holds_the_pixels_of_the_regions_given() -> None:
-    """The mask covers the regions returned and nothing of the smaller ones; it costs memory and must be asked for."""
-    M = grid("##..#", "##...", "....#")
-    for most, expected in ((1, grid("##...", "##...", ".....")), (3, M)):
-        mask = localize(M, (3, 5), max_boxes=most, with_mask=True).mask
-        assert mask is not None
-        assert mask.dtype == bool
-        np.testing.assert_array_equal(mask, expected > 0.5)
-    assert localize(M, (3, 5)).mask is None
+def test_region_map_holds_the_pixels_of_the_regions_given() -> None:
+    """Each region returned has its number on its pixels, a smaller one none; it costs memory and must be asked for."""
+    M = grid("#..##", "...##", "#....", "#....")
+    for most, expected in ((1, "00011000110000000000"), (2, "00011000112000020000"), (9, "30011000112000020000")):
+        region_map = localize(M, (4, 5), max_boxes=most, with_map=True).region_map
+        assert region_map is not None
+        assert "".join(map(str, region_map.ravel())) == expected
+    assert localize(M, (4, 5)).region_map is None
 
 
 def test_foreground_is_the_mean_over_the_region_only() -> None:

@@ -42,8 +42,8 @@ RECORDS = [
 IDS = CocoIds.numbered(NAMES, CLASSES)
 
 
-def run(ids: CocoIds = IDS) -> Run:
-    return Run(Listing(Path(), NAMES), CLASSES, ids, {"version": "x"})
+def run(ids: CocoIds = IDS, **options: bool) -> Run:
+    return Run(Listing(Path(), NAMES), CLASSES, ids, {"version": "x"}, **options)
 
 
 def results(records: Iterable[dict[str, Any]], ids: CocoIds = IDS) -> list[dict[str, Any]]:
@@ -51,9 +51,9 @@ def results(records: Iterable[dict[str, Any]], ids: CocoIds = IDS) -> list[dict[
     return json.loads("".join(results_json(lambda: kept, run(ids))))
 
 
-def dataset(records: Iterable[dict[str, Any]], ids: CocoIds = IDS) -> dict[str, Any]:
+def dataset(records: Iterable[dict[str, Any]], ids: CocoIds = IDS, **options: bool) -> dict[str, Any]:
     kept = list(records)
-    return json.loads("".join(dataset_json(lambda: kept, run(ids))))
+    return json.loads("".join(dataset_json(lambda: kept, run(ids, **options))))
 
 
 def test_ids_are_counted_and_not_read_from_names() -> None:
@@ -91,7 +91,9 @@ def test_dataset() -> None:
         "iscrowd": 0,
         "segmentation": [],
     }
-    assert [c["name"] for c in data["categories"]] == list(CLASSES)
+    assert [(c["id"], c["name"]) for c in data["categories"]] == [(2, "dog")]  # what occurs, with the model's ids
+    whole = dataset(RECORDS, all_categories=True)
+    assert [(c["id"], c["name"]) for c in whole["categories"]] == list(enumerate(CLASSES, 1))
 
 
 def test_entries_of_a_box() -> None:
@@ -190,7 +192,7 @@ def test_pycocotools_reads_the_dataset(tmp_path: Path) -> None:
     assert coco.getImgIds() == [1, 3]
     assert coco.getAnnIds(imgIds=[1]) == [1, 2]
     assert coco.getAnnIds(imgIds=[3]) == []
-    assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(CLASSES)
+    assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == ["dog"]
 
 
 @pytest.mark.filterwarnings("ignore")

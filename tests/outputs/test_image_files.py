@@ -99,7 +99,7 @@ def test_files(tmp_path: Path) -> None:
     assert np.array_equal(arrays[".npy"], LEFT)
     assert arrays[".parts.npy"].shape == (3, 2, 2)
     assert list(masks(item, found)) == []
-    mask = np.array([[True, False]])
-    ((name, data),) = masks(item, Prediction("x", (1, 2), (), (), LEFT, mask=mask))
+    region_map = np.array([[2, 0]])
+    ((name, data),) = masks(item, Prediction("x", (1, 2), (), (), LEFT, region_map=region_map))
     assert name == ".mask.png"
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).tolist() == [[255, 0]]

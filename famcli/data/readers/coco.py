@@ -264,9 +264,7 @@ def image_entry(
     return {"id": number, "file_name": name, **size, **(more or {})}
 
 
-def annotation_entry(
-    number: int, image: int, category: int, xywh: Sequence[float], more: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def annotation_entry(number: int, image: int, category: int, xywh: Sequence[float], **more: Any) -> dict[str, Any]:
     """An entry of ``annotations``; the empty segmentation is what annotation tools take for "a rectangle"."""
-    entry = {"id": number, "image_id": image, "category_id": category, "bbox": list(xywh), **(more or {})}
-    return {**entry, "area": xywh[2] * xywh[3], "iscrowd": 0, "segmentation": []}
+    place = {"id": number, "image_id": image, "category_id": category, "bbox": list(xywh)}
+    return {**place, "area": xywh[2] * xywh[3], "iscrowd": 0, "segmentation": [], **more}
