@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 SHOWN_NAMES = 12  # of a table of names, in a message
 SHOWN_LENGTH = 200  # characters of untrusted text, in a message
@@ -33,6 +33,22 @@ def short(text: str, limit: int = SHOWN_LENGTH) -> str:
 def shown(value: object) -> str:
     """An untrusted value as Python writes it, fit for a message: not endless, however large or deep it is."""
     return short(_SHORT.repr(value))
+
+
+def near_names(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """At most three of the known names that are nearly this one, whatever their case, the nearest first.
+
+    ``cutoff`` is the share of letters that are the same, as ``difflib`` counts them.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=cutoff)
+    return [n for close in dict.fromkeys(near) for n in names if n.lower() == close]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of many untrusted names, fit for a message, and how many more there are."""
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(short(name, 80) for name in names[:SHOWN_NAMES]) + more
 
 
 class FamError(Exception):
@@ -64,13 +80,9 @@ class UnknownNameError(FamError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
         name = short(name)
-        near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.6)
-        shown = [n for close in dict.fromkeys(near) for n in names if n.lower() == close] or names[
-            :SHOWN_NAMES
-        ]  # the nearest first
-        more = "" if near or len(names) <= SHOWN_NAMES else f" and {len(names) - SHOWN_NAMES} more"
+        near = near_names(name, names)
         word = "did you mean" if near else "known"
-        text = f"unknown {kind} '{name}' ({word}: {', '.join(short(n, 80) for n in shown) or 'none'}{more})"
+        text = f"unknown {kind} '{name}' ({word}: {listed(near or names) or 'none'})"
         super().__init__(f"{text}; {hint}" if hint else text)
 
 

@@ -71,9 +71,11 @@ class Console:
 
     @contextmanager
     def progress(
-        self, what: str, total: int | None, done: int = 0, *, in_bytes: bool = False
+        self, what: str, total: int | None, done: int = 0, *, in_bytes: bool = False, hidden: bool = False
     ) -> Iterator[Callable[..., None]]:
         """A bar with rate and time left on stderr, if that is a terminal; gives a function to call after each image.
+
+        It is ``hidden`` where results go to the same terminal while it is shown.
 
         With ``in_bytes`` the function takes a number of bytes, and a total of ``None`` is one that nobody knows.
         """
@@ -92,7 +94,7 @@ class Console:
         bar = bars.Progress(
             *(bars.TextColumn("{task.description}"), bars.BarColumn(), *counts, bars.TimeRemainingColumn(compact=True)),
             console=RichConsole(stderr=True),
-            disable=self.quiet or not sys.stderr.isatty(),
+            disable=hidden or self.quiet or not sys.stderr.isatty(),
         )
         with bar:
             task = bar.add_task(what, total=total, completed=done)

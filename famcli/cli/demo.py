@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,18 +38,17 @@ def demo(
         model=model,
         device=device,
         image_files={"overlays": overlays},
-        on_records=_say_boxes,
+        on_record=_say_lines,
     )
-    if summary.failures:
-        raise DataError(f"{summary.failures[0].name}: {summary.failures[0].reason}")
+    for failure in [*summary.failures, *summary.warnings]:
+        raise DataError(f"{failure.name}: {failure.reason}")
     sheet = contact_sheet([overlays / (name + OVERLAY_SUFFIX) for name in names], out / "demo.jpg")
     console.say(f"{summary.images} photographs, {summary.boxes} boxes: {boxes}, {overlays}/, and all together:")
     console.result(str(sheet))
 
 
-def _say_boxes(records: Iterator[Record]) -> None:
-    for record in records:
-        for box in record.get("boxes", ()):
-            x0, y0, x1, y1 = (round(v) for v in box["xyxy"])
-            label = record["classes"][0]["name"]
-            console.say(f"{record['file_name']}: {label}, score {box['scores'][0]:.2f}, box x {x0}-{x1}, y {y0}-{y1}")
+def _say_lines(record: Record) -> None:
+    from famcli.outputs.prediction import readable_lines
+
+    for line in readable_lines(record):
+        console.say(line)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ import typer
 from typer import Argument, Option
 
 from famcli.cli import options
-from famcli.cli.console import console
+from famcli.cli.console import console, visible
 from famcli.outputs import FORMATS, IMAGE_FILES, choose_format
 from famcli_models.checkpoint import DEFAULT_MODEL
 from famcli_models.errors import ConfigError, UnknownNameError
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 20
 FORMS = ", ".join(f"{name} ({row.summary.replace('`', '')})" for name, row in FORMATS.items())
 INPUT = "Images, folders (searched recursively), globs, or - for a list on stdin."
-LABELS = "Known classes: 'folder', a file of lines IMAGE,CLASS, or one class for all images."
+LABEL = "What is in all images: a class of the model, a WordNet id, or a name of your own."
+LABELS = "Likewise for each image: 'folder', or a file of lines IMAGE,CLASS."
+STDOUT = Path("-")
+OUT = "Results file, - for stdout; the suffix picks the format. Without it a line a box is printed."
 IDS = "COCO file to take image and category ids from, by file name and name."
 RESUME = "Go on with an interrupted run of the same command."
 ALL = "List the categories that do not occur too (coco, yolo, labelstudio, cvat)."
@@ -40,7 +44,7 @@ def _folder_of(kind: str) -> Any:
 
 def predict(
     inputs: Annotated[list[str], Argument(metavar="INPUT", help=INPUT)],
-    out: Annotated[Path | None, Option("--out", "-o", help="Results file; stdout if not given.")] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help=OUT)] = None,
     model: options.ModelOption = DEFAULT_MODEL,
     method: options.MethodOption = None,
     format: Annotated[  # noqa: A002
@@ -49,6 +53,7 @@ def predict(
     threshold: options.ThresholdOption = None,
     max_boxes: Annotated[int, Option(min=1, help="Boxes per image, largest region first.")] = 1,
     topk: Annotated[int, Option(min=1, help="Classes per box, most probable first.")] = 1,
+    label: Annotated[str | None, Option(metavar="NAME", help=LABEL)] = None,
     labels: Annotated[str | None, Option(help=LABELS)] = None,
     coco_images: Annotated[Path | None, Option(help=IDS)] = None,
     all_categories: Annotated[bool, Option("--all-categories", help=ALL)] = False,
@@ -66,20 +71,27 @@ def predict(
     as_json: options.JsonOption = False,
     quiet: options.QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
-    """Find the main object in images and write its box.
+    """Find the main object in images: a line a box, or results in a file.
 
     Boxes are in the pixels of the original image, EXIF orientation applied. An image that cannot be read
     is reported and the others go on (exit code 1); an image in which nothing is found has no box.
 
-    Example: fam predict photos/ --out boxes.json --overlays overlays/
+    Examples: fam predict photos/ (prints NAME  CLASS SCORE  box X0,Y0,X1,Y1), fam predict photos/ --out boxes.json
     """
+    file = None if out == STDOUT else out
+    if file is None and resume:
+        raise typer.BadParameter("--resume needs --out FILE")
+    if as_json and (out == STDOUT or (out is None and format not in (None, "jsonl"))):
+        raise typer.BadParameter("--json and the results would both be on standard output: leave out --json")
+    if as_json and out is None:
+        format = "jsonl"  # noqa: A001
+    printed = out is None and format is None
     try:
-        format = choose_format(format, out)  # noqa: A001
-        folder = FORMATS[format].folder
+        chosen = choose_format(format, file)
     except (ConfigError, UnknownNameError) as error:
         raise typer.BadParameter(str(error), param_hint="--format") from error
-    if out is None and (resume or as_json or folder):
-        raise typer.BadParameter("--resume, --json and a --format that is a folder need --out")
+    if file is None and FORMATS[chosen].folder:
+        raise typer.BadParameter(f"--format {chosen} is a folder of files and needs --out FOLDER")
     segmentation = masks if masks in SEGMENTATIONS else None
     pictures = Path(masks) if masks and not segmentation else None
     multiples, folders = _numbers(scales), {"overlays": overlays, "maps": maps, "masks": pictures}
@@ -88,8 +100,8 @@ def predict(
     from famcli.inference.predictor import Settings
 
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        target = out or Path(scratch) / "stdout"
+    with nullcontext() if printed or file else tempfile.TemporaryDirectory() as scratch:
+        target = file if scratch is None else Path(scratch) / "stdout"
         try:
             summary = predict_files(
                 inputs,
@@ -98,55 +110,85 @@ def predict(
                 method=method,
                 device=device,
                 settings=Settings(threshold, max_boxes, topk, multiples, flip, batch_size, workers, amp, parts=parts),
-                format=format,
+                format=chosen,
                 image_files={name: folder for name, folder in folders.items() if folder is not None},
+                label=label,
                 labels=labels,
                 coco_images=coco_images,
                 segmentation=segmentation,
                 all_categories=all_categories,
                 resume=resume,
                 say=None if console.quiet else console.say,  # a first use says what it downloads
-                progress=partial(console.progress, "images"),
-                on_records=_say_parts if parts else None,
+                progress=partial(console.progress, "images", hidden=printed and sys.stdout.isatty()),
+                on_record=partial(_print_record, lines=printed, table=_PartsTable() if parts else None),
             )
         except KeyboardInterrupt:
-            if out and (journal := out.with_name(out.name + SUFFIX)).is_file():
+            if file and (journal := file.with_name(file.name + SUFFIX)).is_file():
                 console.say(f"finished images are kept in '{journal}'; the same command with --resume goes on")
             raise
-        if out is None:
+        if scratch is not None and target is not None:
             console.result_file(target)
-    _report(summary, out, time.monotonic() - started, as_json)
-    if summary.failures:
+    _report(summary, file, time.monotonic() - started, as_json)
+    if summary.failures or summary.warnings:
         raise typer.Exit(1)
 
 
-def _say_parts(records: Iterator[Record]) -> None:
+def _print_record(record: Record, lines: bool, table: _PartsTable | None) -> None:
+    """What is said of an image as soon as it is done."""
+    from famcli.outputs.prediction import readable_lines
+
+    if lines:
+        for line in readable_lines(record):
+            console.result(visible(line))
+    if table is not None:
+        table.add(record)
+
+
+class _PartsTable:
     """A table of the parts' weights, a line an image: names come last, so that no line waits for the longest."""
-    columns: list[str] = []
-    for parts, name in ((record["parts"], record["file_name"]) for record in records if "parts" in record):
-        if not columns:
-            columns = [*(f"part {k}" for k in range(1, len(parts["weights"]) + 1)), "mean cosine"]
-            console.say(f"| {' | '.join(columns)} | image |")
-            console.say(f"| {' | '.join('-' * len(column) for column in columns)} | ----- |")
+
+    def __init__(self) -> None:
+        self.columns: list[str] = []
+
+    def add(self, record: Record) -> None:
+        """Print the line of an image, after the head if it is the first."""
+        if "parts" not in record:
+            return
+        parts = record["parts"]
+        if not self.columns:
+            self.columns = [*(f"part {k}" for k in range(1, len(parts["weights"]) + 1)), "mean cosine"]
+            console.say(f"| {' | '.join(self.columns)} | image |")
+            console.say(f"| {' | '.join('-' * len(column) for column in self.columns)} | ----- |")
         cells = ["" if value is None else f"{value:.3f}" for value in (*parts["weights"], parts["mean_cosine"])]
-        aligned = " | ".join(cell.rjust(len(column)) for cell, column in zip(cells, columns, strict=True))
-        console.say(f"| {aligned} | {name} |")
+        aligned = " | ".join(cell.rjust(len(column)) for cell, column in zip(cells, self.columns, strict=True))
+        console.say(f"| {aligned} | {record['file_name']} |")
 
 
 def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool) -> None:
     failed = summary.failures
-    for failure in failed[:SHOWN_FAILURES]:
-        console.warn(f"{failure.name}: {failure.reason}")
-    if len(failed) > SHOWN_FAILURES:
-        console.warn(f"... and {len(failed) - SHOWN_FAILURES} more")
-    others = {" without a box": summary.empty, " failed": len(failed)}
+    for listed in (failed, summary.warnings):
+        for failure in listed[:SHOWN_FAILURES]:
+            console.warn(f"{failure.name}: {failure.reason}")
+        if len(listed) > SHOWN_FAILURES:
+            console.warn(f"... and {len(listed) - SHOWN_FAILURES} more")
+    for remark in summary.remarks:
+        console.say(remark)
+    others = {
+        " without a box": summary.empty,
+        " failed": len(failed),
+        " without all of their files": len(summary.warnings),
+    }
     more = "".join(f", {number}{what}" for what, number in others.items() if number)
     rate, where = summary.images / (seconds or 1), f" -> {out}" if out else ""
     console.say(f"{summary.images} images, {summary.boxes} boxes{more} ({rate:.1f} images/s){where}")
-    if as_json:
+    if as_json and out:
         numbers = {"images": summary.images, "boxes": summary.boxes, "empty": summary.empty}
-        listed = [{"file_name": failure.name, "reason": failure.reason} for failure in failed]
-        console.result_json({"out": str(out), **numbers, "failed": listed, "seconds": round(seconds, 3)})
+        failures, warnings = (
+            [{"file_name": failure.name, "reason": failure.reason} for failure in listed]
+            for listed in (failed, summary.warnings)
+        )
+        told = {"failed": failures, "warnings": warnings, "remarks": summary.remarks}
+        console.result_json({"out": str(out), **numbers, **told, "seconds": round(seconds, 3)})
 
 
 def _numbers(text: str) -> tuple[float, ...]:

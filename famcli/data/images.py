@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import import_module
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -13,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from famcli_models.errors import DataError, ShapeError
+from famcli_models.errors import DataError, FamError, ShapeError
 
 # Loaded here, once: Pillow's own loading on first use is not safe between threads.
 for _plugin in ("Jpeg", "Png", "WebP", "Bmp", "Tiff"):
@@ -25,6 +27,7 @@ DECODE_MARGIN = 2  # JPEGs may be decoded small while both sides keep this many 
 AHEAD = 512  # files in flight: enough to keep a network disk busy, few enough for any memory
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 T = TypeVar("T")
+Source = str | Path | bytes | Image.Image | np.ndarray  # a file, its bytes, a Pillow image, or RGB (h, w, 3) uint8
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -55,16 +58,32 @@ class Picture(NamedTuple):
     size_hw: tuple[int, int]  # (h, w) of the original, orientation applied
 
 
-def read_picture(path: Path, at_least: int | None = None) -> Picture:
-    """Decode one image file (its first frame); the message of a ``DataError`` is the reason alone, without the path.
+def read_picture(source: Source, at_least: int | None = None) -> Picture:
+    """Decode an image (its first frame); the message of a ``DataError`` is the reason alone, without the path.
 
     The format is recognised by content and not by name; transparent pixels are shown on white, 16-bit and floating
     point values are scaled to 8 bits. A JPEG may be decoded at a half, quarter or eighth of its size while both sides
     stay ``at_least`` so many pixels; large photographs decode several times faster.
     """
+    _check_kind(source)
+    with _reasons():
+        if isinstance(source, np.ndarray):
+            return _array_picture(source)
+        return _upright_picture(source) if isinstance(source, Image.Image) else _decode(source, at_least)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an image file; raises as :func:`read_picture`."""
+    with _reasons():
+        return path.read_bytes()
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Any error inside becomes one with the reason in a few words."""
     try:
-        return _decode(path, at_least)
-    except DataError:
+        yield
+    except FamError:
         raise
     except Image.DecompressionBombError as error:
         raise DataError(_too_large("its header")) from error
@@ -73,10 +92,16 @@ def read_picture(path: Path, at_least: int | None = None) -> Picture:
         raise DataError(next((why for kind, why in _REASONS if isinstance(error, kind)), damaged)) from error
 
 
-def _decode(path: Path, at_least: int | None) -> Picture:
-    if path.stat().st_size == 0:
+def _check_kind(source: object) -> None:
+    if not isinstance(source, (str, Path, bytes, Image.Image, np.ndarray)):
+        given = f"a {type(source).__name__} is no image"
+        raise DataError(f"{given}: give a path, a Pillow image, an RGB array (h, w, 3) uint8, or the bytes of a file")
+
+
+def _decode(source: str | Path | bytes, at_least: int | None) -> Picture:
+    if not (source if isinstance(source, bytes) else Path(source).stat().st_size):
         raise DataError("the file is empty")
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise DataError(_too_large(f"{width}x{height}"))
@@ -84,7 +109,7 @@ def _decode(path: Path, at_least: int | None) -> Picture:
             width, height = height, width
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
-        picture = upright_picture(image)
+        picture = _upright_picture(image)
         # Pillow turns TIFF itself, on opening or on loading, and never decodes it small.
         return picture if image.format == "TIFF" else Picture(picture.image, (height, width))
 
@@ -102,16 +127,17 @@ def orientation_of(image: Image.Image) -> int:
         return 1
 
 
-def upright_picture(image: Image.Image) -> Picture:
+def _upright_picture(image: Image.Image) -> Picture:
     """An opened Pillow image in any mode, with its EXIF orientation applied."""
+    if 0 in image.size:
+        raise ShapeError(f"the image has no pixels ({image.width}x{image.height})")
     image.load()  # TIFFs are turned by it, and the EXIF of a PNG may lie behind the pixels
     orientation = orientation_of(image)
     upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
     return Picture(_to_rgb(upright), (upright.height, upright.width))
 
 
-def array_picture(array: np.ndarray) -> Picture:
-    """An RGB array ``(h, w, 3)`` uint8 as a picture."""
+def _array_picture(array: np.ndarray) -> Picture:
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or array.size == 0:
         raise ShapeError(f"the image is {array.dtype} of shape {array.shape}; expected uint8 (h, w, 3), RGB")
     return Picture(Image.fromarray(array), (array.shape[0], array.shape[1]))

@@ -44,6 +44,7 @@ class Engine(Protocol):
     class_names: tuple[str, ...]
     num_parts: int  # 0 if the model gives none
     map_title: str  # what its maps are called
+    class_conditional: bool  # they depend on the class that is asked for
 
     def infer(
         self,

@@ -11,7 +11,7 @@ from famcli.outputs.prediction import Record
 from famcli_models.errors import DataError
 
 SUFFIX = ".partial"  # of the journal, behind the name of the results
-VERSION = 2  # of the journal; the first had none
+VERSION = 3  # of the journal; the first had none
 
 
 class Journal:

@@ -1,40 +1,116 @@
-"""Given class labels (GT-known mode): what ``--labels`` says, as a class index for each image."""
+"""Given classes (GT-known mode): what ``--label`` and ``--labels`` say, classes of the model or names of one's own."""
 
 from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
-from famcli_models.errors import DataError, UnknownNameError
+from famcli_models.errors import ConfigError, DataError, UnknownNameError, listed, near_names, shown
 
 BY_FOLDER = "folder"
+TYPING_ERROR = 0.8  # share of letters that a name has in common with a class that was probably meant
+WORDNET_ID = re.compile(r"n\d{8}")
 
 
-def find_class(text: str, class_names: Sequence[str]) -> int:
-    """Class index of a name, up to case, or of a number in range; others are answered with the near names."""
+def find_class(text: str, class_names: Sequence[str]) -> int | None:
+    """Class index of a name, up to case, of a WordNet id, or of a number in range; ``None`` of anything else."""
     lowered = [name.lower() for name in class_names]
     if text.lower() in lowered:
         return lowered.index(text.lower())
-    if text.isdecimal() and int(text) < len(class_names):
-        return int(text)
-    hint = f"or give a number from 0 to {len(class_names) - 1}"
-    raise UnknownNameError("class", text, class_names, hint)
+    if WORDNET_ID.fullmatch(text):
+        return _find_synset(text, lowered)
+    return int(text) if text.isdecimal() and int(text) < len(class_names) else None
 
 
-def read_labels(value: str, names: Sequence[str], class_names: Sequence[str], root: Path = Path()) -> dict[str, int]:
-    """Class index by image name; images that a file does not name are absent.
+def _find_synset(wordnet_id: str, lowered: Sequence[str]) -> int | None:
+    """The class that is a lemma of this synset alone; of all 1,000 of ILSVRC, which repeat names, by place."""
+    order, lemmas, uses = _wordnet()
+    if len(order) == len(lowered) and all(
+        name.partition(" (")[0] in lemmas[synset] for name, synset in zip(lowered, order, strict=True)
+    ):
+        return order.index(wordnet_id) if wordnet_id in order else None
+    own = [lemma for lemma in lemmas.get(wordnet_id, ()) if uses[lemma] == 1]
+    found = {lowered.index(lemma) for lemma in own if lemma in lowered}
+    return found.pop() if len(found) == 1 else None
 
-    ``value`` is ``folder``, which takes the name of each image's folder (``root`` for those directly in it), the path
-    of a file with lines ``image,class``, or one class for all images.
+
+@functools.cache
+def _wordnet() -> tuple[list[str], dict[str, frozenset[str]], Counter[str]]:
+    """The synsets of ILSVRC in order, the lower-case lemmas of all that timm lists, and how many have each lemma."""
+    spec = find_spec("timm")  # found, not imported: that takes torch and seconds
+    if spec is None or spec.origin is None:
+        raise ConfigError("WordNet ids are read from timm, which is not installed here: pip install timm")
+    folder = Path(spec.origin).parent / "data" / "_info"
+    order = (folder / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
+    lines = (folder / "imagenet_synset_to_lemma.txt").read_text(encoding="utf-8").splitlines()
+    rows = (line.lower().partition("\t") for line in lines)
+    lemmas = {synset: frozenset(names.split(", ")) for synset, _, names in rows}
+    return order, lemmas, Counter(lemma for names in lemmas.values() for lemma in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The classes that are given to the images of a run.
+
+    Attributes:
+        indices: Of each text that was given: its class among those of the model, or among ``own``.
+        own: Names of one's own, sorted; empty if all are classes of the model.
+        unknown: Those of them that are no classes of the model, each with the model's nearest names.
     """
-    index = functools.cache(lambda label: find_class(label, class_names))  # many images share few classes
+
+    indices: Mapping[str, int]
+    own: tuple[str, ...] = ()
+    unknown: Mapping[str, list[str]] | None = None
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], class_names: Sequence[str], *, conditional: bool = False) -> Classes:
+        """Classes of the model if it knows all of the texts, and else names of one's own.
+
+        With ``conditional`` the model's maps depend on the class, so that it has to know them all.
+        """
+        given = sorted(set(texts))
+        found = {text: find_class(text, class_names) for text in given}
+        known = {text: index for text, index in found.items() if index is not None}
+        if len(known) == len(found):
+            return cls(known)
+        unknown = [text for text in given if text not in known]
+        if conditional:
+            hint = "the model's map is that of the class asked for, so it takes no names of your own; a FAM does"
+            raise UnknownNameError("class", unknown[0], class_names, hint)
+        near = {text: near_names(text, class_names, TYPING_ERROR) for text in unknown}
+        return cls({text: i for i, text in enumerate(given)}, tuple(given), near)
+
+    def find(self, label: str | int | None) -> int | None:
+        """Class index of one of the texts, or of what is an index already."""
+        return self.indices[label] if isinstance(label, str) else label if label is None else int(label)
+
+    def remark(self) -> str | None:
+        """Says which names are one's own, so that a typing error is noticed."""
+        if not self.own or self.unknown is None:
+            return None
+        near = [f"{shown(text)} is near {listed(names)}" for text, names in self.unknown.items() if names]
+        hint = f"; no class of the model, but {'; '.join(near[:3])}" if near else ""
+        return f"names: {len(self.own)} own class{'es' * (len(self.own) > 1)} ({listed(self.own)}){hint}"
+
+
+def read_labels(value: str, names: Sequence[str], root: Path = Path()) -> dict[str, str]:
+    """What ``--labels`` says of each image, by name; images that a file does not name are absent.
+
+    ``value`` is ``folder``, which takes the name of each image's folder (``root`` for those directly in it), or the
+    path of a file with lines ``image,class``, which may name images that are not there.
+    """
     if value == BY_FOLDER:
-        return {name: index(PurePosixPath(name).parent.name or root.absolute().name) for name in names}
+        return {name: PurePosixPath(name).parent.name or root.absolute().name for name in names}
     path = Path(value)
     if not path.is_file():
-        return dict.fromkeys(names, index(value))
+        either = "is neither 'folder' nor a file of lines IMAGE,CLASS"
+        raise DataError(f"--labels {shown(value)} {either}; --label gives one class, or name, to all images")
     labels = {}
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -43,14 +119,11 @@ def read_labels(value: str, names: Sequence[str], class_names: Sequence[str], ro
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        name, comma, label = line.rpartition(",")
-        if not comma:
-            raise DataError(f"{path}, line {number}: expected 'image,class', got '{line}'")
+        name, _, label = line.rpartition(",")
         quoted = next(csv.reader([line])) if line.startswith('"') else []
         if len(quoted) == 2:
             name, label = quoted
-        try:
-            labels[name.strip()] = index(label.strip())
-        except UnknownNameError as error:
-            raise DataError(f"{path}, line {number}: {error}") from error
+        if not name.strip() or not label.strip():
+            raise DataError(f"{path}, line {number}: expected 'image,class', got '{line}'")
+        labels[name.strip()] = label.strip()
     return labels

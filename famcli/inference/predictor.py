@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from io import IOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from PIL import Image
 
-from famcli.data.images import DECODE_MARGIN, array_picture, read_picture, upright_picture
+from famcli.data.images import DECODE_MARGIN, Picture, Source, read_file, read_picture
 from famcli.hub import find_model
 from famcli.inference.engine import Engine, Failed, open_engine, run_images
+from famcli.inference.labels import Classes
+from famcli.outputs.image_files import SIDE, shrunk
 from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction
 from famcli_models.config import require
-from famcli_models.errors import ConfigError, DataError
+from famcli_models.errors import ConfigError, DataError, FamError, ShapeError, shown
 from famcli_models.localization import localize
 from famcli_models.preprocess import resize
 
@@ -38,6 +41,7 @@ class Settings:
         workers: Threads for decoding and box finding.
         amp: Run the network in bfloat16.
         masks: Keep the regions' pixels.
+        photos: Keep the decoded photograph, shrunk to 1,600 pixels, so that it is not read again for drawing.
         parts: Keep the part maps and their weights, if the method has parts.
     """
 
@@ -50,6 +54,7 @@ class Settings:
     workers: int = 2
     amp: bool = False
     masks: bool = False
+    photos: bool = False
     parts: bool = False
 
     def __post_init__(self) -> None:
@@ -60,11 +65,18 @@ class Settings:
         require(scales, "scales", self.scales, "numbers in [0.25, 4]")
 
 
-# Of one image: its size (h, w), and the resized image at each input size.
-Views = tuple[tuple[int, int], list[np.ndarray]]
+class Loaded(NamedTuple):
+    """An image that was read and resized."""
+
+    size_hw: tuple[int, int]  # of the original
+    views: list[np.ndarray]  # (side, side, 3) uint8 at each input size
+    photo: Image.Image | None  # to draw on, if asked for
+
+
 # Of one image: the map (H, W), the probabilities (L,), and its parts if they are asked for.
 Inferred = tuple[np.ndarray, np.ndarray, PartMaps | None]
-Then = Callable[[Item, Prediction], None]
+Then = Callable[[Prediction], object]
+Label = str | int | None
 
 
 class Predictor:
@@ -117,80 +129,164 @@ class Predictor:
         self._sides = sorted(sides)
         self._finish = partial(finish_item, class_names=self.class_names, tau=self.tau, settings=settings)
 
-    def __call__(self, image: str | Path | Image.Image | np.ndarray, label: int | None = None) -> Prediction:
-        """Predict one image.
+    @overload
+    def __call__(self, images: Source, label: Label = None) -> Prediction: ...
+
+    @overload
+    def __call__(
+        self, images: list[Any] | tuple[Any, ...], label: Label | Sequence[Label] = None
+    ) -> list[Prediction]: ...
+
+    @overload
+    def __call__(self, images: Iterator[Source], label: Label = None) -> Iterator[Prediction]: ...
+
+    def __call__(self, images: Any, label: Any = None) -> Any:
+        """Predict one image, or several in batches.
 
         Args:
-            image: A path, a Pillow image, or an RGB ``(h, w, 3)`` uint8 array.
-            label: Class index, if it is known (GT-known mode).
+            images: A path, a Pillow image, an RGB ``(h, w, 3)`` uint8 array, or the bytes of a file; a list or tuple of
+                them, in any mix; or an iterator, which is read as predictions are taken, so that memory stays flat.
+            label: The class, if it is known (GT-known mode), by name, WordNet id or index: one for all, or a list of
+                as many as the images. A name that the model does not know just names the boxes, where the map does
+                not depend on the class; with one such name in a list, all are names of one's own.
+
+        Returns:
+            The prediction of one image, a list of those of a list, or an iterator over those of an iterator, in order.
 
         Raises:
-            DataError: The image cannot be read, or the label is no class of the model.
-            ShapeError: The array is not ``(h, w, 3)`` uint8.
+            DataError: An image cannot be read, which ends a list or an iterator too (:meth:`stream` goes on), a label
+                is no class, or an argument is of no kind named above.
+            ShapeError: An array is not ``(h, w, 3)`` uint8.
+            UnknownNameError: The map depends on the class, and the model has none of this name.
         """
-        if label is not None and not 0 <= label < self.config.num_classes:
-            msg = f"label {label} is no class; the model's {self.config.num_classes} classes are numbered from 0"
-            raise DataError(msg)
-        name = str(image) if isinstance(image, (str, Path)) else "image"
-        item = Item(name, Path(name), label)
-        try:
-            loaded = load_item(item, self._sides, None if isinstance(image, (str, Path)) else image)
-        except DataError as error:
-            raise DataError(f"{name}: {error}") from error
-        (inferred,) = self._infer([(item, loaded)])
-        return self._finish(item, loaded, inferred)
+        if isinstance(images, Iterator) and not isinstance(images, IOBase):
+            return self._predict(images, label)
+        if not isinstance(images, (list, tuple)):
+            return next(self._predict([images], label, called="image"))
+        labels = label if isinstance(label, (list, tuple)) else [label] * len(images)
+        if len(labels) != len(images):
+            raise DataError(f"{len(labels)} labels for {len(images)} images: give one for all, or as many")
+        return list(self._predict(images, *labels))
 
-    def stream(self, items: Iterable[Item], then: Then | None = None) -> Iterator[Prediction | Failure]:
+    def _predict(self, images: Iterable[Source], *labels: Any, called: str = "images[{}]") -> Iterator[Prediction]:
+        """Predictions of images with a label each, or with one for all; those that are no files go by their place."""
+        odd = [x for x in labels if isinstance(x, bool) or not isinstance(x, (str, int, np.integer, type(None)))]
+        if odd:
+            raise DataError(f"a label is the name or the index of a class, not {shown(odd[0])}")
+        texts = [label for label in labels if isinstance(label, str)]
+        classes = Classes.from_texts(texts, self.class_names, conditional=self.engine.class_conditional)
+        if classes.own and any(isinstance(label, (int, np.integer)) for label in labels):
+            raise DataError(
+                f"{shown(classes.own[0])} is a name of your own, and indices of the model cannot go with it"
+            )
+        items = (
+            Item(
+                str(image) if isinstance(image, (str, Path)) else called.format(i),
+                image,
+                classes.find(labels[i % len(labels)]),
+            )
+            for i, image in enumerate(images)
+        )
+        return map(_good, self._run(items, own_names=classes.own))
+
+    def stream(
+        self, items: Iterable[Item], then: Then | None = None, own_names: Sequence[str] = ()
+    ) -> Iterator[Prediction | Failure]:
         """Predict many images, in order, with flat memory.
 
         Args:
             items: Any number of images; read lazily.
-            then: Called on a worker thread with each prediction before it is given out, for example to
-                write a file; what it raises as a ``FamError`` or ``OSError`` makes the image a failure.
+            then: Called on a worker thread with each prediction before it is given out, for example to write a file;
+                the message of a ``FamError`` or ``OSError`` that it raises becomes the prediction's ``warning``.
+            own_names: Names of one's own, which labels of the items count among instead of the model's classes; only
+                where the map does not depend on the class.
 
         Yields:
             A ``Prediction`` for each image, or a ``Failure`` where it cannot be read.
         """
-        size, workers = self.settings.batch_size, self.settings.workers
-        load, finish = partial(load_item, sides=self._sides), partial(self._finish, then=then)
-        for result in run_images(items, load, self._infer, finish, batch_size=size, workers=workers):
+        for result in self._run(items, then, own_names):
             yield Failure(result.item.name, str(result.error)) if isinstance(result, Failed) else result
 
-    def _infer(self, batch: Sequence[tuple[Item, Views]]) -> list[Inferred]:
-        views = [np.stack(images) for images in zip(*(images for _, (_, images) in batch), strict=True)]
-        labels = [item.label for item, _ in batch]
+    def _run(
+        self, items: Iterable[Item], then: Then | None = None, own_names: Sequence[str] = ()
+    ) -> Iterator[Prediction | Failed[Item]]:
+        settings, own_names = self.settings, tuple(own_names)
+        load = partial(load_item, sides=self._sides, classes=len(own_names or self.class_names), photo=settings.photos)
+        finish = partial(self._finish, own_names=own_names, then=then)
+        infer = partial(self._infer, own=bool(own_names))
+        return run_images(items, load, infer, finish, batch_size=settings.batch_size, workers=settings.workers)
+
+    def _infer(self, batch: Sequence[tuple[Item, Loaded]], own: bool = False) -> list[Inferred]:
+        views = [np.stack(images) for images in zip(*(loaded.views for _, loaded in batch), strict=True)]
+        labels = [None if own else item.label for item, _ in batch]
         found = self.engine.infer(views, labels, flip=self.settings.flip, parts=self.settings.parts)
         parts = found.parts if found.parts is not None else [None] * len(batch)
         return list(zip(found.maps, found.probabilities, parts, strict=True))
 
 
-def load_item(item: Item, sides: Sequence[int], image: Image.Image | np.ndarray | None = None) -> Views:
-    """Read an image, unless it is there already, and resize it to each input size; threads and processes may run it."""
+def _good(result: Prediction | Failed[Item]) -> Prediction:
+    """A prediction, or the error of a failure with the name of the image."""
+    if isinstance(result, Failed):
+        kind = ShapeError if isinstance(result.error, ShapeError) else DataError
+        raise kind(f"{result.item.name}: {result.error}") from result.error
+    return result
+
+
+def load_item(item: Item, sides: Sequence[int], classes: int, photo: bool = False) -> Loaded:
+    """Read an image and resize it to each input size; threads and processes may run it."""
     if item.refused is not None:
         raise DataError(item.refused)
-    if image is None:
-        picture = read_picture(item.source, at_least=DECODE_MARGIN * sides[-1])
-    else:
-        picture = array_picture(image) if isinstance(image, np.ndarray) else upright_picture(image)
-    return picture.size_hw, [resize(picture.image, side) for side in sides]
+    if item.label is not None and not 0 <= item.label < classes:
+        raise DataError(f"label {item.label} is no class; the {classes} classes are numbered from 0")
+    source = read_file(Path(item.source)) if photo and isinstance(item.source, (str, Path)) else item.source
+    picture = read_picture(source, at_least=DECODE_MARGIN * sides[-1])
+    views = [resize(picture.image, side) for side in sides]
+    return Loaded(picture.size_hw, views, _photo(source, picture) if photo else None)
+
+
+def _photo(source: Source, picture: Picture) -> Image.Image:
+    """The photograph to draw on; one that was decoded small for the boxes is decoded again, larger.
+
+    Boxes of a large JPEG decoded at another size differ by several pixels, and they must not depend on overlays.
+    """
+    large_enough = max(picture.image.size) >= min(SIDE, max(picture.size_hw))
+    return shrunk(picture.image if large_enough else read_picture(source, at_least=SIDE).image)
 
 
 def finish_item(
     item: Item,
-    loaded: Views,
+    loaded: Loaded,
     inferred: Inferred,
     *,
-    class_names: Sequence[str],
+    class_names: tuple[str, ...],
     tau: float,
     settings: Settings,
+    own_names: tuple[str, ...] = (),
     then: Then | None = None,
 ) -> Prediction:
     """Find the boxes in an image's map and name its classes; threads and processes may run it."""
-    (size_hw, _), (M, probability, parts), known = loaded, inferred, item.label is not None
-    found = localize(M, size_hw, tau, settings.max_boxes, with_map=settings.masks)
-    best = [item.label] if item.label is not None else np.argsort(-probability, kind="stable")[: settings.topk].tolist()
-    classes = tuple(ClassScore(i, class_names[i], float(probability[i])) for i in best)
-    prediction = Prediction(item.name, size_hw, classes, found.regions, M, known, found.region_map, parts)
+    M, probability, parts = inferred
+    found = localize(M, loaded.size_hw, tau, settings.max_boxes, with_map=settings.masks)
+    if item.label is None:
+        best = np.argsort(-probability, kind="stable")[: settings.topk].tolist()
+    else:
+        best, class_names = [item.label], own_names or class_names
+    own = item.label is not None and bool(own_names)
+    prediction = Prediction(
+        item.name,
+        loaded.size_hw,
+        tuple(ClassScore(i, class_names[i], None if own else float(probability[i])) for i in best),
+        found.regions,
+        M,
+        known=item.label is not None,
+        region_map=found.region_map,
+        parts=parts,
+        source=item.source if loaded.photo is None else loaded.photo,
+        class_names=class_names,
+    )
     if then is not None:
-        then(item, prediction)
+        try:
+            then(prediction)
+        except (FamError, OSError) as error:
+            return replace(prediction, warning=str(error))
     return prediction

@@ -60,6 +60,7 @@ class TorchEngine:
         self.trunk: Trunk = beside.trunk if beside and shared else Trunk(model, fold)
         self.config, self.class_names = model.config, model.class_names
         self.num_parts, self.map_title = model.num_parts, model.map_title
+        self.class_conditional = model.class_conditional
 
     def features(self, images: np.ndarray, *, flipped: bool = False) -> Features:
         """Features of images ``(B, side, side, 3)`` uint8 RGB, or of their mirror images."""

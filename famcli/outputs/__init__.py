@@ -19,7 +19,7 @@ from famcli_models.files import write_atomic
 if TYPE_CHECKING:
     from famcli.data.listing import Listing
     from famcli.outputs.coco import CocoIds
-    from famcli.outputs.prediction import Item, Prediction, Record
+    from famcli.outputs.prediction import Prediction, Record
 
 Records = Callable[[], "Iterable[Record]"]  # all of them in order; each call reads them from the beginning
 
@@ -51,6 +51,7 @@ class Output:
     folder: bool = False  # the results are a folder of files and not one file
     mask: bool = False  # the files need the pixels of the regions
     segmentations: tuple[str, ...] = ()  # forms of masks that the results have a place for: ``rle``, ``polygons``
+    photo: bool = False  # they need the photograph
 
 
 # The results. A writer takes the records and the run, and yields the text of the file piece by piece; or, of a folder,
@@ -97,10 +98,10 @@ FORMATS: MutableMapping[str, Output] = {
     ),
 }
 DEFAULT_FORMAT = "coco"
-# Files that each image gets as soon as it is done, in a folder of their own. A writer takes an item and its prediction,
-# and yields for each file what its name has behind the image's, and its bytes.
+# Files that each image gets as soon as it is done, in a folder of their own. A writer takes a prediction, and yields
+# for each file what its name has behind the image's, and its bytes.
 IMAGE_FILES: MutableMapping[str, Output] = {
-    "overlays": Output("famcli.outputs.image_files:overlays", "photographs with heat map, box and label"),
+    "overlays": Output("famcli.outputs.image_files:overlays", "photographs with heat map, box and label", photo=True),
     "maps": Output("famcli.outputs.image_files:maps", "the maps (.npy, float32)"),
     "masks": Output("famcli.outputs.image_files:masks", "masks of the boxed regions (.png)", mask=True),
 }
@@ -158,11 +159,35 @@ def write_results(chosen: Output, records: Records, run: Run, out: Path) -> None
         raise DataError(f"cannot write '{out}': {error.strerror or error}") from error
 
 
-def write_image_files(folders: Mapping[str, Path], item: Item, prediction: Prediction) -> None:
-    """Write the files of one image, each whole or not at all, to the folder given for each name in the table."""
+def write_prediction(prediction: Prediction, out: Path, name: str) -> None:
+    """Write one prediction as a file of a format; a ``DataError`` says why the disk refuses."""
+    from importlib.metadata import version
+
+    from famcli.data.listing import Listing
+    from famcli.outputs.coco import CocoIds
+
+    names, class_names = (prediction.name,), prediction.class_names
+    info = {"version": f"fam {version('famcli')}"}
+    num_parts = len(prediction.parts.weights) if prediction.parts else 0
+    run = Run(Listing(Path(), names), class_names, CocoIds.numbered(names, class_names), info, num_parts)
+    write_results(FORMATS[name], lambda: [prediction.to_dict()], run, out)
+
+
+def write_image_files(folders: Mapping[str, Path], prediction: Prediction) -> None:
+    """Write the files of one image, each whole or not at all, to the folder given for each name in the table.
+
+    A file that cannot be written does not keep the others from it; then a ``DataError`` names each one.
+    """
+    refused = []
     for name, folder in folders.items():
-        for ending, content in pkgutil.resolve_name(IMAGE_FILES[name].writer)(item, prediction):
-            write_atomic(folder / (item.name.lstrip("/") + ending), partial(Path.write_bytes, data=content))
+        for ending, content in pkgutil.resolve_name(IMAGE_FILES[name].writer)(prediction):
+            path = folder / (prediction.name.lstrip("/") + ending)
+            try:
+                write_atomic(path, partial(Path.write_bytes, data=content))
+            except OSError as error:
+                refused.append(f"'{path}' ({error.strerror or error})")
+    if refused:
+        raise DataError(f"cannot write {', '.join(refused)}")
 
 
 def _write_text(pieces: Iterable[str], path: Path) -> None:

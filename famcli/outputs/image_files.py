@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from famcli.data.images import read_picture
 from famcli.data.listing import MASK_SUFFIX, OVERLAY_SUFFIX, PARTS_SUFFIX
-from famcli.outputs.prediction import Item, Prediction
+from famcli.outputs.prediction import Prediction, shown_name
 from famcli_models.boxes import rescale_boxes
-from famcli_models.errors import ConfigError
+from famcli_models.errors import ConfigError, DataError
 from famcli_models.localization import upsample
 
 HEAT = 0.45  # opacity of the heat map where M is 1
@@ -23,27 +24,45 @@ SIDE, TILE_SIDE = 1600, 480  # photographs, and those beside their parts, are sh
 Files = Iterator[tuple[str, bytes]]
 
 
-def overlays(item: Item, prediction: Prediction) -> Files:
+def overlays(prediction: Prediction) -> Files:
     """JPEGs of the photograph with what was found drawn on it, and with its parts beside it if there are any."""
-    photo = read_picture(item.source, at_least=SIDE).image
-    photo.thumbnail((SIDE, SIDE))
-    yield OVERLAY_SUFFIX, _encode(".jpg", draw(np.asarray(photo), prediction)[..., ::-1])
+    photo = read_photo(prediction)
+    yield OVERLAY_SUFFIX, _encode(".jpg", draw(photo, prediction)[..., ::-1])
     if prediction.parts is not None:
-        photo.thumbnail((TILE_SIDE, TILE_SIDE))
-        yield PARTS_SUFFIX, _encode(".jpg", draw_parts(np.asarray(photo), prediction)[..., ::-1])
+        tile = shrunk(Image.fromarray(photo), TILE_SIDE)
+        yield PARTS_SUFFIX, _encode(".jpg", draw_parts(np.asarray(tile), prediction)[..., ::-1])
 
 
-def maps(_: Item, prediction: Prediction) -> Files:
+def maps(prediction: Prediction) -> Files:
     """The map ``(H, W)`` float32 at feature resolution, and the part maps ``(K, h, w)`` if there are any."""
     yield ".npy", _npy(prediction.M)
     if prediction.parts is not None:
         yield ".parts.npy", _npy(prediction.parts.A)
 
 
-def masks(_: Item, prediction: Prediction) -> Files:
+def masks(prediction: Prediction) -> Files:
     """255 on the pixels of the regions, in the original image's size."""
     if prediction.mask is not None:
         yield MASK_SUFFIX, _encode(".png", prediction.mask.astype(np.uint8) * 255)
+
+
+def shrunk(image: Image.Image, side: int = SIDE) -> Image.Image:
+    """A picture for drawing on: the image itself, or a copy whose longer side is ``side``."""
+    if max(image.size) <= side:
+        return image
+    small = image.copy()
+    small.thumbnail((side, side))
+    return small
+
+
+def read_photo(prediction: Prediction) -> np.ndarray:
+    """The photograph of a prediction, to draw on: ``(h, w, 3)`` uint8."""
+    if prediction.source is None:
+        raise ConfigError("the prediction does not say where its photograph is")
+    try:
+        return np.asarray(shrunk(read_picture(prediction.source, at_least=SIDE).image))
+    except DataError as error:
+        raise DataError(f"{prediction.name}: {error}") from error
 
 
 def draw(image: np.ndarray, prediction: Prediction) -> np.ndarray:
@@ -55,7 +74,8 @@ def draw(image: np.ndarray, prediction: Prediction) -> np.ndarray:
     for region, (x0, y0, x1, y1) in zip(prediction.regions, boxes.round().astype(int).tolist(), strict=True):
         cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), BOX_COLOUR, line)
         best = prediction.classes[0]
-        _label(canvas, f"{best.name} {prediction.score(region, best):.2f}", (x0, y0), line)
+        name = shown_name(best.name, best.probability, prediction.known)
+        _label(canvas, f"{name} {prediction.score(region, best):.2f}", (x0, y0), line)
     if not prediction.regions:
         _label(canvas, "nothing found", (0, 0), line)
     return canvas

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
+from famcli.data.images import Source
 from famcli.data.masks import encode
 from famcli_models.boxes import clip_boxes
-from famcli_models.localization import Region
+from famcli_models.errors import ConfigError, DataError
+from famcli_models.files import write_atomic
+from famcli_models.localization import Region, upsample
+
+if TYPE_CHECKING:
+    import supervision
 
 Record = dict[str, Any]
+UNSURE = 0.5  # below this probability a class is more likely wrong than right: it is printed and drawn as OBJECT
+OBJECT = "object"
+PICTURES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}  # suffixes of pictures, and Pillow's name of their format
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """One class of an image: its index in the model, its name and its softmax probability."""
+    """One class of an image.
+
+    Attributes:
+        index: In the model; of a name of one's own, among those that were given together.
+        name: Of the class.
+        probability: By the model; ``None`` of a name of one's own, which it does not know.
+    """
 
     index: int
     name: str
-    probability: float
+    probability: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +72,7 @@ class Item:
     """One image to predict: a name, where it is, its class index if that is known, and why it is refused if it is."""
 
     name: str
-    source: Path
+    source: Source
     label: int | None = None
     refused: str | None = None
 
@@ -65,6 +83,10 @@ class Failure:
 
     name: str
     reason: str
+
+    def to_dict(self) -> Record:
+        """``{"file_name", "error"}``, as in JSON lines."""
+        return {"file_name": self.name, "error": self.reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +102,9 @@ class Prediction:
         known: The class was given, so that scores do not include its probability.
         region_map: ``(h, w)``, i + 1 on the pixels of ``regions[i]`` and 0 elsewhere, if masks were asked for.
         parts: The part maps and their weights, if asked for.
+        source: What the photograph is drawn from: its path, or the image that was given.
+        class_names: All classes that ``index`` of a class counts among.
+        warning: What could not be written beside the results, if anything.
     """
 
     name: str
@@ -90,6 +115,24 @@ class Prediction:
     known: bool = False
     region_map: np.ndarray | None = field(default=None, repr=False)
     parts: PartMaps | None = None
+    source: Source | None = field(default=None, repr=False)
+    class_names: tuple[str, ...] = field(default=(), repr=False)
+    warning: str | None = None
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """``(N, 4)`` float64 xyxy of the regions, half-open, in the original image's pixels; largest region first."""
+        return np.array([region.xyxy for region in self.regions], np.float64).reshape(-1, 4)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """``(N,)`` float64 scores of the boxes with the first of the classes."""
+        return np.array([self.score(region, self.classes[0]) for region in self.regions], np.float64)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of the first of the classes for each of the N boxes."""
+        return (self.classes[0].name,) * len(self.regions)
 
     @property
     def mask(self) -> np.ndarray | None:
@@ -101,7 +144,7 @@ class Prediction:
 
         In GT-known mode the class is certain, and the score is the mean of M alone.
         """
-        return region.foreground * (1.0 if self.known else chosen.probability)
+        return region.foreground * (1.0 if self.known or chosen.probability is None else chosen.probability)
 
     def detections(self) -> list[dict[str, Any]]:
         """What was found in the form of a Hugging Face object detection pipeline, best score first.
@@ -119,32 +162,115 @@ class Prediction:
             found += [{"score": self.score(region, c), "label": c.name, "box": dict(box)} for c in self.classes]
         return sorted(found, key=lambda detection: -detection["score"])
 
+    def map(self, size_hw: tuple[int, int] | None = None) -> np.ndarray:
+        """The map upsampled, bilinearly: ``(h, w)`` float32 in [0, 1], by default in the original image's size."""
+        return upsample(self.M, size_hw or self.size_hw)
 
-def to_record(result: Prediction | Failure) -> Record:
-    """The JSON-able form of a result; a box is ``xyxy`` in the original's pixels, with a score for each class.
+    def overlay(self) -> Image.Image:
+        """The photograph with heat map, boxes and label, at most 1,600 pixels on the longer side.
 
-    It is ``{"file_name", "width", "height", "classes", "boxes"}``, with ``"parts"`` if they were asked for, or
-    ``{"file_name", "error"}`` for an image that could not be read. If masks were asked for, each box has the pixels of
-    its region as COCO's run lengths, ``"segmentation"``.
+        A photograph that was given by its path is read again.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        from famcli.outputs.image_files import draw, read_photo
+
+        return Image.fromarray(draw(read_photo(self), self))
+
+    def save(self, path: str | Path) -> None:
+        """Write the prediction as the suffix says, whole or not at all.
+
+        ``.jpg`` and ``.png`` are :meth:`overlay`; ``.json`` (COCO), ``.csv``, ``.jsonl`` and so on are what
+        ``fam predict --out`` writes to a file of that name.
+
+        Raises:
+            ConfigError: The suffix is none of these.
+            DataError: The disk refuses, or the photograph cannot be read.
+        """
+        from famcli.outputs import choose_format, write_prediction
+
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in PICTURES:
+            write_prediction(self, path, choose_format(None, path))
+            return
+        picture = self.overlay()
+        try:
+            write_atomic(path, partial(picture.save, format=PICTURES[suffix], quality=90))
+        except OSError as error:
+            raise DataError(f"cannot write '{path}': {error.strerror or error}") from error
+
+    def to_dict(self) -> Record:
+        """The JSON-able form, as in JSON lines; a box is ``xyxy`` in the original's pixels, with a score a class.
+
+        It is ``{"file_name", "width", "height", "classes", "boxes"}``, with ``"given": True`` if the class was given,
+        ``"parts"`` if they were asked for, and ``"warning"`` if there is one. If masks were asked for, each box has the
+        pixels of its region as COCO's run lengths, ``"segmentation"``.
+        """
+        classes = [
+            {"index": c.index, "name": c.name, "probability": c.probability and round(c.probability, 6)}
+            for c in self.classes
+        ]
+        boxes: list[Record] = [
+            {
+                "xyxy": list(region.xyxy),
+                "area": region.area,
+                "foreground": round(region.foreground, 6),
+                "scores": [round(self.score(region, c), 6) for c in self.classes],
+            }
+            for region in self.regions
+        ]
+        if self.region_map is not None:
+            for number, box in enumerate(boxes, 1):
+                box["segmentation"] = encode(self.region_map == number)
+        height, width = self.size_hw
+        record = {"file_name": self.name, "width": width, "height": height, "classes": classes, "boxes": boxes}
+        if self.known:
+            record["given"] = True
+        if self.parts is not None:
+            weights, cosine = [round(weight, 6) for weight in self.parts.weights], self.parts.cosine()
+            record["parts"] = {"weights": weights, "mean_cosine": None if cosine is None else round(cosine, 6)}
+        if self.warning is not None:
+            record["warning"] = self.warning
+        return record
+
+    def to_supervision(self) -> supervision.Detections:
+        """``supervision.Detections``: boxes, scores, index and name of the first of the classes, masks if asked for.
+
+        Raises:
+            ConfigError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ConfigError("to_supervision needs supervision, which is missing: pip install supervision") from error
+        N = len(self.regions)
+        return supervision.Detections(
+            xyxy=self.boxes,
+            mask=None if self.region_map is None else self.region_map == np.arange(1, N + 1)[:, None, None],
+            confidence=self.scores,
+            class_id=np.full(N, self.classes[0].index),
+            data={"class_name": np.array(self.labels, dtype=str)},
+        )
+
+
+def shown_name(name: str, probability: float | None, given: bool) -> str:
+    """The name of an image's best class as it is printed and drawn; a class that was given is certain."""
+    return name if given or probability is None or probability >= UNSURE else OBJECT
+
+
+def readable_lines(record: Record) -> Iterator[str]:
+    """One line a box, for people: ``NAME  LABEL SCORE  box X0,Y0,X1,Y1``, or ``NAME  nothing found``.
+
+    Of several classes the best is shown. An image that failed has no line.
     """
-    if isinstance(result, Failure):
-        return {"file_name": result.name, "error": result.reason}
-    classes = [{"index": c.index, "name": c.name, "probability": round(c.probability, 6)} for c in result.classes]
-    boxes: list[Record] = [
-        {
-            "xyxy": list(region.xyxy),
-            "area": region.area,
-            "foreground": round(region.foreground, 6),
-            "scores": [round(result.score(region, c), 6) for c in result.classes],
-        }
-        for region in result.regions
-    ]
-    if result.region_map is not None:
-        for number, box in enumerate(boxes, 1):
-            box["segmentation"] = encode(result.region_map == number)
-    height, width = result.size_hw
-    record = {"file_name": result.name, "width": width, "height": height, "classes": classes, "boxes": boxes}
-    if result.parts is not None:
-        weights, cosine = [round(weight, 6) for weight in result.parts.weights], result.parts.cosine()
-        record["parts"] = {"weights": weights, "mean_cosine": None if cosine is None else round(cosine, 6)}
-    return record
+    if "error" in record:
+        return
+    best, name = record["classes"][0], record["file_name"]
+    label = shown_name(best["name"], best["probability"], record.get("given", False))
+    for box in record["boxes"]:
+        corners = ",".join(f"{corner:.0f}" for corner in box["xyxy"])
+        yield f"{name}  {label} {box['scores'][0]:.2f}  box {corners}"
+    if not record["boxes"]:
+        yield f"{name}  nothing found"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from typer.testing import Result
 
 from famcli.inference.torch_engine import TorchEngine
 from famcli.outputs import FORMATS
+from famcli.outputs.prediction import OBJECT, UNSURE
 from famcli_models.checkpoint import DEFAULT_MODEL
 
 Fam = Callable[..., Result]
@@ -49,8 +51,8 @@ def refused(result: Result, *texts: str) -> None:
 
 
 def test_stdout_is_coco_and_nothing_else(predict: Fam, image_dir: Path, tmp_path: Path, names: list[str]) -> None:
-    """Without --out the COCO JSON is on stdout, alone; with it the file has what stdout would have had."""
-    result = predict(image_dir)
+    """With --out - the COCO JSON is on stdout, alone; a file has what stdout would have had, as has --format."""
+    result = predict(image_dir, "--out", "-")
     assert result.exit_code == 0, result.stderr
     data = json.loads(result.stdout)
     assert [(i["id"], i["file_name"]) for i in data["images"]] == list(enumerate(names, 1))
@@ -61,11 +63,94 @@ def test_stdout_is_coco_and_nothing_else(predict: Fam, image_dir: Path, tmp_path
     assert (again.exit_code, again.stdout) == (0, "")
     assert out.read_text(encoding="utf-8") == result.stdout
     assert list(out.parent.iterdir()) == [out]
+    assert predict(image_dir, "--format", "coco").stdout == result.stdout
+
+
+def test_lines(predict: Fam, image_dir: Path, names: list[str]) -> None:
+    """Without --out each box is a line with name, label, score and corners, whatever the name; talk is on stderr."""
+    (image_dir / "b\x1b[31m.png").write_bytes((image_dir / "b.png").read_bytes())
+    (image_dir / "bad.png").touch()
+    result = predict(image_dir, "--label", "cup", "--max-boxes", 2)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("fam: bad.png: the file is empty\n6 images, ")
+    lines = [re.fullmatch(r"(.+?)  cup 0\.\d\d  box (\d+),(\d+),(\d+),(\d+)", x) for x in result.stdout.splitlines()]
+    assert list(dict.fromkeys(line[1] for line in lines if line)) == ["0007.jpg", "a.jpg", "b\\x1b[31m.png", *names[2:]]
+    records = map(json.loads, predict(image_dir, "--json", "--label", "cup", "--max-boxes", 2).stdout.splitlines())
+    boxes = [box["xyxy"] for record in records for box in record.get("boxes", ())]
+    assert [[float(corner) for corner in line.groups()[1:]] for line in lines if line] == boxes
+
+
+def test_lines_come_while_the_run_goes_on(interrupted: Fam, image_dir: Path, names: list[str]) -> None:
+    """A line is printed as soon as its image is done: before Ctrl-C, those of the images before."""
+    printed = [line.split("  ")[0] for line in interrupted(image_dir).stdout.splitlines()]
+    assert printed
+    assert printed == names[: len(printed)]
+
+
+def test_a_class_that_is_not_sure_is_an_object(predict: Fam, image_dir: Path) -> None:
+    """A class below UNSURE is printed as "object", one above by its name; files have index and name of either."""
+    records = [json.loads(line) for line in predict(image_dir, "--json").stdout.splitlines()]
+    best = {record["file_name"]: record["classes"][0] for record in records}
+    lines = [line.split("  ")[:2] for line in predict(image_dir).stdout.splitlines()]
+    assert {name: label.rpartition(" ")[0] for name, label in lines} == {
+        name: chosen["name"] if chosen["probability"] >= UNSURE else OBJECT for name, chosen in best.items()
+    }
+    assert OBJECT not in {chosen["name"] for chosen in best.values()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--json", "--out", "-"), "leave out --json"),
+        (("--json", "--format", "csv"), "leave out --json"),
+        (("--resume",), "--resume needs --out FILE"),
+        (("--resume", "--out", "-"), "--resume needs --out FILE"),
+    ],
+)
+def test_two_things_for_stdout(predict: Fam, image_dir: Path, arguments: tuple[str, ...], text: str) -> None:
+    """What does not go together on standard output is wrong usage."""
+    result = predict(image_dir, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert text in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_names_of_ones_own(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
+    """Names that the model does not know name the boxes, in files too; the summary says so, with the nearest class."""
+    found = predict(image_dir, "--label", "rockett")
+    assert "names: 1 own class (rockett); no class of the model, but 'rockett' is near rocket\n" in found.stderr
+    assert found.stdout.count("  rockett 0.") == 5
+    out = tmp_path / "o.json"
+    (tmp_path / "labels.csv").write_text("a.jpg,wing\nb.png,cup\ngone.jpg,door\n")
+    found = predict(image_dir, "--labels", tmp_path / "labels.csv", "--out", out, "--json")
+    assert found.exit_code == 1  # three images without a label
+    assert "1 entry of" in found.stderr
+    assert "(gone.jpg)" in found.stderr
+    assert [remark[:9] for remark in json.loads(found.stdout)["remarks"]] == ["1 entry o", "names: 2 "]
+    written = read(out)
+    assert {c["id"]: c["name"] for c in written["categories"]} == {1: "cup", 2: "wing"}
+    assert [a["category_id"] for a in written["annotations"]] == [2, 1]
+    truth = {"images": written["images"], "categories": [{"id": 70, "name": "Wing"}, {"id": 4, "name": "hat"}]}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    ids = ("--coco-images", tmp_path / "truth.json", "--format", "coco-results", "--labels", tmp_path / "labels.csv")
+    assert [found["category_id"] for found in json.loads(predict(image_dir, *ids).stdout)] == [70]
+
+
+def test_a_side_file_that_cannot_be_written_keeps_the_box(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
+    """An overlay that the disk refuses is named and counted, exit code 1; all boxes and other files are there."""
+    (tmp_path / "ov" / "a.jpg.overlay.jpg").mkdir(parents=True)
+    files = ("--overlays", tmp_path / "ov", "--maps", tmp_path / "maps")
+    result = predict(image_dir, *files, "--out", tmp_path / "o.json", "--json")
+    assert result.exit_code == 1
+    assert f"fam: a.jpg: cannot write '{tmp_path / 'ov' / 'a.jpg.overlay.jpg'}'" in result.stderr
+    assert "5 images, 5 boxes, 1 without all of their files" in result.stderr
+    assert [w["file_name"] for w in json.loads(result.stdout)["warnings"]] == ["a.jpg"]
+    assert len(read(tmp_path / "o.json")["annotations"]) == 5
+    assert (len(list((tmp_path / "maps").rglob("*.npy"))), len(list((tmp_path / "ov").rglob("*.jpg")))) == (5, 5)
 
 
 def test_boxes_are_in_the_pixels_of_the_image(predict: Fam, image_dir: Path) -> None:
     """With τ = 0 the box of each image is the whole of it."""
-    data = json.loads(predict(image_dir, "--threshold", 0).stdout)
+    data = json.loads(predict(image_dir, "--threshold", 0, "--out", "-").stdout)
     sizes = {i["id"]: [0, 0, i["width"], i["height"]] for i in data["images"]}
     assert {a["image_id"]: a["bbox"] for a in data["annotations"]} == sizes
 
@@ -97,7 +182,8 @@ def test_formats(predict: Fam, image_dir: Path, form: str, names: list[str], tmp
 
 def test_nothing_found(predict: Fam, image_dir: Path) -> None:
     """Images in which nothing is found have no box: neither a crash, nor a full-image box, nor a failure."""
-    result = predict(image_dir, "--threshold", 0.999)
+    assert predict(image_dir / "a.jpg", "--threshold", 0.999).stdout == "a.jpg  nothing found\n"
+    result = predict(image_dir, "--threshold", 0.999, "--out", "-")
     assert result.exit_code == 0
     assert "5 without a box" in result.stderr
     data = json.loads(result.stdout)
@@ -166,7 +252,7 @@ def test_many_failures_do_not_fill_the_screen(predict: Fam, tmp_path: Path) -> N
     """Of many bad images the first are named and the others counted."""
     for i in range(30):
         (tmp_path / f"{i:02}.png").touch()
-    result = predict(tmp_path)
+    result = predict(tmp_path, "--out", "-")
     assert result.exit_code == 1
     assert result.stderr.count("the file is empty") == 20
     assert "... and 10 more" in result.stderr
@@ -180,7 +266,8 @@ def test_many_failures_do_not_fill_the_screen(predict: Fam, tmp_path: Path) -> N
         (("--model", "."), "config.json and model.safetensors missing"),
         (("--threshold", 1.5), "threshold is 1.5; it must be in [0, 1)"),
         (("--scales", "0.01"), "scales"),
-        (("--labels", "rokcet"), "did you mean: rocket"),
+        (("--labels", "rocket"), "--labels 'rocket' is neither 'folder' nor a file"),
+        (("--labels", "folder", "--label", "cup"), "give one of the two"),
         (("--coco-images", "nothing.json"), "nothing.json"),
         (("--device", "tpu"), "unknown device 'tpu'"),
         (("--method", "gradcam"), "unknown method 'gradcam'"),
@@ -223,7 +310,7 @@ def test_image_files(predict: Fam, image_dir: Path, names: list[str]) -> None:
     folders = {"--overlays": ".overlay.jpg", "--maps": ".npy", "--masks": ".mask.png"}
     arguments = [part for flag in folders for part in (flag, image_dir / flag.strip("-"))]
     for _ in range(2):
-        result = predict(image_dir, *arguments, "--threshold", 0)
+        result = predict(image_dir, *arguments, "--threshold", 0, "--out", "-")
         sizes = {i["file_name"]: (i["height"], i["width"]) for i in json.loads(result.stdout)["images"]}
         assert list(sizes) == names
     for flag, suffix in folders.items():
@@ -267,7 +354,8 @@ def interrupted(predict: Fam, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         with monkeypatch.context() as patch:
             patch.setattr(TorchEngine, "infer", patched)
             result = predict(*arguments, "--batch-size", 1)
-        assert (result.exit_code, result.stdout) == (130, "")  # half a JSON is worse than none
+        assert result.exit_code == 130
+        assert "{" not in result.stdout  # half a JSON is worse than none
         assert "Traceback" not in result.stderr
         return result
 
@@ -331,11 +419,11 @@ def test_methods(fam: Fam, image_dir: Path, two: tuple[Path, Path]) -> None:
         (of_cam, "cam", ("cam", 0.2)),
     ):
         named = ("--method", method) if method else ()
-        result = fam("predict", image_dir, "--device", "cpu", "--model", model, *named)
+        result = fam("predict", image_dir, "--device", "cpu", "--model", model, *named, "--out", "-")
         assert result.exit_code == 0, result.stderr
         info = json.loads(result.stdout)["info"]
         assert (info["method"], info["threshold"]) == used
-    with_threshold = fam("predict", image_dir, "--device", "cpu", "--model", of_cam, "--threshold", 0.4)
+    with_threshold = fam("predict", image_dir, "--device", "cpu", "--model", of_cam, "--threshold", 0.4, "--out", "-")
     assert json.loads(with_threshold.stdout)["info"]["threshold"] == 0.4
 
 

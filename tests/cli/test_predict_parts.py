@@ -73,7 +73,7 @@ def test_pictures_and_maps(predict: Fam, image_dir: Path, names: list[str]) -> N
     """Overlays and maps of parts lie beside the others and the masks; a second run does not take them for input."""
     folders = ("--overlays", image_dir / "o", "--maps", image_dir / "m", "--masks", image_dir / "k")
     for _ in range(2):
-        images = json.loads(predict(image_dir, *folders).stdout)["images"]
+        images = json.loads(predict(image_dir, *folders, "--out", "-").stdout)["images"]
         assert [image["file_name"] for image in images] == names
     for image in images:
         name, size = image["file_name"], (image["width"], image["height"])

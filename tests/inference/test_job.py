@@ -14,7 +14,7 @@ import pytest
 from famcli.inference.job import Summary, predict_files
 from famcli.inference.predictor import Settings
 from famcli.outputs import FORMATS, IMAGE_FILES, Output, Records, Run
-from famcli.outputs.prediction import Item, Prediction
+from famcli.outputs.prediction import Prediction
 from famcli_models.errors import ConfigError, DataError, UnknownNameError
 
 Predict = Callable[..., Summary]
@@ -24,7 +24,9 @@ Predict = Callable[..., Summary]
 def predict(checkpoint: Path, image_dir: Path, tmp_path: Path) -> Predict:
     """A function that predicts the pictures, two images a batch; ``stop`` presses Ctrl-C after so many images."""
 
-    def run(out: str = "out", stop: int | None = None, calls: list[int] | None = None, **options: Any) -> Summary:
+    def run(
+        out: str | None = "out", stop: int | None = None, calls: list[int] | None = None, **options: Any
+    ) -> Summary:
         @contextmanager
         def progress(total: int, done: int) -> Iterator[Callable[[], None]]:
             numbers = calls if calls is not None else []
@@ -38,7 +40,7 @@ def predict(checkpoint: Path, image_dir: Path, tmp_path: Path) -> Predict:
 
         settings = Settings(batch_size=2, tau=0.3, topk=2)
         common: dict[str, Any] = {"model": checkpoint, "device": "cpu", "settings": settings, "progress": progress}
-        return predict_files(options.pop("inputs", image_dir), tmp_path / out, **common, **options)
+        return predict_files(options.pop("inputs", image_dir), out and tmp_path / out, **common, **options)
 
     return run
 
@@ -56,7 +58,7 @@ def test_run_and_write(predict: Predict, tmp_path: Path, names: list[str]) -> No
     """A run counts what it did, writes one whole file in the order of the names, and leaves no journal."""
     calls: list[int] = []
     records: list[Any] = []
-    summary = predict(calls=calls, on_records=records.extend)
+    summary = predict(calls=calls, on_record=records.append)
     assert (summary.images, summary.failures, len(calls)) == (5, [], 5)
     assert [record["file_name"] for record in records] == names
     data = json.loads((tmp_path / "out").read_text())
@@ -100,7 +102,7 @@ def test_resume_equals_never_having_stopped(predict: Predict, tmp_path: Path, af
         ({"topk": 1}, "topk"),
         ({"flip": True}, "flip"),
         ({"max_boxes": 2, "parts": True}, "max_boxes, parts"),
-        ({"labels": "cat"}, "labels"),
+        ({"label": "cat"}, "label"),
         ({"image_files": {"maps": "maps"}}, "image_files"),
     ],
 )
@@ -144,8 +146,29 @@ def test_labels(predict: Predict, tmp_path: Path, names: list[str]) -> None:
     found = {r["file_name"]: [c["name"] for c in r["classes"]] for r in records if "classes" in r}
     assert found == {"a.jpg": ["cat"], "sub/d.webp": ["dog"]}
     assert all(box["scores"] == [box["foreground"]] for r in records for box in r.get("boxes", ()))
-    with pytest.raises(UnknownNameError, match="did you mean: rocket"):  # before an image is read
-        predict(labels="rokcet")
+
+
+def test_without_out(predict: Predict, tmp_path: Path, names: list[str]) -> None:
+    """Without a file for the results nothing is written, and each record is given as soon as it is there."""
+    records: list[Any] = []
+    calls: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        predict(None, stop=3, calls=calls, on_record=records.append)
+    assert [record["file_name"] for record in records] == names[:3]
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    with pytest.raises(ConfigError, match="only a run with --out"):
+        predict(None, resume=True)
+
+
+def test_a_file_that_failed_before_the_resume_is_still_a_warning(predict: Predict, tmp_path: Path) -> None:
+    """Warnings of images that were done before the interruption are in the summary of the resumed run."""
+    (tmp_path / "maps" / "0007.jpg.npy").mkdir(parents=True)
+    files = {"image_files": {"maps": tmp_path / "maps"}}
+    interrupted(predict, 2, **files)
+    records: list[Any] = []
+    summary = predict(resume=True, on_record=records.append, **files)
+    assert [warning.name for warning in summary.warnings] == ["0007.jpg"]
+    assert (summary.images, len(records)) == (5, 5)
 
 
 def test_ids_of_a_coco_file(predict: Predict, tmp_path: Path) -> None:
@@ -162,7 +185,7 @@ def test_ids_of_a_coco_file(predict: Predict, tmp_path: Path) -> None:
 def test_results_that_cannot_be_written_keep_the_journal(predict: Predict, tmp_path: Path) -> None:
     """If the results cannot be written the work is kept, and the message names the file."""
     with pytest.raises(DataError, match=r"cannot write .*out"):
-        predict(on_records=lambda _: (tmp_path / "out").mkdir())
+        predict(on_record=lambda _: (tmp_path / "out").mkdir(exist_ok=True))
     assert (tmp_path / "out.partial").is_file()
 
 
@@ -177,9 +200,9 @@ def toy_folder(records: Records, run: Run) -> Iterator[tuple[str, str | bytes]]:
             yield f"labels/{record['file_name']}.txt", f"{len(record['boxes'])} {run.info['method']}\n"
 
 
-def toy_note(item: Item, prediction: Prediction) -> Iterator[tuple[str, bytes]]:
+def toy_note(prediction: Prediction) -> Iterator[tuple[str, bytes]]:
     """The classes of an image, and whether its mask is there."""
-    yield ".txt", f"{prediction.classes[0].name} {prediction.mask is not None} {item.source.name}".encode()
+    yield ".txt", f"{prediction.classes[0].name} {prediction.mask is not None} {prediction.name}".encode()
 
 
 @pytest.fixture
@@ -215,5 +238,5 @@ def test_a_format_of_ones_own(
 @pytest.mark.usefixtures("_toys")
 def test_image_files_of_ones_own(predict: Predict, tmp_path: Path) -> None:
     """One function and one row are files that each image gets when it is done; a row says if they need the mask."""
-    predict(image_files={"notes": tmp_path / "notes"}, labels="cup")
-    assert (tmp_path / "notes" / "sub" / "c.bmp.txt").read_text() == "cup True c.bmp"
+    predict(image_files={"notes": tmp_path / "notes"}, label="cup")
+    assert (tmp_path / "notes" / "sub" / "c.bmp.txt").read_text() == "cup True sub/c.bmp"

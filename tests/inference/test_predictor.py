@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from PIL import Image
 from famcli.inference.predictor import Predictor, Settings
 from famcli.outputs.prediction import Failure, Item, Prediction
 from famcli_models.checkpoint import DEFAULT_MODEL
-from famcli_models.errors import ConfigError, DataError, ShapeError
+from famcli_models.errors import ConfigError, DataError, ShapeError, UnknownNameError
 from famcli_models.localization import localize
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "api.md"
@@ -77,12 +77,10 @@ def test_path_array_and_picture_are_the_same(make_predictor: Make, image_dir: Pa
     np.testing.assert_array_equal(predictor(clear).M, predictor(np.full((40, 60, 3), 255, np.uint8)).M)
 
 
-def test_what_is_no_image_or_class_is_refused(make_predictor: Make, tmp_path: Path, photo: np.ndarray) -> None:
-    """One bad image, asked for by itself, is an error with its name and the reason; so is a label out of range."""
+def test_a_bad_image_is_an_error(make_predictor: Make, tmp_path: Path, photo: np.ndarray) -> None:
+    """One bad image, asked for by itself, is an error with its name and the reason."""
     with pytest.raises(DataError, match=r"gone\.jpg: no such file"):
         make_predictor()(tmp_path / "gone.jpg")
-    with pytest.raises(DataError, match="label 5000"):
-        make_predictor()(photo, label=5000)
     for array in (photo.astype(np.float32), np.zeros((3, 10, 10), np.uint8), np.zeros((0, 10, 3), np.uint8)):
         with pytest.raises(ShapeError, match="expected uint8"):
             make_predictor()(array)
@@ -111,18 +109,133 @@ def test_stream(make_predictor: Make, image_dir: Path, names: list[str], batch_s
 
 
 def test_then(make_predictor: Make, image_dir: Path, names: list[str]) -> None:
-    """A function is called once with each prediction; what it raises for one makes that image a failure."""
+    """A function is called once with each prediction; what it raises for one is a warning, and the boxes are kept."""
     calls = []
 
-    def write(item: Item, prediction: Prediction) -> None:
-        calls.append((item.name, prediction.name))
-        if item.name == "b.png":
+    def write(prediction: Prediction) -> None:
+        calls.append(prediction.name)
+        if prediction.name == "b.png":
             msg = "disk full"
             raise OSError(msg)
 
     results = list(make_predictor(batch_size=2).stream(items(image_dir, names), write))
-    assert sorted(calls) == [(name, name) for name in names]
-    assert [r for r in results if isinstance(r, Failure)] == [Failure("b.png", "disk full")]
+    assert sorted(calls) == names
+    assert all(isinstance(result, Prediction) for result in results)
+    assert {r.name: r.warning for r in results if isinstance(r, Prediction)} == dict.fromkeys(names) | {
+        "b.png": "disk full"
+    }
+
+
+def test_lists_and_iterators(make_predictor: Make, image_dir: Path, names: list[str], photo: np.ndarray) -> None:
+    """Lists give lists and iterators iterators, in order, whatever the mix, with the predictions of single images."""
+    predictor = make_predictor(batch_size=2)
+    with Image.open(image_dir / "a.jpg") as opened:
+        mixed = [image_dir / "sub/c.bmp", photo, opened.copy(), str(image_dir / "b.png")]
+    mixed.append((image_dir / "sub/d.webp").read_bytes())
+    several, single = predictor(mixed), [predictor(image) for image in mixed]
+    assert [p.name for p in several] == [str(mixed[0]), "images[1]", "images[2]", mixed[3], "images[4]"]
+    for one, other in zip(several, single, strict=True):
+        assert (one.size_hw, one.classes[0].name) == (other.size_hw, other.classes[0].name)
+        np.testing.assert_allclose(one.M, other.M, atol=1e-4)
+    assert [p.regions for p in predictor(iter(mixed))] == [p.regions for p in predictor(tuple(mixed))]
+    assert predictor([]) == []
+
+
+def test_iterators_are_read_as_predictions_are_taken(make_predictor: Make, photo: np.ndarray) -> None:
+    """Of an iterator a few batches are read ahead and no more, and what is no image ends it in its place."""
+    taken = 0
+
+    def images() -> Iterator[Any]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield None if taken == 30 else photo
+
+    found = make_predictor(batch_size=2)(images(), label="cup")
+    assert taken == 0
+    assert [next(found).labels[:1] for _ in range(5)] == [("cup",)] * 5
+    assert taken <= 5 + 6
+    with pytest.raises(DataError, match=r"images\[29\]: a NoneType is no image"):
+        list(found)
+
+
+@pytest.mark.parametrize("image", [None, 5, 2.0, {}, {"a": 1}, range(3), torch.zeros(3, 8, 8), Path.cwd])
+def test_what_is_no_image(make_predictor: Make, image: Any, photo: np.ndarray) -> None:
+    """What is no image is refused by its type, alone and in a list, in one sentence that says what is allowed."""
+    kind = type(image).__name__
+    with pytest.raises(DataError, match=rf"^image: a {kind} is no image: give a path, a Pillow image, an RGB array"):
+        make_predictor()(image)
+    with pytest.raises(DataError, match=rf"^images\[1\]: a {kind} is no image"):
+        make_predictor()([photo, image])
+
+
+def test_images_that_are_damaged(make_predictor: Make, tmp_path: Path, photo: np.ndarray) -> None:
+    """A file object, bytes of no image, a closed picture and one without pixels are errors with a reason."""
+    (tmp_path / "x.png").write_bytes(b"text")
+    with (tmp_path / "x.png").open("rb") as file, pytest.raises(DataError, match="a BufferedReader is no image"):
+        make_predictor()(file)
+    with pytest.raises(DataError, match="image: not a JPEG, PNG"):
+        make_predictor()(b"text")
+    Image.fromarray(photo).save(tmp_path / "y.png")
+    with Image.open(tmp_path / "y.png") as closed:
+        pass
+    with pytest.raises(DataError, match="image: damaged image"):
+        make_predictor()(closed)
+    with pytest.raises(ShapeError, match="no pixels"):
+        make_predictor()(Image.new("RGB", (0, 5)))
+    with pytest.raises(ShapeError, match=r"images\[1\]: the image is float64 of shape \(2, 2\); expected uint8"):
+        make_predictor()([photo, np.zeros((2, 2))])
+
+
+def test_labels(make_predictor: Make, photo: np.ndarray) -> None:
+    """A class is given by name, index or WordNet id, one for all or one each; unknown names are one's own."""
+    predictor = make_predictor()
+    found = predictor([photo] * 4, label=["CUP", 2, np.int64(2), None])
+    assert [p.known for p in found] == [True, True, True, False]
+    assert {(c.index, c.name) for p in found[:3] for c in p.classes} == {(2, "cup")}
+    assert all(0 < p.classes[0].probability < 1 for p in found)
+    assert [p.classes[0].index for p in predictor((photo, photo), label="rocket")] == [3, 3]
+    own = predictor([photo] * 3, label=["wing", "cup", None])
+    assert [(c.index, c.name, c.probability) for p in own[:2] for c in p.classes] == [
+        (1, "wing", None),
+        (0, "cup", None),
+    ]
+    assert own[0].regions == predictor(photo).regions
+    assert (own[2].known, own[2].classes[0].name) == (False, predictor(photo).classes[0].name)
+
+
+@pytest.mark.parametrize(
+    ("count", "label", "text"),
+    [
+        (2, ["cup"], "1 labels for 2 images"),
+        (1, 7, "label 7 is no class; the 5 classes are numbered from 0"),
+        (1, -1, "label -1 is no class"),
+        (1, True, "not True"),
+        (1, 2.0, "not 2.0"),
+        (2, ["wing", 1], "'wing' is a name of your own, and indices of the model cannot go with it"),
+        (None, ["cup"], r"not \['cup'\]"),
+    ],
+)
+def test_labels_that_do_not_fit(
+    make_predictor: Make, photo: np.ndarray, count: int | None, label: Any, text: str
+) -> None:
+    """Labels of another number or kind than the images and the model's classes are refused."""
+    with pytest.raises(DataError, match=text):
+        make_predictor()([photo] * count if count else iter([photo]), label=label)
+
+
+def test_boxes_do_not_depend_on_overlays(tmp_path: Path, picture: Callable[..., np.ndarray], model: Any) -> None:
+    """Of a large JPEG the boxes are the same to the last bit whether its photograph is kept for drawing or not."""
+    noise = np.random.default_rng(0).normal(0, 20, (1500, 2000, 1))
+    large = np.asarray(Image.fromarray(picture(60, 80)).resize((2000, 1500))) + noise
+    Image.fromarray(large.clip(0, 255).astype(np.uint8)).save(tmp_path / "x.jpg")
+    plain, drawn = (Predictor(model, "cpu", photos=photos)(tmp_path / "x.jpg") for photos in (False, True))
+    assert np.array_equal(plain.M, drawn.M)
+    assert plain.regions == drawn.regions
+    assert plain.source == tmp_path / "x.jpg"
+    assert isinstance(drawn.source, Image.Image)
+    assert drawn.source.size == (1600, 1200)
+    assert np.array_equal(np.asarray(plain.overlay()), np.asarray(drawn.overlay()))
 
 
 def test_topk(make_predictor: Make, photo: np.ndarray) -> None:
@@ -285,6 +398,12 @@ def test_known_and_unknown_classes_of_a_cam_in_one_batch(cam: Any, image_dir: Pa
     for name, label, prediction in zip(names, labels, found, strict=True):
         assert isinstance(prediction, Prediction)
         np.testing.assert_allclose(prediction.M, predictor(image_dir / name, label).M, atol=1e-4)
+
+
+def test_a_cam_takes_no_names_of_ones_own(cam: Any, photo: np.ndarray) -> None:
+    """A class that the model does not know has no map, which is said; a FAM's map does not depend on it."""
+    with pytest.raises(UnknownNameError, match=r"unknown class 'wing' .* takes no names of your own"):
+        Predictor(cam, "cpu")(photo, label="wing")
 
 
 def test_all_views_of_a_cam_show_one_class(cam: Any, photo: np.ndarray) -> None:

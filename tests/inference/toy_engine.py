@@ -33,6 +33,7 @@ class Toy:
     class_names = ("dark", "bright")
     num_parts = 0
     map_title = "Brightness"
+    class_conditional = False
 
     def infer(
         self,
@@ -61,9 +62,9 @@ if __name__ == "__main__":
 
     toy, item = Predictor(Toy()), Item("photo", photo)
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        size_hw, views = pool.submit(load_item, item, [64]).result()
-        (M,), (probabilities,), _ = toy.engine.infer([view[None] for view in views])
+        loaded = pool.submit(load_item, item, [64], 2).result()
+        (M,), (probabilities,), _ = toy.engine.infer([view[None] for view in loaded.views])
         inferred = M, probabilities, None
         finish = {"class_names": toy.class_names, "tau": toy.tau, "settings": toy.settings}
-        found = pool.submit(finish_item, item, (size_hw, views), inferred, **finish).result()
+        found = pool.submit(finish_item, item, loaded, inferred, **finish).result()
     sys.stdout.write(f"{summary.boxes} {found.regions == toy(photo).regions} {'torch' in sys.modules}")

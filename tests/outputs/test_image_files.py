@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from famcli.outputs.image_files import BOX_COLOUR, draw, draw_parts, maps, masks, overlays
-from famcli.outputs.prediction import ClassScore, Item, PartMaps, Prediction
+from famcli.outputs.prediction import ClassScore, PartMaps, Prediction
 from famcli_models.errors import ConfigError
 from famcli_models.localization import Region
 
@@ -92,14 +93,14 @@ def test_picture_of_parts() -> None:
 def test_files(tmp_path: Path) -> None:
     """Each kind gives its files, those of the parts too, and a mask only where it was asked for."""
     Image.new("RGB", (4000, 2000)).save(tmp_path / "x.png")
-    item, found = Item("x", tmp_path / "x.png"), with_parts(1, 0, 1)
-    pictures = {name: cv2.imdecode(np.frombuffer(data, np.uint8), 1).shape for name, data in overlays(item, found)}
+    found = replace(with_parts(1, 0, 1), source=tmp_path / "x.png")
+    pictures = {name: cv2.imdecode(np.frombuffer(data, np.uint8), 1).shape for name, data in overlays(found)}
     assert pictures == {".overlay.jpg": (800, 1600, 3), ".parts.overlay.jpg": (480, 960, 3)}
-    arrays = {name: np.load(io.BytesIO(data)) for name, data in maps(item, found)}
+    arrays = {name: np.load(io.BytesIO(data)) for name, data in maps(found)}
     assert np.array_equal(arrays[".npy"], LEFT)
     assert arrays[".parts.npy"].shape == (3, 2, 2)
-    assert list(masks(item, found)) == []
+    assert list(masks(found)) == []
     region_map = np.array([[2, 0]])
-    ((name, data),) = masks(item, Prediction("x", (1, 2), (), (), LEFT, region_map=region_map))
+    ((name, data),) = masks(Prediction("x", (1, 2), (), (), LEFT, region_map=region_map))
     assert name == ".mask.png"
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).tolist() == [[255, 0]]
