@@ -26,11 +26,10 @@ def demo(
     from famcli.data.listing import OVERLAY_SUFFIX
     from famcli.demo import PHOTOS, contact_sheet, photo_folder
     from famcli.inference.job import predict_files
+    from famcli.outputs.prediction import OBJECT, UNSURE
     from famcli_models.errors import DataError
 
     folder = photo_folder()
-    for photo in PHOTOS:
-        console.say(f"{photo.file}: {photo.shows} ({photo.terms})")
     boxes, overlays, names = out / "boxes.json", out / "overlays", [photo.file for photo in PHOTOS]
     summary = predict_files(
         [folder / name for name in names],
@@ -43,8 +42,11 @@ def demo(
     for failure in [*summary.failures, *summary.warnings]:
         raise DataError(f"{failure.name}: {failure.reason}")
     sheet = contact_sheet([overlays / (name + OVERLAY_SUFFIX) for name in names], out / "demo.jpg")
-    console.say(f"{summary.images} photographs, {summary.boxes} boxes: {boxes}, {overlays}/, and all together:")
+    console.say(f"'{OBJECT}' is what no class of the model has a probability of {UNSURE:g} for")
+    console.say(f"photographs: {'; '.join(f'{photo.shows} ({photo.terms})' for photo in PHOTOS)}; from scikit-image")
+    console.say(f"boxes: {boxes}; a picture of each: {overlays}/; all in one:")
     console.result(str(sheet))
+    console.say("now yours: fam predict your-photos/ --overlays out/")
 
 
 def _say_lines(record: Record) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def test_demo(fam: Callable[..., Result], checkpoint: Path, tmp_path: Path) -> N
         assert sheet.width == SHEET_WIDTH
     assert sorted(p.name for p in out.iterdir()) == ["boxes.json", "demo.jpg", "overlays"]
     for photo in PHOTOS:
-        assert f"{photo.file}: {photo.shows} ({photo.terms})" in result.stderr
+        assert re.search(rf"^{re.escape(photo.file)}  .* \d\.\d\d  box \d+,\d+,\d+,\d+$", result.stderr, re.MULTILINE)
+        assert f"{photo.shows} ({photo.terms})" in result.stderr
+    assert "\nnow yours: fam predict " in result.stderr
     again = fam("demo", "--out", out, "--model", checkpoint, "--device", "cpu", "--quiet")
     assert (again.exit_code, again.stderr, len(list((out / "overlays").iterdir()))) == (0, "", 6)
 
