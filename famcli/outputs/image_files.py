@@ -68,7 +68,7 @@ def read_photo(prediction: Prediction) -> np.ndarray:
 def draw(image: np.ndarray, prediction: Prediction) -> np.ndarray:
     """Heat map, boxes and label on a copy of the image ``(h, w, 3)`` uint8 RGB, which may be of any size."""
     size_hw = image.shape[0], image.shape[1]
-    canvas = _heated(image, upsample(prediction.M, size_hw), HEAT)
+    canvas = heated(image, upsample(prediction.M, size_hw), HEAT)
     line = max(2, round(min(size_hw) / 160))
     boxes = rescale_boxes([r.xyxy for r in prediction.regions], prediction.size_hw, size_hw)
     for region, (x0, y0, x1, y1) in zip(prediction.regions, boxes.round().astype(int).tolist(), strict=True):
@@ -95,7 +95,7 @@ def draw_parts(image: np.ndarray, prediction: Prediction, columns: int | None = 
     M = upsample(prediction.M, size_hw)
     tiles = [image]
     for k, (weight, A) in enumerate(zip(parts.weights, parts.A, strict=True), 1):
-        tile = _heated(image, upsample(A, size_hw) * M, PART_HEAT)
+        tile = heated(image, upsample(A, size_hw) * M, PART_HEAT)
         _label(tile, f"part {k}: {weight:.2f}", (0, 0), line)
         tiles.append(tile)
     wide = columns or math.ceil(math.sqrt(len(tiles)))
@@ -103,7 +103,7 @@ def draw_parts(image: np.ndarray, prediction: Prediction, columns: int | None = 
     return np.vstack([np.hstack(tiles[i : i + wide]) for i in range(0, len(tiles), wide)])
 
 
-def _heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:
+def heated(image: np.ndarray, heat: np.ndarray, most: float) -> np.ndarray:
     """A picture below a map ``(h, w)`` in [0, 1], which has the opacity ``most`` where it is 1."""
     # Turbo is readable to the colour-blind and monotonic in lightness over its middle.
     colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
@@ -25,6 +26,7 @@ from famcli.training.data import TrainingData, absolute_paths, open_data
 from famcli.training.environment import Interrupt, environment, leave, make_accelerator
 from famcli.training.loop import EpochEnd, Training, explained, fit
 from famcli.training.monitor import Epoch, Progress, counted, no_progress, write_metrics
+from famcli.training.pictures import MapSheet, draw_curves, shown_epochs, write_picture
 from famcli.training.recipe import Recipe, load_recipe, migrate
 from famcli.training.resume import State, read_state, write_state
 from famcli.training.supervision import make_supervision, needs_pretrained
@@ -37,6 +39,7 @@ from famcli_models.methods.method import BACKBONE_TRAINING, Method
 RUNS = Path("runs")
 EVENTS = "events.out.tfevents.*"  # what TensorBoard calls its files
 DECODERS = 8  # threads
+REDRAW_SECONDS = 10.0  # curves take a third of a second, which is long beside a short epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,9 @@ class Run:
         self.validation = self._readable_validation()
         self.closed_at_the_end = ExitStack()
         self._board: SummaryWriter | None = None
+        self.maps: dict[int, np.ndarray] = {}  # by epoch, see MapSheet
+        self._sheet: MapSheet | None = None
+        self._drawn = -math.inf  # when the curves were
         self.saved = time.monotonic()  # or begun
 
     def training(self, resume: bool, workers: int) -> Training:
@@ -232,6 +238,7 @@ class Run:
         for name, number in epoch.row().items():
             if number is not None:
                 self._board.add_scalar(name, number, epoch.number)
+        self._draw(training, self._board)
         self._board.flush()
         self.say(epoch.sentence(self.recipe.train.epochs, self.data.select))
         for warning in epoch.warnings(training.model):
@@ -239,6 +246,22 @@ class Run:
         if epoch.skipped > (training.history[-2].skipped if len(training.history) > 1 else 0):
             listed = "; ".join(f"{name}: {reason}" for name, reason in list(training.unreadable.items())[:10])
             self.say(f"warning: {epoch.skipped} images cannot be read and were replaced by their neighbours: {listed}")
+
+    def _draw(self, training: Training, board: SummaryWriter) -> None:
+        """Draw the curves again, and in some epochs the maps of the samples."""
+        epoch, epochs = training.history[-1].number, self.recipe.train.epochs
+        if epoch == epochs or time.monotonic() - self._drawn > REDRAW_SECONDS:
+            curves = draw_curves(training.history)
+            write_picture(self.folder.curves, curves)
+            board.add_image("curves", curves, epoch, dataformats="HWC")
+            self._drawn = time.monotonic()
+        if epoch in shown_epochs(epochs):
+            if self._sheet is None:
+                samples = self.data.validation or self.data.samples
+                self._sheet = MapSheet(samples, self.recipe.model.size, self.recipe.train.seed, self.maps)
+            self._sheet.add(epoch, training.weights, str(self.accelerator.device))
+            write_picture(self.folder.samples, self._sheet.draw(sorted(self.maps)))
+            board.add_image("samples", self._sheet.draw([epoch]), epoch, dataformats="HWC")
 
     def save(self, training: Training) -> None:
         """Save what resuming needs."""
@@ -254,7 +277,8 @@ class Run:
             "best": self.best if math.isfinite(self.best) else None,
             "best_epoch": self.best_epoch,
         }
-        write_state(self.folder.last, State(state.tensors, {**state.facts, "run": facts}))
+        maps = {f"maps.{epoch}": torch.from_numpy(of_images) for epoch, of_images in self.maps.items()}
+        write_state(self.folder.last, State({**state.tensors, **maps}, {**state.facts, "run": facts}))
 
     def result(self, training: Training) -> TrainResult:
         """Record the reference outputs of the finished checkpoints, for ``fam verify``, and sum up."""
@@ -332,6 +356,7 @@ class Run:
                 f"start a new run with --recipe {self.folder.recipe}"
             )
         self.provenance = dict(facts["provenance"])
+        self.maps = {int(epoch): of_images.numpy() for epoch, of_images in state.below("maps").items()}
         self.best, self.best_epoch = facts["best"] if facts["best"] is not None else -math.inf, facts["best_epoch"]
         return state
 
@@ -344,6 +369,8 @@ class RunFolder:
         self.recipe = path / "recipe.toml"  # the resolved recipe
         self.environment = path / "environment.json"  # versions, device and commit of each session
         self.metrics = path / "metrics.csv"  # a line for each epoch
+        self.curves = path / "curves.png"  # of what the metrics say
+        self.samples = path / "samples.jpg"  # maps of the same images over the epochs
         self.tensorboard = path / "tensorboard"
         self.last = path / "last.safetensors"  # what resuming needs
         self.best = path / "best"  # checkpoint of the best epoch
@@ -374,7 +401,8 @@ class RunFolder:
         if self.recipe.is_file():
             names = (CONFIG_FILE, WEIGHTS_FILE)
             models = [folder / name for folder in (self.path, self.best) for name in names]
-            for file in (*models, self.last, self.metrics, self.environment, *self.tensorboard.glob(EVENTS)):
+            files = (self.last, self.metrics, self.environment, self.curves, self.samples)
+            for file in (*models, *files, *self.tensorboard.glob(EVENTS)):
                 file.unlink(missing_ok=True)
             for folder in (self.best, self.tensorboard):
                 if folder.is_dir() and not any(folder.iterdir()):

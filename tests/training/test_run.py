@@ -177,8 +177,8 @@ def test_what_a_run_leaves(runner: Runner, make_splits: Make) -> None:
     """Metrics, events, environment, recipe, state and a checkpoint whose provenance says where it came from."""
     result = runner(recipe_for(make_splits(**WITH_BOXES), "epochs=2"))
     assert {path.name for path in result.folder.iterdir()} == {
-        *("best", "config.json", "environment.json", "last.safetensors"),
-        *("metrics.csv", "model.safetensors", "recipe.toml", "tensorboard"),
+        *("best", "config.json", "curves.png", "environment.json", "last.safetensors"),
+        *("metrics.csv", "model.safetensors", "recipe.toml", "samples.jpg", "tensorboard"),
     }
     provenance = provenance_of(result.folder)
     expected = {"data": ["tiny"], "images": 6, "epochs": 2, "skipped_images": 0, "seed": 0, "recipe": "defaults"}
@@ -211,6 +211,22 @@ def test_tensorboard_and_the_test_split(runner: Runner, make_splits: Make) -> No
         points = events.Scalars(name)
         assert [point.step for point in points] == [1, 2, 3]
         assert [point.value for point in points] == pytest.approx([float(row[name]) for row in table], rel=1e-5)
+
+
+def test_pictures(runner: Runner, make_splits: Make) -> None:
+    """Curves and maps are there after the first epoch, go on when the run is resumed, and are in TensorBoard too."""
+    recipe = recipe_for(make_splits(**WITH_BOXES), "epochs=30", "cached_views=1")
+    whole, folder = runner(recipe, "whole").folder, runner.stop(recipe, after=3)
+    for columns in (2, 9):  # the image and the first epoch; then eight epochs of thirty
+        with Image.open(folder / "samples.jpg") as sheet:
+            assert (sheet.format, sheet.width // columns, sheet.height // 2) == ("JPEG", 100, 111)  # the validation set
+        with Image.open(folder / "curves.png") as curves:
+            assert curves.format == "PNG"
+        runner(None)
+    events = EventAccumulator(str(folder / "tensorboard"), {"images": 0}).Reload()
+    assert [event.step for event in events.Images("samples")] == [1, 5, 9, 13, 18, 22, 26, 30]
+    assert {1, 30} <= {event.step for event in events.Images("curves")}
+    assert same_bytes(whole, folder, "curves.png", "samples.jpg", "model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -497,6 +513,7 @@ def test_a_teacher_of_other_classes(runner: Runner, make_splits: Make, make_mode
 
 OURS = (
     *("config.json", "model.safetensors", "last.safetensors", "metrics.csv", "environment.json"),
+    *("curves.png", "samples.jpg"),
     *("best/config.json", "best/model.safetensors", "tensorboard/events.out.tfevents.1.host.2.0"),
 )
 THEIRS = ("notes.txt", "best/why.txt", "tensorboard/mine.txt", "photos/a.png")
