@@ -114,19 +114,27 @@ def find_output(kind: str, name: str, table: Mapping[str, Output]) -> Output:
     return table[name]
 
 
+def format_suffixes() -> dict[str, str]:
+    """The default format of each suffix: the first that has it."""
+    suffixes: dict[str, str] = {}
+    for form, row in FORMATS.items():
+        for suffix in row.suffixes:
+            suffixes.setdefault(suffix, form)
+    return suffixes
+
+
 def choose_format(name: str | None, out: Path | None) -> str:
     """The format of a name, or else of the suffix of a file; a suffix that belongs to other formats is refused."""
-    suffix = out.suffix.lower() if out else ""
-    fitting = [form for form, row in FORMATS.items() if suffix in row.suffixes]
+    suffix, defaults = out.suffix.lower() if out else "", format_suffixes()
     if name is not None:
-        find_output("format", name, FORMATS)
-        if fitting and name not in fitting:
-            raise ConfigError(f"--out '{out}' is a name for {' or '.join(fitting)}, and --format is {name}: change one")
+        if suffix in defaults and suffix not in find_output("format", name, FORMATS).suffixes:
+            fitting = " or ".join(form for form, row in FORMATS.items() if suffix in row.suffixes)
+            raise ConfigError(f"--out '{out}' is a name for {fitting}, and --format is {name}: change one")
         return name
-    if suffix and not fitting:
-        known = ", ".join(dict.fromkeys(suffix for row in FORMATS.values() for suffix in row.suffixes))
+    if suffix and suffix not in defaults:
+        known = ", ".join(defaults)
         raise ConfigError(f"no format is known by the suffix of --out '{out}' ({known} are); say which with --format")
-    return fitting[0] if fitting else DEFAULT_FORMAT
+    return defaults.get(suffix, DEFAULT_FORMAT)
 
 
 def check_segmentation(form: str, chosen: str) -> None:

@@ -188,13 +188,15 @@ class Prediction:
             ConfigError: The suffix is none of these.
             DataError: The disk refuses, or the photograph cannot be read.
         """
-        from famcli.outputs import choose_format, write_prediction
+        from famcli.outputs import format_suffixes, write_prediction
 
-        path = Path(path)
+        path, formats = Path(path), format_suffixes()
         suffix = path.suffix.lower()
-        if suffix not in PICTURES:
-            write_prediction(self, path, choose_format(None, path))
+        if suffix in formats:
+            write_prediction(self, path, formats[suffix])
             return
+        if suffix not in PICTURES:
+            raise ConfigError(f"'{path}' is no name to save a prediction by: use {', '.join([*PICTURES, *formats])}")
         picture = self.overlay()
         try:
             write_atomic(path, partial(picture.save, format=PICTURES[suffix], quality=90))
