@@ -127,8 +127,9 @@ def choose_format(name: str | None, out: Path | None) -> str:
     """The format of a name, or else of the suffix of a file; a suffix that belongs to other formats is refused."""
     suffix, defaults = out.suffix.lower() if out else "", format_suffixes()
     if name is not None:
-        if suffix in defaults and suffix not in find_output("format", name, FORMATS).suffixes:
-            fitting = " or ".join(form for form, row in FORMATS.items() if suffix in row.suffixes)
+        row = find_output("format", name, FORMATS)
+        if suffix in defaults and suffix not in row.suffixes:
+            fitting = " or ".join(form for form, other in FORMATS.items() if suffix in other.suffixes)
             raise ConfigError(f"--out '{out}' is a name for {fitting}, and --format is {name}: change one")
         return name
     if suffix and suffix not in defaults:

@@ -62,7 +62,7 @@ def test_help_lists_the_commands(fam: Fam) -> None:
             "predict x --max-boxes 0",
             "predict x --scales big",
         ),
-        *("predict x --resume", "predict x --json"),
+        *("predict x --resume", "predict x --json --format csv"),
     ],
 )
 def test_wrong_usage(fam: Fam, arguments: str) -> None:
