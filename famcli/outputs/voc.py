@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from famcli.outputs import Records, Run
-from famcli.outputs.annotations import number, read_annotations, stems, xml_text
+from famcli.outputs.annotations import categories, number, read_annotations, stems, xml_text
 from famcli.outputs.prediction import Record
 
 
 def folder(records: Records, run: Run) -> Iterator[tuple[str, str]]:
-    """``Annotations``, with the folders of the images, and the list of its files in ``ImageSets/Main``."""
+    """``Annotations`` in the folders of the images, their list in ``ImageSets/Main``, and the classes as CVAT has them."""
+    names = dict.fromkeys(xml_text(name) for name in categories(records, run).values())
+    yield "labelmap.txt", "# label:color_rgb:parts:actions\n" + "".join(f"{name}:::\n" for name in names)
     called = stems(run.listing.names)
     listed = []
     for record in records():
