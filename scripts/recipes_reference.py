@@ -1,24 +1,25 @@
 """Write docs/reference/recipes.md from the headers of the packaged recipes.
 
-With ``--check`` nothing is written; the exit code is 1 if the page is out of date or a header is not complete.
+With ``--check`` nothing is written; the exit code is 1 if the page is out of date.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
+from famcli.training.catalog import FACTS, RecipeNote, recipes
+
 ROOT = Path(__file__).parent.parent
-RECIPES = ROOT / "famcli" / "training" / "recipes"
 PAGE = ROOT / "docs" / "reference" / "recipes.md"
-FACTS = ("command", "hardware", "time", "score")
 INTRO = """<!-- Written by scripts/recipes_reference.py from the recipes' headers. Change those, not this page. -->
 
 # Recipes
 
-`fam train --recipe NAME` takes one of these. Each is a flat TOML file in `famcli/training/recipes/`, and its header
-says more than this page. *Score* is what this project measured with the recipe, or "not run"; *time*
+`fam train --recipe NAME` takes one of these, and `fam recipes NAME` prints it: a flat TOML file whose header says more
+than this page. *Score* is what this project measured with the recipe, or "not run"; *time*
 and *hardware* of a recipe that was not run are estimates, and say so. No number here is the paper's.
 
 The axes of the paper's figure 7 are `vgg16-cub` with one setting changed:
@@ -41,52 +42,26 @@ GROUPS = (
 )
 
 
-def header(path: Path) -> dict[str, str]:
-    """``title`` and :data:`FACTS` of a recipe.
-
-    Raises:
-        SystemExit: One of them is missing.
-    """
-    found: dict[str, str] = {}
-    last = "title"
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        text = line[1:].strip()
-        word = text.partition(" ")[0]
-        if line.startswith("# ") and word in FACTS:
-            last, text = word, text.removeprefix(word).strip()
-        elif not text:
-            last = "title" if "title" not in found else ""
-            continue
-        if last:
-            found[last] = f"{found[last]} {text}" if last in found else text
-    if missing := [fact for fact in ("title", *FACTS) if fact not in found]:
-        sys.exit(f"{path}: its header does not say {', '.join(missing)}")
-    return found
-
-
-def table(members: dict[str, dict[str, str]]) -> list[str]:
+def table(notes: list[RecipeNote]) -> list[str]:
     """A group's lines; what is the same for all is said once."""
-    shared = [fact for fact in FACTS[1:] if len({said[fact] for said in members.values()}) == 1]
+    members = [(note.name, asdict(note)) for note in notes]
+    shared = [fact for fact in FACTS[1:] if len({said[fact] for _, said in members}) == 1]
     columns = ["title", *(fact for fact in FACTS[1:] if fact not in shared)]
-    lines = (
-        [f"All: {'; '.join(f'*{fact}* {next(iter(members.values()))[fact]}' for fact in shared)}.\n"] if shared else []
-    )
+    lines = [f"All: {'; '.join(f'*{fact}* {members[0][1][fact]}' for fact in shared)}.\n"] if shared else []
     lines += ["| recipe | " + " | ".join(columns).replace("title", "what") + " |", "|---" * (1 + len(columns)) + "|"]
-    for name, said in members.items():
+    for name, said in members:
         lines.append(f"| `{name}` | " + " | ".join(said[column].replace("|", "\\|") for column in columns) + " |")
     return [*lines, ""]
 
 
 def page() -> str:
     """The page's text."""
-    left = sorted(RECIPES.glob("*.toml"))
+    left = [RecipeNote.from_file(path) for path in recipes().values()]
     lines = [INTRO]
     for title, pattern in GROUPS:
-        members = [path for path in left if re.fullmatch(pattern, path.stem)]
-        left = [path for path in left if path not in members]
-        lines += [f"## {title}\n", *table({path.stem: header(path) for path in members})]
+        members = [note for note in left if re.fullmatch(pattern, note.name)]
+        left = [note for note in left if note not in members]
+        lines += [f"## {title}\n", *table(members)]
     return "\n".join(lines)
 
 

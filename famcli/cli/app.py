@@ -10,7 +10,7 @@ import typer
 from typer import Option
 from typer.core import TyperGroup
 
-from famcli.cli import checkpoints, demo, evaluate, hub, predict, report, train
+from famcli.cli import checkpoints, demo, evaluate, hub, predict, recipes, report, train
 from famcli.cli.console import console
 from famcli.cli.data.app import app as data
 from famcli_models.errors import FamError
@@ -73,6 +73,7 @@ app.command("demo")(demo.demo)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("train")(train.train)
+app.command("recipes")(recipes.recipes)
 app.command("export")(checkpoints.export)
 app.command("verify")(checkpoints.verify)
 app.command("doctor")(checkpoints.doctor)

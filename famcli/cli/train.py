@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from famcli.cli.console import console
 from famcli.cli.options import DeviceOption, QuietOption
+
+if TYPE_CHECKING:
+    from famcli.training.estimate import Estimate
 
 
 def train(
@@ -28,6 +31,7 @@ def train(
     resume: Annotated[
         Path | None, Option(metavar="RUN", help="Go on with an interrupted run, exactly where it was saved.")
     ] = None,
+    dry: Annotated[bool, Option("--dry-run", help="Print settings, images, time and memory, and stop.")] = False,
     exist_ok: Annotated[bool, Option("--exist-ok", help="Start anew in a run folder that exists.")] = False,
     workers: Annotated[int, Option(min=0, help="Processes that decode images.")] = 2,
     device: DeviceOption = "auto",
@@ -45,7 +49,8 @@ def train(
 
     Example: fam train --backbone inceptionv3 --data ilsvrc
     """
-    from famcli.training.recipe import load_recipe, recipes
+    from famcli.training.catalog import recipes
+    from famcli.training.recipe import load_recipe
     from famcli.training.run import train
     from famcli_models.errors import ConfigError
 
@@ -57,11 +62,16 @@ def train(
         model = {"backbone": backbone, "method": method}
         given = ({name: value for name, value in table.items() if value} for table in (run, model))
         chosen = load_recipe(recipe, settings or (), *given)
-    elif any((data, out, recipe, backbone, method, settings, exist_ok, i_know_this_is_test)):
+    elif any((data, out, recipe, backbone, method, settings, dry, exist_ok, i_know_this_is_test)):
         raise ConfigError(
             "--resume goes on with the run's own recipe; besides it only --workers, --device and --quiet are "
             f"allowed. For other settings start a new run with --recipe {resume / 'recipe.toml'} --set KEY=VALUE"
         )
+    if chosen is not None and dry:
+        from famcli.training.estimate import dry_run
+
+        show(dry_run(chosen, out, exist_ok=exist_ok, workers=workers, device=device))
+        return
     result = train(
         chosen,
         resume or out,
@@ -74,3 +84,22 @@ def train(
     )
     if result.main:
         console.result(str(result.folder))
+
+
+def show(estimate: Estimate) -> None:
+    """Print what a run would take."""
+    from famcli.data.public.catalog import human
+
+    if not estimate.main:
+        return
+    console.result(estimate.recipe.to_toml())
+    whole = ("all", sum(n for _, n, _ in estimate.classes), sum(n for _, _, n in estimate.classes))
+    counts = ((name, str(images), str(validation)) for name, images, validation in [*estimate.classes, whole])
+    console.table(("class", "training images", "validation images"), counts)
+    if estimate.unlabelled:
+        console.result(f"\n{estimate.unlabelled} unlabelled images may join them.")
+    console.result("\nEstimated from one batch on this machine:\n")
+    takes = [(part, f"{seconds / 60:.1f} min") for part, seconds in estimate.seconds.items()]
+    takes.append((f"all, {estimate.steps} steps", f"{sum(estimate.seconds.values()) / 60:.1f} min"))
+    takes += [(f"memory, {place}", human(peak)) for place, peak in estimate.memory.items()]
+    console.table(("part", "takes"), takes)

@@ -138,10 +138,14 @@ class Training:
         """The model to save and to measure: the average if there is one."""
         return self._average.module if self._average is not None else self.model  # type: ignore[return-value]
 
+    def views(self) -> Views:
+        """The images as they are trained on, with their targets."""
+        map_hw = map_size(self.model, self.accelerator.device)
+        return Views(self.samples, self.model.config.size, map_hw, self.config.seed, self.targets)
+
     def batches(self, workers: int, progress: Progress = no_progress) -> Generator[ImageBatch, None, None]:
         """What this process passes forward, from the next step on; computes features that are to be cached."""
-        config, device = self.config, self.accelerator.device
-        views = Views(self.samples, self.model.config.size, map_size(self.model, device), config.seed, self.targets)
+        config, device, views = self.config, self.accelerator.device, self.views()
         if not config.cached_views:
             return load_batches(views, self.order.batches(self.step), workers, pin=device.type == "cuda")
         cached = CachedFeatures(self.model, views, config.batch_size, device, workers, config.cached_views, progress)

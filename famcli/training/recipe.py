@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from famcli.training.catalog import recipes
 from famcli.training.config import TrainConfig
 from famcli_models.checkpoint import method_of
 from famcli_models.config import MethodConfig, check_fields, require
@@ -20,7 +21,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-RECIPES_DIR = Path(__file__).parent / "recipes"
 MOVED = {"part_std", "sparsity_warmup"}  # from [train] to [model] since version 0.1
 
 
@@ -119,11 +119,6 @@ class Recipe:
         return self
 
 
-def recipes() -> dict[str, Path]:
-    """Recipes that are installed with the package: name to file."""
-    return {path.stem: path for path in sorted(RECIPES_DIR.glob("*.toml"))}
-
-
 def load_recipe(
     name_or_path: str | None,
     overrides: Sequence[str] = (),
@@ -133,7 +128,7 @@ def load_recipe(
     """Read a recipe and apply overrides.
 
     Args:
-        name_or_path: A name in :func:`recipes`, the path of a TOML file, or ``None`` for the defaults.
+        name_or_path: The name of a packaged recipe, the path of a TOML file, or ``None`` for the defaults.
         overrides: ``key=value`` pairs; the key is a field of ``RunConfig``, ``TrainConfig`` or the method's config,
             with its table before it (``train.backbone``) where two have a field of that name; the value is TOML or
             a bare word.

@@ -110,14 +110,10 @@ def train(
             return result
     else:
         chosen = recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe))
-        chosen = replace(chosen, run=absolute_paths(chosen.run))
         folder = RunFolder(Path(out)) if out else RunFolder.fresh(chosen)
         folder.check(exist_ok)
     with Interrupt(lambda: say("stopping after this step; press Ctrl-C once more to stop at once")) as stopping:
-        data = open_data(chosen.run)
-        chosen = chosen.with_classes(data.num_classes, bool(data.class_names))
-        check_labels(data.validation, chosen.model.num_classes)  # now, and not after an hour
-        accelerator = make_accelerator(device, chosen.train.precision)
+        chosen, data, accelerator = open_run(chosen, device)
         if not accelerator.is_main_process:
             say, progress = _silent, no_progress
         say(f"{len(data.samples)} images from {', '.join(data.names)} into {folder.path}; recipe: {chosen.name}")
@@ -128,6 +124,15 @@ def train(
         result = run.result(training)
         leave(accelerator)
         return result
+
+
+def open_run(recipe: Recipe, device: str) -> tuple[Recipe, TrainingData, Accelerator]:
+    """The recipe with what the data decide, the data, and what the run goes on."""
+    recipe = replace(recipe, run=absolute_paths(recipe.run))
+    data = open_data(recipe.run)
+    recipe = recipe.with_classes(data.num_classes, bool(data.class_names))
+    check_labels(data.validation, recipe.model.num_classes)  # now, and not after an hour
+    return recipe, data, make_accelerator(device, recipe.train.precision)
 
 
 class Run:

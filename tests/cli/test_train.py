@@ -84,7 +84,7 @@ def test_the_recipe_for_backbone_and_data(
 ) -> None:
     """A packaged recipe named for both is taken by itself; one that is named by hand comes first."""
     monkeypatch.setenv("FAM_DATA", str(data.parent))
-    monkeypatch.setattr("famcli.training.recipe.RECIPES_DIR", tmp_path / "recipes")
+    monkeypatch.setattr("famcli.training.catalog.RECIPES_DIR", tmp_path / "recipes")
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/test_efficientnet-tiny.toml").write_text("[model]\nnum_parts = 2\n")
     (tmp_path / "recipes/mine.toml").write_text("[model]\nnum_parts = 3\n")
@@ -108,7 +108,7 @@ def test_the_test_split_is_marked(fam: Fam, make_splits: Callable[..., Path], tm
 def test_resume_takes_no_other_settings(fam: Fam, tmp_path: Path) -> None:
     """A run goes on with its own recipe: what would change it is refused, and so is a folder without a run."""
     with_value = (("--data", "x"), ("--out", "x"), ("--recipe", "x"), ("--backbone", "vgg16"), ("--method", "cam"))
-    for option in (*with_value, ("--set", "lr=1"), ("--exist-ok",), ("--i-know-this-is-test",)):
+    for option in (*with_value, ("--set", "lr=1"), ("--exist-ok",), ("--dry-run",), ("--i-know-this-is-test",)):
         result = fam("train", "--resume", tmp_path, *option, *HERE)
         assert result.exit_code == 1
         assert "--resume goes on with the run's own recipe" in result.stderr
@@ -117,12 +117,23 @@ def test_resume_takes_no_other_settings(fam: Fam, tmp_path: Path) -> None:
     assert (result.exit_code, "is not a run folder" in result.stderr, list(tmp_path.iterdir())) == (1, True, [])
 
 
+def test_dry_run(train: Fam, tmp_path: Path) -> None:
+    """The resolved settings, the images of each class, time and memory are printed, and there is no folder."""
+    result = train("--out", tmp_path / "run", "--dry-run")
+    assert (result.exit_code, result.stderr, (tmp_path / "run").exists()) == (0, "", False)
+    assert "[train]\nepochs = 2\n" in result.stdout
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in result.stdout.splitlines()]
+    assert [row for row in rows if len(row) == 3][2:] == [["red", "2", "0"], ["green", "2", "0"], ["all", "4", "0"]]
+    assert any(row[0] == "all, 4 steps" and row[1].endswith(" min") for row in rows)
+    assert any(row[0] == "memory, main process" and row[1].endswith("B") for row in rows)
+
+
 def test_a_dozen_options() -> None:
     """Everything else is a setting."""
     commands: dict[str, Any] = vars(get_command(app))["commands"]
     options = [parameter.name for parameter in commands["train"].params]
-    assert len(options) == 12
-    assert {"data", "out", "recipe", "method", "settings", "resume"} <= set(options)
+    assert len(options) == 13
+    assert {"dry", "data", "out", "recipe", "method", "settings", "resume"} <= set(options)
 
 
 def ilsvrc_tree(root: Path, pictures: Callable[..., Path]) -> Path:

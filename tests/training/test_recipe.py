@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from famcli.training.catalog import recipes
 from famcli.training.config import TrainConfig
-from famcli.training.recipe import Recipe, RunConfig, load_recipe, recipes
+from famcli.training.recipe import Recipe, RunConfig, load_recipe
 from famcli_models import BACKBONES, FAMConfig
 from famcli_models.errors import ConfigError, FamError, UnknownNameError
 
