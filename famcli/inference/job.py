@@ -122,7 +122,7 @@ def predict_files(
     folders = {kind: Path(folder) for kind, folder in (image_files or {}).items()}
     rows = [find_output("image file", kind, IMAGE_FILES) for kind in folders]
     if segmentation is not None:
-        check_segmentation(segmentation, format)
+        check_segmentation(segmentation, None if out is None else format)
     settings = _with_needs(replace(settings or Settings(), **changes), rows, segmentation)
     given = [str(item) for item in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     listing = list_images(given, sys.stdin if STDIN in given else (), [*folders.values(), *([out] if out else [])])

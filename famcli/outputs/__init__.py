@@ -138,11 +138,12 @@ def choose_format(name: str | None, out: Path | None) -> str:
     return defaults.get(suffix, DEFAULT_FORMAT)
 
 
-def check_segmentation(form: str, chosen: str) -> None:
-    """Refuse a form of masks that a format has no place for."""
+def check_segmentation(form: str, chosen: str | None) -> None:
+    """Refuse a form of masks that the format of the results, if there are any, has no place for."""
     fitting = [name for name, row in FORMATS.items() if form in row.segmentations]
     if chosen not in fitting:
-        raise ConfigError(f"--format {chosen} has no place for masks as '{form}'; {', '.join(fitting)} have")
+        where = f"--format {chosen} has no place" if chosen else "without --out or --format there is no place"
+        raise ConfigError(f"{where} for masks as '{form}'; {', '.join(fitting)} have one")
 
 
 def check_out(out: Path, chosen: Output, listing: Listing) -> None:

@@ -11,7 +11,7 @@ from famcli.outputs.annotations import Annotation, categories, number, read_anno
 
 def annotations_xml(records: Records, run: Run) -> Iterator[str]:
     """The labels, then an element an image with its boxes or polygons; CVAT finds the image by its name."""
-    yield '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
+    yield '<?xml version="1.0"?>\n<annotations>\n<version>1.1</version>\n'
     meta = ET.Element("meta")
     labels = ET.SubElement(ET.SubElement(meta, "task"), "labels")
     for name in dict.fromkeys(categories(records, run).values()):

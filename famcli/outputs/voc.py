@@ -15,15 +15,15 @@ from famcli.outputs.prediction import Record
 
 
 def folder(records: Records, run: Run) -> Iterator[tuple[str, str]]:
-    """``Annotations`` in the folders of the images, their list in ``ImageSets/Main``, and the classes as CVAT has them."""
-    names = dict.fromkeys(xml_text(name) for name in categories(records, run).values())
+    """``Annotations`` in the folders of the images, their list in ``ImageSets/Main``, and the classes."""
+    names = dict.fromkeys(map(_one_line, categories(records, run).values()))
     yield "labelmap.txt", "# label:color_rgb:parts:actions\n" + "".join(f"{name}:::\n" for name in names)
     called = stems(run.listing.names)
     listed = []
     for record in records():
         if "error" not in record:
             stem = called[record["file_name"]].lstrip("/")
-            listed.append(xml_text(stem) + "\n")
+            listed.append(_one_line(stem) + "\n")
             yield f"Annotations/{stem}.xml", _xml(record, run)
     yield "ImageSets/Main/default.txt", "".join(listed)
 
@@ -51,6 +51,11 @@ def _xml(record: Record, run: Run) -> str:
         _add(attribute, "value", str(annotation.score))
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _one_line(text: str) -> str:
+    """Text for a file of lines."""
+    return xml_text(text).replace("\n", "\\n")
 
 
 def _add(parent: ET.Element, tag: str, text: str) -> None:

@@ -325,6 +325,50 @@ def test_image_files(predict: Fam, image_dir: Path, names: list[str]) -> None:
         assert (mask == 255).all()  # τ = 0 takes everything
 
 
+@pytest.mark.parametrize(
+    ("masks", "form", "kind"),
+    [("rle", "coco", dict), ("rle", "jsonl", dict), ("polygons", "coco-results", list), ("folder/", "coco", dict)],
+)
+def test_masks_in_the_results(predict: Fam, image_dir: Path, tmp_path: Path, masks: str, form: str, kind: type) -> None:
+    """--masks rle and polygons put the region of each box into the results; a folder gets files too."""
+    where = tmp_path / masks if "/" in masks else masks
+    result = predict(image_dir, "--masks", where, "--format", form)
+    assert result.exit_code == 0, result.stderr
+    if form == "jsonl":
+        boxes = [box for line in result.stdout.splitlines() for box in json.loads(line)["boxes"]]
+    else:
+        boxes = json.loads(result.stdout)
+        boxes = boxes["annotations"] if form == "coco" else boxes
+    assert len(boxes) == 5
+    assert {type(box["segmentation"]) for box in boxes} == {kind}
+    assert len(list(tmp_path.rglob("*.mask.png"))) == (5 if "/" in masks else 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--masks", "rle"), "without --out or --format there is no place for masks as 'rle'; coco,"),
+        (("--masks", "polygons", "--format", "csv"), "--format csv has no place for masks as 'polygons'; coco,"),
+        (("--masks", "rle", "--format", "yolo", "--out", "new"), "--format yolo has no place for masks as 'rle'"),
+    ],
+)
+def test_masks_that_the_results_have_no_place_for(
+    predict: Fam, image_dir: Path, arguments: tuple[str, ...], text: str
+) -> None:
+    """A form that the format cannot hold is refused before any work, with the formats that can."""
+    refused(predict(image_dir, *arguments), text)
+
+
+def test_all_categories(predict: Fam, image_dir: Path) -> None:
+    """COCO lists the categories that occur; with --all-categories all of the model's, by the same ids."""
+    some, every = (
+        json.loads(predict(image_dir, "--format", "coco", *more).stdout) for more in ((), ("--all-categories",))
+    )
+    assert {c["id"] for c in some["categories"]} == {a["category_id"] for a in some["annotations"]}
+    assert [c["id"] for c in every["categories"]] == list(range(1, len(every["categories"]) + 1))
+    assert [c for c in every["categories"] if c in some["categories"]] == some["categories"]
+
+
 def test_boxes_classes_and_averaging(predict: Fam, image_dir: Path) -> None:
     """--topk lists a box once for each class, --max-boxes allows several; --scales, --flip and --amp run."""
     more = ("--topk", 3, "--max-boxes", 4, "--threshold", 0.5)
