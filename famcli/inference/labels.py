@@ -75,6 +75,8 @@ class Classes:
         With ``conditional`` the model's maps depend on the class, so that it has to know them all.
         """
         given = sorted(set(texts))
+        if any(not text.strip() for text in given):
+            raise DataError("the name of a class is empty")
         found = {text: find_class(text, class_names) for text in given}
         known = {text: index for text, index in found.items() if index is not None}
         if len(known) == len(found):

@@ -105,10 +105,12 @@ def test_a_class_that_is_not_sure_is_an_object(predict: Fam, image_dir: Path) ->
         (("--json", "--format", "csv"), "leave out --json"),
         (("--resume",), "--resume needs --out FILE"),
         (("--resume", "--out", "-"), "--resume needs --out FILE"),
+        (("--masks", "rle"), "are for results in a file"),
+        (("--coco-images", "x.json"), "are for results in a file"),
     ],
 )
-def test_two_things_for_stdout(predict: Fam, image_dir: Path, arguments: tuple[str, ...], text: str) -> None:
-    """What does not go together on standard output is wrong usage."""
+def test_options_that_do_not_go_together(predict: Fam, image_dir: Path, arguments: tuple[str, ...], text: str) -> None:
+    """Two things for standard output, and options of results where lines are printed, are wrong usage."""
     result = predict(image_dir, *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert text in " ".join(result.stderr.replace("│", " ").split())
@@ -266,9 +268,10 @@ def test_many_failures_do_not_fill_the_screen(predict: Fam, tmp_path: Path) -> N
         (("--model", "."), "config.json and model.safetensors missing"),
         (("--threshold", 1.5), "threshold is 1.5; it must be in [0, 1)"),
         (("--scales", "0.01"), "scales"),
+        (("--label", " "), "the name of a class is empty"),
         (("--labels", "rocket"), "--labels 'rocket' is neither 'folder' nor a file"),
         (("--labels", "folder", "--label", "cup"), "give one of the two"),
-        (("--coco-images", "nothing.json"), "nothing.json"),
+        (("--coco-images", "nothing.json", "--out", "-"), "nothing.json"),
         (("--device", "tpu"), "unknown device 'tpu'"),
         (("--method", "gradcam"), "unknown method 'gradcam'"),
         (("--out", "o.json", "--resume"), "nothing to resume"),
