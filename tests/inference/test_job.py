@@ -189,6 +189,19 @@ def test_results_that_cannot_be_written_keep_the_journal(predict: Predict, tmp_p
     assert (tmp_path / "out.partial").is_file()
 
 
+@pytest.mark.parametrize("form", ["yolo", "voc"])
+def test_a_folder_that_cannot_be_finished_is_not_there(
+    predict: Predict, image_dir: Path, tmp_path: Path, form: str
+) -> None:
+    """A name too long for a file beside it stops the folder of results: nothing of it is left, and the work is kept."""
+    (image_dir / "a.jpg").rename(image_dir / ("x" * 253))
+    with pytest.raises(DataError, match=r"cannot write .*out"):
+        predict(inputs=[image_dir / "b.png", image_dir / ("x" * 253)], format=form)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.partial", "photos"]
+    predict(inputs=[image_dir / "b.png", image_dir / ("x" * 253)], format="jsonl", resume=True)
+    assert len(lines(tmp_path / "out")) == 2
+
+
 # ---- outputs of one's own --------------------------------------------------------------------------------
 
 
