@@ -81,8 +81,9 @@ def categories(records: Records, run: Run) -> dict[int, str]:
 def stems(names: Sequence[str]) -> dict[str, str]:
     """What a file beside each image is called: the image's name without suffix, or with it where two would be one."""
     short = {name: str(PurePosixPath(name).with_suffix("")) for name in names}
-    count, taken = Counter(stem.casefold() for stem in short.values()), {name.casefold() for name in names}
-    return {n: n if count[s.casefold()] > 1 or s.casefold() in taken - {n.casefold()} else s for n, s in short.items()}
+    # Some file systems do not tell upper from lower case.
+    count = Counter(text.casefold() for name, stem in short.items() for text in {name, stem})
+    return {name: stem if count[stem.casefold()] == 1 else name for name, stem in short.items()}
 
 
 def xml_text(text: str) -> str:
