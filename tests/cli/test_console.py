@@ -31,3 +31,15 @@ def test_remarks_keep_line_feeds(capfd: pytest.CaptureFixture[str]) -> None:
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[2] == rf"| x\ny | {ESCAPED} |"
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_bar_does_not_break_into_results_on_the_same_terminal(
+    hidden: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal there is a bar, unless it is hidden because results are printed there."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with Console().progress("images", 3, hidden=hidden) as step:
+        step()
+    assert ("images" in capsys.readouterr().err) is not hidden
