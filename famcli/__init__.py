@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from famcli.results.io import read_images as read_images, read_results as read_results
     from famcli.results.schema import Results as Results
     from famcli.training.recipe import Recipe as Recipe, load_recipe as load_recipe
-    from famcli.training.run import TrainResult as TrainResult, train as train
+    from famcli.training.resume import TrainResult as TrainResult
+    from famcli.training.run import train as train
     from famcli_models.errors import (
         ConfigError as ConfigError,
         DataError as DataError,
@@ -56,7 +57,8 @@ _NAMES = {
     "famcli.results.io": ("read_images", "read_results"),
     "famcli.results.schema": ("Results",),
     "famcli.training.recipe": ("Recipe", "load_recipe"),
-    "famcli.training.run": ("TrainResult", "train"),
+    "famcli.training.resume": ("TrainResult",),
+    "famcli.training.run": ("train",),
     "famcli_models.errors": ("ConfigError", "DataError", "FamError", "ShapeError", "UnknownNameError", "WeightsError"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "fam-mobilenetv1-ilsvrc"  # the packaged one that commands take unless they are told otherwise
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+COLLAPSED = "collapsed"  # in the provenance: why the map or the parts of a finished training are of no use
 REFERENCE = "golden"  # in the provenance: the reference outputs of these very weights, famcli.checkpoints.reference
 FORMAT = "fam-checkpoint"
 FORMAT_VERSION = 1

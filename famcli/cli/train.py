@@ -50,12 +50,13 @@ def train(
     Example: fam train --backbone inceptionv3 --data ilsvrc
     """
     from famcli.training.catalog import recipes
-    from famcli.training.recipe import load_recipe
-    from famcli.training.run import train
+    from famcli.training.resume import finished_run
     from famcli_models.errors import ConfigError
 
-    chosen = None
+    chosen = result = None
     if resume is None:
+        from famcli.training.recipe import load_recipe
+
         if recipe is None and backbone and data:  # the paper's cells have their own settings
             recipe = next((name for name in recipes() if name == "-".join([backbone, *data])), None)
         run = {"data": data, "i_know_this_is_test": i_know_this_is_test}
@@ -67,21 +68,26 @@ def train(
             "--resume goes on with the run's own recipe; besides it only --workers, --device and --quiet are "
             f"allowed. For other settings start a new run with --recipe {resume / 'recipe.toml'} --set KEY=VALUE"
         )
+    else:
+        result = finished_run(resume, console.say)  # before torch is imported, which takes seconds
     if chosen is not None and dry:
         from famcli.training.estimate import dry_run
 
         show(dry_run(chosen, out, exist_ok=exist_ok, workers=workers, device=device))
         return
-    result = train(
-        chosen,
-        resume or out,
-        resume=resume is not None,
-        exist_ok=exist_ok,
-        workers=workers,
-        device=device,
-        say=console.say,
-        progress=console.progress,
-    )
+    if result is None:
+        from famcli.training.run import train
+
+        result = train(
+            chosen,
+            resume or out,
+            resume=resume is not None,
+            exist_ok=exist_ok,
+            workers=workers,
+            device=device,
+            say=console.say,
+            progress=console.progress,
+        )
     if result.main:
         console.result(str(result.folder))
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from famcli_models.files import write_atomic
-from famcli_models.methods.method import Method
+
+if TYPE_CHECKING:
+    from famcli_models.methods.method import Method
 
 OLD_MEASURES = ("foreground", "spread", "part_similarity", "top1")
 T = TypeVar("T")

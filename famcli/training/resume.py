@@ -1,21 +1,53 @@
-"""Resume state of a run: weights, optimizer, position and history in one file of tensors and JSON, without pickle."""
+"""Resume state of a run: weights, optimizer, position and history in one file of tensors and JSON, without pickle.
+
+Importing this needs no torch, so that a finished run can say at once that it is.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
+from famcli.training.monitor import Epoch
+from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE, REFERENCE, read_config
 from famcli_models.errors import WeightsError
 from famcli_models.files import write_atomic
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FORMAT_VERSION = "1"
+LAST, BEST = "last.safetensors", "best"  # in the folder of a run: the state, and the checkpoint of the best epoch
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a finished run leaves.
+
+    Attributes:
+        folder: The run folder, which is a checkpoint too: the model of the last epoch.
+        best: Checkpoint of the best epoch; ``None`` if no epoch's map says anything.
+        best_epoch: Its number, from 1.
+        selected_by: What the best epoch was chosen by, in words.
+        history: Every epoch.
+        collapsed: Why the model of the last epoch is of no use and what to change, if its map covers everything or
+            nothing, or its parts are all alike; its checkpoint is marked.
+        main: This process wrote the folder; false in all but one of several.
+    """
+
+    folder: Path
+    best: Path | None
+    best_epoch: int | None
+    selected_by: str
+    history: tuple[Epoch, ...]
+    collapsed: str | None = None
+    main: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +66,8 @@ class State:
 def write_state(path: Path, state: State) -> None:
     """Write a state; a reader finds the old file or the new one, never half of one."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+    from safetensors.torch import save_file
+
     header = {"fam-state": FORMAT_VERSION, "facts": json.dumps(state.facts)}
     try:
         write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata=header))
@@ -47,7 +81,7 @@ def read_state(path: Path, *, facts_alone: bool = False) -> State:
     A ``WeightsError`` says that it is absent, damaged, or of another version.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="numpy" if facts_alone else "pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in (() if facts_alone else file.keys())}
         version, facts = header.get("fam-state"), json.loads(header.get("facts", "null"))
@@ -60,3 +94,23 @@ def read_state(path: Path, *, facts_alone: bool = False) -> State:
     if version != FORMAT_VERSION or not isinstance(facts, dict):
         raise WeightsError(f"{path} has format {version!r}; this version of fam reads {FORMAT_VERSION!r}")
     return State(tensors, facts)
+
+
+def finished_run(folder: Path, say: Callable[[str], None]) -> TrainResult | None:
+    """What the run in a folder left, which is said too, if it has come to its end; no tensors and no data are read."""
+    if not (folder / LAST).is_file():
+        return None
+    facts = read_state(folder / LAST, facts_alone=True).facts
+    configs = [read_config(at) for at in (folder, folder / BEST) if (at / CONFIG_FILE).is_file()]
+    recorded = all(REFERENCE in config["provenance"] for config in configs)  # what is written last
+    if facts["step"] < facts["steps"] or not configs or not recorded:
+        return None
+    number, selected_by = facts["run"]["best_epoch"] or None, facts["run"]["provenance"]["selected_by"]
+    best = folder / BEST if number else None
+    history = tuple(Epoch.from_dict(epoch) for epoch in facts["history"])
+    main = os.environ.get("RANK", "0") == "0"  # set by whoever launches several processes
+    if main:
+        say(f"{folder} is finished after {len(history)} epochs")
+    if main and best:
+        say(f"best epoch {number}, by {selected_by}: {best}")
+    return TrainResult(folder, best, number, selected_by, history, configs[0]["provenance"].get(COLLAPSED), main)

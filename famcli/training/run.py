@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ from famcli.training.loop import EpochEnd, Training, explained, fit
 from famcli.training.monitor import Epoch, Progress, counted, no_progress, write_metrics
 from famcli.training.pictures import MapSheet, draw_curves, shown_epochs, write_picture
 from famcli.training.recipe import Recipe, load_recipe, migrate
-from famcli.training.resume import State, read_state, write_state
+from famcli.training.resume import BEST, LAST, State, TrainResult, finished_run, read_state, write_state
 from famcli.training.supervision import make_supervision, needs_pretrained
-from famcli_models.checkpoint import CONFIG_FILE, REFERENCE, WEIGHTS_FILE, method_of, read_config
+from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, method_of
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import write_atomic
 from famcli_models.methods import METHODS
@@ -40,27 +40,6 @@ RUNS = Path("runs")
 EVENTS = "events.out.tfevents.*"  # what TensorBoard calls its files
 DECODERS = 8  # threads
 REDRAW_SECONDS = 10.0  # curves take a third of a second, which is long beside a short epoch
-
-
-@dataclass(frozen=True, slots=True)
-class TrainResult:
-    """What a finished run leaves.
-
-    Attributes:
-        folder: The run folder, which is a checkpoint too: the model of the last epoch.
-        best: Checkpoint of the best epoch; ``None`` if no epoch's map says anything.
-        best_epoch: Its number, from 1.
-        selected_by: What the best epoch was chosen by, in words.
-        history: Every epoch.
-        main: This process wrote the folder; false in all but one of several.
-    """
-
-    folder: Path
-    best: Path | None
-    best_epoch: int | None
-    selected_by: str
-    history: tuple[Epoch, ...]
-    main: bool = True
 
 
 def _silent(*_: object) -> None:
@@ -104,10 +83,8 @@ def train(
             raise ConfigError(msg)
         folder = RunFolder(Path(out))
         chosen = folder.read_recipe()
-        if (result := folder.finished()) is not None:
-            best = f"; best epoch {result.best_epoch}, by {result.selected_by}: {result.best}" if result.best else ""
-            say(f"{folder.path} is finished after {len(result.history)} epochs{best}")
-            return result
+        if (finished := finished_run(folder.path, say)) is not None:
+            return finished
     else:
         chosen = recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe))
         folder = RunFolder(Path(out)) if out else RunFolder.fresh(chosen)
@@ -295,7 +272,7 @@ class Run:
         if best:
             self.say(f"best epoch {self.best_epoch}, by {selected_by}: {best}")
         history = tuple(training.history)
-        return TrainResult(self.folder.path, best, self.best_epoch or None, selected_by, history, self.main)
+        return TrainResult(self.folder.path, best, self.best_epoch or None, selected_by, history, main=self.main)
 
     def sum_of(self, value: float) -> float:
         """The sum of a number over the processes."""
@@ -377,8 +354,8 @@ class RunFolder:
         self.curves = path / "curves.png"  # of what the metrics say
         self.samples = path / "samples.jpg"  # maps of the same images over the epochs
         self.tensorboard = path / "tensorboard"
-        self.last = path / "last.safetensors"  # what resuming needs
-        self.best = path / "best"  # checkpoint of the best epoch
+        self.last = path / LAST  # what resuming needs
+        self.best = path / BEST  # checkpoint of the best epoch
 
     @classmethod
     def fresh(cls, recipe: Recipe) -> RunFolder:
@@ -420,17 +397,6 @@ class RunFolder:
         if not self.recipe.is_file():
             raise DataError(f"'{self.path}' is not a run folder: it has no {self.recipe.name}")
         return load_recipe(str(self.recipe))
-
-    def finished(self) -> TrainResult | None:
-        """What the run left, if it has come to its end; neither tensors nor data are read."""
-        facts = read_state(self.last, facts_alone=True).facts
-        checkpoints = [folder for folder in (self.path, self.best) if (folder / CONFIG_FILE).is_file()]
-        recorded = all(REFERENCE in read_config(folder)["provenance"] for folder in checkpoints)
-        if facts["step"] < facts["steps"] or not recorded:  # the reference outputs are what is written last
-            return None
-        run, history = facts["run"], tuple(Epoch.from_dict(epoch) for epoch in facts["history"])
-        best = self.best if run["best_epoch"] else None
-        return TrainResult(self.path, best, run["best_epoch"] or None, run["provenance"]["selected_by"], history)
 
     def add_environment(self, facts: dict[str, Any]) -> None:
         """Note one more session."""

@@ -41,6 +41,9 @@ def test_run_folder(train: Fam, fam: Fam, labelled: list[Sample], tmp_path: Path
     assert "4 images from tiny into" in result.stderr
     assert "epoch 2 of 2:" in result.stderr
     assert fam("predict", labelled[0].path, "--model", out, "--device", "cpu").exit_code == 0
+    finished = fam("train", "--resume", out)
+    assert (finished.exit_code, finished.stdout) == (0, f"{out}\n")
+    assert "is finished after 2 epochs" in finished.stderr
     (out / "notes.txt").write_text("mine")
     refused = train("--out", out)
     assert (refused.exit_code, "--exist-ok" in refused.stderr) == (1, True)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from famcli.training import resume as resume_module
 from famcli.training.resume import State, read_state, write_state
 from famcli_models.errors import WeightsError
 
@@ -77,7 +76,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
         Path(temporary).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(resume_module, "save_file", fail)
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
     with pytest.raises(OSError, match="No space"):
         write_state(path, State({"a": torch.zeros(1)}, {}))
     assert path.read_bytes() == before

@@ -29,8 +29,8 @@ from famcli.training import run as run_module, supervision
 from famcli.training.loop import Training
 from famcli.training.monitor import Epoch
 from famcli.training.recipe import Recipe, load_recipe
-from famcli.training.resume import State, read_state, write_state
-from famcli.training.run import RunFolder, TrainResult, train
+from famcli.training.resume import State, TrainResult, read_state, write_state
+from famcli.training.run import RunFolder, train
 from famcli_models import CAM, FAM, load_model
 from famcli_models.errors import ConfigError, DataError, FamError, WeightsError
 
@@ -315,9 +315,9 @@ def test_a_finished_run_says_so_at_once(runner: Runner, make_splits: Make, monke
     before = contents(result.folder)
     runner.said.clear()
     assert runner(None) == result
-    assert (len(runner.said), contents(result.folder)) == (1, before)
+    assert (len(runner.said), contents(result.folder)) == (2, before)
     assert f"{result.folder} is finished after 2 epochs" in runner.said[0]
-    assert str(result.best) in runner.said[0]
+    assert str(result.best) in runner.said[1]
 
 
 def test_long_steps_have_progress(runner: Runner, make_splits: Make, make_model: Callable[..., FAM]) -> None:
