@@ -94,7 +94,7 @@ class Console:
         bar = bars.Progress(
             *(bars.TextColumn("{task.description}"), bars.BarColumn(), *counts, bars.TimeRemainingColumn(compact=True)),
             console=RichConsole(stderr=True),
-            disable=hidden or self.quiet or not sys.stderr.isatty(),
+            disable=hidden or self.quiet or total == 0 or not sys.stderr.isatty(),
         )
         with bar:
             task = bar.add_task(what, total=total, completed=done)
