@@ -94,9 +94,9 @@ def predict(
         raise typer.BadParameter(f"--format {chosen} is a folder of files and needs --out FOLDER")
     segmentation = masks if masks in SEGMENTATIONS else None
     pictures = Path(masks) if masks and not segmentation else None
-    if printed and (segmentation or all_categories or coco_images):
-        what = "--masks rle, --masks polygons, --all-categories and --coco-images"
-        raise typer.BadParameter(f"{what} are for results in a file: give --out, or --format for standard output")
+    if printed and (all_categories or coco_images):
+        what = "--all-categories and --coco-images are for results in a format"
+        raise typer.BadParameter(f"{what}: give --out, or --format for standard output")
     multiples, folders = _numbers(scales), {"overlays": overlays, "maps": maps, "masks": pictures}
     from famcli.inference.job import predict_files
     from famcli.inference.journal import SUFFIX

@@ -105,8 +105,8 @@ def test_a_class_that_is_not_sure_is_an_object(predict: Fam, image_dir: Path) ->
         (("--json", "--format", "csv"), "leave out --json"),
         (("--resume",), "--resume needs --out FILE"),
         (("--resume", "--out", "-"), "--resume needs --out FILE"),
-        (("--masks", "rle"), "are for results in a file"),
-        (("--coco-images", "x.json"), "are for results in a file"),
+        (("--all-categories",), "are for results in a format"),
+        (("--coco-images", "x.json"), "are for results in a format"),
     ],
 )
 def test_options_that_do_not_go_together(predict: Fam, image_dir: Path, arguments: tuple[str, ...], text: str) -> None:
