@@ -69,17 +69,18 @@ def dry_run(
     folder = RunFolder(out) if out else RunFolder.fresh(recipe)
     folder.check(exist_ok)
     recipe, data, accelerator = open_run(recipe, device)
-    train, watch = recipe.train, _Stopwatch()
-    count = min(len(data.samples), max(train.batch_size, BATCH))
+    watch, epochs = _Stopwatch(), recipe.train.epochs
+    count = min(len(data.samples), max(recipe.train.batch_size, BATCH))
     few = replace(
         data,
         samples=data.samples[:: len(data.samples) // count][:count],
         validation=data.validation[:count],
         unlabelled=data.unlabelled[:count],
     )
-    steps_enough = replace(recipe, train=replace(train, epochs=1 + STEPS))
+    steps_enough = replace(recipe, train=replace(recipe.train, epochs=1 + STEPS))
     run = Run(folder, steps_enough, few, accelerator, lambda _: None, watch)
     training = run.training(resume=False, workers=workers)
+    train = replace(run.recipe.train, epochs=epochs)
     views, batch = training.views(), training.order.size // training.order.shares
     began = time.monotonic()
     for number in range(batch):
@@ -88,7 +89,7 @@ def dry_run(
     with explained(training, workers), closing(training.batches(0, watch)) as batches:
         first = next(batches)
         with closing(fit(training, batches=itertools.repeat(first))) as events:
-            ends = [time.monotonic() for _ in events]
+            ends = [time.monotonic() for _ in itertools.islice(events, 1 + STEPS)]
     stepping = statistics.median(after - before for before, after in itertools.pairwise(ends))
     began = time.monotonic()
     MapSheet(few.samples, recipe.model.size, train.seed, {}).add(1, training.weights, str(accelerator.device))
@@ -99,15 +100,16 @@ def dry_run(
         return max(each, loading / workers) if workers else each + loading
 
     images = len(data.samples) + len(data.unlabelled)
-    order = replace(training.order, images=images, epochs=train.epochs)
-    totals = {"validation set": len(data.validation), "pseudo-labels": len(data.unlabelled)}
+    order = replace(training.order, images=images, epochs=epochs)
+    validation = len(data.validation) / accelerator.num_processes
+    totals = {"validation set": validation, "pseudo-labels": len(data.unlabelled)}
     seconds = {what: each * totals.get(what, images) for what, each in watch.seconds.items()}
     if train.cached_views:
         seconds["features"] = images * train.cached_views * beside(max(0.0, watch.seconds["features"] - loading))
         seconds["training"] = order.steps * stepping
     else:
         seconds["training"] = order.steps * batch * train.accumulate * beside(stepping / (batch * train.accumulate))
-    seconds["validation after each epoch"] = train.epochs * len(data.validation) * inferring
+    seconds["validation after each epoch"] = epochs * validation * inferring
     kept = sum(2 * tensor.numel() for tensor in (first.inputs, *first.earlier)) / batch  # bytes an image, in float16
     more = (images - count) * train.cached_views * kept
     more += images * 2 * GRABCUT_SIDE**2 * (training.targets is not None)
@@ -117,7 +119,7 @@ def dry_run(
     labels, held = (Counter(sample.label for sample in samples) for samples in (data.samples, data.validation))
     names = data.class_names or tuple(map(str, range(data.num_classes)))
     return Estimate(
-        recipe=replace(recipe, model=run.recipe.model),
+        recipe=replace(run.recipe, train=train),
         classes=[(name, labels[label], held[label]) for label, name in enumerate(names)],
         unlabelled=len(data.unlabelled),
         steps=order.steps,
