@@ -30,6 +30,8 @@ class MethodConfig:
         backbone: A row of ``BACKBONES`` or the name of a timm model.
         num_classes: L.
         tau: Threshold τ on the map, not specific to a data set; the default is the method's.
+        temperature: Class scores are divided by it before the softmax, so that probabilities are those of being right;
+            training fits it to images that it did not train on.
         classifier: The linear classifier is ``trained``, ``slow`` (a tenth of the learning rate) or ``frozen``.
         stride: Pixels of the input per pixel of the feature map X.
         dilation: See :class:`famcli_models.backbones.Backbone`.
@@ -47,6 +49,7 @@ class MethodConfig:
     backbone: str = "mobilenetv1"
     num_classes: int = 1000
     tau: float
+    temperature: float = 1.0
     classifier: Classifier = "trained"
     stride: int = 16
     dilation: bool = True
@@ -57,8 +60,15 @@ class MethodConfig:
     std: RGB = HALF
 
     CHOICES: ClassVar[Choices] = {"classifier": get_args(Classifier), "stride": (8, 16, 32)}
-    RANGES: ClassVar[Ranges] = {"num_classes": (1, 100_000), "size": (16, 4096), "tau": (0, 1)}
+    RANGES: ClassVar[Ranges] = {
+        "num_classes": (1, 100_000),
+        "size": (16, 4096),
+        "tau": (0, 1),
+        "temperature": (1e-3, 1e3),
+    }
     NOT_READ: ClassVar[frozenset[str]] = frozenset()  # fields of older files that the method takes no notice of
+    # Fields that each training has for itself; a model that starts from another one takes the rest from it.
+    OF_TRAINING: ClassVar[frozenset[str]] = frozenset({"method", "num_classes", "temperature", "classifier"})
 
     def __post_init__(self) -> None:
         """Check every field's type and range."""

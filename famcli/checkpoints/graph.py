@@ -90,5 +90,5 @@ class Graph(nn.Module):
         """Images ``(B, side, side, 3)`` uint8 RGB to the outputs, in the order of their names."""
         out = self.model.head(self.model.features(normalize(images, self.model.config.mean, self.model.config.std)))
         M = self.model.maps(out)[:, None]
-        results = (M, out.logits.softmax(dim=1))
+        results = (M, self.model.probabilities(out))
         return results if self.tau is None else (*results, *largest_box(M, self.side, self.tau))

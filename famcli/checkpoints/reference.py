@@ -94,7 +94,7 @@ def run_engine(engine: Engine) -> list[ImageOutputs]:
     for image in reference_images(engine.config.size):  # one at a time: large inputs fit too
         images = image[None]
         maps, probabilities, _ = engine.infer([images])
-        logits = np.log(np.maximum(probabilities[0], np.exp(LEAST)))
+        logits = engine.config.temperature * np.log(np.maximum(probabilities[0], np.exp(LEAST)))
         if isinstance(engine, TorchEngine):  # it keeps the features of these images: only the head runs again
             logits = engine.output(images).logits[0].cpu().numpy()
         if not (np.isfinite(maps).all() and np.isfinite(logits).all()):

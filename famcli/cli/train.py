@@ -13,6 +13,10 @@ from famcli.cli.options import DeviceOption, QuietOption
 if TYPE_CHECKING:
     from famcli.training.estimate import Estimate
 
+INIT = (
+    "What to start from: a model by name or folder, ImageNet weights, nothing, or a safetensors file of the backbone."
+)
+
 
 def train(
     data: Annotated[
@@ -21,6 +25,7 @@ def train(
     ] = None,
     out: Annotated[Path | None, Option("--out", "-o", help="Run folder; runs/BACKBONE-DATA if not given.")] = None,
     recipe: Annotated[str | None, Option(help="Name of a recipe, or a TOML file.", metavar="NAME|FILE")] = None,
+    init: Annotated[str | None, Option(metavar="MODEL|imagenet|none|FILE", help=INIT)] = None,
     backbone: Annotated[str | None, Option(help="vgg16, resnet50, inceptionv3, mobilenetv1, or a timm model.")] = None,
     method: Annotated[
         str | None, Option(metavar="NAME", help="fam, cam or another method; the recipe's if not given.")
@@ -43,27 +48,28 @@ def train(
     """Train a model from images and their labels.
 
     Boxes are never learnt from. The run folder is a checkpoint after each epoch: fam predict --model takes it.
-    --backbone B --data D takes the recipe B-D where there is one. The backbone starts from ImageNet weights,
-    or from --set backbone_weights=FILE, or =none. Start it with torchrun or accelerate launch to train
-    on several GPUs or machines.
+    Without other options the model starts from the packaged one, offline, with the recipe own-data; another
+    --backbone starts from ImageNet weights. --backbone B --data D takes the recipe B-D where there is one.
+    Start it with torchrun or accelerate launch to train on several GPUs or machines.
 
-    Example: fam train --backbone inceptionv3 --data ilsvrc
+    Examples: fam train --data birds/, fam train --backbone inceptionv3 --data ilsvrc
     """
-    from famcli.training.catalog import recipes
+    from famcli.training.catalog import OWN_DATA, recipes
     from famcli.training.resume import finished_run
-    from famcli_models.errors import ConfigError
+    from famcli_models.errors import ConfigError, FamError
 
     chosen = result = None
     if resume is None:
         from famcli.training.recipe import load_recipe
 
-        if recipe is None and backbone and data:  # the paper's cells have their own settings
-            recipe = next((name for name in recipes() if name == "-".join([backbone, *data])), None)
-        run = {"data": data, "i_know_this_is_test": i_know_this_is_test}
+        if recipe is None:  # the paper's cells have their own settings
+            cell = "-".join([backbone or "", *(data or ())])
+            recipe = cell if cell in recipes() else OWN_DATA
+        run = {"data": data, "backbone_weights": init, "i_know_this_is_test": i_know_this_is_test}
         model = {"backbone": backbone, "method": method}
         given = ({name: value for name, value in table.items() if value} for table in (run, model))
         chosen = load_recipe(recipe, settings or (), *given)
-    elif any((data, out, recipe, backbone, method, settings, dry, exist_ok, i_know_this_is_test)):
+    elif any((data, out, recipe, init, backbone, method, settings, dry, exist_ok, i_know_this_is_test)):
         raise ConfigError(
             "--resume goes on with the run's own recipe; besides it only --workers, --device and --quiet are "
             f"allowed. For other settings start a new run with --recipe {resume / 'recipe.toml'} --set KEY=VALUE"
@@ -90,6 +96,9 @@ def train(
         )
     if result.main:
         console.result(str(result.folder))
+    if result.collapsed:
+        better = f"; the model of epoch {result.best_epoch} is better: {result.best}" if result.best else ""
+        raise FamError(f"the training has failed: {result.collapsed}. '{result.folder}' is kept and marked{better}")
 
 
 def show(estimate: Estimate) -> None:

@@ -69,6 +69,11 @@ class Engine(Protocol):
         """
 
 
+def input_sides(config: MethodConfig, scales: Iterable[float]) -> list[int]:
+    """Sides of the input at multiples of the model's, in order; maps have whole cells at each."""
+    return sorted({max(config.stride, round(config.size * scale / config.stride) * config.stride) for scale in scales})
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRow:
     """A row of :data:`ENGINES`."""

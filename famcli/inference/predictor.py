@@ -14,7 +14,7 @@ from PIL import Image
 
 from famcli.data.images import DECODE_MARGIN, Picture, Source, read_file, read_picture
 from famcli.hub import find_model
-from famcli.inference.engine import Engine, Failed, open_engine, run_images
+from famcli.inference.engine import Engine, Failed, input_sides, open_engine, run_images
 from famcli.inference.labels import Classes
 from famcli.outputs.image_files import SIDE, shrunk
 from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction
@@ -124,9 +124,7 @@ class Predictor:
             msg = f"a model of '{self.config.method}' has no parts; leave out --parts, or predict with --method fam"
             raise ConfigError(msg)
         self.tau = self.config.tau if settings.tau is None else settings.tau
-        stride = self.config.stride  # sides are multiples of it, so that maps have whole cells
-        sides = {max(stride, round(self.config.size * scale / stride) * stride) for scale in settings.scales}
-        self._sides = sorted(sides)
+        self._sides = input_sides(self.config, settings.scales)
         self._finish = partial(finish_item, class_names=self.class_names, tau=self.tau, settings=settings)
 
     @overload

@@ -91,7 +91,7 @@ class TorchEngine:
         except torch.OutOfMemoryError as error:
             msg = f"out of memory on {self.device} with {len(views[0])} images a batch; lower --batch-size"
             raise ConfigError(msg) from error
-        probabilities = torch.stack([out.logits.softmax(dim=1) for out, _ in outputs]).mean(dim=0)
+        probabilities = torch.stack([self.model.probabilities(out) for out, _ in outputs]).mean(dim=0)
         wanted = None
         if self.model.class_conditional:  # one class for all views: the known one, or the most probable in their mean
             best = probabilities.argmax(dim=1).tolist()

@@ -14,6 +14,7 @@ else:
     import tomli as tomllib
 
 RECIPES_DIR = Path(__file__).parent / "recipes"
+OWN_DATA = "own-data"  # the recipe of data that have none of their own
 FACTS = ("command", "hardware", "time", "score")
 
 

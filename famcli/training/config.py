@@ -13,7 +13,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 _CHOICES = {"backbone": get_args(BackboneTraining), "precision": get_args(Precision)}
 _RANGES = {
-    "epochs": (1, 100_000),
+    "epochs": (0, 100_000),
     "batch_size": (1, 100_000),
     "accumulate": (1, 100_000),
     "lr": (0.0, 100.0),
@@ -22,7 +22,7 @@ _RANGES = {
     "clip_norm": (0.0, 1e6),
     "backbone_lr": (0.0, 100.0),
     "lambda_target": (0.0, 1e6),
-    "cached_views": (0, 1000),
+    "cached_views": (-1, 1000),
     "ema": (0.0, 0.999999),
     "save_minutes": (0.0, 1e6),
     "seed": (0, 2**32 - 1),
@@ -37,7 +37,7 @@ class TrainConfig:
     256/224 of the input size, cropped at random and flipped, as in section 4.1.
 
     Attributes:
-        epochs: Passes over the images.
+        epochs: Passes over the images; 0 takes as many as their number asks for, see :meth:`Recipe.fitted`.
         batch_size: Images a step, all processes together: the same recipe trains alike on one GPU and on many.
         accumulate: Forward passes that each process makes for a step; more of them need less memory.
         lr: Peak learning rate of AdamW for the attention modules.
@@ -49,7 +49,8 @@ class TrainConfig:
         class_balanced: Weigh the classes by inverse frequency in equation (10).
         lambda_target: Extension: weight of the term that draws the map to targets made from image labels alone.
         cached_views: With a frozen backbone, compute the features of this many random views of each image
-            once, keep them in memory in float16, and take them in turn, one an epoch; 0 computes anew.
+            once, keep them in memory in float16, and take them in turn, one an epoch; 0 computes anew; -1 is 2, or
+            fewer where they would need more than 4 GiB.
         ema: Decay of the exponential moving average of the weights, which is then what is saved; 0 for none.
         precision: Of the network: ``fp32``, ``bf16`` or, on a GPU, ``fp16`` with a scaled loss. Weights and losses
             stay in float32.

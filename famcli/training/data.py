@@ -8,16 +8,20 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from famcli.data.dataset import Dataset, is_dataset, is_prepared, open_dataset
 from famcli.data.listing import list_images
 from famcli.data.metadata import read_class_names
 from famcli.data.sample import FULLSUP, NO_BOXES, TEST, Sample, split_name
-from famcli.training.recipe import RunConfig
+from famcli.training.recipe import IMAGENET, NONE, RunConfig
 from famcli_models.checkpoint import packaged
 from famcli_models.errors import ConfigError, DataError
 
 BY_LOSS = "loss"
 AUTO = "auto"
+HELD_OUT = "held-out"
+FEWEST = 5  # images of a class from which on one of them is held out
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,8 @@ class TrainingData:
     names: tuple[str, ...]  # of the datasets
     samples: Sequence[Sample] = field(repr=False)  # to train on, without boxes
     class_names: tuple[str, ...]  # by label; may be empty
-    validation: Sequence[Sample] = field(repr=False)  # with boxes; none if the loss chooses the best epoch
-    select: str  # the split of the validation set, or ``loss``
+    validation: Sequence[Sample] = field(repr=False)  # with boxes, or all without; may be empty
+    select: str  # the split of the validation set with boxes, ``held-out`` for labels alone, or ``loss``
     on_test: bool  # the test split is trained on or selected by
     remarks: tuple[str, ...] = ()  # what was left out or decided while reading
     unlabelled: Sequence[Sample] = field(default=(), repr=False)  # to train on under pseudo-labels
@@ -42,6 +46,8 @@ class TrainingData:
     @property
     def selected_by(self) -> str:
         """What the best epoch is chosen by, in words."""
+        if self.select == HELD_OUT:
+            return f"the lowest loss of the class on {len(self.validation)} images that are not trained on (no boxes)"
         if self.validation:
             return f"GT-known Loc on {self.select} ({len(self.validation)} images with boxes)"
         return (
@@ -74,13 +80,16 @@ def absolute_paths(config: RunConfig) -> RunConfig:
         data=tuple(absolute(name, is_prepared(name)) for name in config.data),
         unlabelled=tuple(absolute(name, is_prepared(name)) for name in config.unlabelled),
         teacher=absolute(teacher, not teacher or teacher in packaged()),
-        backbone_weights=absolute(weights, weights in ("imagenet", "none")),
+        backbone_weights=absolute(weights, weights in (IMAGENET, NONE, *packaged())),
         class_names=str(Path(config.class_names).absolute()) if config.class_names else "",
     )
 
 
-def open_data(config: RunConfig) -> TrainingData:
-    """Open the datasets of a run; the test split is refused unless the recipe says that this is known."""
+def open_data(config: RunConfig, seed: int = 0) -> TrainingData:
+    """Open the datasets of a run; the test split is refused unless the recipe says that this is known.
+
+    ``seed`` chooses the images that are held out.
+    """
     if not config.data:
         raise ConfigError("no data to train on; give --data NAME or FOLDER ('fam data list' shows the names)")
     train, select = split_name(config.split), split_name(config.select)
@@ -91,7 +100,7 @@ def open_data(config: RunConfig) -> TrainingData:
             "--i-know-this-is-test, and the run will be marked"
         )
     datasets = [open_dataset(name) for name in config.data]
-    samples = [sample for dataset in datasets for sample in dataset.samples(train)]
+    samples: Sequence[Sample] = [sample for dataset in datasets for sample in dataset.samples(train)]
     remarks = [remark for dataset in datasets for remark in dataset.remarks]
     wanted = {AUTO: FULLSUP, BY_LOSS: ""}.get(select, select)
     having = [dataset for dataset in datasets if wanted in dataset.splits()]
@@ -101,10 +110,17 @@ def open_data(config: RunConfig) -> TrainingData:
         raise DataError(msg)
     found = [s for d in having for s in d.samples(wanted, with_boxes=True, boxes_optional=select == AUTO)]
     validation = [sample for sample in found if len(sample.boxes)]
-    if select == AUTO:
-        select = FULLSUP if validation else BY_LOSS
-        if validation and len(validation) < len(found):
+    if select == AUTO and validation:
+        select = FULLSUP
+        if len(validation) < len(found):
             remarks.append(f"{len(found) - len(validation)} images of {FULLSUP} have no box to validate by")
+    elif select == AUTO:
+        validation = found
+        if not found and config.hold_out:
+            samples, validation = hold_out(samples, config.hold_out, seed)
+            counts = f"{len(validation)} of {len(samples) + len(validation)} images"
+            remarks.append(f"{counts} are held out of training to validate by ({config.hold_out:.0%} of each class)")
+        select = HELD_OUT if validation else BY_LOSS
     unlabelled = [_without_labels(name, train) for name in config.unlabelled]
     taken = {sample.path.resolve() for sample in [*samples, *validation]} if unlabelled else set()
     return TrainingData(
@@ -118,6 +134,18 @@ def open_data(config: RunConfig) -> TrainingData:
         unlabelled=[sample for _, found in unlabelled for sample in found if sample.path.resolve() not in taken],
         unlabelled_names=tuple(name for name, _ in unlabelled),
     )
+
+
+def hold_out(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """The samples without a share of each class, and that share: at random by a seed, one image at least of five."""
+    held: set[int] = set()
+    labels = np.array([sample.label for sample in samples])
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels == label)
+        count = max(round(share * len(of_class)), int(len(of_class) >= FEWEST))
+        held.update(np.random.default_rng((seed, int(label))).permutation(of_class)[:count].tolist())
+    kept = [sample for number, sample in enumerate(samples) if number not in held]
+    return kept, [samples[number] for number in sorted(held)]
 
 
 def _without_labels(name: str, split: str) -> tuple[str, Sequence[Sample]]:

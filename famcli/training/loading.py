@@ -24,6 +24,7 @@ from famcli_models.errors import DataError
 from famcli_models.methods.method import Method
 from famcli_models.preprocess import RandomCrop, normalize
 
+CACHE_BYTES = 4 * 2**30  # of features, where a recipe leaves their number to it
 MAX_UNREADABLE = 100  # in a row; then it is not the images that are wrong
 
 
@@ -207,6 +208,15 @@ def _empty(count: int, row: Tensor) -> Tensor:
     """Memory for the rows of all images, laid out as the first ones are; filled, not joined, which would take twice."""
     each = row[0]
     return torch.empty_strided((count, *each.shape), (each.numel(), *each.stride()), dtype=row.dtype)
+
+
+def fitting_views(model: Method, images: int, device: torch.device) -> int:
+    """How many views of each image :class:`CachedFeatures` may keep: two, or as many as :data:`CACHE_BYTES` hold."""
+    size = model.config.size
+    with torch.no_grad():
+        maps = model.eval().features(torch.zeros(1, 3, size, size, device=device)).maps
+    each = 2 * sum(values.numel() for values in maps)  # float16
+    return min(2, CACHE_BYTES // (each * images))
 
 
 def map_size(model: Method, device: torch.device) -> tuple[int, int]:

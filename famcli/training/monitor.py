@@ -51,6 +51,8 @@ class Epoch:
     waiting: float  # share of that time spent waiting for the next batch
     skipped: int = 0  # images that could not be read, since the start of the run
     gt_known: float | None = None  # GT-known Loc on the validation set, percent
+    val_loss: float | None = None  # where the validation set has no boxes: the cross entropy of its classes
+    val_top1: float | None = None  # and the share of images whose class is right
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Epoch:
@@ -61,7 +63,7 @@ class Epoch:
 
     def row(self) -> dict[str, Any]:
         """The line of the metrics file."""
-        values = asdict(self)
+        values = {name: value for name, value in asdict(self).items() if value is not None or name == "gt_known"}
         terms, measures = values.pop("terms"), values.pop("measures")
         rate = self.images / self.seconds if self.seconds else None
         return {"epoch": values.pop("number"), **terms, **measures, **values, "images_per_second": rate}
@@ -78,6 +80,7 @@ class Epoch:
         logged = [f"{name} {value:.1%}" for name, value in shares.items()]
         logged += [f"{name} {value:.3f}" for name, value in measures.items()]
         logged += [] if self.gt_known is None else [f"{validation} GT-known {self.gt_known:.1f} %"]
+        logged += [] if self.val_top1 is None else [f"{validation} top1 {self.val_top1:.1%}"]
         left = self.seconds * (epochs - self.number) / 60
         logged += [f"{self.images / self.seconds:.0f} images/s", f"{left:.0f} min left"]
         return f"epoch {self.number} of {epochs}: {'  '.join(terms + logged)}"

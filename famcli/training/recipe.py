@@ -11,7 +11,7 @@ from typing import Any
 
 from famcli.training.catalog import recipes
 from famcli.training.config import TrainConfig
-from famcli_models.checkpoint import method_of
+from famcli_models.checkpoint import method_of, packaged, read_config
 from famcli_models.config import MethodConfig, check_fields, require
 from famcli_models.errors import ConfigError, UnknownNameError
 from famcli_models.loading import method_class
@@ -21,6 +21,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+IMAGENET, NONE = "imagenet", "none"  # what a model may start from, beside files and models
+FITTING_STEPS, FITTING_EPOCHS = 150, (5, 20)
 MOVED = {"part_std", "sparsity_warmup"}  # from [train] to [model] since version 0.1
 
 
@@ -34,13 +36,18 @@ class RunConfig:
         select: What the best epoch is chosen by: GT-known Loc on a split with boxes, by its name; ``loss``, the
             lowest training loss among the epochs whose map has not collapsed; or ``auto``, train-fullsup if the data
             have it and the loss if not.
-        backbone_weights: ``imagenet``, ``none`` or a safetensors file.
+        backbone_weights: What the model starts from: ``imagenet``, ``none``, a safetensors file of the backbone, or a
+            trained model by name or folder.
+        hold_out: Share of the images of each class that is kept out of training to validate by, if the data have no
+            images for that.
         class_names: File with a class name on each line, instead of the names of the data.
         unlabelled: Extension: further datasets whose images join the training under pseudo-labels, the classes that
             the pretrained classifier gives them; labels of their own are not read.
         unlabelled_confidence: Least probability of that class; images below it are left out.
         teacher: Extension: a model by name, a checkpoint or the folder of a run, of these or other classes; with
             ``lambda_target`` its M takes part in the targets, see :mod:`famcli.training.supervision`.
+        teacher_scales: The teacher's map is averaged over these multiples of its input size.
+        teacher_flip: And over the mirrored images.
         half: Store checkpoints in float16.
         i_know_this_is_test: Let the test split be trained on or selected by; the run is marked for good.
 
@@ -51,11 +58,14 @@ class RunConfig:
     data: tuple[str, ...] = ()
     split: str = "train-weaksup"
     select: str = "auto"
-    backbone_weights: str = "imagenet"
+    backbone_weights: str = IMAGENET
+    hold_out: float = 0.0
     class_names: str = ""
     unlabelled: tuple[str, ...] = ()
     unlabelled_confidence: float = 0.6
     teacher: str = ""
+    teacher_scales: tuple[float, ...] = (1.0,)
+    teacher_flip: bool = False
     half: bool = False
     i_know_this_is_test: bool = False
 
@@ -67,10 +77,16 @@ class RunConfig:
             good = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
             require(good, field, given, "a list of names")
             object.__setattr__(self, field, tuple(names))
+        scales: Any = self.teacher_scales
+        numbers = isinstance(scales, (list, tuple)) and all(
+            isinstance(s, (int, float)) and 0.25 <= s <= 4 for s in scales
+        )
+        require(numbers and bool(scales), "teacher_scales", scales, "a list of numbers in [0.25, 4]")
+        object.__setattr__(self, "teacher_scales", tuple(map(float, scales)))
         for name in (*self.data, *self.unlabelled, self.backbone_weights, self.class_names, self.teacher):
             if any("\ud800" <= c <= "\udfff" for c in str(name)):
                 raise ConfigError(f"{name!r} is a path that is not Unicode, which a recipe cannot hold; rename it")
-        check_fields(self, {}, {"unlabelled_confidence": (0.0, 1.0)})
+        check_fields(self, {}, {"unlabelled_confidence": (0.0, 1.0), "hold_out": (0.0, 0.5)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +99,7 @@ class Recipe:
         model: The model.
         train: How it is trained.
         stated: Fields of the model that somebody chose, rather than their defaults.
+        overridden: Those of them that do not come from the recipe's file.
     """
 
     name: str
@@ -90,6 +107,7 @@ class Recipe:
     model: MethodConfig
     train: TrainConfig
     stated: frozenset[str] = frozenset()
+    overridden: frozenset[str] = frozenset()
 
     def to_toml(self) -> str:
         """The resolved recipe; read back, it gives an equal one."""
@@ -104,6 +122,17 @@ class Recipe:
         """The fields by table, JSON-able."""
         run = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.run).items()}
         return {"run": run, "model": self.model.to_dict(), "train": asdict(self.train)}
+
+    def fitted(self, images: int) -> Recipe:
+        """The recipe for a number of images, where it leaves the number of epochs to it.
+
+        About :data:`FITTING_STEPS` steps, within :data:`FITTING_EPOCHS`; the measurements are in the documentation.
+        """
+        if self.train.epochs:
+            return self
+        least, most = FITTING_EPOCHS
+        steps_an_epoch = max(1, images // self.train.batch_size)
+        return replace(self, train=replace(self.train, epochs=min(most, max(least, FITTING_STEPS // steps_an_epoch))))
 
     def with_classes(self, number: int, named: bool) -> Recipe:
         """The recipe for data with a number of classes, unless it states its own.
@@ -155,19 +184,31 @@ def load_recipe(
         shared = _fields(MethodConfig) - ({"method", "tau"} if "method" in tables["model"] else set())
         tables["model"] = {key: value for key, value in tables["model"].items() if key in shared}
     known = {"run": _fields(RunConfig), "model": _fields(method.config_class), "train": _fields(TrainConfig)}
-    tables["run"] |= dict(run or {})
-    tables["model"] |= dict(model or {})
+    if not method.learns_map:  # nothing can be drawn to targets
+        tables["train"].pop("lambda_target", None)
+        for field in ("teacher", "teacher_scales", "teacher_flip"):
+            tables["run"].pop(field, None)
+    typed_fields = {"run": dict(run or {}), "model": dict(model or {}), "train": dict[str, Any]()}
     for key, equals, text in pairs:
         table, field = _locate(key, known) if equals else _locate("", known, key)
-        tables[table][field] = _value(text)
+        typed_fields[table][field] = _value(text)
+    if "backbone_weights" not in typed_fields["run"] and not _starts_from(tables["run"], typed_fields["model"]):
+        tables["run"]["backbone_weights"] = IMAGENET
+    tables = {table: values | typed_fields[table] for table, values in tables.items()}
     for table, values in tables.items():
         allowed = known[table] | (method.config_class.NOT_READ if table == "model" else set())
         if unknown := sorted(set(values) - allowed):
             kind = f"field of [{table}]"
             raise UnknownNameError(kind, unknown[0], known[table])
     config = method.config_class.from_dict({**tables["model"], "method": method.name()})
-    stated = frozenset(tables["model"])
-    return Recipe(name, RunConfig(**tables["run"]), config, TrainConfig(**tables["train"]), stated)
+    run_config, train = RunConfig(**tables["run"]), TrainConfig(**tables["train"])
+    return Recipe(name, run_config, config, train, frozenset(tables["model"]), frozenset(typed_fields["model"]))
+
+
+def _starts_from(run: Mapping[str, Any], typed: Mapping[str, Any]) -> bool:
+    """Whether a backbone that was typed is that of the packaged model which a recipe starts from, if it does."""
+    folder = packaged().get(str(run.get("backbone_weights")))
+    return folder is None or typed.get("backbone") in (None, read_config(folder)["model"]["backbone"])
 
 
 def migrate(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

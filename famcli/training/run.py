@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -22,17 +23,21 @@ from famcli.checkpoints.reference import record
 from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.evaluation.perimage import count_right
 from famcli.inference.engine import Failed, run_images
-from famcli.training.data import TrainingData, absolute_paths, open_data
+from famcli.training.calibration import class_scores, fit_temperature
+from famcli.training.data import HELD_OUT, TrainingData, absolute_paths, open_data
 from famcli.training.environment import Interrupt, environment, leave, make_accelerator
+from famcli.training.initial import initial_model
+from famcli.training.loading import fitting_views
 from famcli.training.loop import EpochEnd, Training, explained, fit
 from famcli.training.monitor import Epoch, Progress, counted, no_progress, write_metrics
 from famcli.training.pictures import MapSheet, draw_curves, shown_epochs, write_picture
 from famcli.training.recipe import Recipe, load_recipe, migrate
 from famcli.training.resume import BEST, LAST, State, TrainResult, finished_run, read_state, write_state
 from famcli.training.supervision import make_supervision, needs_pretrained
-from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, method_of
+from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE, WEIGHTS_FILE, method_of
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import write_atomic
+from famcli_models.loading import load_model
 from famcli_models.methods import METHODS
 from famcli_models.methods.method import BACKBONE_TRAINING, Method
 
@@ -40,6 +45,7 @@ RUNS = Path("runs")
 EVENTS = "events.out.tfevents.*"  # what TensorBoard calls its files
 DECODERS = 8  # threads
 REDRAW_SECONDS = 10.0  # curves take a third of a second, which is long beside a short epoch
+MAX_CALIBRATION = 2000  # training images that the temperature is fitted to where none is left out of training
 
 
 def _silent(*_: object) -> None:
@@ -106,8 +112,8 @@ def train(
 def open_run(recipe: Recipe, device: str) -> tuple[Recipe, TrainingData, Accelerator]:
     """The recipe with what the data decide, the data, and what the run goes on."""
     recipe = replace(recipe, run=absolute_paths(recipe.run))
-    data = open_data(recipe.run)
-    recipe = recipe.with_classes(data.num_classes, bool(data.class_names))
+    data = open_data(recipe.run, recipe.train.seed)
+    recipe = recipe.with_classes(data.num_classes, bool(data.class_names)).fitted(len(data.samples))
     check_labels(data.validation, recipe.model.num_classes)  # now, and not after an hour
     return recipe, data, make_accelerator(device, recipe.train.precision)
 
@@ -139,20 +145,24 @@ class Run:
 
     def training(self, resume: bool, workers: int) -> Training:
         """The model with its images and targets, new or as it was saved."""
-        config, weights = self.recipe.model, self.recipe.run.backbone_weights
-        method, names = METHODS[config.method], self.data.class_names or None
+        names = self.data.class_names or None
         state = self._read_state() if resume else None
         if state is None:
             torch.manual_seed(self.recipe.train.seed)  # the attention modules start at random
-            model = source = method.from_backbone(config, weights, names)
-            self.recipe = replace(self.recipe, model=model.config)  # with the weights' normalisation and padding
-            self.provenance = dict(model.provenance) | self._origin()
+            model = source = initial_model(self.recipe, names, self.say)
+            train = self.recipe.train
+            if train.cached_views < 0:
+                train = replace(train, cached_views=fitting_views(model, len(self.data.samples), torch.device("cpu")))
+            self.recipe = replace(self.recipe, model=model.config, train=train)  # as the weights want it
+            before = {BACKBONE_TRAINING: "trained"} if model.provenance.get(BACKBONE_TRAINING) == "trained" else {}
+            self.provenance = dict(model.provenance) | self._origin() | before
             model.provenance = dict(self.provenance)
         else:
-            model = source = method(config, names, self.provenance)
+            model = source = METHODS[self.recipe.model.method](self.recipe.model, names, self.provenance)
             if needs_pretrained(self.recipe):  # the model as it was when the run began
-                source = method.from_backbone(config, weights)
+                source = initial_model(self.recipe, names, self.say)
                 if source.provenance.get("backbone_sha256") != self.provenance.get("backbone_sha256"):
+                    weights = self.recipe.run.backbone_weights
                     raise ConfigError(f"'{weights}' are not the backbone weights the run began with")
         samples, targets = make_supervision(
             source, self.recipe, self.data, self.accelerator, self.provenance, workers, self.say, self.progress
@@ -199,11 +209,12 @@ class Run:
 
     def end_epoch(self, training: Training, epoch: Epoch) -> None:
         """Validate, keep the best, write checkpoint and metrics, and say how it went."""
-        training.history[-1] = epoch = replace(epoch, gt_known=self._gt_known(training.weights))
+        training.history[-1] = epoch = self._validated(epoch, training.weights)
         value, usable = epoch.gt_known, True
         if value is None:
             weights = {**training.model.term_weights(), "target": self.recipe.train.lambda_target}
-            value, usable = -epoch.objective(weights), not training.model.collapsed(epoch.measures)
+            loss = epoch.objective(weights) if epoch.val_loss is None else epoch.val_loss
+            value, usable = -loss, not training.model.collapsed(epoch.measures)
         improved = usable and value > self.best
         if improved:
             self.best, self.best_epoch = value, epoch.number
@@ -263,16 +274,27 @@ class Run:
         write_state(self.folder.last, State({**state.tensors, **maps}, {**state.facts, "run": facts}))
 
     def result(self, training: Training) -> TrainResult:
-        """Record the reference outputs of the finished checkpoints, for ``fam verify``, and sum up."""
+        """Calibrate the finished checkpoints, record their reference outputs for ``fam verify``, and sum up.
+
+        Where the map or the parts of the last epoch say nothing, its checkpoint is marked.
+        """
+        collapsed = "; ".join(training.model.warnings(training.history[-1].measures)) or None
         if self.main:
+            known = self.validation or self.data.samples[:MAX_CALIBRATION]
             for checkpoint in (self.folder.path, self.folder.best):
                 if (checkpoint / CONFIG_FILE).is_file():
+                    model = load_model(checkpoint)
+                    model.config = replace(model.config, temperature=fit_temperature(*class_scores(model, known)))
+                    if collapsed and checkpoint == self.folder.path:
+                        model.provenance[COLLAPSED] = collapsed
+                    model.save_pretrained(checkpoint, half=self.recipe.run.half)
                     record(checkpoint)
         best, selected_by = self.folder.best if self.best_epoch else None, self.provenance["selected_by"]
         if best:
             self.say(f"best epoch {self.best_epoch}, by {selected_by}: {best}")
         history = tuple(training.history)
-        return TrainResult(self.folder.path, best, self.best_epoch or None, selected_by, history, main=self.main)
+        selected = (self.best_epoch or None, selected_by, history)
+        return TrainResult(self.folder.path, best, *selected, collapsed=collapsed, main=self.main)
 
     def sum_of(self, value: float) -> float:
         """The sum of a number over the processes."""
@@ -294,12 +316,21 @@ class Run:
             self.say(f"warning: {len(bad)} images of {self.data.select} count as misses: {'; '.join(bad[:10])}")
         return [result for result in results if not isinstance(result, Failed)]
 
-    def _gt_known(self, model: Method) -> float | None:
-        """GT-known Loc on the validation set, which the processes share; an image that cannot be read is a miss."""
-        if not self.data.validation:
-            return None
-        right = self.sum_of(count_right(model, self.validation, str(self.accelerator.device)))
-        return 100 * right / len(self.data.validation)
+    def _validated(self, epoch: Epoch, model: Method) -> Epoch:
+        """An epoch with GT-known Loc on the validation set, where an image that cannot be read is a miss.
+
+        Without boxes it is the loss of the class, and the share of images whose class is right. The processes share
+        the work.
+        """
+        device, count = str(self.accelerator.device), len(self.data.validation)
+        if not count:
+            return epoch
+        if self.data.select != HELD_OUT:
+            return replace(epoch, gt_known=100 * self.sum_of(count_right(model, self.validation, device)) / count)
+        logits, labels = class_scores(model, self.validation, device)
+        loss = self.sum_of(float(F.cross_entropy(logits, labels, reduction="sum")))
+        right = self.sum_of(float((logits.argmax(dim=1) == labels).sum()))
+        return replace(epoch, val_loss=loss / max(1, self.sum_of(len(labels))), val_top1=right / count)
 
     def _origin(self) -> dict[str, Any]:
         """What a checkpoint says of where it came from, beside the backbone's weights."""

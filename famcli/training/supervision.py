@@ -30,7 +30,7 @@ from torch import Tensor
 
 from famcli.data.sample import Sample, read_sample
 from famcli.hub import find_model
-from famcli.inference.engine import Failed, all_finished, run_images
+from famcli.inference.engine import Failed, all_finished, input_sides, run_images
 from famcli.inference.torch_engine import TorchEngine
 from famcli.training.data import TrainingData, digest_of
 from famcli.training.monitor import Progress, counted, no_progress
@@ -114,7 +114,8 @@ def make_supervision(
         targets = make_targets(source, samples, device, workers, progress)
     if teacher is not None:
         say(f"distilling the maps of the teacher, {run.teacher}, into the targets")
-        targets = distill(teacher, samples, targets, device, workers, progress)
+        scales, flip = run.teacher_scales, run.teacher_flip
+        targets = distill(teacher, samples, targets, device, workers, progress, scales=scales, flip=flip)
     return samples, targets
 
 
@@ -181,7 +182,7 @@ def make_targets(
     with _stage_below(model, below.append), progress("targets", len(samples)) as step:
         results = run_images(
             samples,
-            lambda sample: _whole_view(sample, size),
+            lambda sample: _whole_views(sample, [size])[0],
             infer,
             lambda _, view, fused: sharpen(view, fused),
             batch_size=BATCH,
@@ -197,19 +198,26 @@ def distill(
     device: str = "auto",
     workers: int = 2,
     progress: Progress = no_progress,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
 ) -> Targets:
-    """Targets in which a teacher's map takes part, beside ``targets`` or, without them, that map cut along edges."""
-    engine = TorchEngine(teacher, device, fold=False)
+    """Targets in which a teacher's map takes part, beside ``targets`` or, without them, that map cut along edges.
 
-    def load(number: int) -> np.ndarray:
-        return _whole_view(samples[number], teacher.config.size)
+    The map is the mean over the input sizes that are these multiples of the teacher's and, with ``flip``, over the
+    mirrored images.
+    """
+    engine, sides = TorchEngine(teacher, device, fold=False), input_sides(teacher.config, scales)
 
-    def infer(batch: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
-        return engine.infer([np.stack([view for _, view in batch])]).maps
+    def load(number: int) -> list[np.ndarray]:
+        return _whole_views(samples[number], sides)
 
-    def finish(number: int, view: np.ndarray, M: np.ndarray) -> np.ndarray:
+    def infer(batch: Sequence[tuple[int, list[np.ndarray]]]) -> np.ndarray:
+        return engine.infer([np.stack(of_side) for of_side in zip(*(v for _, v in batch), strict=True)], flip=flip).maps
+
+    def finish(number: int, views: list[np.ndarray], M: np.ndarray) -> np.ndarray:
         large = cv2.resize(M, (GRABCUT_SIDE, GRABCUT_SIDE), interpolation=cv2.INTER_LINEAR)
-        T = cut_along_edges(view, large) if targets is None else targets[number]
+        T = cut_along_edges(views[0], large) if targets is None else targets[number]
         return np.asarray((2 * large + T) / 3, np.float16)
 
     numbers = range(len(samples))
@@ -278,12 +286,13 @@ def _teacher(name: str, provenance: MutableMapping[str, Any], say: Callable[[str
     return model
 
 
-def _whole_view(sample: Sample, size: int) -> np.ndarray:
-    """The whole image; black if it cannot be read, for training replaces such an image and its target."""
+def _whole_views(sample: Sample, sides: Sequence[int]) -> list[np.ndarray]:
+    """The whole image at some sizes; black if it cannot be read, for training replaces such an image and its target."""
     try:
-        return resize(read_sample(sample, size).image, size)
+        image = read_sample(sample, max(sides)).image
+        return [resize(image, side) for side in sides]
     except DataError:
-        return np.zeros((size, size, 3), np.uint8)
+        return [np.zeros((side, side, 3), np.uint8) for side in sides]
 
 
 @contextmanager

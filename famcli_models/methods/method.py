@@ -6,7 +6,7 @@ Everything outside this folder works on a :class:`Method` and never asks which o
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -201,6 +201,10 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
+    def probabilities(self, output: Any) -> Tensor:
+        """``(B, L)`` softmax of the class scores at the model's temperature."""
+        return torch.softmax(output.logits / self.config.temperature, dim=1)
+
     def merge(self, views: Sequence[Tensor]) -> Tensor:
         """One map ``(B, h, w)`` of the maps of several views: their mean at the size of the largest."""
         return mean_maps(views)
@@ -316,6 +320,48 @@ class Method(nn.Module):
         return model
 
     @classmethod
+    def from_trained(
+        cls,
+        config: MethodConfig,
+        model: Method,
+        class_names: Sequence[str] | None = None,
+        stated: Collection[str] = (),
+    ) -> Self:
+        """A new model that starts from the weights of a trained one, of these or other classes.
+
+        The backbone is taken over, and of the same method everything up to the classifier, whose rows go by the names
+        of the classes; those of new classes start at random.
+
+        Args:
+            config: The model; the shape of its network, its input and its threshold are replaced by those of ``model``.
+            model: Where the weights come from.
+            class_names: One name a class.
+            stated: Fields of ``config`` that are kept nevertheless.
+
+        Raises:
+            WeightsError: With the fields that are kept the weights do not fit.
+        """
+        kept = cls.config_class.OF_TRAINING | set(stated) | ({"tau"} if type(model) is not cls else set())
+        shared = {f.name for f in fields(config)} & {f.name for f in fields(model.config)} - kept
+        new = cls(replace(config, **{name: getattr(model.config, name) for name in shared}), class_names)
+        state, rows = new.state_dict(), _rows_of(model.class_names, new.class_names)
+        for name, tensor in model.state_dict().items():
+            if name.startswith("classifier."):
+                if tensor.shape[1:] == state[name].shape[1:]:
+                    state[name][list(rows)] = tensor[list(rows.values())]
+            elif name in state and state[name].shape == tensor.shape:
+                state[name] = tensor
+            elif name.startswith("backbone."):
+                own, other = new.config.backbone, model.config.backbone
+                raise WeightsError(f"the weights of a model with backbone '{other}' do not fit '{own}' ({name})")
+        new.load_state_dict(state)
+        origin = model.provenance
+        if origin.get("classifier") == "pretrained" and len(rows) == len(new.class_names):
+            new.provenance["classifier"] = "pretrained"
+        new.provenance |= {key: origin[key] for key in (BACKBONE_TRAINING, "tuned_on_test") if key in origin}
+        return new
+
+    @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str]) -> Self:
         """A trained model in evaluation mode, on the CPU, in float32.
 
@@ -363,6 +409,12 @@ class Method(nn.Module):
             msg = f"{odd[0]} has values that are not finite{' in float16' if half else ''}; nothing was saved"
             raise WeightsError(msg)
         write_checkpoint(Path(path), Checkpoint(self.config.to_dict(), self.class_names, provenance, tensors))
+
+
+def _rows_of(known: Sequence[str], names: Sequence[str]) -> dict[int, int]:
+    """Index of each name, up to case, that occurs once among known ones, and its index there."""
+    lowered = [name.casefold() for name in known]
+    return {i: lowered.index(n.casefold()) for i, n in enumerate(names) if lowered.count(n.casefold()) == 1}
 
 
 def mean_maps(views: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from famcli.data.sample import FULLSUP, Sample
-from famcli.training.data import BY_LOSS, TrainingData, absolute_paths, open_data
+from famcli.training.data import BY_LOSS, HELD_OUT, TrainingData, absolute_paths, open_data
 from famcli.training.recipe import RunConfig
 from famcli_models.errors import ConfigError, DataError, UnknownNameError
 
@@ -48,12 +48,13 @@ def test_the_splits_of_the_paper(make_splits: Make) -> None:
 
 @pytest.mark.parametrize("case", ["no boxes", "no such split", "loss"])
 def test_without_boxes_the_loss_decides(make_splits: Make, case: str) -> None:
-    """There is no validation set where train-fullsup is not there or has no box, or where that is asked for."""
+    """There is no validation set without train-fullsup, or where that is asked for; without boxes it has labels alone."""
     root = make_splits(**({"train_weaksup": [0, 1], "test": [6]} if case == "no such split" else ALL))
     if case == "no boxes":
         (root / "metadata" / FULLSUP / "localization.txt").write_text("")
     data = opened(root, select="loss" if case == "loss" else "auto")
-    assert (data.select, list(data.validation), data.on_test) == (BY_LOSS, [], False)
+    assert (data.select, data.on_test) == (HELD_OUT if case == "no boxes" else BY_LOSS, False)
+    assert names(data.validation) == (["4.png", "5.png"] if case == "no boxes" else [])
 
 
 @pytest.mark.parametrize("fields", [{"split": "test"}, {"select": "test"}, {"select": "TESTING"}])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from famcli.training.catalog import recipes
+from famcli.training.catalog import OWN_DATA, recipes
 from famcli.training.config import TrainConfig
 from famcli.training.recipe import Recipe, RunConfig, load_recipe
 from famcli_models import BACKBONES, FAMConfig
@@ -121,7 +121,7 @@ def test_bad_recipes(tmp_path: Path, text: str, overrides: list[str], error: typ
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": -1}, "epochs is -1"),
         ({"epochs": 1.5}, "epochs is 1.5; it must be an integer"),
         ({"lr": -1.0}, "lr is -1"),
         ({"lr": float("nan")}, "lr is nan"),
@@ -176,7 +176,8 @@ def test_packaged_recipes(name: str) -> None:
     header = recipes()[name].read_text(encoding="utf-8").partition("\n\n")[0]
     stated = dict(re.findall(r"(?m)^# (command|hardware|time|score) +(\S.*)$", header))
     assert set(stated) == {"command", "hardware", "time", "score"}
-    assert re.match(rf"fam train --recipe {re.escape(name)}( |$)", stated["command"])
+    given = "--data FOLDER" if name == OWN_DATA else f"--recipe {re.escape(name)}"
+    assert re.match(rf"fam train {given}( |$)", stated["command"])
     assert stated["score"] == "not run" or stated["score"][0].isdigit()
 
 
