@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from famcli.training.loading import fitting_views
 from famcli.training.loop import explained, fit
 from famcli.training.pictures import IMAGES, MapSheet
 from famcli.training.recipe import Recipe
@@ -81,10 +82,15 @@ def dry_run(
     run = Run(folder, steps_enough, few, accelerator, lambda _: None, watch)
     training = run.training(resume=False, workers=workers)
     train = replace(run.recipe.train, epochs=epochs)
-    views, batch = training.views(), training.order.size // training.order.shares
+    if recipe.train.cached_views < 0:  # as many as memory holds of all images, and not of these few
+        views = fitting_views(training.model, len(data.samples), accelerator.device)
+        if views != train.cached_views:
+            recipe = replace(recipe, train=replace(recipe.train, cached_views=views))
+            return dry_run(recipe, out, exist_ok=exist_ok, workers=workers, device=device)
+    loaded, batch = training.views(), training.order.size // training.order.shares
     began = time.monotonic()
     for number in range(batch):
-        views[1, number]
+        loaded[1, number]
     loading = (time.monotonic() - began) / batch
     with explained(training, workers), closing(training.batches(0, watch)) as batches:
         first = next(batches)

@@ -48,7 +48,7 @@ def test_the_splits_of_the_paper(make_splits: Make) -> None:
 
 @pytest.mark.parametrize("case", ["no boxes", "no such split", "loss"])
 def test_without_boxes_the_loss_decides(make_splits: Make, case: str) -> None:
-    """There is no validation set without train-fullsup, or where that is asked for; without boxes it has labels alone."""
+    """Without train-fullsup, or by request, there is no validation set; without boxes it has labels alone."""
     root = make_splits(**({"train_weaksup": [0, 1], "test": [6]} if case == "no such split" else ALL))
     if case == "no boxes":
         (root / "metadata" / FULLSUP / "localization.txt").write_text("")

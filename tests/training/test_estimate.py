@@ -59,3 +59,13 @@ def test_what_a_run_would_refuse(make_splits: Make, tmp_path: Path) -> None:
     found = estimate(root, tmp_path / "run", exist_ok=True)
     assert dataclasses.asdict(found.recipe.run)["data"] == (str(root),)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_views_that_fit_all_images(make_splits: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory decides how many views are cached, it is that of all the images, and not of one batch."""
+    kept = estimate(make_splits(train_weaksup=[0, 1]), tmp_path / "run", "cached_views=-1")
+    assert (kept.recipe.train.cached_views, "features" in kept.seconds) == (2, True)
+    root = make_splits("many", train_weaksup=list(range(8)) * 50)
+    monkeypatch.setattr("famcli.training.loading.CACHE_BYTES", 300_000)
+    none = estimate(root, tmp_path / "run", "cached_views=-1")
+    assert (none.recipe.train.cached_views, "features" in none.seconds) == (0, False)
