@@ -32,6 +32,8 @@ class MethodConfig:
         tau: Threshold τ on the map, not specific to a data set; the default is the method's.
         temperature: Class scores are divided by it before the softmax, so that probabilities are those of being right;
             training fits it to images that it did not train on.
+        box_score: How boxes are scored, see :mod:`famcli.inference.scores`: a bias, the weight of the mean of the map
+            in the region, and that of the log-probability of the class; empty for that mean itself.
         classifier: The linear classifier is ``trained``, ``slow`` (a tenth of the learning rate) or ``frozen``.
         stride: Pixels of the input per pixel of the feature map X.
         dilation: See :class:`famcli_models.backbones.Backbone`.
@@ -50,6 +52,7 @@ class MethodConfig:
     num_classes: int = 1000
     tau: float
     temperature: float = 1.0
+    box_score: tuple[float, ...] = ()
     classifier: Classifier = "trained"
     stride: int = 16
     dilation: bool = True
@@ -77,6 +80,10 @@ class MethodConfig:
             triple = isinstance(value, (tuple, list)) and len(value) == 3 and all(map(_is_number, value))
             require(triple, name, value, "three finite numbers")
             object.__setattr__(self, name, tuple(float(v) for v in value))
+        weights = self.box_score
+        numbers = isinstance(weights, (tuple, list)) and len(weights) in (0, 3) and all(map(_is_number, weights))
+        require(numbers, "box_score", weights, "three finite numbers, or none")
+        object.__setattr__(self, "box_score", tuple(float(v) for v in weights))
         own = next(f.default for f in fields(self) if f.name == "method")
         require(self.method == own, "method", self.method, f"'{own}' in a {type(self).__name__}")
         check_fields(self, self.CHOICES, self.RANGES)

@@ -16,9 +16,10 @@ from famcli.data.images import DECODE_MARGIN, Picture, Source, read_file, read_p
 from famcli.hub import find_model
 from famcli.inference.engine import Engine, Failed, input_sides, open_engine, run_images
 from famcli.inference.labels import Classes
+from famcli.inference.scores import box_score, certainty
 from famcli.outputs.image_files import SIDE, shrunk
 from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction
-from famcli_models.config import require
+from famcli_models.config import MethodConfig, require
 from famcli_models.errors import ConfigError, DataError, FamError, ShapeError, shown
 from famcli_models.localization import localize
 from famcli_models.preprocess import resize
@@ -125,7 +126,9 @@ class Predictor:
             raise ConfigError(msg)
         self.tau = self.config.tau if settings.tau is None else settings.tau
         self._sides = input_sides(self.config, settings.scales)
-        self._finish = partial(finish_item, class_names=self.class_names, tau=self.tau, settings=settings)
+        self._finish = partial(
+            finish_item, class_names=self.class_names, config=self.config, tau=self.tau, settings=settings
+        )
 
     @overload
     def __call__(self, images: Source, label: Label = None) -> Prediction: ...
@@ -257,6 +260,7 @@ def finish_item(
     inferred: Inferred,
     *,
     class_names: tuple[str, ...],
+    config: MethodConfig,
     tau: float,
     settings: Settings,
     own_names: tuple[str, ...] = (),
@@ -270,12 +274,14 @@ def finish_item(
     else:
         best, class_names = [item.label], own_names or class_names
     own = item.label is not None and bool(own_names)
+    sure = certainty(probability, config.temperature)
     prediction = Prediction(
         item.name,
         loaded.size_hw,
         tuple(ClassScore(i, class_names[i], None if own else float(probability[i])) for i in best),
         found.regions,
         M,
+        box_scores=tuple(box_score(config.box_score, region.foreground, sure) for region in found.regions),
         known=item.label is not None,
         region_map=found.region_map,
         parts=parts,

@@ -71,11 +71,11 @@ def draw(image: np.ndarray, prediction: Prediction) -> np.ndarray:
     canvas = heated(image, upsample(prediction.M, size_hw), HEAT)
     line = max(2, round(min(size_hw) / 160))
     boxes = rescale_boxes([r.xyxy for r in prediction.regions], prediction.size_hw, size_hw)
-    for region, (x0, y0, x1, y1) in zip(prediction.regions, boxes.round().astype(int).tolist(), strict=True):
+    for score, (x0, y0, x1, y1) in zip(prediction.scores, boxes.round().astype(int).tolist(), strict=True):
         cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), BOX_COLOUR, line)
         best = prediction.classes[0]
         name = shown_name(best.name, best.probability, prediction.known)
-        _label(canvas, f"{name} {prediction.score(region, best):.2f}", (x0, y0), line)
+        _label(canvas, f"{name} {score:.2f}", (x0, y0), line)
     if not prediction.regions:
         _label(canvas, "nothing found", (0, 0), line)
     return canvas

@@ -99,7 +99,8 @@ class Prediction:
         classes: The most probable classes, best first; the given class alone in GT-known mode.
         regions: Foreground regions, largest first, with boxes in the original image's pixels.
         M: ``(H, W)`` float32 map at feature resolution; if maps depend on the class, that of the first of the classes.
-        known: The class was given, so that scores do not include its probability.
+        box_scores: The score of each region, see :mod:`famcli.inference.scores`; if empty, the mean of its map.
+        known: The class was given.
         region_map: ``(h, w)``, i + 1 on the pixels of ``regions[i]`` and 0 elsewhere, if masks were asked for.
         parts: The part maps and their weights, if asked for.
         source: What the photograph is drawn from: its path, or the image that was given.
@@ -112,6 +113,7 @@ class Prediction:
     classes: tuple[ClassScore, ...]
     regions: tuple[Region, ...]
     M: np.ndarray = field(repr=False)
+    box_scores: tuple[float, ...] = ()
     known: bool = False
     region_map: np.ndarray | None = field(default=None, repr=False)
     parts: PartMaps | None = None
@@ -126,8 +128,8 @@ class Prediction:
 
     @property
     def scores(self) -> np.ndarray:
-        """``(N,)`` float64 scores of the boxes with the first of the classes."""
-        return np.array([self.score(region, self.classes[0]) for region in self.regions], np.float64)
+        """``(N,)`` float64 scores of the boxes, each in [0, 1]."""
+        return np.array(self.box_scores or [region.foreground for region in self.regions], np.float64)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -139,12 +141,10 @@ class Prediction:
         """``(h, w)`` bool pixels of all regions, if masks were asked for."""
         return None if self.region_map is None else self.region_map > 0
 
-    def score(self, region: Region, chosen: ClassScore) -> float:
-        """Confidence that ``region`` is an object of the class: mean M in the region times the probability.
-
-        In GT-known mode the class is certain, and the score is the mean of M alone.
-        """
-        return region.foreground * (1.0 if self.known or chosen.probability is None else chosen.probability)
+    def class_scores(self, box_score: float) -> list[float]:
+        """The score of a box with each of the classes: the box's own, and less for a class less probable than the first."""
+        first = self.classes[0].probability or 1.0
+        return [box_score * (first if c.probability is None else c.probability) / first for c in self.classes]
 
     def detections(self) -> list[dict[str, Any]]:
         """What was found in the form of a Hugging Face object detection pipeline, best score first.
@@ -155,11 +155,12 @@ class Prediction:
             and half-open, so that ``xmax - xmin`` is the width in pixels.
         """
         found = []
-        for region in self.regions:
+        for region, box_score in zip(self.regions, self.scores.tolist(), strict=True):
             corners = [*map(math.floor, region.xyxy[:2]), *map(math.ceil, region.xyxy[2:])]
             inside = clip_boxes(corners, self.size_hw)[0].astype(int).tolist()
             box = dict(zip(("xmin", "ymin", "xmax", "ymax"), inside, strict=True))
-            found += [{"score": self.score(region, c), "label": c.name, "box": dict(box)} for c in self.classes]
+            scores = zip(self.classes, self.class_scores(box_score), strict=True)
+            found += [{"score": score, "label": c.name, "box": dict(box)} for c, score in scores]
         return sorted(found, key=lambda detection: -detection["score"])
 
     def map(self, size_hw: tuple[int, int] | None = None) -> np.ndarray:
@@ -219,9 +220,9 @@ class Prediction:
                 "xyxy": list(region.xyxy),
                 "area": region.area,
                 "foreground": round(region.foreground, 6),
-                "scores": [round(self.score(region, c), 6) for c in self.classes],
+                "scores": [round(score, 6) for score in self.class_scores(box_score)],
             }
-            for region in self.regions
+            for region, box_score in zip(self.regions, self.scores.tolist(), strict=True)
         ]
         if self.region_map is not None:
             for number, box in enumerate(boxes, 1):

@@ -1,8 +1,13 @@
-"""Class probabilities that mean what they say: a temperature for the softmax, fitted to labels of images (Guo 2017)."""
+"""Probabilities and scores that can be used, fitted at the end of training to labels of images alone.
+
+The temperature of the softmax (Guo 2017) makes the probability of a class that of its being right. The score of a box
+is fitted to how well boxes agree with the targets, see :mod:`famcli.inference.scores`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,12 +16,23 @@ from torch import Tensor
 
 from famcli.data.sample import Sample, read_sample
 from famcli.inference.engine import Failed, run_images
+from famcli.inference.scores import certainty
 from famcli.inference.torch_engine import TorchEngine
+from famcli_models.boxes import box_iou
+from famcli_models.localization import localize
 from famcli_models.methods.method import Method
 from famcli_models.preprocess import resize
 
+T = TypeVar("T")
 BATCH, WORKERS = 32, 2
+TARGET_TAU = 0.5  # targets are nearly 0 or 1
+RIDGE = 1e-5
 TEMPERATURES = torch.logspace(-1.5, 1.5, 301)  # 0.03 to 32
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, from all over the sequence."""
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)]
 
 
 def class_scores(model: Method, samples: Sequence[Sample], device: str = "auto") -> tuple[Tensor, Tensor]:
@@ -45,6 +61,47 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     doubt = 1 / (len(labels) + 2)
     losses = [F.cross_entropy(logits / t, labels, label_smoothing=doubt) for t in TEMPERATURES] if len(labels) else []
     return float(TEMPERATURES[int(torch.stack(losses).argmin())]) if losses else 1.0
+
+
+def fit_box_score(
+    model: Method, images: Sequence[tuple[Sample, np.ndarray]], device: str = "auto"
+) -> tuple[float, float, float]:
+    """Weights of :func:`famcli.inference.scores.box_score`, given images and their targets, made from image labels.
+
+    Logistic regression of the overlap (IoU) of the largest box with that of the target.
+    """
+    engine, config = TorchEngine(model, device, fold=False), model.config
+
+    def infer(batch: Sequence[tuple[int, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+        found = engine.infer([np.stack([view for _, view in batch])])
+        return list(zip(found.maps, found.probabilities, strict=True))
+
+    def finish(number: int, _: np.ndarray, found: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float] | None:
+        M, probabilities = found
+        target = images[number][1]
+        frame = target.shape[0], target.shape[1]
+        boxes, truth = localize(M, frame, config.tau).regions, localize(target, frame, TARGET_TAU).regions
+        overlap = box_iou(boxes[0].xyxy, truth[0].xyxy).item() if boxes and truth else 0.0
+        return (overlap, boxes[0].foreground, certainty(probabilities, config.temperature)) if boxes else None
+
+    def load(number: int) -> np.ndarray:
+        return resize(read_sample(images[number][0], config.size).image, config.size)
+
+    results = run_images(range(len(images)), load, infer, finish, batch_size=BATCH, workers=WORKERS)
+    rows = torch.tensor([r for r in results if r is not None and not isinstance(r, Failed)], dtype=torch.float64)
+    overlaps, numbers = rows[:, 0], F.pad(rows[:, 1:], (1, 0), value=1.0)  # (N,) and (N, 3): 1, foreground, certainty
+    weights = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.binary_cross_entropy_with_logits(numbers @ weights, overlaps) + RIDGE * weights.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    bias, of_map, of_class = weights.tolist()
+    return bias, of_map, of_class
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:

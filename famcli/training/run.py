@@ -23,7 +23,7 @@ from famcli.checkpoints.reference import record
 from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.evaluation.perimage import count_right
 from famcli.inference.engine import Failed, run_images
-from famcli.training.calibration import class_scores, fit_temperature
+from famcli.training.calibration import class_scores, fit_box_score, fit_temperature, spread
 from famcli.training.data import HELD_OUT, TrainingData, absolute_paths, open_data
 from famcli.training.environment import Interrupt, environment, leave, make_accelerator
 from famcli.training.initial import initial_model
@@ -45,7 +45,7 @@ RUNS = Path("runs")
 EVENTS = "events.out.tfevents.*"  # what TensorBoard calls its files
 DECODERS = 8  # threads
 REDRAW_SECONDS = 10.0  # curves take a third of a second, which is long beside a short epoch
-MAX_CALIBRATION = 2000  # training images that the temperature is fitted to where none is left out of training
+MAX_CALIBRATION = 2000  # training images that temperature and box score are fitted to, at most
 
 
 def _silent(*_: object) -> None:
@@ -280,11 +280,10 @@ class Run:
         """
         collapsed = "; ".join(training.model.warnings(training.history[-1].measures)) or None
         if self.main:
-            known = self.validation or self.data.samples[:MAX_CALIBRATION]
             for checkpoint in (self.folder.path, self.folder.best):
                 if (checkpoint / CONFIG_FILE).is_file():
                     model = load_model(checkpoint)
-                    model.config = replace(model.config, temperature=fit_temperature(*class_scores(model, known)))
+                    self._calibrate(model, training)
                     if collapsed and checkpoint == self.folder.path:
                         model.provenance[COLLAPSED] = collapsed
                     model.save_pretrained(checkpoint, half=self.recipe.run.half)
@@ -295,6 +294,15 @@ class Run:
         history = tuple(training.history)
         selected = (self.best_epoch or None, selected_by, history)
         return TrainResult(self.folder.path, best, *selected, collapsed=collapsed, main=self.main)
+
+    def _calibrate(self, model: Method, training: Training) -> None:
+        """Fit the temperature to the validation set or, without one, to training images; the box score to targets."""
+        device = str(self.accelerator.device)
+        known = self.validation or spread(self.data.samples, MAX_CALIBRATION)
+        model.config = replace(model.config, temperature=fit_temperature(*class_scores(model, known, device)))
+        if training.targets is not None and not self.recipe.run.teacher:  # whose M would agree with its own copy
+            pairs = spread(list(zip(training.samples, training.targets, strict=True)), MAX_CALIBRATION)
+            model.config = replace(model.config, box_score=fit_box_score(model, pairs, device))
 
     def sum_of(self, value: float) -> float:
         """The sum of a number over the processes."""
