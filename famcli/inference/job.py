@@ -31,8 +31,8 @@ from famcli.outputs import (
 )
 from famcli.outputs.coco import CocoIds
 from famcli.outputs.prediction import Failure, Item, Record
-from famcli_models.checkpoint import DEFAULT_MODEL, WEIGHTS_FILE
-from famcli_models.errors import ConfigError, DataError, listed
+from famcli_models.checkpoint import COLLAPSED, DEFAULT_MODEL, WEIGHTS_FILE, read_config
+from famcli_models.errors import ConfigError, DataError, listed, short
 from famcli_models.files import sha256_file
 
 Progress = Callable[[int, int], AbstractContextManager[Callable[[], object]]]
@@ -132,6 +132,9 @@ def predict_files(
         _make_folder(folder)
 
     checkpoint = find_model(str(model), say)
+    collapsed = read_config(checkpoint)["provenance"].get(COLLAPSED)
+    if collapsed and say is not None:
+        say(f"warning: the training of this model has failed: {short(str(collapsed))}")
     predictor = Predictor(open_engine(checkpoint, method, device, amp=settings.amp, name=engine), settings=settings)
     summary, names = Summary(), listing.names
     known, own_names = _given_classes(label, labels, listing, predictor, summary)

@@ -142,7 +142,7 @@ class Prediction:
         return None if self.region_map is None else self.region_map > 0
 
     def class_scores(self, box_score: float) -> list[float]:
-        """The score of a box with each of the classes: the box's own, and less for a class less probable than the first."""
+        """The box's score with each of the classes: its own, and less for one less probable than the first."""
         first = self.classes[0].probability or 1.0
         return [box_score * (first if c.probability is None else c.probability) / first for c in self.classes]
 

@@ -100,7 +100,8 @@ def train(
         if not accelerator.is_main_process:
             say, progress = _silent, no_progress
         say(f"{len(data.samples)} images from {', '.join(data.names)} into {folder.path}; recipe: {chosen.name}")
-        say("\n".join([*data.remarks, chosen.to_toml()]))
+        for remark in data.remarks:
+            say(remark)
         run = Run(folder, chosen, data, accelerator, say, progress)
         training = run.training(resume, workers)
         run.go(training, stopping, resume, workers)
@@ -164,6 +165,7 @@ class Run:
                 if source.provenance.get("backbone_sha256") != self.provenance.get("backbone_sha256"):
                     weights = self.recipe.run.backbone_weights
                     raise ConfigError(f"'{weights}' are not the backbone weights the run began with")
+        self.say(self.recipe.to_toml())
         samples, targets = make_supervision(
             source, self.recipe, self.data, self.accelerator, self.provenance, workers, self.say, self.progress
         )

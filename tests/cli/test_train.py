@@ -36,19 +36,21 @@ def test_run_folder(train: Fam, fam: Fam, labelled: list[Sample], tmp_path: Path
     """A run says its recipe, prints its folder, which predict takes, and is overwritten only if that is said."""
     out = tmp_path / "run"
     result = train("--out", out)
-    assert (result.exit_code, result.stdout) == (0, f"{out}\n"), result.stderr
+    assert (result.exit_code, result.stdout) == (1, f"{out}\n"), result.stderr  # so few steps teach nothing
+    assert "the training has failed: M " in result.stderr
     assert (out / "recipe.toml").read_text() in result.stderr
     assert "4 images from tiny into" in result.stderr
     assert "epoch 2 of 2:" in result.stderr
-    assert fam("predict", labelled[0].path, "--model", out, "--device", "cpu").exit_code == 0
+    predicted = fam("predict", labelled[0].path, "--model", out, "--device", "cpu")
+    assert (predicted.exit_code, predicted.stderr.count("the training of this model has failed: M ")) == (0, 1)
     finished = fam("train", "--resume", out)
-    assert (finished.exit_code, finished.stdout) == (0, f"{out}\n")
+    assert (finished.exit_code, finished.stdout) == (1, f"{out}\n")
     assert "is finished after 2 epochs" in finished.stderr
     (out / "notes.txt").write_text("mine")
     refused = train("--out", out)
     assert (refused.exit_code, "--exist-ok" in refused.stderr) == (1, True)
     quiet = train("--out", out, "--exist-ok", "--quiet")
-    assert (quiet.exit_code, quiet.stderr, (out / "notes.txt").read_text()) == (0, "", "mine")
+    assert (quiet.exit_code, quiet.stderr.count("\n"), (out / "notes.txt").read_text()) == (1, 1, "mine")
 
 
 def test_the_folder_has_a_name(train: Fam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +94,7 @@ def test_the_recipe_for_backbone_and_data(
     (tmp_path / "recipes/test_efficientnet-tiny.toml").write_text("[model]\nnum_parts = 2\n")
     (tmp_path / "recipes/mine.toml").write_text("[model]\nnum_parts = 3\n")
     for i, (more, parts) in enumerate((((), 2), (("--recipe", "mine"), 3))):
-        assert fam("train", "--data", "tiny", *SMALL, *SETTINGS, *more, "--out", tmp_path / str(i)).exit_code == 0
+        fam("train", "--data", "tiny", *SMALL, *SETTINGS, *more, "--out", tmp_path / str(i))
         assert json.loads((tmp_path / str(i) / "config.json").read_text())["model"]["num_parts"] == parts
 
 
@@ -102,8 +104,8 @@ def test_the_test_split_is_marked(fam: Fam, make_splits: Callable[..., Path], tm
     command = ("train", "--data", root, *SMALL, *SETTINGS, "--set=select=test", "--out", run)
     refused = fam(*command)
     assert (refused.exit_code, "--i-know-this-is-test" in refused.stderr, run.exists()) == (1, True, False)
-    assert fam(*command, "--i-know-this-is-test").exit_code == 0
-    assert fam("train", "--recipe", run / "recipe.toml", "--out", again, *HERE).exit_code == 0
+    fam(*command, "--i-know-this-is-test")
+    fam("train", "--recipe", run / "recipe.toml", "--out", again, *HERE)
     for folder in (run, again):
         assert json.loads((folder / "config.json").read_text())["provenance"]["tuned_on_test"] is True
 
@@ -135,8 +137,8 @@ def test_a_dozen_options() -> None:
     """Everything else is a setting."""
     commands: dict[str, Any] = vars(get_command(app))["commands"]
     options = [parameter.name for parameter in commands["train"].params]
-    assert len(options) == 13
-    assert {"dry", "data", "out", "recipe", "method", "settings", "resume"} <= set(options)
+    assert len(options) == 14
+    assert {"dry", "init", "data", "out", "recipe", "method", "settings", "resume"} <= set(options)
 
 
 def ilsvrc_tree(root: Path, pictures: Callable[..., Path]) -> Path:

@@ -64,6 +64,7 @@ BAD: dict[str, list[Any]] = {
     "method": ["gradcam", None],
     "backbone": [3, None],
     "num_classes": [0, 1.5, True, "10"],
+    "box_score": [(1.0,), (1.0, math.nan, 0.0), "abc", None],
     "temperature": [0.0, -1.0, math.nan, "1"],
     "num_templates": [0, 1000],
     "num_parts": [0, -1],

@@ -65,6 +65,6 @@ if __name__ == "__main__":
         loaded = pool.submit(load_item, item, [64], 2).result()
         (M,), (probabilities,), _ = toy.engine.infer([view[None] for view in loaded.views])
         inferred = M, probabilities, None
-        finish = {"class_names": toy.class_names, "tau": toy.tau, "settings": toy.settings}
+        finish = {"class_names": toy.class_names, "config": toy.config, "tau": toy.tau, "settings": toy.settings}
         found = pool.submit(finish_item, item, loaded, inferred, **finish).result()
     sys.stdout.write(f"{summary.boxes} {found.regions == toy(photo).regions} {'torch' in sys.modules}")

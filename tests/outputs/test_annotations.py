@@ -131,7 +131,7 @@ def test_voc(write: Write, tmp_path: Path) -> None:
     assert [e.text for e in _xml(out / "Annotations/a.xml").find("object/bndbox") or ()] == ["21", "21", "60", "40"]
     assert (out / "ImageSets/Main/default.txt").read_text("utf-8").splitlines() == ["a b/é#%", "a", "empty"]
     assert (out / "labelmap.txt").read_text("utf-8").splitlines()[1:] == [f"{CLASSES[1]}:::", f"{CLASSES[3]}:::"]
-    assert [s.text for s in _xml(out / "Annotations/a.xml").iterfind("object/attributes/attribute/value")] == ["0.5"]
+    assert [s.text for s in _xml(out / "Annotations/a.xml").iterfind("object/attributes/attribute/value")] == ["1.0"]
 
 
 # ---- CVAT ------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_cvat(write: Write) -> None:
     assert boxes(read.get_labels()) == BOXES
     root = _xml(out)
     assert {a.text for a in root.iterfind("meta/task/labels/label/attributes/attribute/name")} == {"score"}
-    assert [a.text for a in root.iterfind("image/box/attribute[@name='score']")] == ["0.5"] * 3
+    assert [a.text for a in root.iterfind("image/box/attribute[@name='score']")] == ["1.0"] * 3
 
 
 def test_polygons_of_cvat(write: Write) -> None:
@@ -166,8 +166,8 @@ def test_labelstudio(write: Write, tmp_path: Path, polygons: bool) -> None:
     tasks = json.loads((out / "tasks.json").read_text("utf-8"))
     urls = [f"/data/local-files/?d=photos/{name}" for name in ("a%20b/%C3%A9%23%25.png", "a.jpg", "empty.png")]
     assert [task["data"]["image"] for task in tasks] == urls
-    assert [task["predictions"][0]["score"] for task in tasks] == [0.5, 0.5, 0]
-    assert tasks[1]["predictions"][0]["result"][0]["score"] == 0.5
+    assert [task["predictions"][0]["score"] for task in tasks] == [1, 1, 0]
+    assert tasks[1]["predictions"][0]["result"][0]["score"] == 1
     for number, task in enumerate(tasks):
         (prediction,) = task["predictions"]
         task |= {"id": number, "annotations": [{"id": number, "result": prediction["result"]}]}

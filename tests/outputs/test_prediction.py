@@ -20,16 +20,16 @@ CLASSES = (ClassScore(3, "cat", 0.5), ClassScore(1, "dog", 0.25))
 
 def prediction(*regions: Region, known: bool = False) -> Prediction:
     """A prediction of an image of 20 x 30."""
-    return Prediction("p.jpg", (20, 30), CLASSES, regions, np.zeros((2, 2)), known)
+    return Prediction("p.jpg", (20, 30), CLASSES, regions, np.zeros((2, 2)), (0.7, 0.5)[: len(regions)], known)
 
 
 def test_detections() -> None:
     """Each region and class is one entry, best score first, with plain numbers that JSON takes."""
     found = prediction(Region((1.0, 2.0, 11.0, 12.0), 80, 0.6), Region((20.0, 0.0, 30.0, 20.0), 70, 0.9)).detections()
     assert [(d["label"], round(d["score"], 4)) for d in found] == [
-        ("cat", 0.45), ("cat", 0.3), ("dog", 0.225), ("dog", 0.15),
+        ("cat", 0.7), ("cat", 0.5), ("dog", 0.35), ("dog", 0.25),
     ]  # fmt: skip
-    assert found[1]["box"] == {"xmin": 1, "ymin": 2, "xmax": 11, "ymax": 12}
+    assert found[0]["box"] == {"xmin": 1, "ymin": 2, "xmax": 11, "ymax": 12}
     assert json.loads(json.dumps(found)) == found
     assert all(type(value) is int for d in found for value in d["box"].values())
     assert all(type(d["score"]) is float for d in found)
@@ -46,29 +46,31 @@ def test_corners_go_outwards_and_stay_inside(xyxy: tuple[float, ...], box: tuple
 
 
 def test_record() -> None:
-    """A record has the size, the classes, and for each box one score a class: mean M times probability."""
+    """A record has the size, the classes, and for each box its score, which is less for a less probable class."""
     assert prediction(Region((1.0, 2.0, 4.0, 6.0), 10, 0.8)).to_dict() == {
         "file_name": "p.jpg",
         "width": 30,
         "height": 20,
         "classes": [{"index": 3, "name": "cat", "probability": 0.5}, {"index": 1, "name": "dog", "probability": 0.25}],
-        "boxes": [{"xyxy": [1.0, 2.0, 4.0, 6.0], "area": 10, "foreground": 0.8, "scores": [0.4, 0.2]}],
+        "boxes": [{"xyxy": [1.0, 2.0, 4.0, 6.0], "area": 10, "foreground": 0.8, "scores": [0.7, 0.35]}],
     }
 
 
 def test_known_class() -> None:
-    """A given class is certain: the score is the foreground alone."""
-    known = prediction(Region((0.0, 0.0, 1.0, 1.0), 1, 0.8), known=True)
-    assert known.to_dict()["boxes"][0]["scores"] == [0.8, 0.8]
+    """A given class, which the model may not know, has the score of the box."""
+    known = replace(
+        prediction(Region((0.0, 0.0, 1.0, 1.0), 1, 0.8), known=True), classes=(ClassScore(0, "wasp", None),)
+    )
+    assert known.to_dict()["boxes"][0]["scores"] == [0.7]
     assert known.to_dict()["given"] is True
-    assert known.detections()[0]["score"] == 0.8
+    assert replace(known, box_scores=()).detections()[0]["score"] == 0.8
 
 
 def test_arrays() -> None:
     """Boxes, scores and labels go together, one a region, with the best class; without a region they are empty."""
     found = prediction(Region((1.0, 2.0, 11.0, 12.0), 80, 0.6), Region((20.0, 0.0, 30.0, 20.0), 70, 0.9))
     assert found.boxes.tolist() == [[1, 2, 11, 12], [20, 0, 30, 20]]
-    assert found.scores.tolist() == pytest.approx([0.3, 0.45])
+    assert found.scores.tolist() == [0.7, 0.5]
     assert found.labels == ("cat", "cat")
     empty = prediction()
     assert (empty.boxes.shape, empty.scores.shape, empty.labels) == ((0, 4), (0,), ())
@@ -149,10 +151,10 @@ def test_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
     found = prediction(Region((1.0, 2.0, 11.0, 12.0), 80, 0.6)).to_supervision()
     assert isinstance(found, supervision.Detections)
     assert found.xyxy.tolist() == [[1, 2, 11, 12]]
-    assert found.confidence == pytest.approx([0.3])
+    assert found.confidence == pytest.approx([0.7])
     assert (found.class_id.tolist(), found["class_name"].tolist()) == ([3], ["cat"])
     assert len(prediction().to_supervision()) == 0
-    assert len(found[found.confidence > 0.5]) == 0
+    assert len(found[found.confidence > 0.75]) == 0
 
 
 def test_record_of_a_failure() -> None:
