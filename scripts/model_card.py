@@ -166,6 +166,7 @@ def card(folder: Path) -> str:
         f"Backbone weights: {provenance['backbone_weights']} (SHA-256 `{provenance['backbone_sha256']}`).",
         f"```sh\n{words['command'].strip()}\n```",
         f"{words['time']} Seed {provenance['seed']}; {provenance['images']} images{_more(provenance)}.",
+        *([f"## Calibrated on\n\n{words['calibration']}"] if "calibration" in words else []),
         "## Measured",
         (
             "Percent; in brackets 95 % bootstrap intervals over images, which do not cover another training seed. "
