@@ -20,6 +20,8 @@ from famcli_models.config import HALF, RGB
 from famcli_models.errors import UnknownNameError, WeightsError
 from famcli_models.files import sha256_file
 
+ASK_SECONDS = 10.0  # to wait for the Hub's first answer
+
 
 @dataclass(frozen=True, slots=True)
 class BackboneWeights:
@@ -117,15 +119,21 @@ def _download(backbone: str, hub_id: str | None, revision: str | None) -> Path:
     if not hub_id:
         raise WeightsError(f"no public ImageNet weights are known for '{backbone}'; pass a safetensors file or 'none'")
     # Imported here: only this branch needs it, and it costs a third of a second.
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
+    name = "model.safetensors"
+    cached = try_to_load_from_cache(hub_id, name, revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
     try:
-        return Path(hf_hub_download(hub_id, "model.safetensors", revision=revision))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        get_hf_file_metadata(
+            hf_hub_url(hub_id, name, revision=revision), timeout=ASK_SECONDS
+        )  # asks once, downloads not
+        return Path(hf_hub_download(hub_id, name, revision=revision))
+    except Exception as error:
         raise WeightsError(
-            f"cannot download {hub_id}/model.safetensors ({type(error).__name__}); "
-            "connect to the network, or pass the path of a safetensors file as backbone weights"
+            f"cannot download {hub_id}/{name} ({type(error).__name__}); connect to the network, or start offline: from "
+            "the packaged model (without --backbone), a safetensors file (--init FILE) or nothing (--init none)"
         ) from error
 
 

@@ -25,4 +25,4 @@ def box_score(weights: Sequence[float], foreground: float, of_class: float) -> f
     if not weights:
         return foreground
     bias, first, second = weights
-    return 1 / (1 + math.exp(-(bias + first * foreground + second * of_class)))
+    return (1 + math.tanh((bias + first * foreground + second * of_class) / 2)) / 2  # the sigmoid, without overflow

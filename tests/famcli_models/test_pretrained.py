@@ -183,8 +183,9 @@ def test_imagenet_weights_offline(monkeypatch: pytest.MonkeyPatch) -> None:
         msg = "offline"
         raise LocalEntryNotFoundError(msg)
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
-    with pytest.raises(WeightsError, match=r"timm/resnet50.*connect to the network, or pass the path"):
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", offline)  # which asks once; downloads are retried
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("nothing can be downloaded"))
+    with pytest.raises(WeightsError, match=r"timm/resnet50.*connect to the network, or start offline: from"):
         FAM.from_backbone(FAMConfig(backbone="resnet50"), "imagenet")
 
 
@@ -198,6 +199,7 @@ def test_imagenet_weights_come_from_the_table(monkeypatch: pytest.MonkeyPatch, t
         asked.append((repo, file, revision))
         return str(path)
 
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fake)
     weights, row = read_backbone_weights("mobilenetv1", "imagenet"), BACKBONES["mobilenetv1"]
     assert asked == [(row.hub_id, "model.safetensors", row.revision)]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from famcli.data.sample import FULLSUP, Sample
-from famcli.training.data import BY_LOSS, HELD_OUT, TrainingData, absolute_paths, open_data
+from famcli.data.sample import FULLSUP, NO_BOXES, Sample
+from famcli.training.data import BY_LOSS, HELD_OUT, TrainingData, absolute_paths, hold_out, open_data
 from famcli.training.recipe import RunConfig
 from famcli_models.errors import ConfigError, DataError, UnknownNameError
 
@@ -123,3 +123,21 @@ def test_paths_become_absolute(make_splits: Make, monkeypatch: pytest.MonkeyPatc
     teachers = ["fam-mobilenetv1-ilsvrc", root.name, "org/name", ""]
     found = [absolute_paths(RunConfig(teacher=name)).teacher for name in teachers]
     assert found == ["fam-mobilenetv1-ilsvrc", str(root), "org/name", ""]
+
+
+def test_hold_out(make_splits: Make) -> None:
+    """A share of each class is kept out of training where no split is for that, the same for a seed."""
+    samples = [Sample(f"{i}.png", Path(f"{i}.png"), int(i >= 20), NO_BOXES) for i in range(24)]
+    kept, held = hold_out(samples, 0.1, 0)
+    assert [sum(s.label == label for s in held) for label in (0, 1)] == [2, 0]  # four are too few
+    assert sorted(names([*kept, *held])) == sorted(names(samples))
+    assert names(hold_out(samples, 0.1, 0)[1]) == names(held)
+    assert names(hold_out(samples, 0.1, 1)[1]) != names(held)
+    assert len(hold_out(samples[:5], 0.01, 0)[1]) == 1
+    root = make_splits(train_weaksup=[0, 1, 2, 3])
+    data = opened(root, hold_out=0.5)
+    assert (len(data.samples), len(data.validation), data.select) == (2, 2, HELD_OUT)
+    assert data.remarks == ("2 of 4 images are held out of training to validate by (50% of each class)",)
+    assert "2 images that are not trained on" in data.selected_by
+    for fields in ({"hold_out": 0.5, "select": "loss"}, {}):
+        assert (len(opened(root, **fields).samples), opened(root, **fields).select) == (4, BY_LOSS)

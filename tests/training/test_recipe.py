@@ -212,3 +212,33 @@ def test_ablations_switch_what_the_tables_switch(name: str, on: tuple[str, ...],
     recipe, base = load_recipe(f"{prefix}-{name}"), load_recipe(copied)
     assert recipe.model.to_dict() == {**base.model.to_dict(), **{switch: switch in on for switch in SWITCHES}}
     assert (recipe.run, recipe.train) == (base.run, base.train)
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(1, 20), (133, 20), (416, 11), (960, 5), (1_000_000, 5)])
+def test_epochs_that_fit(images: int, epochs: int) -> None:
+    """Few images are taken often and many seldom; a number that is stated stays."""
+    assert load_recipe(OWN_DATA).fitted(images).train.epochs == epochs
+    assert load_recipe(OWN_DATA, ["epochs=3"]).fitted(images).train.epochs == 3
+
+
+def test_what_own_data_start_from() -> None:
+    """The packaged model, unless another backbone or --init is given; a method without a learnt map has no teacher."""
+    plain = load_recipe(OWN_DATA)
+    assert plain.run.backbone_weights == plain.run.teacher == "fam-mobilenetv1-ilsvrc"
+    assert load_recipe(OWN_DATA, model={"backbone": "mobilenetv1"}).run.backbone_weights == "fam-mobilenetv1-ilsvrc"
+    other = load_recipe(OWN_DATA, model={"backbone": "resnet50"})
+    assert (other.run.backbone_weights, other.run.teacher) == ("imagenet", plain.run.teacher)
+    assert load_recipe(OWN_DATA, run={"backbone_weights": "none"}).run.backbone_weights == "none"
+    assert load_recipe(OWN_DATA, ["lambda_spa=1.0"], model={"backbone": "vgg16"}).overridden == {
+        "lambda_spa",
+        "backbone",
+    }
+    cam = load_recipe(OWN_DATA, model={"method": "cam"})
+    assert (cam.run.teacher, cam.run.teacher_flip, cam.train.lambda_target) == ("", False, 0.0)
+
+
+@pytest.mark.parametrize("value", ["[]", "1.5", '["a"]', "[9.0]"])
+def test_bad_scales_of_a_teacher(value: str) -> None:
+    """They are a list of numbers."""
+    with pytest.raises(ConfigError, match="teacher_scales is .*; it must be a list of numbers"):
+        load_recipe(None, [f"teacher_scales={value}"])
