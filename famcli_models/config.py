@@ -31,9 +31,10 @@ class MethodConfig:
         num_classes: L.
         tau: Threshold τ on the map, not specific to a data set; the default is the method's.
         temperature: Class scores are divided by it before the softmax, so that probabilities are those of being right;
-            training fits it to images that it did not train on.
+            training fits it to held-out images, or to training images where there are none.
         box_score: How boxes are scored, see :mod:`famcli.inference.scores`: a bias, the weight of the mean of the map
-            in the region, and that of the log-probability of the class; empty for that mean itself.
+            in the region, and that of the log-probability of the best class before calibration; empty for the mean
+            itself.
         classifier: The linear classifier is ``trained``, ``slow`` (a tenth of the learning rate) or ``frozen``.
         stride: Pixels of the input per pixel of the feature map X.
         dilation: See :class:`famcli_models.backbones.Backbone`.

@@ -117,7 +117,7 @@ def class_rows(first: ScoredRow, labels: npt.NDArray[np.int64], names: Sequence[
 
 
 def detection_scores(found: PerImage, method: str, at: int) -> FloatArray:
-    """Scores ``(n,)`` of boxes as ``fam predict`` gives them: mean of the map in the region, times the class's."""
+    """Scores ``(n,)`` of boxes with their class: mean of the map in the region, times the probability of the class."""
     return found.scores[method].foreground[:, at].astype(np.float64) * found.confidence
 
 

@@ -35,7 +35,7 @@ class RunConfig:
         split: The split to train on.
         select: What the best epoch is chosen by: GT-known Loc on a split with boxes, by its name; ``loss``, the
             lowest training loss among the epochs whose map has not collapsed; or ``auto``, train-fullsup if the data
-            have it and the loss if not.
+            have boxes there, else the loss of the class on images held out, else ``loss``.
         backbone_weights: What the model starts from: ``imagenet``, ``none``, a safetensors file of the backbone, or a
             trained model by name or folder.
         hold_out: Share of the images of each class that is kept out of training to validate by, if the data have no
