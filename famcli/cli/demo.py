@@ -42,7 +42,7 @@ def demo(
     for failure in [*summary.failures, *summary.warnings]:
         raise DataError(f"{failure.name}: {failure.reason}")
     sheet = contact_sheet([overlays / (name + OVERLAY_SUFFIX) for name in names], out / "demo.jpg")
-    console.say(f"'{OBJECT}' is what no class of the model has a probability of {UNSURE:g} for")
+    console.say(f"the number is the score of the box; '{OBJECT}' is what no class has a probability of {UNSURE:g} for")
     console.say(f"photographs: {'; '.join(f'{photo.shows} ({photo.terms})' for photo in PHOTOS)}; from scikit-image")
     console.say(f"boxes: {boxes}; a picture of each: {overlays}/; all in one:")
     console.result(str(sheet))

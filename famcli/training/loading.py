@@ -211,7 +211,7 @@ def _empty(count: int, row: Tensor) -> Tensor:
 
 
 def fitting_views(model: Method, images: int, device: torch.device) -> int:
-    """How many views of each image :class:`CachedFeatures` may keep: two, or as many as :data:`CACHE_BYTES` hold."""
+    """Views of each image that :class:`CachedFeatures` may keep: two, or as many as :data:`CACHE_BYTES` hold."""
     size = model.config.size
     with torch.no_grad():
         maps = model.eval().features(torch.zeros(1, 3, size, size, device=device)).maps

@@ -100,7 +100,8 @@ class CAM(Method):
                 "pretrained; train one with 'fam train --method cam --data ...' and give its run folder as --model"
             )
         shared = {f.name: getattr(model.config, f.name) for f in fields(MethodConfig)}
-        config = CAMConfig(**{**shared, "method": "cam", "tau": CAMConfig.tau})
+        of_the_map = {"tau": CAMConfig.tau, "box_score": ()}  # that of the model is fitted to other maps
+        config = CAMConfig(**{**shared, "method": "cam", **of_the_map})
         cam = cls(config, model.class_names, model.provenance, backbone=model.backbone, classifier=model.classifier)
         cam.training = model.training  # train() would reach into the shared modules
         return cam

@@ -341,7 +341,8 @@ class Method(nn.Module):
         Raises:
             WeightsError: With the fields that are kept the weights do not fit.
         """
-        kept = cls.config_class.OF_TRAINING | set(stated) | ({"tau"} if type(model) is not cls else set())
+        of_the_map = set() if isinstance(model, cls) else {"tau", "box_score"}
+        kept = cls.config_class.OF_TRAINING | set(stated) | of_the_map
         shared = {f.name for f in fields(config)} & {f.name for f in fields(model.config)} - kept
         new = cls(replace(config, **{name: getattr(model.config, name) for name in shared}), class_names)
         state, rows = new.state_dict(), _rows_of(model.class_names, new.class_names)
