@@ -7,7 +7,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
@@ -16,16 +16,22 @@ from famcli_models.errors import ConfigError, DataError, UnknownNameError, liste
 BY_FOLDER = "folder"
 TYPING_ERROR = 0.8  # share of letters that a name has in common with a class that was probably meant
 WORDNET_ID = re.compile(r"n\d{8}")
+NUMBER = re.compile(r"0|[1-9][0-9]*")
 
 
 def find_class(text: str, class_names: Sequence[str]) -> int | None:
-    """Class index of a name, up to case, of a WordNet id, or of a number in range; ``None`` of anything else."""
+    """Class index of a name, of the one name like it up to case, of a WordNet id, or of a number in range, or ``None``.
+
+    A number has no leading zeros: a folder ``001`` is somebody's name.
+    """
     lowered = [name.lower() for name in class_names]
+    if text in class_names:
+        return class_names.index(text)
     if text.lower() in lowered:
-        return lowered.index(text.lower())
+        return lowered.index(text.lower()) if lowered.count(text.lower()) == 1 else None
     if WORDNET_ID.fullmatch(text):
         return _find_synset(text, lowered)
-    return int(text) if text.isdecimal() and int(text) < len(class_names) else None
+    return int(text) if NUMBER.fullmatch(text) and int(text) < len(class_names) else None
 
 
 def _find_synset(wordnet_id: str, lowered: Sequence[str]) -> int | None:
@@ -62,11 +68,13 @@ class Classes:
         indices: Of each text that was given: its class among those of the model, or among ``own``.
         own: Names of one's own, sorted; empty if all are classes of the model.
         unknown: Those of them that are no classes of the model, each with the model's nearest names.
+        numbered: Classes of the model that were given by number, and their names.
     """
 
     indices: Mapping[str, int]
     own: tuple[str, ...] = ()
     unknown: Mapping[str, list[str]] | None = None
+    numbered: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], class_names: Sequence[str], *, conditional: bool = False) -> Classes:
@@ -80,7 +88,8 @@ class Classes:
         found = {text: find_class(text, class_names) for text in given}
         known = {text: index for text, index in found.items() if index is not None}
         if len(known) == len(found):
-            return cls(known)
+            numbers = (text for text in known if NUMBER.fullmatch(text) and text not in class_names)
+            return cls(known, numbered={text: class_names[known[text]] for text in numbers})
         unknown = [text for text in given if text not in known]
         if conditional:
             hint = "the model's map is that of the class asked for, so it takes no names of your own; a FAM does"
@@ -93,7 +102,10 @@ class Classes:
         return self.indices[label] if isinstance(label, str) else label if label is None else int(label)
 
     def remark(self) -> str | None:
-        """Says which names are one's own, so that a typing error is noticed."""
+        """Says which names are one's own, or which classes go by numbers, so that an error is noticed."""
+        if self.numbered:
+            classes = listed([f"{number} is {name}" for number, name in self.numbered.items()])
+            return f"numbers: classes of the model by index ({classes})"
         if not self.own or self.unknown is None:
             return None
         near = [f"{shown(text)} is near {listed(names)}" for text, names in self.unknown.items() if names]

@@ -27,7 +27,23 @@ def test_classes_by_name_and_number(text: str, index: int) -> None:
     assert find_class("1", ("1", "0")) == 0
 
 
-@pytest.mark.parametrize("text", ["3", "-1", "1.0", "", "²", "٣٤", "taby", "n99999999", "n02124075x"])
+@pytest.mark.parametrize(("text", "index"), [("cat", 1), ("Cat", 0), ("CAT", None), ("DOG", 2)])
+def test_classes_that_differ_by_case(text: str, index: int | None) -> None:
+    """A name as it is written wins; one that is like two classes up to case is neither."""
+    assert find_class(text, ("Cat", "cat", "dog")) == index
+
+
+def test_numbers_are_said() -> None:
+    """Folders that are called 1, 2 may well be somebody's names: the classes that they were taken for are said."""
+    assert (
+        Classes.from_texts(["1", "cup"], CLASSES).remark()
+        == "numbers: classes of the model by index (1 is Egyptian cat)"
+    )
+    assert Classes.from_texts(["cup"], CLASSES).remark() is None
+    assert Classes.from_texts(["1"], ("1", "0")).remark() is None
+
+
+@pytest.mark.parametrize("text", ["3", "-1", "1.0", "", "²", "٣٤", "01", "taby", "n99999999", "n02124075x"])
 def test_unknown_classes(text: str) -> None:
     """What is neither a name, nor a WordNet id, nor a number in range is no class."""
     assert find_class(text, CLASSES) is None
@@ -63,7 +79,7 @@ def test_names_of_ones_own() -> None:
     """If the model knows all names they are its classes; with one that it does not know all are one's own, sorted."""
     known = Classes.from_texts(["CUP", "n02124075", "0", "cup"], CLASSES)
     assert [known.find(label) for label in ("cup", "CUP", "n02124075", "0", 1, None)] == [2, 2, 1, 0, 1, None]
-    assert (known.own, known.remark()) == ((), None)
+    assert (known.own, known.remark()) == ((), "numbers: classes of the model by index (0 is tabby)")
     mixed = Classes.from_texts(["wing", "cup", "taby", "wing"], CLASSES)
     assert (mixed.own, mixed.find("taby")) == (("cup", "taby", "wing"), 1)
     assert mixed.remark() == "names: 3 own classes (cup, taby, wing); no class of the model, but 'taby' is near tabby"
