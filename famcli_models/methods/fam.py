@@ -247,14 +247,14 @@ class FAM(Method):
         """What is wrong with M and the parts, and which setting to change."""
         found = []
         share, spread, similarity = (measures[name] for name in ("foreground", "spread", "part_similarity"))
+        change = "lower lambda_spa" if share < FEW else "raise lambda_spa" if share > MANY else "lower lr"
         if spread < FLAT:
             found.append(
                 f"M is flat (standard deviation {spread:.4f}): it has collapsed and no threshold will find a box; "
-                "see 'The method' in the documentation, equation (7)"
+                f"{change}, and see 'The method' in the documentation, equation (7)"
             )
         elif not FEW <= share <= MANY:
-            change = "lower" if share < FEW else "raise"
-            found.append(f"M passes the threshold in {share:.1%} of the cells; {change} lambda_spa")
+            found.append(f"M passes the threshold in {share:.1%} of the cells; {change}")
         if similarity > ALIKE:
             found.append(f"the part maps are alike (cosine {similarity:.3f}); raise part_std, so that they start apart")
         return found

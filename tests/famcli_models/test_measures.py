@@ -13,6 +13,7 @@ from famcli_models.methods.fam import FAMOutput
 
 MEASURES = ["foreground", "spread", "part_similarity", "top1"]
 GOOD = {"foreground": 0.4, "spread": 0.2, "part_similarity": 0.5, "top1": 0.7}
+FLAT = "M is flat (standard deviation 0.0100): it has collapsed and no threshold will find a box; {}, and see"
 
 
 @pytest.fixture
@@ -57,7 +58,9 @@ def test_measures_of_a_model(methods: dict[str, FAM | CAM]) -> None:
     ("method", "fields", "words", "collapsed"),
     [
         ("fam", {}, "", False),
-        ("fam", {"spread": 0.01, "foreground": 0.0}, "M is flat (standard deviation 0.0100): it has collapsed", True),
+        ("fam", {"spread": 0.01, "foreground": 0.0}, FLAT.format("lower lambda_spa"), True),
+        ("fam", {"spread": 0.01, "foreground": 1.0}, FLAT.format("raise lambda_spa"), True),
+        ("fam", {"spread": 0.01}, FLAT.format("lower lr"), True),
         ("fam", {"foreground": 0.002}, "M passes the threshold in 0.2% of the cells; lower lambda_spa", True),
         ("fam", {"foreground": 0.97}, "M passes the threshold in 97.0% of the cells; raise lambda_spa", True),
         ("fam", {"part_similarity": 0.995}, "the part maps are alike (cosine 0.995); raise part_std", False),
