@@ -326,7 +326,13 @@ class Run:
         bad = [str(result.error) for result in results if isinstance(result, Failed)]
         if bad:
             self.say(f"warning: {len(bad)} images of {self.data.select} count as misses: {'; '.join(bad[:10])}")
-        return [result for result in results if not isinstance(result, Failed)]
+        good = [result for result in results if not isinstance(result, Failed)]
+        if self.data.validation and not self.sum_of(len(good)):
+            few = f"none of the {len(self.data.validation)} images of {self.data.select} can be read"
+            raise DataError(
+                f"{few}, so there is nothing to choose the best epoch by; mend or remove them, or select=loss"
+            )
+        return good
 
     def _validated(self, epoch: Epoch, model: Method) -> Epoch:
         """An epoch with GT-known Loc on the validation set, where an image that cannot be read is a miss.

@@ -376,6 +376,10 @@ def test_corrupt_images_are_reported(runner: Runner, make_splits: Make, labelled
     assert [row["skipped"] for row in rows(folder)] == ["1", "1"]
     assert all(float(row["gt_known"]) <= 50 for row in rows(folder))
     assert provenance_of(folder)["skipped_images"] == 1
+    for sample in labelled[6:]:
+        sample.path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"none of the \d images of train-fullsup can be read, so no epoch can"):
+        runner(recipe_for(make_splits(**WITH_BOXES)), "unreadable")
 
 
 def test_nothing_is_written_before_a_step_is_possible(runner: Runner, make_splits: Make) -> None:
