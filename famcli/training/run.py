@@ -105,7 +105,11 @@ def train(
         run = Run(folder, chosen, data, accelerator, say, progress)
         training = run.training(resume, workers)
         run.go(training, stopping, resume, workers)
-        result = run.result(training)
+        try:
+            result = run.result(training)
+        except KeyboardInterrupt:
+            say(f"all epochs are done and saved; end the run with: fam train --resume {folder.path}")
+            raise
         leave(accelerator)
         return result
 
@@ -328,10 +332,8 @@ class Run:
             self.say(f"warning: {len(bad)} images of {self.data.select} count as misses: {'; '.join(bad[:10])}")
         good = [result for result in results if not isinstance(result, Failed)]
         if self.data.validation and not self.sum_of(len(good)):
-            few = f"none of the {len(self.data.validation)} images of {self.data.select} can be read"
-            raise DataError(
-                f"{few}, so there is nothing to choose the best epoch by; mend or remove them, or select=loss"
-            )
+            none = f"none of the {len(self.data.validation)} images of {self.data.select} can be read"
+            raise DataError(f"{none}, so no epoch can be chosen by them; mend or remove them, or --set select=loss")
         return good
 
     def _validated(self, epoch: Epoch, model: Method) -> Epoch:

@@ -308,6 +308,7 @@ def test_a_finished_run_says_so_at_once(runner: Runner, make_splits: Make, monke
     monkeypatch.setattr(run_module, "record", fail)
     with pytest.raises(KeyboardInterrupt):
         runner(recipe_for(root, "epochs=2"), "unsaid")
+    assert runner.said[-1].endswith(f"end the run with: fam train --resume {runner.home / 'unsaid'}")
     monkeypatch.undo()
     summed_up = runner(None, "unsaid")
     assert inspect(summed_up.folder).problems == inspect(summed_up.folder / "best").problems == []
