@@ -130,7 +130,8 @@ def choose_format(name: str | None, out: Path | None) -> str:
         row = find_output("format", name, FORMATS)
         if suffix in defaults and suffix not in row.suffixes:
             fitting = " or ".join(form for form, other in FORMATS.items() if suffix in other.suffixes)
-            raise ConfigError(f"--out '{out}' is a name for {fitting}, and --format is {name}: change one")
+            form = f"{name}, a folder of files" if row.folder else name
+            raise ConfigError(f"--out '{out}' is a name for {fitting}, and --format is {form}: change one")
         return name
     if suffix and suffix not in defaults:
         known = ", ".join(defaults)

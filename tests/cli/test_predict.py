@@ -199,6 +199,7 @@ def test_nothing_found(predict: Fam, image_dir: Path) -> None:
         (("--format", "jsnl"), "unknown format 'jsnl' (did you mean: jsonl)"),
         (("--format", "jsonl", "--out", "x.CSV"), "'x.CSV' is a name for csv, and --format is jsonl"),
         (("--format", "csv", "--out", "x.json"), "is a name for coco or coco-results"),
+        (("--format", "yolo", "--out", "x.json"), "and --format is yolo, a folder of files: change one"),
         (("--out", "x.txt"), "no format is known by the suffix of --out 'x.txt'"),
     ],
 )
