@@ -65,11 +65,13 @@ def upsample(M: npt.ArrayLike, size_hw: tuple[int, int]) -> npt.NDArray[np.float
         ``(H, W)`` float32.
 
     Raises:
-        ShapeError: ``M`` is not a non-empty two-dimensional array.
+        ShapeError: ``M`` is not a non-empty two-dimensional array, or the size is not two positive numbers.
     """
     array = np.ascontiguousarray(M, dtype=np.float32)
     if array.ndim != 2 or array.size == 0:
         raise ShapeError(f"a foreground map has shape (h, w), not {array.shape}")
+    if np.shape(size_hw) != (2,) or min(size_hw) < 1:
+        raise ShapeError(f"a size is (h, w) in pixels, each at least 1, not {size_hw}")
     height, width = size_hw
     return np.asarray(cv2.resize(array, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 

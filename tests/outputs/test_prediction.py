@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from famcli.outputs.prediction import ClassScore, Failure, PartMaps, Prediction, readable_lines
-from famcli_models.errors import ConfigError, DataError
+from famcli_models.errors import ConfigError, DataError, ShapeError
 from famcli_models.localization import Region
 
 CLASSES = (ClassScore(3, "cat", 0.5), ClassScore(1, "dog", 0.25))
@@ -81,6 +81,9 @@ def test_map_of_any_size() -> None:
     found = replace(prediction(), M=np.array([[0.0, 1.0]], np.float32))
     assert found.map().shape == (20, 30)
     assert found.map((1, 4)).tolist() == [[0, 0.25, 0.75, 1]]
+    for size in ((0, 4), (1, 4, 3), 7):
+        with pytest.raises(ShapeError, match=r"a size is \(h, w\) in pixels"):
+            found.map(size)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
