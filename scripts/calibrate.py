@@ -39,6 +39,9 @@ def main() -> None:
         error = calibration_error((logits / which).softmax(dim=1), labels)
         print(f"temperature {which:.3f}: expected calibration error {error:.3f} on these {len(labels)} images")
     model.config = replace(model.config, temperature=temperature)
+    model.provenance["calibrated_on"] = (
+        f"{len(labels)} image labels of {given.labels.rpartition('/')[2]}, {given.split}"
+    )
     samples = [sample for name in given.targets for sample in open_dataset(name).samples(TRAIN)]
     weights = fit_box_score(model, list(zip(samples, make_targets(model, samples), strict=True)))
     print(f"box score: {weights} from {len(samples)} images")

@@ -30,7 +30,7 @@ def initial_model(recipe: Recipe, class_names: Sequence[str] | None, say: Callab
         return method.from_backbone(recipe.model, init, class_names)
     folder = find_model(init, say)
     source = load_model(folder)
-    model = method.from_trained(recipe.model, source, class_names, recipe.overridden)
+    model = method.from_trained(recipe.model, source, class_names, recipe.kept)
     origin = [*source.provenance.get("data", []), *source.provenance.get("unlabelled", [])]
     digest = sha256_file(folder / WEIGHTS_FILE)
     model.provenance |= {"backbone_weights": init, "backbone_sha256": digest, "init_data": origin}

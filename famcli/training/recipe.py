@@ -99,7 +99,8 @@ class Recipe:
         model: The model.
         train: How it is trained.
         stated: Fields of the model that somebody chose, rather than their defaults.
-        overridden: Those of them that do not come from the recipe's file.
+        kept: Those of them that stay where the model starts from a trained one: all that shape the network, if the
+            recipe's file names that model too, and what was typed.
     """
 
     name: str
@@ -107,7 +108,7 @@ class Recipe:
     model: MethodConfig
     train: TrainConfig
     stated: frozenset[str] = frozenset()
-    overridden: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
 
     def to_toml(self) -> str:
         """The resolved recipe; read back, it gives an equal one."""
@@ -202,7 +203,9 @@ def load_recipe(
             raise UnknownNameError(kind, unknown[0], known[table])
     config = method.config_class.from_dict({**tables["model"], "method": method.name()})
     run_config, train = RunConfig(**tables["run"]), TrainConfig(**tables["train"])
-    return Recipe(name, run_config, config, train, frozenset(tables["model"]), frozenset(typed_fields["model"]))
+    stated = frozenset(tables["model"])
+    shape = stated - method.config_class.OF_TRAINING if "backbone_weights" not in typed_fields["run"] else frozenset()
+    return Recipe(name, run_config, config, train, stated, shape | set(typed_fields["model"]))
 
 
 def _starts_from(run: Mapping[str, Any], typed: Mapping[str, Any]) -> bool:

@@ -307,7 +307,9 @@ class Run:
         """Fit the temperature to the validation set or, without one, to training images; the box score to targets."""
         device = str(self.accelerator.device)
         known = self.validation or spread(self.data.samples, MAX_CALIBRATION)
-        model.config = replace(model.config, temperature=fit_temperature(*class_scores(model, known, device)))
+        logits, labels = class_scores(model, known, device)
+        model.config = replace(model.config, temperature=fit_temperature(logits, labels))
+        model.provenance["calibrated_on"] = f"{len(labels)} {'validation' if self.validation else 'training'} images"
         if training.targets is not None and not self.recipe.run.teacher:  # whose M would agree with its own copy
             pairs = spread(list(zip(training.samples, training.targets, strict=True)), MAX_CALIBRATION)
             model.config = replace(model.config, box_score=fit_box_score(model, pairs, device))

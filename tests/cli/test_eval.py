@@ -149,14 +149,14 @@ def test_out(run: Eval, fam: Fam, model: tuple, dataset: Path, tmp_path: Path) -
 
 
 def test_without_arguments_it_checks_itself(fam: Fam, tmp_path: Path) -> None:
-    """fam eval alone measures the packaged model on three photographs, and all that is written says smoke check."""
+    """fam eval alone measures the packaged model on four photographs, and all that is written says smoke check."""
     out = tmp_path / "out"
     result = fam("eval", "--device", "cpu", "--out", out)
     header, _, *rows = cells_of(result)
     assert "Smoke check" in result.stderr
     assert [row[0].split(",")[0] for row in rows] == ["FAM", "CAM", "centre box", "whole image"]
-    assert float(rows[0][header.index("Top-1 Loc")].split()[0]) > 60
-    assert (read_results(out).kind, read_results(out).data["images"]) == ("smoke check", 3)
+    assert float(rows[0][header.index("Top-1 Loc")].split()[0]) >= 50
+    assert (read_results(out).kind, read_results(out).data["images"]) == ("smoke check", 4)
     assert all(Path(image.path).is_file() for image in read_images(out / "images.jsonl"))
 
 

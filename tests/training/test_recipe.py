@@ -229,10 +229,9 @@ def test_what_own_data_start_from() -> None:
     other = load_recipe(OWN_DATA, model={"backbone": "resnet50"})
     assert (other.run.backbone_weights, other.run.teacher) == ("imagenet", plain.run.teacher)
     assert load_recipe(OWN_DATA, run={"backbone_weights": "none"}).run.backbone_weights == "none"
-    assert load_recipe(OWN_DATA, ["lambda_spa=1.0"], model={"backbone": "vgg16"}).overridden == {
-        "lambda_spa",
-        "backbone",
-    }
+    typed = load_recipe(OWN_DATA, ["tau=0.4"], {"backbone_weights": "none"}, {"backbone": "vgg16"})
+    assert typed.kept == {"tau", "backbone"}
+    assert {"tau", "dilation", "fine_channels"} <= load_recipe(OWN_DATA, ["tau=0.4"]).kept  # the file knows its model
     cam = load_recipe(OWN_DATA, model={"method": "cam"})
     assert (cam.run.teacher, cam.run.teacher_flip, cam.train.lambda_target) == ("", False, 0.0)
 
