@@ -87,7 +87,7 @@ def train(fam: Fam, data: Path, out: Path, method: str, *settings: str) -> Path:
     sets = [word for setting in base for word in ("--set", setting)]
     arguments = ("--data", data, "--method", method, "--backbone", "test_efficientnet", "--out", out, *sets)
     done = fam("train", *arguments, "--workers", 0, "--device", "cpu", "--quiet")
-    assert (done.exit_code, "the training has failed: the maps are flat" in done.stderr) == (1, True)  # so few steps
+    assert done.exit_code == int("the training has failed" in done.stderr), done.stderr  # so few steps teach little
     return out
 
 
@@ -102,9 +102,8 @@ def test_every_command_takes_a_method_of_ones_own(
     assert {"cla", "small", "foreground", "top1"} <= set((run / "metrics.csv").read_text().splitlines()[0].split(","))
     model = load_model(run)
     assert type(model) is Toy
-    assert model.config == ToyConfig(
-        backbone="test_efficientnet", num_classes=2, size=64, small=0.02, mean=model.config.mean, std=model.config.std
-    )
+    given = {name: getattr(model.config, name) for name in ("mean", "std", "temperature", "dilation")}
+    assert model.config == ToyConfig(backbone="test_efficientnet", num_classes=2, size=64, small=0.02, **given)
 
     photos = data.parent / "labelled"
     found = fam("predict", photos, "--model", run, "--out", "boxes.json", "--overlays", "overlays", "--device", "cpu")
@@ -140,7 +139,7 @@ def test_every_command_takes_a_method_of_ones_own(
     with torch.no_grad():
         out = model(model.preprocess(images[0]))
     np.testing.assert_allclose(maps[:, 0], model.maps(out), atol=1e-4)
-    np.testing.assert_allclose(probabilities, out.logits.softmax(dim=1), atol=1e-4)
+    np.testing.assert_allclose(probabilities, model.probabilities(out), atol=1e-4)
 
 
 def test_a_run_of_it_resumes_exactly(fam: Fam, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
