@@ -119,7 +119,9 @@ def open_data(config: RunConfig, seed: int = 0) -> TrainingData:
         if not found and config.hold_out:
             samples, validation = hold_out(samples, config.hold_out, seed)
             counts = f"{len(validation)} of {len(samples) + len(validation)} images"
-            remarks.append(f"{counts} are held out of training to validate by ({config.hold_out:.0%} of each class)")
+            remarks.append(
+                f"{counts} are held out of training to validate by (about {config.hold_out:.0%} of each class)"
+            )
         select = HELD_OUT if validation else BY_LOSS
     unlabelled = [_without_labels(name, train) for name in config.unlabelled]
     taken = {sample.path.resolve() for sample in [*samples, *validation]} if unlabelled else set()

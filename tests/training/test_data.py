@@ -137,7 +137,7 @@ def test_hold_out(make_splits: Make) -> None:
     root = make_splits(train_weaksup=[0, 1, 2, 3])
     data = opened(root, hold_out=0.5)
     assert (len(data.samples), len(data.validation), data.select) == (2, 2, HELD_OUT)
-    assert data.remarks == ("2 of 4 images are held out of training to validate by (50% of each class)",)
+    assert data.remarks == ("2 of 4 images are held out of training to validate by (about 50% of each class)",)
     assert "2 images that are not trained on" in data.selected_by
     for fields in ({"hold_out": 0.5, "select": "loss"}, {}):
         assert (len(opened(root, **fields).samples), opened(root, **fields).select) == (4, BY_LOSS)
