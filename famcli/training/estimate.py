@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 
+from famcli.training.folder import RunFolder
 from famcli.training.loading import fitting_views
 from famcli.training.loop import explained, fit
 from famcli.training.pictures import IMAGES, MapSheet
 from famcli.training.recipe import Recipe
-from famcli.training.run import Run, RunFolder, open_run
+from famcli.training.run import Run, open_run
 from famcli.training.supervision import BATCH, GRABCUT_SIDE
 
 STEPS = 4  # that are timed, after one that allocates memory

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import warnings
@@ -26,23 +25,21 @@ from famcli.inference.engine import Failed, run_images
 from famcli.training.calibration import class_scores, fit_box_score, fit_temperature, spread
 from famcli.training.data import HELD_OUT, TrainingData, absolute_paths, open_data
 from famcli.training.environment import Interrupt, environment, leave, make_accelerator
+from famcli.training.folder import RunFolder
 from famcli.training.initial import initial_model
 from famcli.training.loading import fitting_views
 from famcli.training.loop import EpochEnd, Training, explained, fit
 from famcli.training.monitor import Epoch, Progress, counted, no_progress, write_metrics
 from famcli.training.pictures import MapSheet, draw_curves, shown_epochs, write_picture
 from famcli.training.recipe import Recipe, load_recipe, migrate
-from famcli.training.resume import BEST, LAST, State, TrainResult, finished_run, read_state, write_state
+from famcli.training.resume import State, TrainResult, finished_run, read_state, write_state
 from famcli.training.supervision import make_supervision, needs_pretrained
-from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE, WEIGHTS_FILE, method_of
+from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE
 from famcli_models.errors import ConfigError, DataError
-from famcli_models.files import write_atomic
 from famcli_models.loading import load_model
 from famcli_models.methods import METHODS
 from famcli_models.methods.method import BACKBONE_TRAINING, Method
 
-RUNS = Path("runs")
-EVENTS = "events.out.tfevents.*"  # what TensorBoard calls its files
 DECODERS = 8  # threads
 REDRAW_SECONDS = 10.0  # curves take a third of a second, which is long beside a short epoch
 MAX_CALIBRATION = 2000  # training images that temperature and box score are fitted to, at most
@@ -394,65 +391,3 @@ class Run:
         self.maps = {int(epoch): of_images.numpy() for epoch, of_images in state.below("maps").items()}
         self.best, self.best_epoch = facts["best"] if facts["best"] is not None else -math.inf, facts["best_epoch"]
         return state
-
-
-class RunFolder:
-    """The folder of a run, a checkpoint of its last epoch; each file is whole at any time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.recipe = path / "recipe.toml"  # the resolved recipe
-        self.environment = path / "environment.json"  # versions, device and commit of each session
-        self.metrics = path / "metrics.csv"  # a line for each epoch
-        self.curves = path / "curves.png"  # of what the metrics say
-        self.samples = path / "samples.jpg"  # maps of the same images over the epochs
-        self.tensorboard = path / "tensorboard"
-        self.last = path / LAST  # what resuming needs
-        self.best = path / BEST  # checkpoint of the best epoch
-
-    @classmethod
-    def fresh(cls, recipe: Recipe) -> RunFolder:
-        """``runs/BACKBONE-DATA``, with the method if it is not the default; ``-2`` and so on if that exists."""
-        method = [recipe.model.method] if recipe.model.method != method_of({}) else []
-        stem = "-".join([recipe.model.backbone, *method, *(Path(name).stem for name in recipe.run.data)])
-        path, number = RUNS / stem, 1
-        while path.exists():
-            number += 1
-            path = RUNS / f"{stem}-{number}"
-        return cls(path)
-
-    def check(self, exist_ok: bool) -> None:
-        """Make sure that a new run may begin here, or raise a ``ConfigError``; nothing is written."""
-        if self.path.is_dir() and any(self.path.iterdir()) and not exist_ok:
-            raise ConfigError(
-                f"'{self.path}' exists and is not empty; choose another --out, go on with --resume {self.path}, or "
-                "start anew in it with --exist-ok"
-            )
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"'{self.path}' is a file; choose another --out")
-
-    def begin(self, recipe: Recipe) -> None:
-        """Keep the recipe that repeats the run; of an earlier run everything goes, a model beside a new recipe too."""
-        if self.recipe.is_file():
-            names = (CONFIG_FILE, WEIGHTS_FILE)
-            models = [folder / name for folder in (self.path, self.best) for name in names]
-            files = (self.last, self.metrics, self.environment, self.curves, self.samples)
-            for file in (*models, *files, *self.tensorboard.glob(EVENTS)):
-                file.unlink(missing_ok=True)
-            for folder in (self.best, self.tensorboard):
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
-        text = recipe.to_toml()
-        write_atomic(self.recipe, lambda path: path.write_text(text, encoding="utf-8"))
-
-    def read_recipe(self) -> Recipe:
-        """The recipe of the run in this folder; a ``DataError`` if there is none."""
-        if not self.recipe.is_file():
-            raise DataError(f"'{self.path}' is not a run folder: it has no {self.recipe.name}")
-        return load_recipe(str(self.recipe))
-
-    def add_environment(self, facts: dict[str, Any]) -> None:
-        """Note one more session."""
-        sessions = json.loads(self.environment.read_text(encoding="utf-8")) if self.environment.is_file() else []
-        text = json.dumps([*sessions, facts], indent=2, ensure_ascii=False) + "\n"
-        write_atomic(self.environment, lambda path: path.write_text(text, encoding="utf-8", errors="backslashreplace"))

@@ -26,11 +26,12 @@ from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
 from famcli.evaluation.perimage import count_right
 from famcli.training import run as run_module, supervision
+from famcli.training.folder import RunFolder
 from famcli.training.loop import Training
 from famcli.training.monitor import Epoch
 from famcli.training.recipe import Recipe, load_recipe
 from famcli.training.resume import State, TrainResult, read_state, write_state
-from famcli.training.run import RunFolder, train
+from famcli.training.run import train
 from famcli_models import CAM, FAM, load_model
 from famcli_models.errors import ConfigError, DataError, FamError, WeightsError
 
