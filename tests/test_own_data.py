@@ -18,12 +18,13 @@ SIZE_HW = (150, 200)
 
 
 def drawn(shape: str, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """A shape of any bright colour on a dark, noisy ground, and its box ``(x, y, width, height)``."""
+    """A shape in a shade of its class on a dark, noisy ground, and its box ``(x, y, width, height)``."""
     photo = rng.integers(0, 70, (*SIZE_HW, 3), dtype=np.uint8)
     photo = cv2.GaussianBlur(photo, (0, 0), 2)
     half = int(rng.integers(28, 45))
     x, y = int(rng.integers(half, SIZE_HW[1] - half)), int(rng.integers(half, SIZE_HW[0] - half))
-    colour = tuple(int(c) for c in rng.integers(120, 255, 3))
+    colour = [int(c) for c in rng.integers(60, 120, 3)]
+    colour[SHAPES.index(shape)] = int(rng.integers(200, 255))
     if shape == "circle":
         cv2.circle(photo, (x, y), half, colour, -1)
     elif shape == "square":
@@ -50,7 +51,7 @@ def test_a_folder_a_class(fam: Callable[..., Result], tmp_path: Path, monkeypatc
                 Image.fromarray(photo).save(f"{folder}/{shape}{number}.png")
                 if folder == "new":
                     size = {"width": SIZE_HW[1], "height": SIZE_HW[0]}
-                    images.append({"id": len(images) + 1, "file_name": f"{shape}{number}.png", **size})
+                    images.append({"id": len(images) + 1, "file_name": f"new/{shape}{number}.png", **size})
                     of = {"image_id": len(images), "category_id": category, "bbox": box, "area": box[2] * box[3]}
                     truth.append({"id": len(images), "iscrowd": 0, **of})
     categories = [{"id": i, "name": shape} for i, shape in enumerate(SHAPES, 1)]

@@ -126,6 +126,11 @@ def test_every_command_takes_a_method_of_ones_own(
     assert page.exit_code == 0, page.stderr
     assert "Toy" in Path("report.html").read_text()
 
+    refused = fam("push", run, "--repo", "lab/toy", "--dry-run")
+    assert (refused.exit_code, "is not pushed, because its training has failed" in refused.stderr) == (1, True)
+    config = json.loads((run / "config.json").read_text())
+    del config["provenance"]["collapsed"]
+    (run / "config.json").write_text(json.dumps(config))
     verified = fam("verify", run)
     assert verified.exit_code == 0, verified.stdout + verified.stderr
     pushed = fam("push", run, "--repo", "lab/toy", "--dry-run", "--results", "results/results.json")

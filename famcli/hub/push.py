@@ -15,8 +15,8 @@ from famcli.hub.names import parse_repo
 from famcli.hub.pull import CARD_FILE, FILES, RAISED, Say, explained, progress_bars
 from famcli.results.io import JSON_NAME, read_all
 from famcli.results.schema import Results
-from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config, resolve
-from famcli_models.errors import DataError, WeightsError
+from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE, WEIGHTS_FILE, read_config, resolve
+from famcli_models.errors import DataError, WeightsError, short
 from famcli_models.files import sha256_file
 from famcli_models.loading import check_checkpoint
 from famcli_models.methods import METHODS
@@ -48,8 +48,12 @@ def prepared(
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             shutil.copyfile(folder / name, copy / name)
         config = check_checkpoint(copy)
-        if read_config(copy)["provenance"].get("tuned_on_test"):
+        origin = read_config(copy)["provenance"]
+        if origin.get("tuned_on_test"):
             raise WeightsError(TUNED.format(f"'{source}'"))
+        if origin.get(COLLAPSED):
+            failed = f"'{source}' is not pushed, because its training has failed"
+            raise WeightsError(f"{failed}: {short(str(origin[COLLAPSED]))}; push '{source}/best' if that is there")
         digest = sha256_file(copy / WEIGHTS_FILE)
         given = results or ([folder / JSON_NAME] if (folder / JSON_NAME).is_file() else [])
         measured = [(path, one) for path in given for one in read_all(path)]

@@ -118,17 +118,20 @@ def open_data(config: RunConfig, seed: int = 0) -> TrainingData:
         validation = found
         if not found and config.hold_out:
             samples, validation = hold_out(samples, config.hold_out, seed)
-            counts = f"{len(validation)} of {len(samples) + len(validation)} images"
-            remarks.append(
-                f"{counts} are held out of training to validate by (about {config.hold_out:.0%} of each class)"
-            )
+            counts = f"{len(validation)} of {len(samples) + len(validation)} images are held out of training"
+            share = f"to validate by (about {config.hold_out:.0%} of each class)"
+            few = f"no image is held out of training to validate by: no class has {FEWEST}"
+            remarks.append(f"{counts} {share}" if validation else few)
         select = HELD_OUT if validation else BY_LOSS
+    class_names = tuple(read_class_names(Path(config.class_names))) if config.class_names else _names(datasets)
+    if len(class_names) == 1:
+        remarks.append(f"there is one class: the model will call whatever it finds '{class_names[0]}'")
     unlabelled = [_without_labels(name, train) for name in config.unlabelled]
     taken = {sample.path.resolve() for sample in [*samples, *validation]} if unlabelled else set()
     return TrainingData(
         names=tuple(dataset.name for dataset in datasets),
         samples=samples,
-        class_names=tuple(read_class_names(Path(config.class_names))) if config.class_names else _names(datasets),
+        class_names=class_names,
         validation=validation,
         select=select,
         on_test=on_test,

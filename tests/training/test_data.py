@@ -139,5 +139,8 @@ def test_hold_out(make_splits: Make) -> None:
     assert (len(data.samples), len(data.validation), data.select) == (2, 2, HELD_OUT)
     assert data.remarks == ("2 of 4 images are held out of training to validate by (about 50% of each class)",)
     assert "2 images that are not trained on" in data.selected_by
+    assert opened(root, hold_out=0.1).remarks == ("no image is held out of training to validate by: no class has 5",)
+    alone = make_splits("alone", ("red",), train_weaksup=[0, 2])
+    assert opened(alone).remarks == ("there is one class: the model will call whatever it finds 'red'",)
     for fields in ({"hold_out": 0.5, "select": "loss"}, {}):
         assert (len(opened(root, **fields).samples), opened(root, **fields).select) == (4, BY_LOSS)
