@@ -61,7 +61,7 @@ def draw_curves(history: Sequence[Epoch]) -> np.ndarray:
         if "%" in title:
             axes.set_ylim(-2, 102)
         if len(columns) > 1:
-            axes.legend()
+            axes.legend(loc="lower right" if "%" in title else "best")  # accuracies end at the top
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

@@ -166,7 +166,7 @@ def make_targets(
     if model.provenance.get("classifier") != "pretrained":
         raise ConfigError(
             "targets need class activation maps: start from backbone weights with a classifier of these classes, or "
-            "take the targets from a trained model (teacher=fam-mobilenetv1-ilsvrc)"
+            "take the targets from a trained model (teacher=fam-mobilenetv1-ilsvrc), or do without (lambda_target=0)"
         )
     engine, size = TorchEngine(model, device, fold=False), model.config.size
     below: list[Tensor] = []  # of the last batch, features of the stage below X
