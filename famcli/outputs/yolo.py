@@ -26,7 +26,8 @@ def folder(records: Records, run: Run) -> Iterator[tuple[str, str | Path]]:
     names = categories(records, run)
     numbers = {category: i for i, category in enumerate(names)}  # training wants 0, 1, 2, ...
     listed = {"train": "images", "val": "images", "names": dict(enumerate(names.values()))}
-    yield "data.yaml", HEADER + yaml.safe_dump(listed, sort_keys=False, allow_unicode=True)
+    plain = all(map(str.isprintable, names.values()))  # others are escaped: YAML folds odd line ends to spaces
+    yield "data.yaml", HEADER + yaml.safe_dump(listed, sort_keys=False, allow_unicode=plain)
     called = stems(run.listing.names)
     for record in records():
         if "error" in record:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from label_studio_converter import Converter
 from labelformat.formats import (
     CVATObjectDetectionInput,
@@ -253,6 +253,7 @@ TEXT = st.text(st.characters(codec=None, exclude_characters="/\0"), min_size=1, 
 
 
 @settings(max_examples=40, deadline=None)
+@example(name="0", label="\x85")
 @given(name=TEXT.filter(lambda t: t not in {".", ".."} and len(t.encode("utf-8", "surrogatepass")) < 60), label=TEXT)
 def test_any_name_and_class(tmp_path_factory: pytest.TempPathFactory, name: str, label: str) -> None:
     """Names of any characters leave every format whole: JSON, XML and YAML give them back."""
