@@ -65,7 +65,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 def fit_box_score(
     model: Method, images: Sequence[tuple[Sample, np.ndarray]], device: str = "auto"
-) -> tuple[float, float, float]:
+) -> tuple[float, ...]:
     """Weights of :func:`famcli.inference.scores.box_score`, given images and their targets, made from image labels.
 
     Logistic regression of the overlap (IoU) of the largest box with that of the target.
@@ -88,7 +88,10 @@ def fit_box_score(
         return resize(read_sample(images[number][0], config.size).image, config.size)
 
     results = run_images(range(len(images)), load, infer, finish, batch_size=BATCH, workers=WORKERS)
-    rows = torch.tensor([r for r in results if r is not None and not isinstance(r, Failed)], dtype=torch.float64)
+    found = [result for result in results if result is not None and not isinstance(result, Failed)]
+    if not found:  # a model that finds nothing, or images that cannot be read
+        return ()
+    rows = torch.tensor(found, dtype=torch.float64)
     overlaps, numbers = rows[:, 0], F.pad(rows[:, 1:], (1, 0), value=1.0)  # (N,) and (N, 3): 1, foreground, certainty
     weights = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
@@ -100,8 +103,7 @@ def fit_box_score(
         return value
 
     optimizer.step(loss)
-    bias, of_map, of_class = weights.tolist()
-    return bias, of_map, of_class
+    return tuple(weights.tolist())
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
