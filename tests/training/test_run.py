@@ -440,9 +440,10 @@ def test_targets_are_made_anew_from_the_same_weights(runner: Runner, make_splits
     assert "target" in rows(whole.folder)[0]
     runner.stop(recipe, "broken")
     assert same_bytes(whole.folder, runner(None, "broken").folder)
+    runner.stop(recipe, "other")
     save_file(timm.create_model("test_resnet", num_classes=2).state_dict(), backbone_file)
     with pytest.raises(ConfigError, match="are not the backbone weights the run began with"):
-        runner(None, "broken")
+        runner(None, "other")
 
 
 def test_unlabelled_images_join_under_pseudo_labels(
