@@ -73,6 +73,7 @@ class MethodConfig:
     NOT_READ: ClassVar[frozenset[str]] = frozenset()  # fields of older files that the method takes no notice of
     # Fields that each training has for itself; a model that starts from another one takes the rest from it.
     OF_TRAINING: ClassVar[frozenset[str]] = frozenset({"method", "num_classes", "temperature", "classifier"})
+    OF_RANDOM_START: ClassVar[frozenset[str]] = frozenset()  # those of them that say how weights are drawn at random
 
     def __post_init__(self) -> None:
         """Check every field's type and range."""

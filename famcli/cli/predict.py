@@ -34,7 +34,7 @@ IDS = "COCO file to take image and category ids from, by file name and name."
 RESUME = "Go on with an interrupted run of the same command."
 ALL = "List the categories that do not occur too (coco, yolo, labelstudio, cvat)."
 MASKS = f"rle or polygons in the results, or a folder for {IMAGE_FILES['masks'].summary}."
-SEGMENTATIONS = ("rle", "polygons")
+SEGMENTATIONS = {form for row in FORMATS.values() for form in row.segmentations}
 PARTS = "Print how much each part counts; overlays and maps of the parts too."
 
 

@@ -274,14 +274,14 @@ def finish_item(
     else:
         best, class_names = [item.label], own_names or class_names
     own = item.label is not None and bool(own_names)
-    sure = certainty(probability, config.temperature)
+    of_class = certainty(probability, config.temperature)
     prediction = Prediction(
         item.name,
         loaded.size_hw,
         tuple(ClassScore(i, class_names[i], None if own else float(probability[i])) for i in best),
         found.regions,
         M,
-        box_scores=tuple(box_score(config.box_score, region.foreground, sure) for region in found.regions),
+        box_scores=tuple(box_score(config.box_score, region.foreground, of_class) for region in found.regions),
         known=item.label is not None,
         region_map=found.region_map,
         parts=parts,

@@ -83,9 +83,8 @@ def dry_run(
     run = Run(folder, steps_enough, few, accelerator, lambda _: None, watch)
     training = run.training(resume=False, workers=workers)
     train = replace(run.recipe.train, epochs=epochs)
-    if (
-        recipe.train.cached_views < 0 < train.cached_views
-    ):  # as many as memory holds of all images, and not of these few
+    if recipe.train.cached_views < 0 < train.cached_views:
+        # As many as memory holds of all images, and not of these few.
         views = fitting_views(training.model, len(data.samples), accelerator.device)
         if views != train.cached_views:
             recipe = replace(recipe, train=replace(recipe.train, cached_views=views))

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
@@ -100,6 +100,8 @@ class FAMConfig(MethodConfig):
         *("sparsity", "diversity", "lambda_spa", "lambda_div", "sparsity_warmup", "part_std"),
     }
 
+    OF_RANDOM_START: ClassVar[frozenset[str]] = frozenset({"part_std"})
+
     @classmethod
     def paper(cls, **overrides: Any) -> FAMConfig:
         """The printed equations: ``ratio`` in (1) and ``features`` in (7); findings on both are on the method page."""
@@ -163,20 +165,6 @@ class FAM(Method):
         )
         self.part_attention = PartAwareAttention(C, config.num_parts, config.pooling, config.importance)
         self.classifier = nn.Linear(C, config.num_classes)  # h(·|σ)
-
-    @classmethod
-    def from_trained(
-        cls,
-        config: MethodConfig,
-        model: Method,
-        class_names: Sequence[str] | None = None,
-        stated: Collection[str] = (),
-    ) -> FAM:
-        """See :meth:`Method.from_trained`; the parts of a FAM are apart already, and their filters stay."""
-        new = super().from_trained(config, model, class_names, stated)
-        if isinstance(model, FAM) and "part_std" not in stated:
-            new.config = replace(new.config, part_std=0.0)
-        return new
 
     @property
     def reads_earlier(self) -> bool:

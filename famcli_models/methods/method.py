@@ -344,7 +344,11 @@ class Method(nn.Module):
         of_the_map = set() if isinstance(model, cls) else {"tau", "box_score"}
         kept = cls.config_class.OF_TRAINING | set(stated) | of_the_map
         shared = {f.name for f in fields(config)} & {f.name for f in fields(model.config)} - kept
-        new = cls(replace(config, **{name: getattr(model.config, name) for name in shared}), class_names)
+        taken = {name: getattr(model.config, name) for name in shared}
+        if isinstance(model, cls):  # its weights are not drawn
+            unused = cls.config_class.OF_RANDOM_START - set(stated)
+            taken |= {f.name: f.default for f in fields(config) if f.name in unused}
+        new = cls(replace(config, **taken), class_names)
         state, rows = new.state_dict(), _rows_of(model.class_names, new.class_names)
         for name, tensor in model.state_dict().items():
             if name.startswith("classifier."):
