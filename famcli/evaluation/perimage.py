@@ -18,7 +18,7 @@ from famcli.evaluation.external import Found
 from famcli.evaluation.metrics.box import INTERVAL, thresholds
 from famcli.evaluation.models import Model
 from famcli.evaluation.protocols import BOX_RULES, BoxRules, find_protocol, ten_crops
-from famcli.inference.engine import Failed, run_images
+from famcli.inference.pipeline import Failed, run_images
 from famcli.results.images import MAX_SHOWN_CLASSES, RIGHT_IOU
 from famcli_models.boxes import FloatArray, box_iou
 from famcli_models.errors import DataError, WeightsError

@@ -14,8 +14,9 @@ from PIL import Image
 
 from famcli.data.images import DECODE_MARGIN, Picture, Source, read_file, read_picture
 from famcli.hub import find_model
-from famcli.inference.engine import Engine, Failed, input_sides, open_engine, run_images
+from famcli.inference.engine import Engine, input_sides, open_engine
 from famcli.inference.labels import Classes
+from famcli.inference.pipeline import Failed, run_images
 from famcli.inference.scores import box_score, certainty
 from famcli.outputs.image_files import SIDE, shrunk
 from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction

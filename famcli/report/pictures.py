@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from famcli.data.images import DECODE_MARGIN, read_picture
-from famcli.inference.engine import Failed, run_images
+from famcli.inference.pipeline import Failed, run_images
 from famcli.results.images import ERROR_TYPES, ImageResult
 from famcli.results.io import read_images
 from famcli.results.schema import Results

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from famcli.data.sample import Sample, read_sample
-from famcli.inference.engine import Failed, run_images
+from famcli.inference.pipeline import Failed, run_images
 from famcli.inference.scores import certainty
 from famcli.inference.torch_engine import TorchEngine
 from famcli_models.boxes import box_iou

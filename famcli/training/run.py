@@ -21,7 +21,7 @@ from famcli.checkpoints.doctor import package_versions
 from famcli.checkpoints.reference import record
 from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.evaluation.perimage import count_right
-from famcli.inference.engine import Failed, run_images
+from famcli.inference.pipeline import Failed, run_images
 from famcli.training.calibration import class_scores, fit_box_score, fit_temperature, spread
 from famcli.training.data import HELD_OUT, TrainingData, absolute_paths, open_data
 from famcli.training.environment import Interrupt, environment, leave, make_accelerator

@@ -30,7 +30,8 @@ from torch import Tensor
 
 from famcli.data.sample import Sample, read_sample
 from famcli.hub import find_model
-from famcli.inference.engine import Failed, all_finished, input_sides, run_images
+from famcli.inference.engine import input_sides
+from famcli.inference.pipeline import Failed, all_finished, run_images
 from famcli.inference.torch_engine import TorchEngine
 from famcli.training.data import TrainingData, digest_of
 from famcli.training.monitor import Progress, counted, no_progress
