@@ -31,7 +31,7 @@ STEPS = 10_000  # of M in [0, 1]
 BEST = 5  # classes kept an image
 # Measured with the packaged model and the four backbones against float32 on one thread: threads, memory layouts and
 # folded norms change M by less than 0.0001, TF32 (imitated by rounding the inputs of convolutions) by up to 0.013.
-# bfloat16 changes it by up to 0.44 in a cell: those are other outputs, and nothing here runs in it.
+# bfloat16 changes it by up to 0.44 in a cell: those are other outputs, and nothing runs in it.
 MAP_TOLERANCE = 0.05
 LOGIT_TOLERANCE = 0.03  # of the largest logit of the image, or of 1 if that is smaller
 LEAST = -80.0  # a class this many logits behind has a probability that float32 may round to 0

@@ -27,7 +27,7 @@ MethodOption = Annotated[str | None, Option("--method", metavar="NAME", help=_ME
 DeviceOption = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
 BatchSizeOption = Annotated[int, Option(min=1, help="Images per forward pass.")]
 WorkersOption = Annotated[int, Option(min=1, help="Threads that decode images and find boxes.")]
-AmpOption = Annotated[bool, Option("--amp", help="Run the network in bfloat16.")]
+AmpOption = Annotated[bool, Option("--amp", help="Run the backbone in float16, for GPUs; boxes move by a few pixels.")]
 _THRESHOLD = "Threshold on the map; the model's own if not given (FAM 0.5, CAM 0.2)."
 ThresholdOption = Annotated[float | None, Option(help=_THRESHOLD)]
 QuietOption = Annotated[bool, Option("--quiet", "-q", help="Print errors only.", callback=_set_quiet)]

@@ -80,7 +80,7 @@ def open_engine(
     """The engine of a name in :data:`ENGINES` for a checkpoint.
 
     ``method`` is as :func:`famcli_models.load_model` takes it, ``device`` a name of the engine's own, or ``auto``;
-    with ``amp`` the network runs in bfloat16.
+    with ``amp`` the backbone runs in float16.
     """
     if name not in ENGINES:
         raise UnknownNameError("engine", name, ENGINES)

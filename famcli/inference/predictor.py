@@ -41,7 +41,7 @@ class Settings:
         flip: Also average over the mirrored image.
         batch_size: Images per forward pass.
         workers: Threads for decoding and box finding.
-        amp: Run the network in bfloat16.
+        amp: Run the backbone in float16, what follows it in float32; for GPUs.
         masks: Keep the regions' pixels.
         photos: Keep the decoded photograph, shrunk to 1,600 pixels, so that it is not read again for drawing.
         parts: Keep the part maps and their weights, if the method has parts.

@@ -74,3 +74,30 @@ def test_parts_are_averaged_over_views(make_model: Callable[..., Any]) -> None:
     assert both.weights == pytest.approx(means, abs=1e-6)
     cam = TorchEngine(make_model(method="cam"), "cpu")
     assert cam.infer([small], parts=True).parts is None
+
+
+def test_amp_is_of_the_backbone_alone(make_model: Callable[..., Any]) -> None:
+    """With amp the backbone runs in float16, and the rest gives what it gives for these features in float32."""
+    model = make_model()
+    images = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
+    half, whole = TorchEngine(model, "cpu", amp=True), TorchEngine(model, "cpu")
+    features = half.features(images)
+    assert features.X.dtype == torch.float32
+    assert torch.equal(features.X, features.X.half().float())
+    assert not torch.equal(features.X, whole.features(images).X)
+    with torch.inference_mode():
+        expected = model.head(features)
+    for found, wanted in zip(half.output(images), expected, strict=True):
+        assert found.dtype == torch.float32
+        assert torch.equal(found, wanted)
+
+
+def test_amp_beyond_the_range_of_float16(make_model: Callable[..., Any]) -> None:
+    """Features that float16 cannot hold are computed in float32."""
+    model = make_model()
+    first = next(module for module in model.backbone.modules() if isinstance(module, torch.nn.Conv2d))
+    first.weight.data *= 1e6
+    images = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
+    half, whole = (TorchEngine(model, "cpu", amp=amp, fold=False).infer([images]) for amp in (True, False))
+    assert np.isfinite(whole.maps).all()
+    np.testing.assert_array_equal(half.maps, whole.maps)
