@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -101,12 +101,15 @@ def localize(
     if max_boxes < 1:
         raise ConfigError(f"max_boxes is {max_boxes}; it must be at least 1")
     full = _full(M, size_hw)
-    regions, labels, order = _regions(full, tau, max_boxes)
+    found = _regions(full, tau, max_boxes)
     if not with_map:
-        return Localization(regions)
-    numbers = np.zeros(int(labels.max()) + 1, np.min_scalar_type(len(order)))  # of each component; mostly a byte
-    numbers[order] = np.arange(1, len(order) + 1)
-    return Localization(regions, numbers[labels])
+        return Localization(found.regions)
+    most, components = len(found.order), int(found.labels.max(initial=0))
+    numbers: npt.NDArray[np.unsignedinteger[Any]] = np.zeros(components + 1, np.min_scalar_type(most))  # mostly a byte
+    numbers[found.order] = np.arange(1, most + 1)
+    region_map = np.zeros_like(numbers, shape=full.shape)
+    region_map[found.window] = numbers[found.labels]
+    return Localization(found.regions, region_map)
 
 
 def localize_at(M: npt.ArrayLike, size_hw: tuple[int, int], taus: Sequence[float]) -> list[Region | None]:
@@ -124,28 +127,42 @@ def localize_at(M: npt.ArrayLike, size_hw: tuple[int, int], taus: Sequence[float
         ShapeError: ``M`` is not two-dimensional.
     """
     full = _full(M, size_hw)
-    found = [_regions(full, tau, 1)[0] for tau in taus]
+    found = [_regions(full, tau, 1).regions for tau in taus]
     return [regions[0] if regions else None for regions in found]
 
 
 def _full(M: npt.ArrayLike, size_hw: tuple[int, int]) -> npt.NDArray[np.float32]:
-    return upsample(np.nan_to_num(np.asarray(M, dtype=np.float32), nan=0.0), size_hw)
+    array = np.asarray(M, dtype=np.float32)
+    return upsample(array if np.isfinite(array).all() else np.nan_to_num(array, nan=0.0), size_hw)
 
 
-def _regions(
-    full: npt.NDArray[np.float32], tau: float, max_boxes: int
-) -> tuple[tuple[Region, ...], npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Largest regions of an upsampled map, the number of each pixel's component, and those of the regions."""
-    binary = np.asarray(full > tau, dtype=np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=CONNECTIVITY)
+class _Regions(NamedTuple):
+    """Largest regions of an upsampled map, and what of it is theirs."""
+
+    regions: tuple[Region, ...]
+    window: tuple[slice, slice]  # of the map, that holds all of its foreground
+    labels: npt.NDArray[Any]  # the number of each pixel's component in the window; 0 is the background
+    order: npt.NDArray[np.int64]  # the numbers of the regions
+
+
+def _regions(full: npt.NDArray[np.float32], tau: float, max_boxes: int) -> _Regions:
+    # Components are found in the bounding box of the foreground, and numbered in 16 bits where that is enough for
+    # all that there can be: on maps of 608 photographs it takes 0.4 of the time.
+    binary = (full > tau).view(np.uint8)
+    left, top, width, height = cv2.boundingRect(binary)
+    window = np.s_[top : top + height, left : left + width]
+    if not width:
+        return _Regions((), window, binary[window], np.zeros(0, np.int64))
+    kind = cv2.CV_16U if ((width + 1) // 2) * ((height + 1) // 2) < 2**16 else cv2.CV_32S
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(binary[window], connectivity=CONNECTIVITY, ltype=kind)
     order = _largest(np.asarray(labels), stats[1:count, cv2.CC_STAT_AREA], max_boxes)
     regions = []
     for label in order.tolist():
-        x, y, w, h, area = (int(v) for v in stats[label])
-        window = np.s_[y : y + h, x : x + w]
-        foreground = float(full[window][labels[window] == label].mean())
-        regions.append(Region((float(x), float(y), float(x + w), float(y + h)), area, foreground))
-    return tuple(regions), np.asarray(labels), order
+        x, y, w, h, area = stats[label].tolist()
+        inside = full[window][y : y + h, x : x + w][labels[y : y + h, x : x + w] == label]
+        xyxy = float(left + x), float(top + y), float(left + x + w), float(top + y + h)
+        regions.append(Region(xyxy, area, float(inside.mean())))
+    return _Regions(tuple(regions), window, np.asarray(labels), order)
 
 
 def _largest(labels: npt.NDArray[Any], areas: npt.NDArray[Any], most: int) -> npt.NDArray[np.int64]:

@@ -99,19 +99,21 @@ def _check_kind(source: object) -> None:
 
 
 def _decode(source: str | Path | bytes, at_least: int | None) -> Picture:
-    if not (source if isinstance(source, bytes) else Path(source).stat().st_size):
-        raise DataError("the file is empty")
-    with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise DataError(_too_large(f"{width}x{height}"))
-        if orientation_of(image) in TURNED:
-            width, height = height, width
+    try:
+        file = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        empty = not (source if isinstance(source, bytes) else Path(source).stat().st_size)
+        if empty:
+            raise DataError("the file is empty") from error
+        raise
+    with file as image:
+        full = image.size
+        if full[0] * full[1] > MAX_PIXELS:
+            raise DataError(_too_large(f"{full[0]}x{full[1]}"))
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
-        picture = _upright_picture(image)
         # Pillow turns TIFF itself, on opening or on loading, and never decodes it small.
-        return picture if image.format == "TIFF" else Picture(picture.image, (height, width))
+        return _upright_picture(image, None if image.format == "TIFF" else full)
 
 
 def _too_large(what: str) -> str:
@@ -127,14 +129,15 @@ def orientation_of(image: Image.Image) -> int:
         return 1
 
 
-def _upright_picture(image: Image.Image) -> Picture:
-    """An opened Pillow image in any mode, with its EXIF orientation applied."""
+def _upright_picture(image: Image.Image, full: tuple[int, int] | None = None) -> Picture:
+    """An opened Pillow image in any mode, its EXIF orientation applied; ``full`` is its ``(w, h)`` if that was larger."""
     if 0 in image.size:
         raise ShapeError(f"the image has no pixels ({image.width}x{image.height})")
     image.load()  # TIFFs are turned by it, and the EXIF of a PNG may lie behind the pixels
     orientation = orientation_of(image)
+    width, height = full or image.size
     upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
-    return Picture(_to_rgb(upright), (upright.height, upright.width))
+    return Picture(_to_rgb(upright), (width, height) if orientation in TURNED else (height, width))
 
 
 def _array_picture(array: np.ndarray) -> Picture:

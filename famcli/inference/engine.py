@@ -12,7 +12,7 @@ import numpy as np
 
 from famcli.outputs.prediction import PartMaps
 from famcli_models.config import MethodConfig
-from famcli_models.errors import UnknownNameError
+from famcli_models.errors import ConfigError, UnknownNameError
 
 
 class Inference(NamedTuple):
@@ -21,6 +21,10 @@ class Inference(NamedTuple):
     maps: np.ndarray  # (B, h, w) float32 in [0, 1] at feature resolution, in the frame of the input
     probabilities: np.ndarray  # (B, L) float32, the softmax over the classes
     parts: Sequence[PartMaps] | None = None  # of each image, if asked for
+
+
+class OutOfMemoryError(ConfigError):
+    """There is not enough memory on the device for a batch; a smaller one may fit."""
 
 
 @runtime_checkable
@@ -52,7 +56,7 @@ class Engine(Protocol):
             parts: Give the parts.
 
         Raises:
-            ConfigError: There is not enough memory for the batch.
+            OutOfMemoryError: There is not enough memory for the batch.
         """
 
 

@@ -20,7 +20,7 @@ from famcli.inference.pipeline import Failed, run_images
 from famcli.inference.scores import box_score, certainty
 from famcli.outputs.image_files import SIDE, shrunk
 from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction
-from famcli_models.config import MethodConfig, require
+from famcli_models.config import require
 from famcli_models.errors import ConfigError, DataError, FamError, ShapeError, shown
 from famcli_models.localization import localize
 from famcli_models.preprocess import resize
@@ -127,8 +127,13 @@ class Predictor:
             raise ConfigError(msg)
         self.tau = self.config.tau if settings.tau is None else settings.tau
         self._sides = input_sides(self.config, settings.scales)
-        self._finish = partial(
-            finish_item, class_names=self.class_names, config=self.config, tau=self.tau, settings=settings
+        self.finish = partial(
+            finish_item,
+            class_names=self.class_names,
+            temperature=self.config.temperature,
+            box_weights=self.config.box_score,
+            tau=self.tau,
+            settings=settings,
         )
 
     @overload
@@ -214,7 +219,7 @@ class Predictor:
     ) -> Iterator[Prediction | Failed[Item]]:
         settings, own_names = self.settings, tuple(own_names)
         load = partial(load_item, sides=self._sides, classes=len(own_names or self.class_names), photo=settings.photos)
-        finish = partial(self._finish, own_names=own_names, then=then)
+        finish = partial(self.finish, own_names=own_names, then=then)
         infer = partial(self._infer, own=bool(own_names))
         return run_images(items, load, infer, finish, batch_size=settings.batch_size, workers=settings.workers)
 
@@ -261,7 +266,8 @@ def finish_item(
     inferred: Inferred,
     *,
     class_names: tuple[str, ...],
-    config: MethodConfig,
+    temperature: float,
+    box_weights: Sequence[float],
     tau: float,
     settings: Settings,
     own_names: tuple[str, ...] = (),
@@ -275,14 +281,14 @@ def finish_item(
     else:
         best, class_names = [item.label], own_names or class_names
     own = item.label is not None and bool(own_names)
-    of_class = certainty(probability, config.temperature)
+    of_class = certainty(probability, temperature)
     prediction = Prediction(
         item.name,
         loaded.size_hw,
         tuple(ClassScore(i, class_names[i], None if own else float(probability[i])) for i in best),
         found.regions,
         M,
-        box_scores=tuple(box_score(config.box_score, region.foreground, of_class) for region in found.regions),
+        box_scores=tuple(box_score(box_weights, region.foreground, of_class) for region in found.regions),
         known=item.label is not None,
         region_map=found.region_map,
         parts=parts,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from famcli.inference.engine import Inference
+from famcli.inference.engine import Inference, OutOfMemoryError
 from famcli.outputs.prediction import PartMaps
 from famcli_models.errors import ConfigError
 from famcli_models.features import Features
@@ -88,7 +88,7 @@ class TorchEngine:
             outputs = [(self.output(images, flipped=flipped), flipped) for images, flipped in ways]
         except torch.OutOfMemoryError as error:
             msg = f"out of memory on {self.device} with {len(views[0])} images a batch; lower --batch-size"
-            raise ConfigError(msg) from error
+            raise OutOfMemoryError(msg) from error
         probabilities = torch.stack([self.model.probabilities(out) for out, _ in outputs]).mean(dim=0)
         wanted = None
         if self.model.class_conditional:  # one class for all views: the known one, or the most probable in their mean

@@ -13,7 +13,7 @@ import numpy as np
 
 from famcli.inference.engine import ENGINES, EngineRow, Inference
 from famcli.inference.job import predict_files
-from famcli.inference.predictor import Predictor, Settings, finish_item, load_item
+from famcli.inference.predictor import Predictor, Settings, load_item
 from famcli.outputs.prediction import Item
 from famcli_models.config import MethodConfig
 
@@ -65,6 +65,5 @@ if __name__ == "__main__":
         loaded = pool.submit(load_item, item, [64], 2).result()
         (M,), (probabilities,), _ = toy.engine.infer([view[None] for view in loaded.views])
         inferred = M, probabilities, None
-        finish = {"class_names": toy.class_names, "config": toy.config, "tau": toy.tau, "settings": toy.settings}
-        found = pool.submit(finish_item, item, loaded, inferred, **finish).result()
+        found = pool.submit(toy.finish, item, loaded, inferred).result()
     sys.stdout.write(f"{summary.boxes} {found.regions == toy(photo).regions} {'torch' in sys.modules}")
