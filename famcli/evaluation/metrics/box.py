@@ -1,24 +1,21 @@
 """MaxBoxAcc and MaxBoxAccV2, as wsolevaluation counts them, without its repetitions.
 
 The rules are those of ``wsoleval-v1`` and ``wsoleval-v2`` in :mod:`famcli.evaluation.protocols`, to the bit. The
-benchmark finds contours at each of 1,000 thresholds, twice. A map of bytes has at most 255 different masks, so here
-
-* each different mask is searched once, whatever the number of thresholds, and serves both versions;
-* only the part of a mask that holds foreground is, for its contours are those of the whole;
-* each different box is compared once with the boxes of the image.
+benchmark finds contours at each of 1,000 thresholds, twice. A map of bytes has at most 255 different masks, whose
+contours come from a component tree (:mod:`famcli.evaluation.metrics.contours`) and serve both versions.
 
 Here, and nowhere else, corners are inclusive and the IoU adds one to each side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from famcli.evaluation.metrics.contours import ByteArray, IntArray, all_contours, contours_at
 from famcli_models.boxes import FloatArray, as_boxes
 from famcli_models.errors import ConfigError, ShapeError
 
@@ -26,9 +23,6 @@ SIDE = 224  # pixels of the frame that everything is compared in
 DELTAS = (0.3, 0.5, 0.7)
 INTERVAL = 0.001  # of wsolevaluation's main program; that of its evaluation.py alone is 0.01
 V1_DELTA = 0.5
-NO_BOX = (0, 0, 0, 0)
-
-IntArray = npt.NDArray[np.int64]
 
 
 def thresholds(interval: float = INTERVAL) -> FloatArray:
@@ -94,7 +88,12 @@ def inclusive_iou(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
     return iou
 
 
-def masks_of(image: npt.NDArray[np.uint8], taus: FloatArray) -> tuple[list[int], IntArray]:
+def in_bytes(scores: FloatArray) -> ByteArray:
+    """A map in [0, 1] as the benchmark thresholds it."""
+    return (scores * 255).astype(np.uint8)
+
+
+def masks_of(image: ByteArray, taus: FloatArray) -> tuple[list[int], IntArray]:
     """The different masks that ascending thresholds, relative to the maximum, make of a map in bytes.
 
     For each mask a value that its pixels are greater than, ascending; for each threshold the index of its mask.
@@ -106,65 +105,25 @@ def masks_of(image: npt.NDArray[np.uint8], taus: FloatArray) -> tuple[list[int],
     return cuts[first].tolist(), of_tau.reshape(-1)
 
 
-def contour_boxes(image: npt.NDArray[np.uint8], cuts: Sequence[int]) -> tuple[list[list[tuple[int, ...]]], list[int]]:
-    """Of each of the masks ``image > cut`` the boxes of all contours, inclusive corners, and the place of the largest.
-
-    A mask without pixels has :data:`NO_BOX`.
-    """
-    right, bottom = image.shape[1] - 1, image.shape[0] - 1
-    spans = [_spans(image.max(axis=axis), cuts) for axis in (1, 0)]
-    boxes: list[list[tuple[int, ...]]] = []
-    largest: list[int] = []
-    room = np.empty(image.size, np.uint8)
-    for cut, (top, below), (left, beyond) in zip(cuts, *spans, strict=True):
-        largest.append(0)
-        if top >= below:
-            boxes.append([NO_BOX])
-            continue
-        window = image[top:below, left:beyond]
-        mask = room[: window.size].reshape(window.shape)
-        cv2.threshold(window, cut, 255, cv2.THRESH_BINARY, dst=mask)
-        contours = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0]
-        if len(contours) == 1:  # one shape without holes fills its window
-            boxes.append([(left, top, min(beyond, right), min(below, bottom))])
-            continue
-        shapes = [cv2.boundingRect(contour) for contour in contours]
-        boxes.append([(left + x, top + y, min(left + x + w, right), min(top + y + h, bottom)) for x, y, w, h in shapes])
-        areas = [cv2.contourArea(contour) for contour in contours]
-        largest[-1] = areas.index(max(areas))
-    return boxes, largest
-
-
-def _spans(highest: npt.NDArray[np.uint8], cuts: Sequence[int]) -> list[tuple[int, int]]:
-    """For each cut the half-open range from the first to the last of ``highest`` that is greater."""
-    forth, back = np.maximum.accumulate(highest), np.maximum.accumulate(highest[::-1])
-    first = np.searchsorted(forth, cuts, side="right")
-    last = len(highest) - np.searchsorted(back, cuts, side="right")
-    return list(zip(first.tolist(), last.tolist(), strict=True))
-
-
 def best_ious(scores: FloatArray, truth: IntArray, taus: FloatArray) -> FloatArray:
     """Best IoU ``(2, T)`` at each threshold of a map in [0, 1] with any of the boxes ``(N, 4)``, inclusive corners.
 
     The first row is of the largest contour (V1), the second of all contours (V2).
     """
-    image = (scores * 255).astype(np.uint8)
+    image = in_bytes(scores)
     cuts, of_tau = masks_of(image, taus)
-    boxes, largest = contour_boxes(image, cuts)
-    counts = np.array([len(found) for found in boxes])
-    starts = np.cumsum(counts) - counts
-    ious = inclusive_iou([box for found in boxes for box in found], truth).max(axis=1)
-    one = ious[starts + np.array(largest)]
-    best: FloatArray = np.stack([one, np.maximum.reduceat(ious, starts)])[:, of_tau]
+    boxes, starts, largest = all_contours(scores, image, cuts)
+    one, every = (inclusive_iou(of, truth).max(axis=1) for of in (largest, boxes))
+    best: FloatArray = np.stack([one, np.maximum.reduceat(every, starts)])[:, of_tau]
     return best
 
 
 def box_at(scores: FloatArray, truth: IntArray, tau: float, version: int) -> tuple[int, ...]:
     """The box of a map that counts at one threshold: of the largest contour (V1), or the best of all (V2)."""
-    image = (scores * 255).astype(np.uint8)
-    boxes, largest = contour_boxes(image, masks_of(image, np.array([tau]))[0])
-    best = largest[0] if version == 1 else int(inclusive_iou(boxes[0], truth).max(axis=1).argmax())
-    return boxes[0][best]
+    image = in_bytes(scores)
+    boxes, _, largest = contours_at(image, masks_of(image, np.array([tau]))[0][0])
+    best = largest[0] if version == 1 else boxes[inclusive_iou(boxes, truth).max(axis=1).argmax()]
+    return tuple(best.tolist())
 
 
 @dataclass

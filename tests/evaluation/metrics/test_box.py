@@ -13,16 +13,16 @@ from hypothesis.extra.numpy import arrays
 
 from famcli.evaluation.metrics.box import (
     DELTAS,
-    NO_BOX,
     BoxCounts,
     best_ious,
-    contour_boxes,
+    in_bytes,
     inclusive_iou,
     masks_of,
     score_map,
     thresholds,
     truth_boxes,
 )
+from famcli.evaluation.metrics.contours import NO_BOX, all_contours, contours_at
 from famcli_models.errors import ConfigError, ShapeError
 
 FIFTHS = np.arange(0, 1, 0.2)
@@ -30,10 +30,12 @@ FIFTHS = np.arange(0, 1, 0.2)
 
 def boxes_of(scores: list[list[float]], taus: np.ndarray = FIFTHS) -> tuple[list, list]:
     """V1's box and V2's boxes at each threshold."""
-    image = (np.array(scores, dtype=np.float64) * 255).astype(np.uint8)
+    array = np.array(scores, dtype=np.float64)
+    image = in_bytes(array)
     cuts, of_tau = masks_of(image, taus)
-    boxes, largest = contour_boxes(image, cuts)
-    return [boxes[i][largest[i]] for i in of_tau], [sorted(boxes[i]) for i in of_tau]
+    found = all_contours(array, image, cuts)
+    every = [sorted(map(tuple, of.tolist())) for of in np.split(found.boxes, found.starts[1:])]
+    return [tuple(found.largest[i].tolist()) for i in of_tau], [every[i] for i in of_tau]
 
 
 @pytest.mark.parametrize(
@@ -271,14 +273,25 @@ def test_equals_the_rules(wsoleval_rules: ModuleType, images: list, interval: fl
         assert result.value == (means[1] if version == 1 else np.average(means))
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(blocky, rough, binary), st.sampled_from([0.1, 0.5, 1.0]), st.sampled_from([0.05, 0.5]))
+def test_the_same_boxes(wsoleval_rules: ModuleType, scores: np.ndarray, highest: float, interval: float) -> None:
+    """At every threshold the trees give the boxes of all contours, and OpenCV's first of the largest."""
+    scores, taus = scores * highest, thresholds(interval)
+    one, every = boxes_of(scores, taus)
+    for tau, largest, boxes in zip(taus, one, every, strict=True):
+        assert boxes == sorted(tuple(box) for box in wsoleval_rules.boxes_at(scores, tau, every_contour=True))
+        assert largest == tuple(wsoleval_rules.boxes_at(scores, tau, every_contour=False)[0])
+
+
 @settings(max_examples=100, deadline=None)
-@given(st.one_of(blocky, rough, binary), st.sampled_from([0.0, 0.1, 0.5, 0.9]))
-def test_the_same_boxes_in_the_same_order(wsoleval_rules: ModuleType, scores: np.ndarray, tau: float) -> None:
-    """Searching the window that holds foreground gives all contours' boxes, in OpenCV's order for the whole."""
-    image = (scores * 255).astype(np.uint8)
-    boxes, largest = contour_boxes(image, masks_of(image, np.array([tau]))[0])
-    assert boxes[0] == [tuple(box) for box in wsoleval_rules.boxes_at(scores, tau, every_contour=True)]
-    assert boxes[0][largest[0]] == tuple(wsoleval_rules.boxes_at(scores, tau, every_contour=False)[0])
+@given(st.one_of(blocky, rough, binary), st.sampled_from([0, 25, 127, 254]))
+def test_one_threshold_has_opencvs_order(wsoleval_rules: ModuleType, scores: np.ndarray, cut: int) -> None:
+    """At one threshold the contours are in OpenCV's order."""
+    found = contours_at(in_bytes(scores), cut)
+    tau = (cut + 0.5) / max(int(in_bytes(scores).max()), 1)
+    assert found.boxes.tolist() == wsoleval_rules.boxes_at(scores, tau, every_contour=True)
+    assert found.largest.tolist() == wsoleval_rules.boxes_at(scores, tau, every_contour=False)
 
 
 @pytest.mark.parametrize("seed", range(4))
