@@ -21,17 +21,20 @@ from famcli_models.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
     from famcli.inference.job import Summary
+    from famcli.inference.ranks import Rank
     from famcli.outputs.prediction import Record
 
 SHOWN_FAILURES = 20
 FORMS = ", ".join(f"{name} ({row.summary.replace('`', '')})" for name, row in FORMATS.items())
-INPUT = "Images, folders (searched recursively), globs, or - for a list on stdin."
+INPUT = "Images, folders (searched recursively), tars, globs, each also as a URL, or - for a list on stdin."
 LABEL = "What is in all images: a class of the model, a WordNet id, or a name of your own."
 LABELS = "Likewise for each image: 'folder', or a file of lines IMAGE,CLASS."
 STDOUT = Path("-")
 OUT = "Results file, - for stdout; the suffix picks the format. Without it a line a box is printed."
 IDS = "COCO file to take image and category ids from, by file name and name."
 RESUME = "Go on with an interrupted run of the same command."
+SHARD = "Predict this part of the images, from 0/N to (N-1)/N, and keep it for --join; launchers need no such option."
+JOIN = "Write the results from the shards of the same command."
 ALL = "List the categories that do not occur too (coco, yolo, labelstudio, cvat)."
 MASKS = f"rle or polygons in the results, or a folder for {IMAGE_FILES['masks'].summary}."
 SEGMENTATIONS = {form for row in FORMATS.values() for form in row.segmentations}
@@ -64,6 +67,8 @@ def predict(
     scales: Annotated[str, Option(help="Average over these multiples of the input size, e.g. 1,1.5.")] = "1",
     flip: Annotated[bool, Option("--flip", help="Average over the mirrored image too.")] = False,
     resume: Annotated[bool, Option("--resume", help=RESUME)] = False,
+    shard: Annotated[str | None, Option(metavar="I/N", help=SHARD)] = None,
+    join: Annotated[bool, Option("--join", help=JOIN)] = False,
     device: options.DeviceOption = "auto",
     batch_size: options.BatchSizeOption = 16,
     workers: options.WorkersOption = 2,
@@ -79,19 +84,16 @@ def predict(
     Examples: fam predict photos/ (prints NAME  CLASS SCORE  box X0,Y0,X1,Y1), fam predict photos/ --out boxes.json
     """
     file = None if out == STDOUT else out
-    if file is None and resume:
-        raise typer.BadParameter("--resume needs --out FILE")
+    rank = _this_rank(shard)
+    for wanted, option in ((resume, "--resume"), (shard, "--shard"), (join, "--join"), (rank.count > 1, str(rank))):
+        if file is None and wanted:
+            raise typer.BadParameter(f"{option} needs --out FILE, beside which finished images are kept")
     if as_json and (out == STDOUT or (out is None and format not in (None, "jsonl"))):
         raise typer.BadParameter("--json and the results would both be on standard output: leave out --json")
     if as_json and out is None:
         format = "jsonl"  # noqa: A001
     printed = out is None and format is None
-    try:
-        chosen = choose_format(format, file)
-    except (ConfigError, UnknownNameError) as error:
-        raise typer.BadParameter(str(error), param_hint="--format") from error
-    if file is None and FORMATS[chosen].folder:
-        raise typer.BadParameter(f"--format {chosen} is a folder of files and needs --out FOLDER")
+    chosen = _chosen_format(format, file)
     segmentation = masks if masks in SEGMENTATIONS else None
     pictures = Path(masks) if masks and not segmentation else None
     if printed and (all_categories or coco_images):
@@ -99,9 +101,10 @@ def predict(
         raise typer.BadParameter(f"{what}: give --out, or --format for standard output")
     multiples, folders = _numbers(scales), {"overlays": overlays, "maps": maps, "masks": pictures}
     from famcli.inference.job import predict_files
-    from famcli.inference.journal import SUFFIX
+    from famcli.inference.journal import journal_path
     from famcli.inference.predictor import Settings
 
+    follows = bool(rank.launcher) and rank.index > 0  # rank 0 speaks for all
     started = time.monotonic()
     with nullcontext() if printed or file else tempfile.TemporaryDirectory() as scratch:
         target = file if scratch is None else Path(scratch) / "stdout"
@@ -121,19 +124,38 @@ def predict(
                 segmentation=segmentation,
                 all_categories=all_categories,
                 resume=resume,
-                say=None if console.quiet else console.say,  # a first use says what it downloads
-                progress=partial(console.progress, "images", hidden=printed and sys.stdout.isatty()),
+                rank=rank,
+                join=join,
+                say=(lambda _: None) if follows else console.say,  # a first use says what it downloads
+                progress=partial(console.progress, "images", hidden=follows or (printed and sys.stdout.isatty())),
                 on_record=partial(_print_record, lines=printed, table=_PartsTable() if parts else None),
             )
         except KeyboardInterrupt:
-            if file and (journal := file.with_name(file.name + SUFFIX)).is_file():
+            if file and (journal := journal_path(file, rank)).is_file():
                 console.say(f"finished images are kept in '{journal}'; the same command with --resume goes on")
             raise
         if scratch is not None and target is not None:
             console.result_file(target)
-    _report(summary, file, time.monotonic() - started, as_json)
-    if summary.failures or summary.warnings:
+    part = rank if rank.count > 1 and not rank.joins else None
+    _report(summary, file, time.monotonic() - started, as_json and not follows, part)
+    # Launchers end all ranks when one ends with an error, and a shard of which every image was tried is done.
+    if (summary.failures or summary.warnings) and part is None:
         raise typer.Exit(1)
+
+
+def _this_rank(shard: str | None) -> Rank:
+    """That of a launcher, or what ``--shard`` says."""
+    from famcli.inference.ranks import Rank
+
+    rank = Rank.from_environment()
+    if shard is None:
+        return rank
+    if rank.count > 1:
+        raise typer.BadParameter(f"{rank.launcher} has made this {rank} already", param_hint="--shard")
+    try:
+        return Rank.from_text(shard)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error), param_hint="--shard") from error
 
 
 def _print_record(record: Record, lines: bool, table: _PartsTable | None) -> None:
@@ -167,14 +189,17 @@ class _PartsTable:
         console.say(f"| {aligned} | {record['file_name']} |")
 
 
-def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool) -> None:
+def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool, part: Rank | None) -> None:
+    """What was done, by one of several processes or by all; rank 0 names the failures of all ranks."""
+    if summary.finished_before:
+        return
     failed = summary.failures
-    for listed in (failed, summary.warnings):
+    for listed in (failed, summary.warnings) if not (part and part.launcher) else ():
         for failure in listed[:SHOWN_FAILURES]:
             console.warn(f"{failure.name}: {failure.reason}")
         if len(listed) > SHOWN_FAILURES:
             console.warn(f"... and {len(listed) - SHOWN_FAILURES} more")
-    for remark in summary.remarks:
+    for remark in summary.remarks if not (part and part.launcher) else ():
         console.say(remark)
     others = {
         " without a box": summary.empty,
@@ -182,8 +207,9 @@ def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool) -
         " without all of their files": len(summary.warnings),
     }
     more = "".join(f", {number}{what}" for what, number in others.items() if number)
-    rate, where = summary.images / (seconds or 1), f" -> {out}" if out else ""
-    console.say(f"{summary.images} images, {summary.boxes} boxes{more} ({rate:.1f} images/s){where}")
+    who, where = f"{part}: " if part else "", f" -> {out}" if out and not part else ""
+    rate = summary.images / (seconds or 1)
+    console.say(f"{who}{summary.images} images, {summary.boxes} boxes{more} ({rate:.1f} images/s){where}")
     if as_json and out:
         numbers = {"images": summary.images, "boxes": summary.boxes, "empty": summary.empty}
         failures, warnings = (
@@ -191,7 +217,18 @@ def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool) -
             for listed in (failed, summary.warnings)
         )
         told = {"failed": failures, "warnings": warnings, "remarks": summary.remarks}
-        console.result_json({"out": str(out), **numbers, **told, "seconds": round(seconds, 3)})
+        shard = {"shard": f"{part.index}/{part.count}"} if part else {}
+        console.result_json({"out": str(out), **shard, **numbers, **told, "seconds": round(seconds, 3)})
+
+
+def _chosen_format(name: str | None, file: Path | None) -> str:
+    try:
+        chosen = choose_format(name, file)
+    except (ConfigError, UnknownNameError) as error:
+        raise typer.BadParameter(str(error), param_hint="--format") from error
+    if file is None and FORMATS[chosen].folder:
+        raise typer.BadParameter(f"--format {chosen} is a folder of files and needs --out FOLDER")
+    return chosen
 
 
 def _numbers(text: str) -> tuple[float, ...]:

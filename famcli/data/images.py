@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from famcli.data.sources import Member, read_bytes, scheme_of
 from famcli_models.errors import DataError, FamError, ShapeError
 
 # Loaded here, once: Pillow's own loading on first use is not safe between threads.
@@ -27,7 +28,8 @@ DECODE_MARGIN = 2  # JPEGs may be decoded small while both sides keep this many 
 AHEAD = 512  # files in flight: enough to keep a network disk busy, few enough for any memory
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 T = TypeVar("T")
-Source = str | Path | bytes | Image.Image | np.ndarray  # a file, its bytes, a Pillow image, or RGB (h, w, 3) uint8
+# A file or URL, a member of a tar, the bytes of a file, a Pillow image, or RGB (h, w, 3) uint8.
+Source = str | Path | Member | bytes | Image.Image | np.ndarray
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -69,13 +71,15 @@ def read_picture(source: Source, at_least: int | None = None) -> Picture:
     with _reasons():
         if isinstance(source, np.ndarray):
             return _array_picture(source)
+        if isinstance(source, Member) or (isinstance(source, str) and scheme_of(source)):
+            source = read_bytes(source)
         return _upright_picture(source) if isinstance(source, Image.Image) else _decode(source, at_least)
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of an image file; raises as :func:`read_picture`."""
+def read_file(source: str | Path | Member) -> bytes:
+    """The bytes of an image file, of a URL or of a member of a tar; raises as :func:`read_picture`."""
     with _reasons():
-        return path.read_bytes()
+        return read_bytes(source)
 
 
 @contextmanager
@@ -93,7 +97,7 @@ def _reasons() -> Iterator[None]:
 
 
 def _check_kind(source: object) -> None:
-    if not isinstance(source, (str, Path, bytes, Image.Image, np.ndarray)):
+    if not isinstance(source, (str, Path, Member, bytes, Image.Image, np.ndarray)):
         given = f"a {type(source).__name__} is no image"
         raise DataError(f"{given}: give a path, a Pillow image, an RGB array (h, w, 3) uint8, or the bytes of a file")
 

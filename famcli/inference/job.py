@@ -11,17 +11,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from famcli.data.listing import STDIN, Listing, list_images
+from famcli.data.listing import STDIN, Listing, Names, list_images
 from famcli.hub import find_model
 from famcli.inference.engine import open_engine
-from famcli.inference.journal import Journal
-from famcli.inference.labels import Classes, read_labels
+from famcli.inference.journal import Journal, find_shards, is_begun, open_shards
+from famcli.inference.labels import GivenClasses
 from famcli.inference.predictor import Predictor, Settings
+from famcli.inference.ranks import Rank, RankFiles, forget_earlier, wait_for_others
 from famcli.outputs import (
     FORMATS,
     IMAGE_FILES,
     Output,
     Run,
+    check_local,
     check_out,
     check_segmentation,
     choose_format,
@@ -32,7 +34,7 @@ from famcli.outputs import (
 from famcli.outputs.coco import CocoIds
 from famcli.outputs.prediction import Failure, Item, Record
 from famcli_models.checkpoint import COLLAPSED, DEFAULT_MODEL, WEIGHTS_FILE, read_config
-from famcli_models.errors import ConfigError, DataError, listed, short
+from famcli_models.errors import ConfigError, DataError, short
 from famcli_models.files import sha256_file
 
 Progress = Callable[[int, int], AbstractContextManager[Callable[[], object]]]
@@ -49,6 +51,7 @@ class Summary:
     failures: list[Failure] = field(default_factory=list)
     warnings: list[Failure] = field(default_factory=list)  # images whose files beside the results could not be written
     remarks: list[str] = field(default_factory=list)  # what to know of the names that were given
+    finished_before: bool = False  # the results were there: nothing was done, and nothing counted
 
     def count(self, record: Record) -> None:
         """Add one record."""
@@ -79,7 +82,9 @@ def predict_files(
     segmentation: str | None = None,
     all_categories: bool = False,
     resume: bool = False,
-    say: Callable[[str], None] | None = None,
+    rank: Rank | None = None,
+    join: bool = False,
+    say: Callable[[str], None] = lambda _: None,
     progress: Progress = lambda total, done: nullcontext(lambda: None),  # noqa: ARG005
     on_record: Callable[[Record], object] = lambda record: None,  # noqa: ARG005
     **changes: Any,
@@ -89,8 +94,13 @@ def predict_files(
     Finished images are kept in a journal beside ``out`` until all are done. A file that cannot be read is a failure of
     its own, and the others go on; a file beside the results that cannot be written is a warning.
 
+    Several processes share the images if each says which ``rank`` it is: each has a journal. Rank 0 of a launcher waits
+    for the others and writes the results, the same bytes as a single process; without a launcher a last call with
+    ``join`` does.
+
     Args:
-        inputs: Images, folders (searched recursively), glob patterns, or ``-`` for a list on standard input.
+        inputs: Images, folders (searched recursively), tars, glob patterns, each also as a URL that fsspec knows, or
+            ``-`` for a list on standard input.
         out: The file of the results, or the folder if the format is one; by default none is written.
         model: A packaged name, the folder of a checkpoint, or a name on the Hugging Face Hub.
         method: See :func:`famcli_models.load_model`.
@@ -104,85 +114,190 @@ def predict_files(
         coco_images: A COCO file to take image and category ids from.
         segmentation: Form of the masks in the results, ``rle`` or ``polygons``, if the format has a place for it.
         all_categories: List the categories that do not occur too.
-        resume: Go on with an interrupted run of the same arguments.
-        say: Called with a sentence on what is downloaded, and on what was done before.
+        resume: Go on with an interrupted run of the same arguments, if there is one.
+        rank: Which of several processes this one is, by default the only one.
+        join: Predict nothing, and write the results from the journals of all shards, made with the same arguments.
+        say: Called with a sentence on what is downloaded, what was done before, and whom rank 0 waits for.
         progress: Given the number of images and how many were done before, a context that gives a function to call
             after each image.
-        on_record: Called with the record of each image, in order, as soon as it is done; first those done before.
+        on_record: Called with the record of each image, in order, as soon as it is done, first those done before; under
+            a launcher by rank 0 alone, with those of all ranks.
         **changes: Fields of ``settings`` to change, for example ``max_boxes=3``.
 
+    Returns:
+        What was done: by this shard, or by all ranks together where the results are written.
+
     Raises:
-        FamError: An argument cannot be used, there are no images, or the disk refuses.
+        FamError: An argument cannot be used, there are no images, the disk refuses, or another rank has failed.
     """
-    out = Path(out) if out is not None else None
-    if out is None and resume:
-        raise ConfigError("only a run with --out can be resumed")
+    out, rank = None if out is None else Path(out), rank or Rank()
+    _check_processes(out, rank, resume, join)
     format = choose_format(format, out)  # noqa: A001
-    chosen = FORMATS[format]
     folders = {kind: Path(folder) for kind, folder in (image_files or {}).items()}
+    for path in (*folders.values(), *([out] if out else [])):
+        check_local(path)
     rows = [find_output("image file", kind, IMAGE_FILES) for kind in folders]
     if segmentation is not None:
         check_segmentation(segmentation, None if out is None else format)
     settings = _with_needs(replace(settings or Settings(), **changes), rows, segmentation)
-    given = [str(item) for item in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
-    listing = list_images(given, sys.stdin if STDIN in given else (), [*folders.values(), *([out] if out else [])])
-    if out is not None:
-        check_out(out, chosen, listing)
-    for folder in folders.values():
-        _make_folder(folder)
+    if out is not None and (resume or join) and not is_begun(out, rank if resume else None) and out.exists():
+        say(f"'{out}' is there and no unfinished run beside it: nothing is left to do")
+        return Summary(finished_before=True)
+    with RankFiles.beside(out, rank).noting_failure() if out and rank.launcher and rank.count > 1 else nullcontext():
+        given = [str(item) for item in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
+        listing = list_images(given, sys.stdin if STDIN in given else (), [*folders.values(), *([out] if out else [])])
+        if out is not None and (rank.index == 0 or not rank.launcher):
+            check_out(out, format, listing)
+        for folder in folders.values():
+            _make_folder(folder)
+        checkpoint = find_model(str(model), say)
+        collapsed = read_config(checkpoint)["provenance"].get(COLLAPSED)
+        if collapsed:
+            say(f"warning: the training of this model has failed: {short(str(collapsed))}")
+        predictor = Predictor(open_engine(checkpoint, method, device, amp=settings.amp, name=engine), settings=settings)
+        conditional = predictor.engine.class_conditional
+        classes = GivenClasses.from_options(label, labels, listing, predictor.class_names, conditional=conditional)
+        class_names = (classes and classes.classes.own) or predictor.class_names
+        ids = CocoIds.from_file(Path(coco_images), class_names) if coco_images else None
+        used = {"model_sha256": sha256_file(checkpoint / WEIGHTS_FILE), "method": predictor.config.method}
+        header = {
+            **{name: value for name, value in asdict(settings).items() if name not in PACE},
+            **used,
+            "root": str(listing.root),
+            "label": label,
+            "labels": sha256_file(Path(labels)) if labels and Path(labels).is_file() else labels,
+            "coco_images": sha256_file(Path(coco_images)) if coco_images else None,
+            "image_files": {kind: str(folder) for kind, folder in folders.items()},
+            "images": listing.names.sha256() if join or rank.count > 1 else None,
+        }
+        info = {
+            "description": f"Boxes by {predictor.engine.map_title} (weakly supervised object localization)",
+            "version": f"fam {version('famcli')}",
+            "model": str(model),
+            **used,
+            "threshold": predictor.tau,
+        }
+        num_parts = predictor.engine.num_parts if settings.parts else 0
 
-    checkpoint = find_model(str(model), say)
-    collapsed = read_config(checkpoint)["provenance"].get(COLLAPSED)
-    if collapsed and say is not None:
-        say(f"warning: the training of this model has failed: {short(str(collapsed))}")
-    predictor = Predictor(open_engine(checkpoint, method, device, amp=settings.amp, name=engine), settings=settings)
-    summary, names = Summary(), listing.names
-    known, own_names = _given_classes(label, labels, listing, predictor, summary)
-    class_names = own_names or predictor.class_names
-    ids = CocoIds.from_file(Path(coco_images), class_names) if coco_images else CocoIds.numbered(names, class_names)
-    used = {"model_sha256": sha256_file(checkpoint / WEIGHTS_FILE), "method": predictor.config.method}
-    header = {
-        **{name: value for name, value in asdict(settings).items() if name not in PACE},
-        **used,
-        "root": str(listing.root),
-        "label": label,
-        "labels": sha256_file(Path(labels)) if labels and Path(labels).is_file() else labels,
-        "coco_images": sha256_file(Path(coco_images)) if coco_images else None,
-        "image_files": {kind: str(folder) for kind, folder in folders.items()},
-    }
-    journal = Journal(out, header) if out is not None else None
-    if journal and resume:
-        journal.resume(names)
-        for record in journal.records():
-            summary.count(record)
-            on_record(record)
-        if say is not None:
-            say(f"{journal.done} of {len(names)} images were done before")
+        def write(records: Callable[[], Iterator[Record]], names: Names, target: Path) -> None:
+            numbers, polygons = ids or CocoIds.numbered(names, class_names), segmentation == "polygons"
+            run = Run(Listing(listing.root, names), class_names, numbers, info, num_parts, polygons, all_categories)
+            write_results(FORMATS[format], records, run, target)
 
-    done = journal.done if journal else 0
-    items = _items(listing, names[done:], ids, known)
-    results = predictor.stream(items, partial(write_image_files, folders), own_names)
-    records = (result.to_dict() for result in results)
-    with progress(len(names), done) as step:
-        for record in journal.keep(records) if journal else records:
-            summary.count(record)
-            on_record(record)
-            step()
-    if out is None or journal is None:
+        job = _Job(listing, predictor, classes, ids, folders, header, write, say, progress, on_record)
+        if out is None:
+            return job.run_through()
+        return job.join(out, find_shards(out)) if join else job.run(out, rank, resume)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A run whose arguments are checked, and what is called on its way."""
+
+    listing: Listing  # of all ranks, tars not yet opened
+    predictor: Predictor
+    classes: GivenClasses | None
+    ids: CocoIds | None  # of a file, if one is given
+    folders: Mapping[str, Path]  # of the files beside the results
+    header: Mapping[str, Any]  # of its journals
+    write: Callable[[Callable[[], Iterator[Record]], Names, Path], None]  # the results, of these images, to a place
+    say: Callable[[str], None]
+    progress: Progress
+    on_record: Callable[[Record], object]
+
+    def run_through(self) -> Summary:
+        """Predict all images, and keep nothing."""
+        share, summary = self.listing.with_members(), self._summary()
+        with self.progress(len(share.names), 0) as step:
+            for record in self._predict(share, 0):
+                summary.count(record)
+                self.on_record(record)
+                step()
         return summary
-    info = {
-        "description": f"Boxes by {predictor.engine.map_title} (weakly supervised object localization)",
-        "version": f"fam {version('famcli')}",
-        "model": str(model),
-        **used,
-        "threshold": predictor.tau,
-    }
-    num_parts = predictor.engine.num_parts if settings.parts else 0
-    polygons = segmentation == "polygons"
-    run = Run(listing, class_names, ids, info, num_parts, polygons, all_categories)
-    write_results(chosen, journal.records, run, out)
-    journal.path.unlink()
-    return summary
+
+    def run(self, out: Path, rank: Rank, resume: bool) -> Summary:
+        """Predict the share of a rank; the only rank, and rank 0 of a launcher when all are done, write the results."""
+        part = rank.share(len(self.listing.names), 1 if self.listing.has_tars else self.predictor.settings.batch_size)
+        share, summary = self.listing.share(part).with_members(), self._summary()
+        on_record = self.on_record if rank.count == 1 or not rank.launcher else _nothing
+        journal = Journal(out, self.header, rank)
+        with journal.open(share.names, resume):
+            if rank.joins and rank.count > 1 and not resume:
+                forget_earlier(out, rank, journal.path.stat().st_mtime)
+            if resume:
+                self.say(f"{journal.done} of {len(share.names)} images were done before")
+                for record in journal.records():
+                    summary.count(record)
+                    on_record(record)
+            if not journal.finished:
+                with self.progress(len(share.names), journal.done) as step:
+                    for record in journal.keep(self._predict(share, journal.done)):
+                        summary.count(record)
+                        on_record(record)
+                        step()
+                journal.finish()
+            if rank.count == 1:
+                self.write(journal.records, share.names, out)
+                journal.remove()
+            elif rank.joins:
+                wait_for_others(out, rank, self.say)
+                return self.join(out, rank)
+        return summary
+
+    def join(self, out: Path, rank: Rank) -> Summary:
+        """Write the results from the journals of all ranks, which lie one behind the other as the images do."""
+        journals, summary = open_shards(out, self.header, rank), self._summary()
+
+        def records() -> Iterator[Record]:
+            for journal in journals:
+                yield from journal.records()
+
+        def names() -> Iterator[str]:
+            for record in records():
+                summary.count(record)
+                self.on_record(record)
+                yield record["file_name"]
+
+        images = Names(names())
+        if not self.listing.has_tars and images != self.listing.names:
+            raise DataError(f"the journals beside '{out}' do not hold each image once: make them again")
+        self.write(records, images, out)
+        for journal in journals:
+            journal.remove()
+        return summary
+
+    def _summary(self) -> Summary:
+        return Summary(remarks=list(self.classes.remarks) if self.classes else [])
+
+    def _predict(self, share: Listing, start: int) -> Iterator[Record]:
+        own_names = self.classes.classes.own if self.classes else ()
+        items = self._items(share, start)
+        results = self.predictor.stream(items, partial(write_image_files, self.folders), own_names)
+        return (result.to_dict() for result in results)
+
+    def _items(self, share: Listing, start: int) -> Iterator[Item]:
+        """The images from a place on; those without an id or a label are refused."""
+        for place in range(start, len(share.names)):
+            name, label = share.names[place], None
+            refused = share.refused.get(name)
+            if self.ids is not None and name not in self.ids.images:
+                refused = "not among the images of the --coco-images file"
+            if self.classes is not None and refused is None:
+                label = self.classes.find(name)
+                refused = "no label was given for it" if label is None else None
+            yield Item(name, share.source(place), label, refused)
+
+
+def _nothing(_: Record) -> None:
+    pass
+
+
+def _check_processes(out: Path | None, rank: Rank, resume: bool, join: bool) -> None:
+    if out is None and (resume or join or rank.count > 1):
+        what = "be in several processes" if rank.count > 1 else "be resumed or joined"
+        raise ConfigError(f"only a run with --out FILE, beside which finished images are kept, can {what}")
+    if join and (resume or rank.count > 1):
+        raise ConfigError("--join predicts nothing and is one process: leave out --resume, --shard and the launcher")
 
 
 def _with_needs(settings: Settings, rows: Sequence[Output], segmentation: str | None) -> Settings:
@@ -196,43 +311,3 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make the folder '{folder}': {error.strerror or error}") from error
-
-
-def _items(
-    listing: Listing, names: Sequence[str], ids: CocoIds, known: Mapping[str, int | None] | None
-) -> Iterator[Item]:
-    """The images of these names, those without an id or a label refused."""
-    for name in names:
-        refused = None
-        if name not in ids.images:
-            refused = "not among the images of the --coco-images file"
-        elif known is not None and name not in known:
-            refused = "no label was given for it"
-        yield Item(name, listing.path(name), known.get(name) if known else None, refused)
-
-
-def _given_classes(
-    label: str | None, labels: str | None, listing: Listing, predictor: Predictor, summary: Summary
-) -> tuple[dict[str, int | None] | None, tuple[str, ...]]:
-    """The class index of images by name, if classes are given, and the names of one's own that they count among.
-
-    The summary gets the remarks on them.
-    """
-    if label is not None and labels is not None:
-        raise ConfigError("--label is one class for all images and --labels one for each: give one of the two")
-    if label is not None:
-        texts = dict.fromkeys(listing.names, label)
-    elif labels is not None:
-        texts = read_labels(labels, listing.names, listing.root)
-    else:
-        return None, ()
-    here = set(listing.names)
-    if absent := [name for name in texts if name not in here]:
-        entries = "entries" if len(absent) > 1 else "entry"
-        summary.remarks.append(f"{len(absent)} {entries} of '{labels}' not among the images ({listed(absent)})")
-    texts = {name: text for name, text in texts.items() if name in here}
-    conditional = predictor.engine.class_conditional
-    classes = Classes.from_texts(texts.values(), predictor.class_names, conditional=conditional)
-    if remark := classes.remark():
-        summary.remarks.append(remark)
-    return {name: classes.find(text) for name, text in texts.items()}, classes.own

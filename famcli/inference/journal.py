@@ -1,73 +1,146 @@
-"""The journal of a prediction run: finished images as JSON lines, which makes a long run resumable."""
+"""The journal of a prediction run: finished images as JSON lines, one file a rank, which makes a run resumable."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from famcli.inference.ranks import Rank, RankFiles
 from famcli.outputs.prediction import Record
 from famcli_models.errors import DataError
 
-SUFFIX = ".partial"  # of the journal, behind the name of the results
-VERSION = 3  # of the journal; the first had none
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+SUFFIX = ".partial"  # of the journal of a run in one process, behind the name of the results
+VERSION = 4  # of the journal; the first had none
+AGAIN = "start again without --resume"
+SHOWN = 20  # shards in a message
+
+
+def journal_path(out: Path, rank: Rank) -> Path:
+    """Where finished images are kept while a run goes on."""
+    return RankFiles.beside(out, rank).partial if rank.count > 1 else out.with_name(out.name + SUFFIX)
 
 
 class Journal:
     """Records on disk beside the results, one a line, after a header of all that has to be the same for a run to go on.
 
-    The lines are always a prefix of the run's sorted list of images, so that going on means counting them.
+    The lines are always a prefix of the rank's sorted list of images, so that going on means counting them.
     """
 
-    def __init__(self, out: Path, header: Mapping[str, Any]) -> None:
-        self.path = out.with_name(out.name + SUFFIX)
-        self.header = json.loads(json.dumps({"journal": VERSION, **header}))
+    def __init__(self, out: Path, header: Mapping[str, Any], rank: Rank) -> None:
+        self.out, self.rank = out, rank
+        self.files = RankFiles.beside(out, rank) if rank.count > 1 else None
+        self.path = journal_path(out, rank)
+        self.header = json.loads(json.dumps({"journal": VERSION, **header, "shard": [rank.index, rank.count]}))
         self.done = 0  # records that were there before
+        self.finished = False  # all that the rank has to make are there
 
-    def resume(self, names: Sequence[str]) -> None:
-        """Take up an interrupted run over these sorted images; a last line that was cut short is dropped."""
-        again = "start again without --resume"
-        if not self.path.is_file():
-            raise DataError(f"nothing to resume: '{self.path}' does not exist; {again}")
-        with self.path.open("r+b") as file:
-            lines = file.read().split(b"\n")[:-1]
-            try:
-                header, *records = map(json.loads, lines)
-                done = [record["file_name"] for record in records]
-                version = header.get("journal")
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise DataError(f"'{self.path}' is no file of an interrupted run, or is damaged; {again}") from error
-            reason = None
-            if version != VERSION:
-                reason = "was written by another version of fam"
-            elif header != self.header:
-                changed = ", ".join(sorted(key for key in self.header if header.get(key) != self.header[key]))
-                reason = f"is of a run with other options ({changed or 'header'})"
-            elif done != list(names[: len(done)]):
-                reason = "is of a run whose images have changed"
-            if reason is not None:
-                raise DataError(f"'{self.path}' {reason}; {again}")
-            file.truncate(sum(len(line) + 1 for line in lines))
-        self.done = len(done)
+    @contextmanager
+    def open(self, names: Sequence[str], resume: bool) -> Iterator[None]:
+        """Begin a run over these sorted images, or take up an interrupted one; other runs are kept out meanwhile.
 
-    def keep(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Give each record on when the operating system has it; a journal that was not resumed begins anew."""
+        Of what is taken up, a last line that was cut short is dropped.
+        """
+        if resume and self.files and self.files.done.is_file():
+            self.path, self.finished = self.files.done, True
         try:
-            if not self.done:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.write_text(json.dumps(self.header) + "\n", encoding="utf-8")
-            file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+b")
         except OSError as error:
             raise self._unwritable(error) from error
         with file:
-            for record in records:
-                try:
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                    file.flush()
-                except OSError as error:  # a full disk
-                    raise self._unwritable(error) from error
-                yield record
+            self._lock(file)
+            if resume:
+                file.seek(0)
+                file.truncate(self._read(file, names))
+            else:
+                file.truncate(0)
+                if self.files:
+                    self.files.done.unlink(missing_ok=True)
+            self._file = file
+            yield
+
+    def _read(self, file: IO[bytes], names: Sequence[str]) -> int:
+        """Count the records of an earlier run; gives the bytes of what is whole."""
+        size = self.check_header(file.readline())
+        for line in file if size else ():
+            if not line.endswith(b"\n"):
+                break
+            try:
+                name = json.loads(line)["file_name"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(f"'{self.path}' is damaged; {AGAIN}") from error
+            if self.done >= len(names) or name != names[self.done]:
+                raise DataError(f"'{self.path}' is of a run whose images have changed; {AGAIN}")
+            self.done += 1
+            size += len(line)
+        return size
+
+    def check_header(self, line: bytes) -> int:
+        """The length of a header that fits this run; 0 of one that was cut short, before any record."""
+        if not line.endswith(b"\n"):
+            return 0
+        try:
+            header = json.loads(line)
+            version = header.get("journal")
+        except (ValueError, AttributeError) as error:
+            raise DataError(f"'{self.path}' is no file of an interrupted run, or is damaged; {AGAIN}") from error
+        if version != VERSION:
+            raise DataError(f"'{self.path}' was written by another version of fam; {AGAIN}")
+        changed = sorted(key for key in {*header, *self.header} if header.get(key) != self.header.get(key))
+        if changed == ["images"]:
+            raise DataError(f"'{self.path}' is of a run whose images have changed; {AGAIN}")
+        if changed:
+            raise DataError(f"'{self.path}' is of a run with other options ({', '.join(changed)}); {AGAIN}")
+        return len(line)
+
+    def _lock(self, file: IO[bytes]) -> None:
+        """Keep other runs out until the file is closed, where the file system can."""
+        taken = False
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                taken = os.fstat(file.fileno()).st_nlink == 0  # its run has removed it meanwhile
+            except BlockingIOError:
+                taken = True
+            except OSError:  # no locks there
+                pass
+        if taken:
+            raise DataError(f"another run is writing '{self.path}': wait for it, or choose another --out")
+
+    def keep(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Give each record on when the operating system has it."""
+        if not self.done:
+            self._write(json.dumps(self.header))
+        for record in records:
+            self._write(json.dumps(record, ensure_ascii=False))
+            yield record
+
+    def _write(self, line: str) -> None:
+        try:
+            self._file.write(f"{line}\n".encode("utf-8", "backslashreplace"))
+            self._file.flush()
+        except OSError as error:  # a full disk
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> DataError:
+        return DataError(f"cannot write '{self.path}': {error.strerror or error}; choose another --out")
+
+    def finish(self) -> None:
+        """Mark the records of a rank as all that it has to make."""
+        if self.files and not self.finished:
+            os.fsync(self._file.fileno())
+            self.files.finish()
+            self.path, self.finished = self.files.done, True
 
     def records(self) -> Iterator[Record]:
         """All records from the beginning, one at a time."""
@@ -75,5 +148,61 @@ class Journal:
             next(file, None)  # the header
             yield from map(json.loads, file)
 
-    def _unwritable(self, error: OSError) -> DataError:
-        return DataError(f"cannot write '{self.path}': {error.strerror or error}; choose another --out")
+    def remove(self) -> None:
+        """Remove it when the results are written."""
+        if self.files:
+            self.files.remove()
+        else:
+            self.path.unlink(missing_ok=True)
+
+
+def open_shards(out: Path, header: Mapping[str, Any], first: Rank) -> list[Journal]:
+    """The finished journals of all ranks, which have to be of the run with this header."""
+    journals = [Journal(out, header, rank) for rank in first.all()]
+    for journal in journals:
+        journal.path = RankFiles.beside(out, journal.rank).done
+        with journal.path.open("rb") as file:
+            journal.check_header(file.readline())
+    return journals
+
+
+def _shard_counts(out: Path) -> set[int]:
+    """In how many processes the runs are that have journals beside these results; usually one run or none."""
+    pattern = re.compile(re.escape(out.name) + r"\.[0-9]+-of-([0-9]+)\.(?:partial|done|failed)")
+    names = os.listdir(out.parent) if out.parent.is_dir() else []
+    return {int(match[1]) for match in map(pattern.fullmatch, names) if match}
+
+
+def is_begun(out: Path, rank: Rank | None) -> bool:
+    """Whether there is a run to resume, as this rank, or to join; one in another number of processes is refused."""
+    counts = _shard_counts(out) | ({1} if journal_path(out, Rank()).is_file() else set())
+    if rank and counts and rank.count not in counts:
+        numbers, this = " and in ".join(map(str, sorted(counts))), "this is 1" if rank.count == 1 else f"this is {rank}"
+        raise DataError(f"the run of '{out}' was in {numbers} processes and {this}: resume it in as many, or {AGAIN}")
+    return bool(counts)
+
+
+def find_shards(out: Path) -> Rank:
+    """The shards whose journals lie beside these results, which are whole, as the first of them.
+
+    Raises:
+        DataError: There are none, there are some of several runs, or some are not done; with what to do.
+    """
+    counts = _shard_counts(out)
+    if not counts:
+        raise DataError(f"no shard of '{out}' is here: make them with the same command and --shard 0/N, 1/N ...")
+    if len(counts) > 1:
+        listed = " and in ".join(map(str, sorted(counts)))
+        raise DataError(f"beside '{out}' are shards of runs in {listed}: remove those that you do not mean")
+    first = Rank(0, counts.pop())
+    missing = [rank for rank in first.all() if not RankFiles.beside(out, rank).done.is_file()]
+    if missing:
+        states = ("not finished" if RankFiles.beside(out, rank).partial.is_file() else "missing" for rank in missing)
+        commands = "; ".join(
+            f"--shard {rank.index}/{rank.count} --resume ({state})"
+            for rank, state in zip(missing[:SHOWN], states, strict=False)
+        )
+        more = f"; and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        what = f"{len(missing)} of {first.count} shards of '{out}' are not done"
+        raise DataError(f"{what}; run the same command with, in place of --join: {commands}{more}")
+    return first

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import functools
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
+from famcli.data.listing import Listing
 from famcli_models.errors import ConfigError, DataError, UnknownNameError, listed, near_names, shown
 
 BY_FOLDER = "folder"
@@ -113,18 +116,16 @@ class Classes:
         return f"names: {len(self.own)} own class{'es' * (len(self.own) > 1)} ({listed(self.own)}){hint}"
 
 
-def read_labels(value: str, names: Sequence[str], root: Path = Path()) -> dict[str, str]:
-    """What ``--labels`` says of each image, by name; images that a file does not name are absent.
+def folder_label(name: str, root: Path) -> str:
+    """What ``--labels folder`` says of an image: the name of its folder, that of ``root`` if it lies directly there."""
+    return PurePosixPath(name).parent.name or root.absolute().name
 
-    ``value`` is ``folder``, which takes the name of each image's folder (``root`` for those directly in it), or the
-    path of a file with lines ``image,class``, which may name images that are not there.
-    """
-    if value == BY_FOLDER:
-        return {name: PurePosixPath(name).parent.name or root.absolute().name for name in names}
-    path = Path(value)
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Labels of images by name, from a file with lines ``image,class``, which may name images that are not there."""
     if not path.is_file():
         either = "is neither 'folder' nor a file of lines IMAGE,CLASS"
-        raise DataError(f"--labels {shown(value)} {either}; --label gives one class, or name, to all images")
+        raise DataError(f"--labels {shown(str(path))} {either}; --label gives one class, or name, to all images")
     labels = {}
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -139,5 +140,56 @@ def read_labels(value: str, names: Sequence[str], root: Path = Path()) -> dict[s
             name, label = quoted
         if not name.strip() or not label.strip():
             raise DataError(f"{path}, line {number}: expected 'image,class', got '{line}'")
-        labels[name.strip()] = label.strip()
+        labels[name.strip()] = sys.intern(label.strip())
     return labels
+
+
+@dataclass(frozen=True, slots=True)
+class GivenClasses:
+    """What ``--label`` or ``--labels`` says of the images of a run.
+
+    Attributes:
+        text: The class of an image by its name, or ``None``.
+        classes: All that are given in the run, by every rank.
+        remarks: What to know of them.
+    """
+
+    text: Callable[[str], str | None]
+    classes: Classes
+    remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def from_options(
+        cls, label: str | None, labels: str | None, listing: Listing, class_names: Sequence[str], *, conditional: bool
+    ) -> GivenClasses | None:
+        """Classes of the images in a listing, tars not yet opened; ``None`` if none are given."""
+        if label is not None and labels is not None:
+            raise ConfigError("--label is one class for all images and --labels one for each: give one of the two")
+        remarks = []
+        find: Callable[[str], str | None]
+        if label is not None:
+            find, texts = (lambda _: label), {label}
+        elif labels is None:
+            return None
+        elif labels == BY_FOLDER:
+            if listing.has_tars:
+                raise ConfigError(
+                    "--labels folder is for images in folders, and these lie in tars: give a file of lines"
+                )
+            find = partial(folder_label, root=Path(listing.root))
+            texts = {folder_label(name, Path(listing.root)) for name in listing.names}
+        else:
+            table = read_labels(Path(labels))
+            absent = [] if listing.has_tars else [name for name in table if name not in listing.names]
+            if absent:
+                entries = "entries" if len(absent) > 1 else "entry"
+                remarks.append(f"{len(absent)} {entries} of '{labels}' not among the images ({listed(absent)})")
+            find, texts = table.get, {table[name] for name in table.keys() - absent}
+        classes = Classes.from_texts(texts, class_names, conditional=conditional)
+        if remark := classes.remark():
+            remarks.append(remark)
+        return cls(find, classes, tuple(remarks))
+
+    def find(self, name: str) -> int | None:
+        """Class index of an image, or ``None`` of one that no class is given for."""
+        return self.classes.find(self.text(name))

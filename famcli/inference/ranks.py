@@ -1,14 +1,23 @@
-"""Which of several processes this one is: from the environment of a launcher, or from ``--shard I/N``."""
+"""Several processes that share the images of a run: which one this is, and how rank 0 waits for the others.
+
+They talk through files beside the result, which all of them see: no ports, no library of a launcher's.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from famcli_models.errors import ConfigError, shown
+from famcli_models.errors import ConfigError, DataError, shown
 
+REMINDER = 30.0  # seconds between two lines that say whom rank 0 waits for
+PATIENCE = 1800.0  # seconds in which none of those whom it waits for has written anything, after which it gives up
+LAUNCH = 60.0  # seconds within which a launcher has started all ranks
 # What launchers set in each process: index, number of processes, and who does so. The first that is there counts: an
 # mpirun below Slurm starts its processes by srun, and torchrun may be what srun or mpirun starts.
 VARIABLES = (
@@ -17,6 +26,8 @@ VARIABLES = (
     ("PMI_RANK", "PMI_SIZE", "mpirun"),  # MPICH and Intel MPI
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun"),
 )
+# The same among the processes on one machine, which may each take a GPU of their own.
+LOCAL_VARIABLES = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 # The shell of an sbatch script or of salloc has SLURM_PROCID and SLURM_NTASKS too, but is alone. It is no step that
 # srun has started: it has none, or one with a number from here on.
 SLURM_RESERVED_STEPS = 0xFFFFFFF0
@@ -76,18 +87,124 @@ class Rank:
             raise ConfigError(f"{given} {shown(f'{index}/{count}' if count else index)} is no shard; {either}")
         return cls(numbers[0], numbers[1], launcher)
 
-    def share(self, total: int) -> slice:
-        """The part of so many things that is this process's: without gaps between ranks, in their order.
+    def share(self, total: int, batch: int = 1) -> slice:
+        """The part of so many images that is this process's: without gaps between ranks, in their order.
 
         A block, and not every n-th, so that each process opens its own folders and archives only, and reads them in
-        order; and so that what the ranks have made, one behind the other, is what a single process makes.
+        order; and so that what the ranks have made, one behind the other, is what a single process makes. Shares begin
+        at whole batches: with some engines the last digits of an image depend on the batch that it is in.
         """
-        return slice(self.index * total // self.count, (self.index + 1) * total // self.count)
+        batches = -(-total // batch)
+        first, last = (index * batches // self.count * batch for index in (self.index, self.index + 1))
+        return slice(first, min(last, total))
+
+    @property
+    def joins(self) -> bool:
+        """Whether this process puts together what all have made."""
+        return self.index == 0 and bool(self.launcher)
+
+    def all(self) -> list[Rank]:
+        """All ranks, this one included."""
+        return [replace(self, index=index) for index in range(self.count)]
 
     def __str__(self) -> str:
         """As messages call it."""
         return f"rank {self.index} of {self.count}" if self.launcher else f"shard {self.index}/{self.count}"
 
 
+def local_index(environ: Mapping[str, str] = os.environ) -> int:
+    """The number of this process among those of its launcher on the same machine, from 0; 0 without a launcher."""
+    if Rank.from_environment(environ).count == 1:
+        return 0
+    return next((int(environ[name]) for name in LOCAL_VARIABLES if environ.get(name, "").isdecimal()), 0)
+
+
 def _is_step(number: str) -> bool:
     return number.isdecimal() and int(number) < SLURM_RESERVED_STEPS
+
+
+@dataclass(frozen=True, slots=True)
+class RankFiles:
+    """What a rank has beside the result: at any time one of three files, or none before it begins."""
+
+    partial: Path  # what it has made so far
+    done: Path  # the same file, whole
+    failed: Path  # a sentence: why it has ended
+
+    @classmethod
+    def beside(cls, out: Path, rank: Rank) -> RankFiles:
+        """Files of a rank of several, beside the result that all of them make."""
+        stem = f"{out.name}.{rank.index}-of-{rank.count}"
+        return cls(*(out.with_name(f"{stem}.{ending}") for ending in ("partial", "done", "failed")))
+
+    def finish(self) -> None:
+        """Mark what this rank has made as whole."""
+        self.partial.replace(self.done)
+
+    def remove(self) -> None:
+        """Begin anew, or clean up when the result is written."""
+        for path in (self.partial, self.done, self.failed):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """If an error ends this rank, leave it for rank 0, which then waits no longer."""
+        self.failed.unlink(missing_ok=True)
+        try:
+            yield
+        except Exception as error:
+            with suppress(OSError):
+                self.failed.parent.mkdir(parents=True, exist_ok=True)
+                self.failed.write_text(f"{error}\n", encoding="utf-8", errors="backslashreplace")
+            raise
+
+
+def forget_earlier(out: Path, rank: Rank, started: float) -> None:
+    """Remove what an earlier launch has left of the other ranks; ``started`` is the file system's time of this one.
+
+    Each rank removes its own when it begins, but rank 0 might come before another has begun.
+    """
+    for other in rank.all():
+        files = RankFiles.beside(out, other)
+        for path in (files.done, files.failed):
+            with suppress(FileNotFoundError):
+                if other != rank and path.stat().st_mtime < started - LAUNCH:
+                    path.unlink()
+
+
+def wait_for_others(out: Path, rank: Rank, say: Callable[[str], object] = lambda _: None) -> None:
+    """Wait until every rank is done, and say now and then for whom.
+
+    Raises:
+        DataError: One of them has failed, or for half an hour none has written anything.
+    """
+    last, moved, reminded = -1, time.monotonic(), time.monotonic()
+    pause = 0.05
+    while True:
+        waited = [other for other in rank.all() if not RankFiles.beside(out, other).done.exists()]
+        if not waited:
+            return
+        alone = f"finish it alone with --shard I/{rank.count} --resume in a shell, then join with --join"
+        for other in waited:
+            with suppress(FileNotFoundError):
+                reason = RankFiles.beside(out, other).failed.read_text(encoding="utf-8").strip()
+                raise DataError(f"{other} has failed ({reason}); what is done is kept: {alone}")
+        now, written = time.monotonic(), sum(_size(RankFiles.beside(out, other).partial) for other in waited)
+        names = ", ".join(str(other.index) for other in waited)
+        if written != last:
+            last, moved = written, now
+        elif now - moved > PATIENCE:
+            minutes = f"{PATIENCE / 60:.0f} minutes"
+            raise DataError(f"rank {names} of {rank.count} wrote nothing for {minutes}; what is done is kept: {alone}")
+        if now - reminded >= REMINDER:
+            say(f"waiting for rank {names} of {rank.count}")
+            reminded = now
+        time.sleep(pause)
+        pause = min(2 * pause, 1.0)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from famcli.inference.engine import Inference, OutOfMemoryError
+from famcli.inference.ranks import local_index
 from famcli.outputs.prediction import PartMaps
 from famcli_models.errors import ConfigError
 from famcli_models.features import Features
@@ -21,7 +22,12 @@ from famcli_models.preprocess import normalize
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """A device by name: ``auto`` is CUDA, else MPS, else the CPU; one that is not there is a ``ConfigError``."""
+    """A device by name: ``auto`` is CUDA, else MPS, else the CPU; one that is not there is a ``ConfigError``.
+
+    Of several processes on one machine each gets a GPU of its own, as far as there are as many.
+    """
+    if name == "auto" and torch.cuda.is_available() and (local := local_index()):
+        name = f"cuda:{local % torch.cuda.device_count()}"
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind = name.split(":")[0]

@@ -6,6 +6,7 @@ Adding either is one function and one row. Modules are imported on first use, so
 from __future__ import annotations
 
 import pkgutil
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Output:
     mask: bool = False  # the files need the pixels of the regions
     segmentations: tuple[str, ...] = ()  # forms of masks that the results have a place for: ``rle``, ``polygons``
     photo: bool = False  # they need the photograph
+    links: bool = False  # they name the photographs as files, which those in tars and at URLs are not
 
 
 # The results. A writer takes the records and the run, and yields the text of the file piece by piece; or, of a folder,
@@ -85,6 +87,7 @@ FORMATS: MutableMapping[str, Output] = {
         "a folder with `data.yaml`, `labels` and links to the images",
         folder=True,
         segmentations=("polygons",),
+        links=True,
     ),
     "voc": Output("famcli.outputs.voc:folder", "a folder with one Pascal VOC XML file for each image", folder=True),
     "labelstudio": Output(
@@ -92,6 +95,7 @@ FORMATS: MutableMapping[str, Output] = {
         "a folder with `tasks.json`, which has the predictions, and `label_config.xml`",
         folder=True,
         segmentations=("polygons",),
+        links=True,
     ),
     "cvat": Output(
         "famcli.outputs.cvat:annotations_xml", "the XML of CVAT for images 1.1", (".xml",), segmentations=("polygons",)
@@ -147,15 +151,29 @@ def check_segmentation(form: str, chosen: str | None) -> None:
         raise ConfigError(f"{where} for masks as '{form}'; {', '.join(fitting)} have one")
 
 
-def check_out(out: Path, chosen: Output, listing: Listing) -> None:
-    """Refuse a target for the results that cannot be, before any work is done."""
+def check_out(out: Path, name: str, listing: Listing) -> None:
+    """Refuse a target for the results in the format of a name that cannot be, before any work is done."""
+    chosen = FORMATS[name]
+    if chosen.links and not listing.is_local:
+        taken = ", ".join(form for form, row in FORMATS.items() if not row.links)
+        raise ConfigError(
+            f"--format {name} names the photographs as files, and these lie in tars or at URLs, which only {taken} take"
+        )
     if chosen.folder:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ConfigError(f"--out '{out}' is there already; name a new folder")
     elif out.is_dir():
         raise ConfigError(f"--out '{out}' is a folder; name a file, for example {out / 'boxes.json'}")
-    elif out.exists() and any(out.samefile(path) for path in map(listing.path, listing.names) if path.exists()):
-        raise ConfigError(f"--out '{out}' is one of the images; name another file")
+    elif out.exists() and not isinstance(listing.root, str):
+        paths = map(listing.path, listing.names)
+        if any(out.samefile(path) for path in paths if path.exists()):
+            raise ConfigError(f"--out '{out}' is one of the images; name another file")
+
+
+def check_local(path: Path) -> None:
+    """Refuse a URL, of which a path has lost a slash, as a place to write to."""
+    if re.match("[a-z][a-z0-9+.-]+:/", str(path)):
+        raise ConfigError(f"'{path}' is a URL; results are written to files here, which can be copied there")
 
 
 def write_results(chosen: Output, records: Records, run: Run, out: Path) -> None:
@@ -174,10 +192,10 @@ def write_prediction(prediction: Prediction, out: Path, name: str) -> None:
     """Write one prediction as a file of a format; a ``DataError`` says why the disk refuses."""
     from importlib.metadata import version
 
-    from famcli.data.listing import Listing
+    from famcli.data.listing import Listing, Names
     from famcli.outputs.coco import CocoIds
 
-    names, class_names = (prediction.name,), prediction.class_names
+    names, class_names = Names([prediction.name]), prediction.class_names
     info = {"version": f"fam {version('famcli')}"}
     num_parts = len(prediction.parts.weights) if prediction.parts else 0
     run = Run(Listing(Path(), names), class_names, CocoIds.numbered(names, class_names), info, num_parts)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -78,12 +77,24 @@ def categories(records: Records, run: Run) -> dict[int, str]:
     return dict(sorted({a.category: a.name for record in records() for a in read_annotations(record, run)}.items()))
 
 
-def stems(names: Sequence[str]) -> dict[str, str]:
-    """What a file beside each image is called: the image's name without suffix, or with it where two would be one."""
-    short = {name: str(PurePosixPath(name).with_suffix("")) for name in names}
-    # Some file systems do not tell upper from lower case.
-    count = Counter(text.casefold() for name, stem in short.items() for text in {name, stem})
-    return {name: stem if count[stem.casefold()] == 1 else name for name, stem in short.items()}
+class Stems:
+    """What a file beside each image is called: the image's name without suffix, or with it where two would be one.
+
+    No table of names is kept, but a number for each.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        texts = (text for name in names for text in {name, _stem(name)})
+        numbers = np.sort(np.fromiter((hash(text.casefold()) for text in texts), np.int64))
+        self._shared = frozenset(numbers[1:][numbers[1:] == numbers[:-1]].tolist())
+
+    def __getitem__(self, name: str) -> str:
+        stem = _stem(name)
+        return name if hash(stem.casefold()) in self._shared else stem  # some file systems do not tell A from a
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
 
 
 def xml_text(text: str) -> str:

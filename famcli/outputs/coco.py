@@ -11,11 +11,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from famcli.data.listing import Names
 from famcli.data.readers.coco import CocoFile, annotation_entry, document, image_entry, joined
 from famcli.outputs import Records, Run
 from famcli.outputs.annotations import Annotation, categories, read_annotations
 from famcli_models.boxes import xyxy_to_xywh
 from famcli_models.errors import DataError
+
+
+class Numbers(Mapping[str, int]):
+    """Numbers from 1 of sorted names, without a table of them."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+
+    def __getitem__(self, name: str) -> int:
+        place = self._names.find(name)
+        if place is None:
+            raise KeyError(name)
+        return place + 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +50,7 @@ class CocoIds:
     def numbered(cls, file_names: Sequence[str], class_names: Sequence[str]) -> CocoIds:
         """Images 1..n in the order given, categories class index + 1."""
         return cls(
-            {name: i for i, name in enumerate(file_names, 1)},
+            Numbers(file_names) if isinstance(file_names, Names) else {name: i for i, name in enumerate(file_names, 1)},
             {i: i + 1 for i in range(len(class_names))},
             dict(enumerate(class_names, 1)),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -42,7 +43,7 @@ def _tasks(records: Records, run: Run) -> Iterator[str]:
 
 def _task(record: Record, run: Run) -> dict[str, Any]:
     """One image: where Label Studio serves it, and what was found."""
-    place = f"{run.listing.root.absolute().name}/{record['file_name'].lstrip('/')}"
+    place = f"{Path(run.listing.root).absolute().name}/{record['file_name'].lstrip('/')}"
     url = "/data/local-files/?d=" + quote(place, errors="surrogateescape")
     found = list(read_annotations(record, run))
     size_wh = record["width"], record["height"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from famcli.outputs import Records, Run
-from famcli.outputs.annotations import categories, number, read_annotations, stems, xml_text
+from famcli.outputs.annotations import Stems, categories, number, read_annotations, xml_text
 from famcli.outputs.prediction import Record
 
 
@@ -18,7 +18,7 @@ def folder(records: Records, run: Run) -> Iterator[tuple[str, str]]:
     """``Annotations`` in the folders of the images, their list in ``ImageSets/Main``, and the classes."""
     names = dict.fromkeys(map(_one_line, categories(records, run).values()))
     yield "labelmap.txt", "# label:color_rgb:parts:actions\n" + "".join(f"{name}:::\n" for name in names)
-    called = stems(run.listing.names)
+    called = Stems(run.listing.names)
     listed = []
     for record in records():
         if "error" not in record:

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from famcli.outputs import Records, Run
-from famcli.outputs.annotations import Annotation, categories, read_annotations, stems
+from famcli.outputs.annotations import Annotation, Stems, categories, read_annotations
 
 HEADER = """\
 # Boxes found by fam. images/ holds links to the photographs; copy the folder with `cp -rL` to take them along.
@@ -28,7 +28,7 @@ def folder(records: Records, run: Run) -> Iterator[tuple[str, str | Path]]:
     listed = {"train": "images", "val": "images", "names": dict(enumerate(names.values()))}
     plain = all(map(str.isprintable, names.values()))  # others are escaped: YAML folds odd line ends to spaces
     yield "data.yaml", HEADER + yaml.safe_dump(listed, sort_keys=False, allow_unicode=plain)
-    called = stems(run.listing.names)
+    called = Stems(run.listing.names)
     for record in records():
         if "error" in record:
             continue

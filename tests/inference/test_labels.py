@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from famcli.inference.labels import Classes, find_class, read_labels
+from famcli.inference.labels import Classes, find_class, folder_label, read_labels
 from famcli_models import FAM
 from famcli_models.checkpoint import DEFAULT_MODEL
 from famcli_models.errors import DataError, UnknownNameError
@@ -90,7 +90,7 @@ def test_names_of_ones_own() -> None:
 def test_folder_names() -> None:
     """`folder` takes the name of the folder that each image lies in."""
     names = ["x/tabby/1.jpg", "cup/2.jpg", "1/3.jpg", "4.jpg"]
-    assert list(read_labels("folder", names, Path("Cup")).values()) == ["tabby", "cup", "1", "Cup"]
+    assert [folder_label(name, Path("Cup")) for name in names] == ["tabby", "cup", "1", "Cup"]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_file(tmp_path: Path, text: str, labels: dict[str, str]) -> None:
     """A file names a class for each image; commas in names, quoted or not, spaces and empty lines are fine."""
     path = tmp_path / "labels.csv"
     path.write_text(text, encoding="utf-8")
-    assert read_labels(str(path), ["a.jpg", "z.jpg"]) == labels
+    assert read_labels(path) == labels
 
 
 @pytest.mark.parametrize(
@@ -123,5 +123,5 @@ def test_bad_files(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=f"{message}") as refused:
-        read_labels(str(path), ["a.jpg"])
+        read_labels(path)
     assert "labels.csv" in str(refused.value)

@@ -61,11 +61,13 @@ def test_texts_that_are_no_shard(text: str) -> None:
         Rank.from_text(text)
 
 
+@pytest.mark.parametrize("batch", [1, 16])
 @pytest.mark.parametrize(("total", "count"), [(10, 4), (3, 4), (0, 2), (8, 8), (7, 1), (1_000_003, 64)])
-def test_shares(total: int, count: int) -> None:
-    """Shares are blocks in order, without gaps, and differ by one image at most."""
-    shares = [Rank(i, count).share(total) for i in range(count)]
+def test_shares(total: int, count: int, batch: int) -> None:
+    """Shares are blocks of whole batches, in order and without gaps, and differ by one batch at most."""
+    shares = [Rank(i, count).share(total, batch) for i in range(count)]
     assert [s.start for s in shares] == [0, *(s.stop for s in shares[:-1])]
     assert shares[-1].stop == total
+    assert all(s.start % batch == 0 or s.start == total for s in shares)
     sizes = {s.stop - s.start for s in shares}
-    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) - min(sizes) <= batch

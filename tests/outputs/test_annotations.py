@@ -28,7 +28,7 @@ from famcli.data.listing import Listing
 from famcli.data.masks import encode
 from famcli.data.readers import voc
 from famcli.outputs import FORMATS, Run, write_results
-from famcli.outputs.annotations import Annotation, stems, xml_text
+from famcli.outputs.annotations import Annotation, Stems, xml_text
 from famcli.outputs.coco import CocoIds
 from famcli.outputs.prediction import ClassScore, Failure, Prediction
 from famcli_models.localization import Region, localize
@@ -246,7 +246,7 @@ def test_outlines_lie_on_the_edges_of_pixels(rows: list[str], corners: set[tuple
 )
 def test_names_beside_images(names: tuple[str, ...], called: tuple[str, ...]) -> None:
     """A file beside an image has its name without suffix; where two would be one, up to case, they keep theirs."""
-    assert tuple(stems(names)[name] for name in names) == called
+    assert tuple(Stems(names)[name] for name in names) == called
 
 
 TEXT = st.text(st.characters(codec=None, exclude_characters="/\0"), min_size=1, max_size=12)

@@ -37,4 +37,4 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
         remarks.append(f"'{source}': {loose} images in no folder of a class were left out")
     if not rows:
         raise DataError(f"'{source}' has images, but none in a folder of its class: expected {source}/CLASS/IMAGE")
-    return own_data("folder", rows, listing.root, split, f"'{source}'", remarks)
+    return own_data("folder", rows, Path(listing.root), split, f"'{source}'", remarks)

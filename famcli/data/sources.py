@@ -1,0 +1,142 @@
+"""Where an image is: a file, a URL of a file system that fsspec knows, or a place in a tar, which is one of these."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING
+
+from famcli_models.errors import DataError, shown
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+MAX_BYTES = 1 << 30  # of an image that is read whole; the largest picture that may be decoded has half of that
+TAR = ".tar"
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")  # two letters at least: C: is a drive
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An image in a tar: so many bytes from a place in it. Small, so that it may travel to a worker process."""
+
+    tar: str  # path or URL
+    offset: int
+    size: int
+
+
+def scheme_of(place: object) -> str:
+    """``s3`` of ``s3://bucket/photo.jpg``; empty of a local path, and of what is no text."""
+    match = _SCHEME.match(place) if isinstance(place, str) else None
+    return match[1] if match else ""
+
+
+def file_system(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system that a URL is of, and the path there.
+
+    Raises:
+        DataError: Nothing that is installed reads such URLs.
+    """
+    from fsspec.core import url_to_fs
+    from fsspec.registry import known_implementations
+
+    scheme = scheme_of(url)
+    if "::" in url:
+        raise DataError(f"{shown(url)} is a chain of URLs, which is not read: give one, for example of a tar")
+    try:
+        # Without its cache of listings, which would keep a thousand bytes an image.
+        fs, path = url_to_fs(url, use_listings_cache=False)
+    except ImportError as error:
+        package = known_implementations[scheme]["class"].partition(".")[0]
+        needs = f"pip install {package}" if package != "fsspec" else str(error)
+        raise DataError(f"{scheme}:// URLs need a package that is not installed here: {needs}") from error
+    except Exception as error:  # each file system has errors of its own, such as missing credentials
+        raise DataError(f"{shown(url)} cannot be opened: {_reason(error)}") from error
+    return fs, str(path)
+
+
+def read_bytes(source: str | Path | Member) -> bytes:
+    """The bytes of an image file, at a URL or in a tar; of a ``DataError`` the message is the reason alone."""
+    try:
+        if isinstance(source, Member):
+            return _read_member(source)
+        if not isinstance(source, str) or not scheme_of(source):
+            return Path(source).read_bytes()
+        fs, path = file_system(source)
+        _check_size(fs.size(path) or 0)
+        return bytes(fs.cat_file(path))
+    except (DataError, FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except Exception as error:  # each file system has errors of its own
+        raise DataError(f"it cannot be read ({_reason(error)})") from error
+
+
+def _read_member(member: Member) -> bytes:
+    _check_size(member.size)
+    if scheme_of(member.tar):
+        fs, path = file_system(member.tar)
+        content = bytes(fs.cat_file(path, start=member.offset, end=member.offset + member.size))
+    else:
+        with open(member.tar, "rb") as file:
+            file.seek(member.offset)
+            content = file.read(member.size)
+    if len(content) < member.size:
+        raise DataError("its tar has changed, or is cut short")
+    return content
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise DataError(f"too large ({size} bytes; at most {MAX_BYTES})")
+
+
+def read_tar(place: str) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of each file in a tar, in its order.
+
+    Raises:
+        DataError: The rest cannot be read, or has a name that leaves the tar; the message is the reason alone.
+    """
+    try:
+        with _open(place) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
+                name = _checked_name(member)
+                if member.isreg() and not member.issparse():
+                    yield name, member.offset_data, member.size
+            file.seek(tar.offset)  # tarfile takes a damaged header for the end
+            _check_end(file.read(tarfile.BLOCKSIZE))
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError("no such file") from error
+    except Exception as error:
+        raise DataError(f"not a tar that can be read ({_reason(error)})") from error
+
+
+def _checked_name(member: tarfile.TarInfo) -> str:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or member.size < 0:
+        raise DataError(f"a member's name leaves the tar, or its size is negative: {shown(member.name)}")
+    return str(path)
+
+
+def _check_end(block: bytes) -> None:
+    if block != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise DataError("the tar is damaged or cut short")
+
+
+def _open(place: str) -> IO[bytes]:
+    if not scheme_of(place):
+        return open(place, "rb")
+    fs, path = file_system(place)
+    file: IO[bytes] = fs.open(path, "rb", cache_type="readahead")
+    return file
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
