@@ -41,6 +41,7 @@ class Journal:
         self.files = RankFiles.beside(out, rank) if rank.count > 1 else None
         self.path = journal_path(out, rank)
         self.header = json.loads(json.dumps({"journal": VERSION, **header, "shard": [rank.index, rank.count]}))
+        self.advice = AGAIN  # where another run's journal is in the way
         self.done = 0  # records that were there before
         self.finished = False  # all that the rank has to make are there
 
@@ -78,9 +79,9 @@ class Journal:
             try:
                 name = json.loads(line)["file_name"]
             except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f"'{self.path}' is damaged; {AGAIN}") from error
+                raise DataError(f"'{self.path}' is damaged; {self.advice}") from error
             if self.done >= len(names) or name != names[self.done]:
-                raise DataError(f"'{self.path}' is of a run whose images have changed; {AGAIN}")
+                raise DataError(f"'{self.path}' is of a run whose images have changed; {self.advice}")
             self.done += 1
             size += len(line)
         return size
@@ -93,14 +94,14 @@ class Journal:
             header = json.loads(line)
             version = header.get("journal")
         except (ValueError, AttributeError) as error:
-            raise DataError(f"'{self.path}' is no file of an interrupted run, or is damaged; {AGAIN}") from error
+            raise DataError(f"'{self.path}' is no file of an interrupted run, or is damaged; {self.advice}") from error
         if version != VERSION:
-            raise DataError(f"'{self.path}' was written by another version of fam; {AGAIN}")
+            raise DataError(f"'{self.path}' was written by another version of fam; {self.advice}")
         changed = sorted(key for key in {*header, *self.header} if header.get(key) != self.header.get(key))
         if changed == ["images"]:
-            raise DataError(f"'{self.path}' is of a run whose images have changed; {AGAIN}")
+            raise DataError(f"'{self.path}' is of a run whose images have changed; {self.advice}")
         if changed:
-            raise DataError(f"'{self.path}' is of a run with other options ({', '.join(changed)}); {AGAIN}")
+            raise DataError(f"'{self.path}' is of a run with other options ({', '.join(changed)}); {self.advice}")
         return len(line)
 
     def _lock(self, file: IO[bytes]) -> None:
@@ -160,7 +161,10 @@ def open_shards(out: Path, header: Mapping[str, Any], first: Rank) -> list[Journ
     """The finished journals of all ranks, which have to be of the run with this header."""
     journals = [Journal(out, header, rank) for rank in first.all()]
     for journal in journals:
-        journal.path = RankFiles.beside(out, journal.rank).done
+        journal.path, journal.advice = (
+            RankFiles.beside(out, journal.rank).done,
+            "join shards of one and the same command",
+        )
         with journal.path.open("rb") as file:
             journal.check_header(file.readline())
     return journals

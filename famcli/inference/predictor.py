@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from famcli.data.images import DECODE_MARGIN, Picture, Source, read_file, read_picture
+from famcli.data.sources import Member
 from famcli.hub import find_model
 from famcli.inference.engine import Engine, input_sides, open_engine
 from famcli.inference.labels import Classes
@@ -245,7 +246,7 @@ def load_item(item: Item, sides: Sequence[int], classes: int, photo: bool = Fals
         raise DataError(item.refused)
     if item.label is not None and not 0 <= item.label < classes:
         raise DataError(f"label {item.label} is no class; the {classes} classes are numbered from 0")
-    source = read_file(Path(item.source)) if photo and isinstance(item.source, (str, Path)) else item.source
+    source = read_file(item.source) if photo and isinstance(item.source, (str, Path, Member)) else item.source
     picture = read_picture(source, at_least=DECODE_MARGIN * sides[-1])
     views = [resize(picture.image, side) for side in sides]
     return Loaded(picture.size_hw, views, _photo(source, picture) if photo else None)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
+from famcli.inference import ranks
 from famcli.inference.job import Summary, predict_files
 from famcli.inference.predictor import Settings
+from famcli.inference.ranks import Rank
 from famcli.outputs import FORMATS, IMAGE_FILES, Output, Records, Run
 from famcli.outputs.prediction import Prediction
 from famcli_models.errors import ConfigError, DataError, UnknownNameError
@@ -200,6 +205,207 @@ def test_a_folder_that_cannot_be_finished_is_not_there(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.partial", "photos"]
     predict(inputs=[image_dir / "b.png", image_dir / ("x" * 253)], format="jsonl", resume=True)
     assert len(lines(tmp_path / "out")) == 2
+
+
+# ---- several processes -----------------------------------------------------------------------------------
+
+
+def in_ranks(predict: Predict, count: int, *, launcher: str = "", **options: Any) -> list[Summary]:
+    """Every rank, one after the other, and rank 0 last: so it has nothing to wait for."""
+    return [predict(rank=Rank(i, count, launcher), **options) for i in reversed(range(count))]
+
+
+@pytest.mark.parametrize("count", [2, 4, 9])
+@pytest.mark.parametrize("form", ["coco", "csv", "jsonl", "yolo", "voc"])
+def test_ranks_write_what_one_process_writes(predict: Predict, tmp_path: Path, count: int, form: str) -> None:
+    """The file or folder of several ranks, some without an image, has the bytes of one process's, and nothing is left.
+
+    Rank 0 gives the records and counts of all of them.
+    """
+    records: list[Any] = []
+    whole = predict("whole", format=form, batch_size=1)
+    options = {"format": form, "batch_size": 1, "on_record": records.append}
+    *others, first = in_ranks(predict, count, launcher="torchrun", **options)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert (first, len(records)) == (whole, 5)
+    assert sum(summary.images for summary in others) + Rank(0, count).share(5).stop == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photos", "whole"]
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """The files at a path."""
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in [path, *path.rglob("*")] if p.is_file()}
+
+
+def test_shards_are_joined(predict: Predict, image_dir: Path, tmp_path: Path) -> None:
+    """Shards leave their journals; those that are missing or not finished are named, and the last call joins all.
+
+    Images that fail and files beside the results that cannot be written are counted once, as in one process.
+    """
+    (image_dir / "aa.png").touch()
+    files = {"image_files": {"maps": tmp_path / "maps"}, "batch_size": 1}
+    (tmp_path / "maps" / "0007.jpg.npy").mkdir(parents=True)
+    whole = predict("whole", **files)
+    predict(rank=Rank(2, 3), **files)
+    interrupted(predict, 1, rank=Rank(1, 3), **files)
+    todo = r"2 of 3 shards .*: --shard 0/3 --resume \(missing\); --shard 1/3 --resume \(not finished\)$"
+    with pytest.raises(DataError, match=todo):
+        predict(join=True, **files)
+    for i in (0, 1):
+        predict(rank=Rank(i, 3), resume=True, **files)
+    with pytest.raises(DataError, match=r"with other options \(tau\); join shards of one and the same command"):
+        predict(join=True, tau=0.4, **files)
+    assert predict(join=True, **files) == whole
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["maps", "out", "photos", "whole"]
+    assert predict(join=True, **files).finished_before
+
+
+def test_shards_of_other_images_are_not_joined(predict: Predict, image_dir: Path) -> None:
+    """Nor are those of runs in different numbers of shards, which cannot be told apart."""
+    in_ranks(predict, 2)
+    (image_dir / "new.png").write_bytes((image_dir / "b.png").read_bytes())
+    with pytest.raises(DataError, match="images have changed"):
+        predict(join=True)
+    predict(rank=Rank(0, 3))
+    with pytest.raises(DataError, match="runs in 2 and in 3: remove"):
+        predict(join=True)
+
+
+def test_a_shard_is_resumed_alone(predict: Predict, tmp_path: Path) -> None:
+    """What a rank that was killed has done is kept, a line cut short is not; other numbers of processes are refused."""
+    predict("whole", batch_size=1)
+    interrupted(predict, 2, rank=Rank(0, 2, "srun"), batch_size=1)
+    with (tmp_path / "out.0-of-2.partial").open("a") as journal:
+        journal.write('{"file_na')
+    with pytest.raises(DataError, match="was in 2 processes and this is 1"):
+        predict(resume=True)
+    predict(rank=Rank(1, 2), batch_size=1)
+    said: list[str] = []
+    predict(rank=Rank(0, 2), resume=True, say=said.append, batch_size=1)
+    predict(rank=Rank(0, 2), resume=True, say=said.append, batch_size=1)
+    assert said == ["2 of 2 images were done before"] * 2
+    predict(join=True, batch_size=1)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_rank_0_waits_no_longer_for_one_that_has_failed(predict: Predict, tmp_path: Path) -> None:
+    """A rank that an error ends leaves its sentence, which ends rank 0 too; another launch begins anew."""
+    with pytest.raises(UnknownNameError):
+        predict(rank=Rank(1, 2, "mpirun"), method="gradcam")
+    with pytest.raises(DataError, match=r"rank 1 of 2 has failed \(unknown method 'gradcam'.*--shard I/2 --resume"):
+        predict(rank=Rank(0, 2, "mpirun"))
+    in_ranks(predict, 2, launcher="mpirun")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photos"]
+
+
+def test_rank_0_gives_up(predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank that never writes anything is named again and again, and after a time it ends the run."""
+    monkeypatch.setattr(ranks, "REMINDER", 0.0)
+    monkeypatch.setattr(ranks, "PATIENCE", 0.5)
+    said: list[str] = []
+    with pytest.raises(DataError, match="rank 1, 2 of 3 wrote nothing for"):
+        predict(rank=Rank(0, 3, "torchrun"), say=said.append)
+    assert len(said) > 1
+    assert set(said) == {"waiting for rank 1, 2 of 3"}
+
+
+def test_journals_of_an_earlier_launch_are_not_joined(predict: Predict, tmp_path: Path) -> None:
+    """Rank 0 of a new launch takes no finished journal from before it, but that of a rank which was just faster."""
+    predict(rank=Rank(1, 2, "torchrun"))
+    done = tmp_path / "out.1-of-2.done"
+    os.utime(done, (done.stat().st_mtime - 3600,) * 2)
+    interrupted(predict, 1, rank=Rank(0, 2, "torchrun"))
+    assert not done.exists()
+
+
+def test_two_runs_of_the_same_results(predict: Predict, tmp_path: Path) -> None:
+    """The second is refused as long as the first goes on, and does it no harm."""
+    refused: list[str] = []
+
+    def again(_: object) -> None:
+        with pytest.raises(DataError) as error:
+            predict()
+        refused.append(str(error.value))
+
+    predict("whole")
+    predict(on_record=again)
+    assert len(refused) == 5
+    assert f"another run is writing '{tmp_path / 'out.partial'}'" in refused[0]
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_resume_without_anything_to_resume(predict: Predict, tmp_path: Path) -> None:
+    """Before the first record it begins, after the results are written it does nothing; each is said."""
+    said: list[str] = []
+    (tmp_path / "out.partial").write_text('{"journal": ')  # killed while it wrote the first line
+    assert predict(resume=True, say=said.append).images == 5
+    written = (tmp_path / "out").read_bytes()
+    assert predict(resume=True, say=said.append) == Summary(finished_before=True)
+    assert said == [
+        "0 of 5 images were done before",
+        f"'{tmp_path / 'out'}' is there and no unfinished run beside it: nothing is left to do",
+    ]
+    assert (tmp_path / "out").read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"rank": Rank(0, 2, "srun"), "out": None}, {"join": True, "out": None}, {"join": True, "rank": Rank(0, 2)}],
+)
+def test_what_several_processes_need(predict: Predict, options: dict[str, Any]) -> None:
+    """Without a place for journals there is no run in several processes, and joining is one process's."""
+    with pytest.raises(ConfigError, match="--out FILE|leave out --resume, --shard"):
+        predict(**options)
+
+
+# ---- tars and URLs ---------------------------------------------------------------------------------------
+
+
+def pack(image_dir: Path, tar: Path) -> Path:
+    """The pictures as a tar, with what else lies in shards."""
+    with tarfile.open(tar, "w") as archive:
+        for path in sorted(image_dir.rglob("*"), reverse=True):
+            archive.add(path, f"./{path.relative_to(image_dir)}", recursive=False)
+            archive.addfile(tarfile.TarInfo(f"{path.stem}.cls"))
+    return tar
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_tars_and_urls_give_what_files_give(predict: Predict, image_dir: Path, tmp_path: Path, count: int) -> None:
+    """Boxes, overlays and masks of the images in tars, here or at URLs, are those of the files themselves."""
+    overlays = {name: tmp_path / name for name in ("files", "tars", "urls")}
+    predict("whole", format="jsonl", image_files={"overlays": overlays["files"]})
+    fs = fsspec.filesystem("memory")
+    tars = [pack(image_dir, tmp_path / name) for name in ("1.tar", "2.tar")]
+    fs.pipe_file("/shards/1.tar", tars[0].read_bytes())
+    fs.pipe_file("/shards/2.tar", tars[1].read_bytes())
+    expected = [
+        {**record, "file_name": f"{t.name}/{record['file_name']}"} for t in tars for record in lines(tmp_path / "whole")
+    ]
+    for out, inputs in (("tars", tars), ("urls", ["memory://shards/*.tar"])):
+        options = {"inputs": inputs, "format": "jsonl", "image_files": {"overlays": overlays[out]}}
+        in_ranks(predict, count, launcher="torchrun", out=f"{out}.jsonl", **options)
+        assert lines(tmp_path / f"{out}.jsonl") == expected
+        assert contents(overlays[out] / "2.tar") == contents(overlays["files"])
+
+
+def test_a_damaged_tar_is_a_failure(predict: Predict, image_dir: Path, tmp_path: Path) -> None:
+    """What lies before the damage is predicted, the tar itself fails, and others go on."""
+    good, bad = pack(image_dir, tmp_path / "good.tar"), tmp_path / "bad.tar"
+    bad.write_bytes(good.read_bytes()[:20_000])
+    summary = predict(inputs=[bad, good, tmp_path / "none.tar"], format="jsonl")
+    assert 5 < summary.images < 10
+    failed = {f.name: f.reason for f in summary.failures}
+    assert failed == {
+        "bad.tar/": "not a tar that can be read (unexpected end of data)",
+        "bad.tar/b.png": "its tar has changed, or is cut short",
+        "none.tar/": "no such file",
+    }
+    with pytest.raises(ConfigError, match="--format yolo names the photographs as files"):
+        predict("other", inputs=[good], format="yolo")
+    with pytest.raises(ConfigError, match="--labels folder is for images in folders"):
+        predict("other", inputs=[good], labels="folder")
 
 
 # ---- outputs of one's own --------------------------------------------------------------------------------
