@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "fam-mobilenetv1-ilsvrc"  # the packaged one that commands take unless they are told otherwise
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+GRAPH_FILE = "graph.onnx"  # the network for ONNX Runtime, without weights: famcli_models.graph
 COLLAPSED = "collapsed"  # in the provenance: why the map or the parts of a finished training are of no use
 REFERENCE = "golden"  # in the provenance: the reference outputs of these very weights, famcli.checkpoints.reference
+GRAPH = "graph"  # in the provenance: the SHA-256 of the graph, and what is to be known of it
 FORMAT = "fam-checkpoint"
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 16 * 2**20  # a config with 100,000 long class names is still below this
@@ -192,9 +194,16 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "class_names": list(checkpoint.class_names),
         "provenance": dict(checkpoint.provenance),
     }
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     try:
         write_atomic(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     except SafetensorError as error:  # a full disk, most often
         raise WeightsError(f"cannot write {folder / WEIGHTS_FILE}: {error}") from error
+    write_config(folder, config)
+    if GRAPH not in checkpoint.provenance:
+        (folder / GRAPH_FILE).unlink(missing_ok=True)  # of the weights that were there before
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write the ``config.json`` of a checkpoint folder."""
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     write_atomic(folder / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))

@@ -26,7 +26,7 @@ class MethodConfig:
     """Settings of any method, JSON-able; each method adds its own in a subclass.
 
     Attributes:
-        method: A name in :data:`famcli_models.METHODS`; each subclass allows its own alone.
+        method: A name in :data:`famcli_models.METHODS`; each subclass allows its own alone, this class any.
         backbone: A row of ``BACKBONES`` or the name of a timm model.
         num_classes: L.
         tau: Threshold τ on the map, not specific to a data set; the default is the method's.
@@ -48,10 +48,10 @@ class MethodConfig:
         ConfigError: A value is not allowed; the message names the field and what is.
     """
 
-    method: str
+    method: str = ""
     backbone: str = "mobilenetv1"
     num_classes: int = 1000
-    tau: float
+    tau: float = 0.5
     temperature: float = 1.0
     box_score: tuple[float, ...] = ()
     classifier: Classifier = "trained"
@@ -87,7 +87,7 @@ class MethodConfig:
         require(numbers, "box_score", weights, "three finite numbers, or none")
         object.__setattr__(self, "box_score", tuple(float(v) for v in weights))
         own = next(f.default for f in fields(self) if f.name == "method")
-        require(self.method == own, "method", self.method, f"'{own}' in a {type(self).__name__}")
+        require(own in ("", self.method), "method", self.method, f"'{own}' in a {type(self).__name__}")
         check_fields(self, self.CHOICES, self.RANGES)
         require(self.tau < 1, "tau", self.tau, "below 1")
         require(min(self.std) > 0, "std", self.std, "positive")
@@ -105,6 +105,12 @@ class MethodConfig:
             listed = ", ".join(map(shown, unknown[:SHOWN_FIELDS])) + more
             raise ConfigError(f"unknown field {listed} in a {cls.__name__}; it was made by another version")
         return cls(**{name: value for name, value in values.items() if name not in cls.NOT_READ})
+
+    @staticmethod
+    def shared(values: Mapping[str, Any], **changes: Any) -> MethodConfig:
+        """The settings that every method has, of a JSON object that may hold those of one method too."""
+        names = {f.name for f in fields(MethodConfig)}
+        return MethodConfig(**{**{name: value for name, value in values.items() if name in names}, **changes})
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able dict that :meth:`from_dict` reads back to an equal config."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import torch
@@ -26,9 +27,13 @@ def fold_norms(network: nn.Module) -> nn.Module:
     Args:
         network: Maps images ``(B, 3, h, w)`` to :class:`famcli_models.features.Features`; it is not changed.
     """
-    folded = copy.deepcopy(network).eval()
-    if not _fold(folded):
+    pairs = norm_pairs(network)
+    if not pairs:
         return network
+    folded = copy.deepcopy(network).eval()
+    for conv, norm in pairs:
+        _absorb(folded.get_submodule(conv), folded.get_submodule(norm))
+        folded.set_submodule(norm, _what_is_left(folded.get_submodule(norm)))
     parameter = next(folded.parameters())
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(2, 3, PROBE_SIDE, PROBE_SIDE, generator=generator).to(parameter.device, parameter.dtype)
@@ -45,27 +50,23 @@ def fold_norms(network: nn.Module) -> nn.Module:
     return folded if agree else network
 
 
+def norm_pairs(network: nn.Module) -> list[tuple[str, str]]:
+    """Names of each convolution and of the batch norm registered right after it in the same module."""
+    pairs = []
+    for parent, module in network.named_modules():
+        children = [(f"{parent}.{name}".lstrip("."), child) for name, child in module.named_children()]
+        for (conv, first), (norm, second) in itertools.pairwise(children):
+            if isinstance(first, nn.Conv2d) and isinstance(second, _BatchNorm) and second.running_mean is not None:
+                pairs.append((conv, norm))
+    return pairs
+
+
 def _alike(want: Tensor, got: Tensor) -> bool:
     close = float((want - got).abs().max()) <= TOLERANCE * float(want.abs().max())
     return close and bool(torch.isfinite(got).all())
 
 
-def _fold(module: nn.Module) -> int:
-    """Fold every pair below ``module``; returns how many."""
-    count = 0
-    previous: nn.Module | None = None
-    for name, child in list(module.named_children()):
-        if isinstance(child, _BatchNorm) and isinstance(previous, nn.Conv2d) and child.running_mean is not None:
-            _absorb(previous, child)
-            setattr(module, name, _what_is_left(child))
-            count += 1
-        else:
-            count += _fold(child)
-        previous = child
-    return count
-
-
-def _absorb(conv: nn.Conv2d, norm: Any) -> None:
+def _absorb(conv: Any, norm: Any) -> None:
     conv.weight, bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )

@@ -9,7 +9,17 @@ from typing import Any
 
 import torch
 
-from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, method_of, read_config, read_shapes, resolve
+from famcli_models import graph
+from famcli_models.checkpoint import (
+    CONFIG_FILE,
+    GRAPH_FILE,
+    WEIGHTS_FILE,
+    method_of,
+    packaged,
+    read_config,
+    read_shapes,
+    resolve,
+)
 from famcli_models.config import MethodConfig
 from famcli_models.errors import ConfigError, FamError, UnknownNameError, WeightsError, short, shown
 from famcli_models.methods import METHODS
@@ -32,6 +42,8 @@ def load_model(name_or_path: str | os.PathLike[str], method: str | None = None) 
     if method is not None and method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
     folder = resolve(name_or_path)
+    if folder not in packaged().values():
+        check_checkpoint(folder)
     model = method_class(read_config(folder)["model"]).from_pretrained(folder)
     return model if method is None else METHODS[method].from_model(model)
 
@@ -49,7 +61,7 @@ def method_class(config: Mapping[str, Any]) -> type[Method]:
 
 
 def check_checkpoint(folder: Path) -> MethodConfig:
-    """Make sure that a folder's config and weights are those of one model.
+    """Make sure that a folder's config, weights and graph, if it has one, are those of one model.
 
     The network is built on PyTorch's meta device, where tensors have a shape and no memory, so that a config that
     asks for something huge costs nothing.
@@ -82,6 +94,9 @@ def check_checkpoint(folder: Path) -> MethodConfig:
     if found:
         msg = f"config and weights of '{folder}' do not belong together: {found[0]}"
         raise WeightsError(msg + (f", and {len(found) - 1} more" if len(found) > 1 else ""))
+    facts = graph.GraphFacts.from_provenance(stored["provenance"])
+    if facts is not None and (folder / GRAPH_FILE).is_file():
+        graph.check_graph(graph.read_graph(folder, facts), graph.weight_shapes(folder, facts), facts)
     return config
 
 

@@ -44,6 +44,7 @@ def examine(*, offline: bool = False) -> Iterator[Finding]:
         "versions": versions,
         "opencv": opencv,
         "devices": devices,
+        "engines": engines,
         "folders": folders,
         "hub": lambda: hub(offline=offline),
         "model": packaged_models,
@@ -117,6 +118,18 @@ def devices() -> Iterator[Finding]:
     if torch.backends.mps.is_available():
         yield Finding("mps", "available")
     yield Finding("--device auto", str(pick_device()))
+
+
+def engines() -> Iterator[Finding]:
+    """What may run models, and which one runs the packaged model unless it is told otherwise."""
+    import onnxruntime
+
+    from famcli.inference.engine import ENGINES, choose_engine
+    from famcli_models.checkpoint import DEFAULT_MODEL, packaged
+
+    yield Finding("onnx", f"ONNX Runtime {onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}")
+    name, _ = choose_engine(packaged()[DEFAULT_MODEL])
+    yield Finding("--engine auto", f"{name} ({ENGINES[name].summary})")
 
 
 def folders() -> Iterator[Finding]:

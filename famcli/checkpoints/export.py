@@ -6,30 +6,34 @@ The file takes images ``(B, size, size, 3)`` uint8 RGB, any number of them, and 
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from famcli.checkpoints import ExportFormat
-from famcli.checkpoints.graph import INPUT, Graph
+from famcli.checkpoints.graph import INPUT, Graph, make_graph
 from famcli.checkpoints.reference import reference_images
 from famcli.inference.torch_engine import TorchEngine
 from famcli_models.boxes import rescale_boxes
+from famcli_models.checkpoint import GRAPH, GRAPH_FILE, read_config, write_config
 from famcli_models.errors import ConfigError, FamError
 from famcli_models.files import check_target, write_atomic
+from famcli_models.graph import OPSETS, graph_weights
+from famcli_models.loading import load_model
 from famcli_models.localization import localize
 from famcli_models.methods.method import Method
 
-OPSETS = (18, 23)  # the oldest that torch writes; newer than the newest are not known to work
-TORCH_FOR_ONNX = "2.6"  # the first with a stable exporter through torch.export
+if TYPE_CHECKING:
+    from famcli.inference.onnx_engine import OnnxEngine
+
+OPSET = OPSETS[0]  # unless another one is asked for
 TOLERANCE = 1e-3  # of maps and probabilities; measured with onnxruntime: 0.000004
 BOX_TOLERANCE = 1.0  # pixels of the input
 ANY_BATCH = ({0: torch.export.Dim("batch", min=1)},)
@@ -60,9 +64,7 @@ class Parity:
         return close and (self.boxes is None or self.boxes <= BOX_TOLERANCE)
 
 
-def export(
-    model: Method, path: Path, form: ExportFormat, *, tau: float | None = None, opset: int = OPSETS[0]
-) -> Parity:
+def export(model: Method, path: Path, form: ExportFormat, *, tau: float | None = None, opset: int = OPSET) -> Parity:
     """Write a model as one file, unless the file gives other results than the model.
 
     Args:
@@ -73,13 +75,13 @@ def export(
         opset: Of ONNX.
 
     Raises:
-        ConfigError: A package for the format is missing, or a value is not allowed.
+        ConfigError: A value is not allowed.
         OSError: The file cannot be written; see :func:`famcli_models.files.check_target`.
         FamError: torch cannot export the model, or the file does not give the model's results.
     """
     if tau is not None and not 0 <= tau < 1:
         raise ConfigError(f"threshold {tau} is not in [0, 1)")
-    check_format(form, opset)
+    check_opset(opset)
     check_target(path)
     graph = Graph(model.eval(), tau).eval().requires_grad_(requires_grad=False)
     side, row = graph.side, EXPORT_FORMATS[form]
@@ -114,15 +116,9 @@ def export(
     return found[0]
 
 
-def check_format(form: ExportFormat, opset: int) -> None:
-    """Raise a ConfigError if a format cannot be written here: for lack of a package, or for torch or the opset."""
-    missing = [name for name in EXPORT_FORMATS[form].needs if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"the format {form} needs {', '.join(missing)}; install with: pip install 'famcli[export]'")
-    if form == "onnx" and torch.__version__ < TORCH_FOR_ONNX:
-        msg = f"the format onnx needs torch 2.6 or newer, not {torch.__version__}: pip install -U torch torchvision"
-        raise ConfigError(msg)
-    if form == "onnx" and not OPSETS[0] <= opset <= OPSETS[1]:
+def check_opset(opset: int) -> None:
+    """Raise a ConfigError if an opset of ONNX cannot be written."""
+    if not OPSETS[0] <= opset <= OPSETS[1]:
         raise ConfigError(f"opset {opset} is not in {OPSETS[0]} to {OPSETS[1]}")
 
 
@@ -145,6 +141,51 @@ def parity(model: Method, run: Runner, tau: float | None) -> Parity:
 
 def _gap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).max()) if a.shape == b.shape else float("inf")
+
+
+def write_graph(folder: Path, model: Method | None = None) -> Parity:
+    """Give a checkpoint its ``graph.onnx``, and its config what is to be known of it; see :mod:`famcli_models.graph`.
+
+    Args:
+        folder: Of the checkpoint.
+        model: The same in memory, on the CPU; read if not given.
+
+    Raises:
+        FamError: torch cannot export the model, or ONNX Runtime does not give the model's results; then the folder
+            stays as it is.
+    """
+    from famcli.inference.onnx_engine import OnnxEngine, Session
+
+    model, stored = (model or load_model(folder)).eval(), read_config(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of constants that tracers meet, and of torch's own older parts
+        try:
+            data, facts = make_graph(model)
+        except Exception as error:  # each network that torch cannot export fails in its own way
+            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+            msg = f"torch {torch.__version__} cannot write this as {GRAPH_FILE}: {type(error).__name__}: {reason}"
+            raise FamError(msg) from error
+    engine = OnnxEngine(Session(data, graph_weights(folder, facts)), facts, stored)
+    found = _compare(engine, TorchEngine(model, "cpu", fold=False))
+    if not found.good:
+        raise FamError(f"the results of ONNX Runtime are not the model's ({found}); {GRAPH_FILE} was not kept")
+    write_atomic(folder / GRAPH_FILE, lambda path: path.write_bytes(data))
+    stored["provenance"][GRAPH] = facts.to_dict()
+    write_config(folder, stored)
+    return found
+
+
+def _compare(engine: OnnxEngine, wanted: TorchEngine) -> Parity:
+    """Largest differences of two engines over the methods of the first, on batches of one and of three images."""
+    images, gaps = reference_images(wanted.config.size), []
+    for name in engine.facts.methods:
+        pair = [one.beside(name) for one in (engine, wanted)]
+        for batch in (images[:1], images[1:]):
+            a, b = (one.infer([batch], parts=True) for one in pair if one is not None)
+            gaps.append([_gap(a.maps, b.maps), _gap(a.probabilities, b.probabilities)])
+            for p, q in zip(a.parts or (), b.parts or (), strict=True):
+                gaps.append([_gap(p.A, q.A), _gap(np.array(p.weights), np.array(q.weights))])
+    return Parity(*np.max(gaps, axis=0).tolist())
 
 
 def _write_onnx(graph: Graph, example: Example, path: Path, facts: dict[str, str], opset: int) -> None:
@@ -202,11 +243,10 @@ class FormatRow(NamedTuple):
     suffix: str  # of the file's name
     write: Callable[[Graph, Example, Path, dict[str, str], int], None]  # with facts and ONNX's opset
     read: Callable[[Path], Runner]  # loads the file with its runtime
-    needs: tuple[str, ...] = ()  # packages beside those of fam
 
 
 EXPORT_FORMATS: Mapping[ExportFormat, FormatRow] = {
-    "onnx": FormatRow(".onnx", _write_onnx, _read_onnx, ("onnx", "onnxruntime", "onnxscript")),
+    "onnx": FormatRow(".onnx", _write_onnx, _read_onnx),
     "torchscript": FormatRow(".pt", _write_torchscript, _read_torchscript),
     "torch-export": FormatRow(".pt2", _write_torch_export, _read_torch_export),
 }

@@ -1,4 +1,4 @@
-"""The network that ``fam export`` writes: pixels in, maps, probabilities and perhaps boxes out.
+"""The networks that ``fam export`` writes: pixels in, maps, class scores and perhaps boxes out.
 
 Normalisation is inside, so that a runtime needs no code of ours. The box is found with tensor operations alone, in the
 frame of the input: tracers cannot follow OpenCV.
@@ -7,15 +7,28 @@ frame of the input: tracers cannot follow OpenCV.
 from __future__ import annotations
 
 import copy
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import pad_same_arg
 from torch import Tensor, nn
 
-from famcli_models.fusion import fold_norms
+from famcli.checkpoints.reference import reference_images
+from famcli.inference.engine import UNKNOWN
+from famcli_models.checkpoint import WEIGHTS_FILE
+from famcli_models.errors import ConfigError
+from famcli_models.fusion import fold_norms, norm_pairs
+from famcli_models.graph import IMAGES, LABELS, OPSETS, GraphFacts, MapFacts
+from famcli_models.methods import METHODS
 from famcli_models.methods.method import Method
 from famcli_models.preprocess import normalize
 
+MAX_SIDE = 16_384  # pixels: four times the largest input of a config
 ROUNDS = 20  # measured: 9 for maps of random numbers, 14 for the worst mazes of 224 x 224, 18 for those of 1000 x 1000
 INPUT = "images"
 OUTPUTS = ("maps", "probabilities")
@@ -92,3 +105,131 @@ class Graph(nn.Module):
         M = self.model.maps(out)[:, None]
         results = (M, self.model.probabilities(out))
         return results if self.tau is None else (*results, *largest_box(M, self.side, self.tau))
+
+
+class MapsGraph(nn.Module):
+    """What ``graph.onnx`` of a checkpoint gives: maps, class scores and parts of a model on the CPU.
+
+    And those of each other method whose map its features give without training; they share backbone and classifier.
+    """
+
+    def __init__(self, model: Method) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).eval()
+        folded = fold_norms(model.backbone)
+        self.norms = () if folded is model.backbone else tuple(_norms(model.backbone))
+        self.model.backbone = folded
+        _fix_padding(self.model.backbone, model.config.size)
+        # No submodules: their tensors are those of the model, by whose names the graph asks for them.
+        self.methods = {model.name(): self.model}
+        for name, other in METHODS.items():
+            with suppress(ConfigError):  # there is none without training
+                self.methods.setdefault(name, other.from_model(self.model))
+        self.facts = {name: _facts(method) for name, method in self.methods.items()}
+        self.outputs = [f"{name}.{kind}" for name, facts in self.facts.items() for kind in facts.outputs]
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """Images ``(B, side, side, 3)`` uint8 RGB and labels ``(B,)`` to the outputs; -1 is the most probable class."""
+        config, results = self.model.config, []
+        features = self.model.features(normalize(images, config.mean, config.std))
+        for method in self.methods.values():
+            out = method.head(features)
+            chosen = torch.where(labels < 0, out.logits.argmax(dim=1), labels) if method.class_conditional else None
+            results += [method.maps(out, chosen), out.logits, *(method.parts(out) or ())]
+        return tuple(results)
+
+
+def make_graph(model: Method) -> tuple[bytes, GraphFacts]:
+    """The bytes of a model's ``graph.onnx``, and what is to be known of it; what torch raises is given on.
+
+    It takes every multiple of the stride as input size, or that of the model alone where torch cannot export so much.
+    """
+    network, config = MapsGraph(model).eval().requires_grad_(requires_grad=False), model.config
+    example = torch.from_numpy(reference_images(config.size)[:2]), torch.tensor([UNKNOWN, 0])
+    batch = torch.export.Dim("batch", min=1)
+    side, fixed = config.stride * torch.export.Dim("cells", min=2, max=MAX_SIDE // config.stride), False
+    try:
+        program = torch.export.export(network, example, dynamic_shapes=({0: batch, 1: side, 2: side}, {0: batch}))
+    except Exception:  # noqa: BLE001  (each network fails in its own way)
+        fixed = True
+        program = torch.export.export(network, example, dynamic_shapes=({0: batch}, {0: batch}))
+    made: Any = torch.onnx.export(
+        program,
+        opset_version=OPSETS[0],
+        input_names=[IMAGES, LABELS],
+        output_names=network.outputs,
+        dynamo=True,
+        verbose=False,
+        optimize=False,
+    )
+    proto = _without_weights(made, {*dict(network.named_parameters()), *dict(network.named_buffers())})
+    used = {name for node in proto.graph.node for name in node.input}
+    floating = [name for name, tensor in model.state_dict().items() if tensor.is_floating_point()]
+    folded = {norm for _, norm, _ in network.norms}
+    unused = tuple(n for n in floating if n not in used and n.rpartition(".")[0] not in folded)
+    data = proto.SerializeToString()
+    side_only = config.size if fixed else None
+    return data, GraphFacts(hashlib.sha256(data).hexdigest(), network.facts, network.norms, unused, side_only)
+
+
+def _without_weights(made: Any, names: set[str]) -> Any:
+    """An exported program as ONNX whose weights are references by their names in the state of the model."""
+    from onnx import TensorProto
+    from onnxscript import optimizer
+
+    graph = made.model.graph
+    weights = {name: graph.initializers.pop(name) for name in names if name in graph.initializers}
+    for name, value in weights.items():  # as inputs, so that nothing is computed from their values
+        value.const_value, value.name = None, name.removeprefix("model.")
+        graph.inputs.append(value)
+    optimizer.optimize(made.model)
+    proto = made.model_proto
+    used = {name for node in proto.graph.node for name in node.input}
+    for put in [put for put in proto.graph.input if put.name not in {IMAGES, LABELS}]:
+        proto.graph.input.remove(put)
+        if put.name in used:
+            dims = [dim.dim_value for dim in put.type.tensor_type.shape.dim]
+            reference = proto.graph.initializer.add(name=put.name, dims=dims, data_type=TensorProto.FLOAT)
+            reference.data_location = TensorProto.EXTERNAL
+            reference.external_data.add(key="location", value=WEIGHTS_FILE)
+    for part in (
+        proto,
+        proto.graph,
+        *proto.graph.node,
+        *proto.graph.input,
+        *proto.graph.output,
+        *proto.graph.initializer,
+    ):
+        part.ClearField("doc_string")  # they say on which machine and from which files it was made
+        part.ClearField("metadata_props")
+    proto.graph.ClearField("value_info")
+    return proto
+
+
+def _norms(backbone: nn.Module) -> Iterator[tuple[str, str, float]]:
+    for conv, norm in norm_pairs(backbone):
+        yield f"backbone.{conv}", f"backbone.{norm}", float(backbone.get_submodule(norm).eps)  # type: ignore[arg-type]
+
+
+def _facts(method: Method) -> MapFacts:
+    config = method.config
+    kinds = method.title, method.map_title, method.class_conditional, method.rescaled
+    return MapFacts(*kinds, method.num_parts, config.tau, config.box_score)
+
+
+def _fix_padding(backbone: nn.Module, side: int) -> None:
+    """Give TensorFlow's padding, which timm computes from each image, its numbers: they are those of all even sizes.
+
+    Sides are multiples of the stride, so that every map up to X is even where a stride halves it.
+    """
+
+    def fix(conv: Any, args: tuple[Tensor]) -> None:
+        pads = pad_same_arg(list(args[0].shape[-2:]), conv.kernel_size, conv.stride, conv.dilation)
+        settings = conv.stride, 0, conv.dilation, conv.groups
+        conv.forward = lambda x: F.conv2d(F.pad(x, pads), conv.weight, conv.bias, *settings)
+
+    hooks = [m.register_forward_pre_hook(fix) for m in backbone.modules() if isinstance(m, Conv2dSame)]
+    with torch.inference_mode():
+        backbone(torch.zeros(1, 3, side, side))
+    for hook in hooks:
+        hook.remove()

@@ -15,15 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
-from famcli.inference.engine import Engine
-from famcli.inference.torch_engine import TorchEngine
-from famcli_models.checkpoint import CONFIG_FILE, REFERENCE, WEIGHTS_FILE, read_config
+from famcli.inference.engine import UNKNOWN, Engine
+from famcli_models.checkpoint import REFERENCE, WEIGHTS_FILE, read_config, write_config
 from famcli_models.errors import WeightsError, short
-from famcli_models.files import sha256_file, write_atomic
-from famcli_models.loading import load_model
+from famcli_models.files import sha256_file
 
 VERSION = 1  # of the drawings and of the rounding
 GRID = 16  # cells a side at most: finer maps are averaged
@@ -34,7 +30,6 @@ BEST = 5  # classes kept an image
 # bfloat16 changes it by up to 0.44 in a cell: those are other outputs, and nothing runs in it.
 MAP_TOLERANCE = 0.05
 LOGIT_TOLERANCE = 0.03  # of the largest logit of the image, or of 1 if that is smaller
-LEAST = -80.0  # a class this many logits behind has a probability that float32 may round to 0
 UNIT = 1024  # the side, in coordinates of the drawings
 
 
@@ -42,8 +37,7 @@ class ImageOutputs(NamedTuple):
     """What a model gives for one image."""
 
     cells: np.ndarray  # (h, w) M, averaged down to at most 16 x 16
-    logits: np.ndarray  # (L,) class scores, or logarithms of the probabilities
-    absolute: bool = True  # the scores themselves; else the scores up to a constant
+    logits: np.ndarray  # (L,) class scores
 
 
 def reference_images(size: int) -> np.ndarray:
@@ -85,24 +79,27 @@ def config_digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(model, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
-def run_engine(engine: Engine) -> list[ImageOutputs]:
-    """What an engine gives for the reference images; a WeightsError if a number is not finite.
-
-    PyTorch gives the class scores themselves; another engine gives their softmax, which loses a constant.
-    """
+def run_engine(engine: Engine[Any]) -> list[ImageOutputs]:
+    """What an engine gives for the reference images; a WeightsError if a number is not finite."""
     found = []
     for image in reference_images(engine.config.size):  # one at a time: large inputs fit too
-        images = image[None]
-        maps, probabilities, _ = engine.infer([images])
-        logits = engine.config.temperature * np.log(np.maximum(probabilities[0], np.exp(LEAST)))
-        if isinstance(engine, TorchEngine):  # it keeps the features of these images: only the head runs again
-            logits = engine.output(images).logits[0].cpu().numpy()
-        if not (np.isfinite(maps).all() and np.isfinite(logits).all()):
+        out = engine.run(image[None], np.array([UNKNOWN]))
+        logits = engine.scores(out)
+        M = engine.maps(out, logits.argmax(axis=1))[0]
+        if not (np.isfinite(M).all() and np.isfinite(logits).all()):
             raise WeightsError("what the model gives for a reference image is not finite: its weights are damaged")
-        h, w = maps.shape[-2:]
-        cells = F.adaptive_avg_pool2d(torch.from_numpy(maps), (min(h, GRID), min(w, GRID)))[0].numpy()
-        found.append(ImageOutputs(cells, logits, isinstance(engine, TorchEngine)))
+        found.append(ImageOutputs(_averaged(M), logits[0]))
     return found
+
+
+def _averaged(M: np.ndarray) -> np.ndarray:
+    """Means of a map ``(h, w)`` over the cells of a grid of at most 16 x 16, which may share rows and columns."""
+    h, w = (min(side, GRID) for side in M.shape)
+    rows, columns = (
+        [slice(i * side // n, -(-(i + 1) * side // n)) for i in range(n)]
+        for side, n in zip(M.shape, (h, w), strict=True)
+    )
+    return np.array([[M[row, column].mean() for column in columns] for row in rows], np.float32)
 
 
 def rounded(outputs: Sequence[ImageOutputs]) -> dict[str, Any]:
@@ -137,11 +134,8 @@ def compare(kept: Mapping[str, Any], outputs: Sequence[ImageOutputs]) -> tuple[f
             problems.append(f"reference image {number}: the stored classes are not the model's")
             continue
         allowed = LOGIT_TOLERANCE * max(1.0, float(np.abs(logits).max()))
-        wanted, found = logits, out.logits
-        if not out.absolute:
-            wanted, found = (np.maximum(v - v[first], LEAST) for v, first in ((wanted, 0), (found, best[0])))
-        gap = float(np.abs(found[best] - wanted).max())
-        ahead = float(found.max() - found[best[0]])  # 0 if the best class is the best still
+        gap = float(np.abs(out.logits[best] - logits).max())
+        ahead = float(out.logits.max() - out.logits[best[0]])  # 0 if the best class is the best still
         if gap > allowed or ahead > 2 * allowed:
             gap = max(gap, ahead)
             problems.append(f"reference image {number}: logits differ by {gap:.3f}; at most {allowed:.3f} is rounding")
@@ -165,6 +159,10 @@ def record(folder: Path, device: str = "cpu") -> dict[str, Any]:
 
     What is stored is given back. A FamError if the checkpoint cannot be loaded, or its outputs are not finite.
     """
+    # Imported here: only what is stored is of PyTorch, and comparing needs none.
+    from famcli.inference.torch_engine import TorchEngine
+    from famcli_models.loading import load_model
+
     engine = TorchEngine(load_model(folder), device, fold=False)
     config = read_config(folder)
     kept = config["provenance"][REFERENCE] = {
@@ -175,8 +173,7 @@ def record(folder: Path, device: str = "cpu") -> dict[str, Any]:
         "config_sha256": config_digest(config),
         **rounded(run_engine(engine)),
     }
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    write_atomic(folder / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    write_config(folder, config)
     return kept
 
 

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors import safe_open
+
 from famcli.checkpoints import reference
 from famcli.hub.pull import CARD_FILE
-from famcli.inference.engine import Engine
-from famcli.inference.torch_engine import TorchEngine
-from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_config
+from famcli.inference.engine import AUTO, Engine, choose_engine, open_engine
+from famcli_models.checkpoint import CONFIG_FILE, GRAPH, GRAPH_FILE, WEIGHTS_FILE, read_config, resolve
 from famcli_models.errors import FamError, WeightsError, short
 from famcli_models.files import sha256_file
-from famcli_models.loading import check_checkpoint, load_model
-from famcli_models.methods.method import Method
 
 CARD_HASH = re.compile(rf"{re.escape(WEIGHTS_FILE)}[^\n]*?\b([0-9a-f]{{64}})\b")
+BOTH = "both"  # every engine that can run it
 WEIGHTS, HASHES, OUTPUTS = "config and weights", "SHA-256", "reference outputs"
 
 
@@ -45,51 +46,74 @@ class Report:
         return [check.detail for check in self.checks if check.good is False]
 
 
-def verify_checkpoint(folder: Path, device: str = "cpu") -> list[str]:
+def verify_checkpoint(folder: Path, device: str = "cpu", engine: str = BOTH) -> list[str]:
     """What is wrong with a checkpoint, one sentence each; an empty list is a good checkpoint.
 
-    It checks files, hashes, config against weights, and reference outputs. That no reference outputs are stored is not
-    counted as wrong; ``fam verify --record`` stores them.
+    It checks files, hashes, config against weights, the graph, and reference outputs. That no reference outputs are
+    stored is not counted as wrong; ``fam verify --record`` stores them.
 
     Args:
         folder: Folder of a checkpoint.
-        device: Where the model is run: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        device: Where PyTorch runs the model: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        engine: What runs it: ``onnx``, ``torch``, ``both``, which leaves out ONNX Runtime if there is no graph, or
+            ``auto``, as :func:`famcli.predict_files` chooses.
 
     Raises:
         ConfigError: The device is not there.
     """
-    return inspect(folder, device).problems
+    return inspect(folder, device, engine).problems
 
 
-def inspect(folder: Path, device: str = "cpu") -> Report:
+def inspect(folder: Path, device: str = "cpu", engine: str = BOTH) -> Report:
     """Check a checkpoint; see :func:`verify_checkpoint`."""
     try:
-        check_checkpoint(folder)
-        sha256 = sha256_file(folder / WEIGHTS_FILE)
-        model = load_model(folder)
+        resolve(folder)
+        provenance, sha256 = read_config(folder)["provenance"], sha256_file(folder / WEIGHTS_FILE)
+        names = [choose_engine(folder, None, device)[0]] if engine == AUTO else [engine]
+        if engine == BOTH:
+            names = ["torch", "onnx"] if GRAPH in provenance else ["torch"]
+        engines = [_open(folder, device, name) for name in names]
+        checks, map_differences = [_finite(folder)], []
     except (FamError, OSError) as error:
         return Report("", [Check(WEIGHTS, good=False, detail=str(error))])
-    checks, map_difference = [_finite(model)], None
     try:
-        kept = reference.stored(model.provenance)
+        kept = reference.stored(provenance)
         checks.append(_hashes(folder, sha256, kept))
         if kept is None:
             detail = f"none are stored in {CONFIG_FILE}; 'fam verify {folder} --record' stores them"
             checks.append(Check(OUTPUTS, good=None, detail=detail))
         elif checks[0].good:
-            check, map_difference = _outputs(TorchEngine(model, device, fold=False), kept)
-            checks.append(check)
+            for one in engines:
+                check, map_difference = _outputs(one, kept)
+                checks.append(check)
+                map_differences.append(map_difference)
     except WeightsError as error:
         checks.append(Check(OUTPUTS, good=False, detail=str(error)))
-    return Report(sha256, checks, map_difference)
+    if GRAPH not in provenance:
+        detail = f"none, so PyTorch runs the model; 'fam export {folder} --format graph' makes it"
+        checks.append(Check(GRAPH_FILE, good=None, detail=detail))
+    return Report(sha256, checks, max(map_differences, default=None))
 
 
-def _finite(model: Method) -> Check:
+def _open(folder: Path, device: str, name: str) -> Engine[Any]:
+    """An engine, its norms not folded if it is PyTorch's: the reference outputs were made so."""
+    if name != "torch":
+        return open_engine(folder, None, AUTO, name=name)
+    from famcli.inference.torch_engine import TorchEngine
+    from famcli_models.loading import load_model
+
+    return TorchEngine(load_model(folder), device, fold=False)
+
+
+def _finite(folder: Path) -> Check:
     """Whether all values are finite; shapes, types and names were compared when the model was loaded."""
-    tensors = model.state_dict()
-    odd = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
-    numbers = sum(tensor.numel() for tensor in tensors.values())
-    detail = f"{len(tensors)} tensors with {numbers:,} finite values belong to the config"
+    with safe_open(folder / WEIGHTS_FILE, framework="np") as file:
+        names = list(file.keys())
+        arrays = ((name, file.get_tensor(name)) for name in names)
+        sizes = [(name, array.size, bool(np.isfinite(array).all())) for name, array in arrays]
+    odd = [name for name, _, good in sizes if not good]
+    numbers = sum(size for _, size, _ in sizes)
+    detail = f"{len(names)} tensors with {numbers:,} finite values belong to the config"
     if odd:
         some = f"{len(odd)} tensors of {WEIGHTS_FILE} hold values that are not finite"
         detail = f"{some}, first {odd[0]}; get the file again"
@@ -120,7 +144,7 @@ def _hashes(folder: Path, sha256: str, kept: Mapping[str, Any] | None) -> Check:
     return Check(HASHES, good=True if stated else None, detail=f"{sha256}, {where}")
 
 
-def _outputs(engine: Engine, kept: Mapping[str, Any]) -> tuple[Check, float]:
+def _outputs(engine: Engine[Any], kept: Mapping[str, Any]) -> tuple[Check, float]:
     """Run an engine on the reference images and compare its outputs with those that are stored."""
     if kept.get("pictures_sha256") != reference.images_digest(engine.config.size):
         raise WeightsError("the reference images were drawn otherwise; try pip install -U famcli")
@@ -132,4 +156,4 @@ def _outputs(engine: Engine, kept: Mapping[str, Any]) -> tuple[Check, float]:
         detail = f"the same to the last stored digit, digest {kept['digest']}"
     else:
         detail = f"the same within {reference.MAP_TOLERANCE:g} (largest difference of M: {map_difference:.4f})"
-    return Check(OUTPUTS, good=not problems, detail=detail), map_difference
+    return Check(f"{OUTPUTS}, {engine.runs_on}", good=not problems, detail=detail), map_difference

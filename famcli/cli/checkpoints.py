@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
@@ -13,6 +13,7 @@ from famcli.checkpoints import ExportFormat
 from famcli.cli.console import console
 from famcli.cli.options import DeviceOption, JsonOption, QuietOption, ThresholdOption
 
+CONFIG_FILE, GRAPH_FILE = "config.json", "graph.onnx"
 STATES = {True: "ok", False: "WRONG", None: "-"}
 ModelArgument = Annotated[
     str, Argument(metavar="NAME|PATH", help="Packaged name, checkpoint folder, or Hub id as for --model.")
@@ -21,7 +22,9 @@ ModelArgument = Annotated[
 
 def export(
     model: ModelArgument,
-    format: Annotated[ExportFormat, Option(help="Form of the file.")] = "onnx",  # noqa: A002
+    format: Annotated[  # noqa: A002
+        ExportFormat | Literal["graph"], Option(help="Form of the file; graph is graph.onnx in the model's own folder.")
+    ] = "onnx",
     out: Annotated[Path | None, Option("--out", "-o", help="File; NAME with the format's ending if not given.")] = None,
     with_boxes: Annotated[
         bool, Option("--with-boxes", help="Find the largest region's box inside the graph too.")
@@ -34,7 +37,8 @@ def export(
     """Write a model as one file for another runtime, compared with PyTorch.
 
     The file takes 8-bit RGB images of the model's input size, any number of them, and gives foreground maps and
-    class probabilities. Normalisation is inside. Exit code 1, and no file, if its results are not the model's.
+    class probabilities. Normalisation is inside. Exit code 1, and no file, if its results are not the model's. The form
+    graph is what fam predict runs without PyTorch: without weights, beside those of a checkpoint folder of yours.
 
     Example: fam export fam-mobilenetv1-ilsvrc --format onnx --with-boxes --out fam.onnx
     """
@@ -42,14 +46,26 @@ def export(
         raise typer.BadParameter("--threshold is that of --with-boxes")
     if opset is not None and format != "onnx":
         raise typer.BadParameter("--opset is ONNX's; use it with --format onnx")
+    if format == "graph" and (out is not None or with_boxes or opset is not None):
+        raise typer.BadParameter(
+            "--format graph writes into the model's folder, without --out, --with-boxes and --opset"
+        )
     from famcli.checkpoints import export as exporting
     from famcli.hub import find_model
     from famcli_models.errors import ConfigError
     from famcli_models.files import check_target
     from famcli_models.loading import load_model
 
-    opset = opset or exporting.OPSETS[0]
-    exporting.check_format(format, opset)  # before anything is downloaded
+    if format == "graph":
+        folder = _own_folder(model, f"--format graph writes {GRAPH_FILE} and {CONFIG_FILE}")
+        console.say(f"compared with PyTorch on batches of 1 and 3: {exporting.write_graph(folder)}")
+        if as_json:
+            console.result_json({"out": str(folder / GRAPH_FILE), "format": format})
+        else:
+            console.result(str(folder / GRAPH_FILE))
+        return
+    opset = opset or exporting.OPSET
+    exporting.check_opset(opset)  # before anything is downloaded
     if out is None:
         name = Path(model).resolve().name if Path(model).is_dir() else model.partition("@")[0].rpartition("/")[2]
         out = Path(name + exporting.EXPORT_FORMATS[format].suffix)
@@ -78,13 +94,14 @@ def verify(
         bool, Option("--record", help="Store the reference outputs of a folder's model as it is now, then verify.")
     ] = False,
     device: DeviceOption = "auto",
+    engine: Annotated[str, Option(metavar="NAME", help="onnx, torch, both, or auto as fam predict chooses.")] = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
-    """Check a checkpoint: hashes, config against weights, and its reference outputs.
+    """Check a checkpoint: hashes, config against weights, its graph, and its reference outputs.
 
     The reference outputs are what the model gave for four drawn images when it was made. Here it is run on them again
-    and compared. Exit code 1 if anything is wrong.
+    and compared; --engine both runs it by ONNX Runtime and by PyTorch. Exit code 1 if anything is wrong.
 
     Example: fam verify fam-mobilenetv1-ilsvrc
     """
@@ -92,16 +109,14 @@ def verify(
     from famcli.checkpoints.verify import inspect
     from famcli.hub import find_model
     from famcli_models.checkpoint import packaged
-    from famcli_models.errors import ConfigError
 
     own = model not in packaged() and Path(model).is_dir()
-    if record and not own and model not in packaged():
-        raise ConfigError(f"--record changes config.json, so it needs a folder of yours; '{model}' is none")
     folder = Path(model) if own else find_model(model, console.say)  # a folder that is wrong is a finding, not an error
     if record:
+        folder = _own_folder(model, f"--record changes {CONFIG_FILE}")
         digest = reference.record(folder, device)["digest"]
         console.say(f"stored the reference outputs of '{folder}', digest {digest}")
-    report = inspect(folder, device)
+    report = inspect(folder, device, engine)
     if as_json:
         facts = {"ok": not report.problems, "problems": report.problems, "sha256": report.sha256}
         outputs = {"map_difference": report.map_difference, "tolerance": reference.MAP_TOLERANCE}
@@ -113,6 +128,16 @@ def verify(
         console.warn(f"{model}: {problem}")
     if report.problems:
         raise typer.Exit(1)
+
+
+def _own_folder(model: str, why: str) -> Path:
+    """A checkpoint folder that may be changed."""
+    from famcli_models.checkpoint import packaged
+    from famcli_models.errors import ConfigError
+
+    if model not in packaged() and not Path(model).is_dir():
+        raise ConfigError(f"{why}, so it needs a folder of yours; '{model}' is none")
+    return packaged().get(model, Path(model))
 
 
 def doctor(

@@ -108,7 +108,7 @@ def push(
     with prepared(source, repo, _verify, results or (), license, terms) as folder:
         if dry_run:
             console.result((folder / CARD_FILE).read_text(encoding="utf-8").rstrip("\n"))
-            for name in FILES:
+            for name in (name for name in FILES if (folder / name).is_file()):
                 console.say(f"would upload {name}, {human((folder / name).stat().st_size)}, to {repo}")
             return
         say = None if console.quiet else console.say

@@ -24,6 +24,8 @@ _MODEL = "Packaged name, checkpoint folder, or Hub id: ORG/NAME or ORG/NAME@REVI
 ModelOption = Annotated[str, Option("--model", "-m", help=_MODEL, metavar="MODEL")]
 _METHOD = "Another method on the model's features, cam for example."
 MethodOption = Annotated[str | None, Option("--method", metavar="NAME", help=_METHOD)]
+_ENGINE = "onnx (ONNX Runtime, CPU), torch, or auto: onnx on the CPU where the model has a graph."
+EngineOption = Annotated[str, Option("--engine", metavar="NAME", help=_ENGINE)]
 DeviceOption = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
 BatchSizeOption = Annotated[int, Option(min=1, help="Images per forward pass.")]
 WorkersOption = Annotated[int, Option(min=1, help="Threads that decode images and find boxes.")]

@@ -70,6 +70,7 @@ def predict(
     shard: Annotated[str | None, Option(metavar="I/N", help=SHARD)] = None,
     join: Annotated[bool, Option("--join", help=JOIN)] = False,
     device: options.DeviceOption = "auto",
+    engine: options.EngineOption = "auto",
     batch_size: options.BatchSizeOption = 16,
     workers: options.WorkersOption = 2,
     amp: options.AmpOption = False,
@@ -115,6 +116,7 @@ def predict(
                 model=model,
                 method=method,
                 device=device,
+                engine=engine,
                 settings=Settings(threshold, max_boxes, topk, multiples, flip, batch_size, workers, amp, parts=parts),
                 format=chosen,
                 image_files={name: folder for name, folder in folders.items() if folder is not None},
@@ -209,7 +211,9 @@ def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool, p
     more = "".join(f", {number}{what}" for what, number in others.items() if number)
     who, where = f"{part}: " if part else "", f" -> {out}" if out and not part else ""
     rate = summary.images / (seconds or 1)
-    console.say(f"{who}{summary.images} images, {summary.boxes} boxes{more} ({rate:.1f} images/s){where}")
+    console.say(
+        f"{who}{summary.images} images, {summary.boxes} boxes{more} ({rate:.1f} images/s, {summary.runs_on}){where}"
+    )
     if as_json and out:
         numbers = {"images": summary.images, "boxes": summary.boxes, "empty": summary.empty}
         failures, warnings = (
@@ -217,8 +221,8 @@ def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool, p
             for listed in (failed, summary.warnings)
         )
         told = {"failed": failures, "warnings": warnings, "remarks": summary.remarks}
-        shard = {"shard": f"{part.index}/{part.count}"} if part else {}
-        console.result_json({"out": str(out), **shard, **numbers, **told, "seconds": round(seconds, 3)})
+        run = {"engine": summary.runs_on, **({"shard": f"{part.index}/{part.count}"} if part else {})}
+        console.result_json({"out": str(out), **run, **numbers, **told, "seconds": round(seconds, 3)})
 
 
 def _chosen_format(name: str | None, file: Path | None) -> str:

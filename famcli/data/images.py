@@ -134,7 +134,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _upright_picture(image: Image.Image, full: tuple[int, int] | None = None) -> Picture:
-    """An opened Pillow image in any mode, its EXIF orientation applied; ``full`` is its ``(w, h)`` if that was larger."""
+    """An opened Pillow image in any mode, its EXIF orientation applied; ``full`` is its ``(w, h)`` if larger."""
     if 0 in image.size:
         raise ShapeError(f"the image has no pixels ({image.width}x{image.height})")
     image.load()  # TIFFs are turned by it, and the EXIF of a PNG may lie behind the pixels

@@ -18,6 +18,7 @@ from famcli.evaluation.external import Found
 from famcli.evaluation.metrics.box import INTERVAL, thresholds
 from famcli.evaluation.models import Model
 from famcli.evaluation.protocols import BOX_RULES, BoxRules, find_protocol, ten_crops
+from famcli.inference.engine import AUTO
 from famcli.inference.pipeline import Failed, run_images
 from famcli.results.images import MAX_SHOWN_CLASSES, RIGHT_IOU
 from famcli_models.boxes import FloatArray, box_iou
@@ -54,6 +55,7 @@ class EvaluationSettings:
             map that depends on the class is of the most probable one.
         allow_missing: Score the images that have a prediction, map or readable file, and mark the result as partial.
         device: See :func:`famcli.inference.torch_engine.pick_device`.
+        engine: What runs the models: a name in ``famcli.inference.engine.ENGINES``, or ``auto``.
         batch_size: Images per forward pass.
         workers: Threads that decode and find boxes.
         processes: Processes that try thresholds; all cores if not given.
@@ -65,7 +67,8 @@ class EvaluationSettings:
     interval: float = INTERVAL
     same_classes: bool = True
     allow_missing: bool = False
-    device: str = "auto"
+    device: str = AUTO
+    engine: str = AUTO
     batch_size: int = 32
     workers: int = 2
     processes: int | None = None
@@ -164,15 +167,12 @@ def run_models(
     taus: Sequence[float],
     settings: EvaluationSettings,
     on_images: Callable[[int], None] = lambda _: None,
-    *,
-    fold: bool = True,
 ) -> PerImage:
     """Run models over labelled images and compare their boxes; those that share a backbone run it once.
 
-    Thresholds are ascending; with none there are maps and classes alone, and images need no box. Without ``fold`` batch
-    norms are not folded, and the models' weights stay as they are.
+    Thresholds are ascending; with none there are maps and classes alone, and images need no box.
     """
-    rules, run = settings.rules, _Run(models, samples, settings, fold)
+    rules, run = settings.rules, _Run(models, samples, settings)
     columns = {
         model.title: BoxScores.empty(len(samples), taus, ranked=settings.same_classes, strict=rules.strict)
         for model in models
@@ -218,21 +218,14 @@ def run_models(
 class _Run:
     """The first two stages of running models over images: an image to its views, and views to what the models say."""
 
-    def __init__(
-        self, models: Sequence[Model], samples: Sequence[Sample], settings: EvaluationSettings, fold: bool
-    ) -> None:
-        from famcli.inference.torch_engine import TorchEngine
-
+    def __init__(self, models: Sequence[Model], samples: Sequence[Sample], settings: EvaluationSettings) -> None:
         if settings.same_classes:
             for model in models:
-                check_labels(samples, model.network.config.num_classes)
+                check_labels(samples, model.engine.config.num_classes)
         self.titles, self.samples, self.rules = [model.title for model in models], samples, settings.rules
-        self.same_classes, device = settings.same_classes, settings.device
+        self.same_classes, self.engines = settings.same_classes, [model.engine for model in models]
         self.ten_crop = settings.crops > 1 and self.same_classes and settings.protocol in BOX_RULES
-        first = TorchEngine(models[0].network, device, fold=fold)
-        others = (TorchEngine(model.network, device, fold=fold, beside=first) for model in models[1:])
-        self.engines = [first, *others]
-        self.side = first.config.size
+        self.side = self.engines[0].config.size
         self.sides = sorted({engine.config.size for engine in self.engines})
 
     def load(self, number: int) -> _Views:
@@ -243,13 +236,17 @@ class _Run:
     def infer(self, batch: Sequence[tuple[int, _Views]]) -> list[_Answers]:
         labels = [self.samples[number].label for number, _ in batch] if self.same_classes else None
         stacked = {side: np.stack([views[side] for _, (_, views, _) in batch]) for side in self.sides}
+        crops = {
+            side: [np.stack(crop) for crop in zip(*(crops[side] for _, (_, _, crops) in batch), strict=True)]
+            for side in self.sides
+            if self.ten_crop
+        }
         answers: list[_Answers] = [[] for _ in batch]
         for title, engine in zip(self.titles, self.engines, strict=True):
             side = engine.config.size
             maps, probabilities, _ = engine.infer([stacked[side]], labels)
             if self.ten_crop:
-                crops = [np.stack(crop) for crop in zip(*(crops[side] for _, (_, _, crops) in batch), strict=True)]
-                probabilities = engine.infer(crops, labels).probabilities
+                probabilities = engine.probabilities(crops[side])
             for (number, _), answer, M, of_classes in zip(batch, answers, maps, probabilities, strict=True):
                 if not (np.isfinite(M).all() and np.isfinite(of_classes).all()):
                     what = f"what {title} says of '{self.samples[number].name}' is not finite"
@@ -265,8 +262,13 @@ def rank(probabilities: npt.NDArray[np.floating], label: int) -> int:
 
 def count_right(network: Method, samples: Sequence[Sample], device: str, batch_size: int = 32) -> int:
     """Images that are right by protocol ``fam`` at the model's own τ, whatever the class; weights stay as they are."""
-    model, settings = Model(network, type(network).title), EvaluationSettings(device=device, batch_size=batch_size)
-    found = run_models([model], samples, [network.config.tau], settings, fold=False)
+    from famcli.inference.torch_engine import TorchEngine
+
+    model, settings = (
+        Model(TorchEngine(network, device, fold=False), network.title),
+        EvaluationSettings(batch_size=batch_size),
+    )
+    found = run_models([model], samples, [network.config.tau], settings)
     return int(found.scores[model.title].right().sum())
 
 

@@ -103,11 +103,17 @@ def evaluate(
     over_maps = settings.protocol in VERSIONS
     samples, sources = read_split(dataset, settings.split, masks, over_maps)
     elsewhere = maps or predictions
-    models = [] if elsewhere else find_models(model, method, baseline, settings.same_classes, say)
+    models = (
+        []
+        if elsewhere
+        else find_models(
+            model, method, baseline, settings.same_classes, say, device=settings.device, engine=settings.engine
+        )
+    )
     run = _Run(dataset, samples, sources, models, settings, talk, on_images)
     scored = run.predictions(predictions) if predictions else run.thresholds(maps) if over_maps else run.boxes()
     first, here = scored.rows[0], scored.samples
-    own = models[0].network.class_names if models else ()
+    own = models[0].engine.class_names if models else ()
     names = dataset.class_names or (own if settings.same_classes else ())
     curve = thresholds(settings.interval) if first.boxes is None else first.boxes.taus
     origin = source(models) if models else {"kind": "maps" if maps else PREDICTIONS, "name": str(elsewhere)}
@@ -207,7 +213,7 @@ class _Run:
         A map of a class is scaled image by image: no threshold means the same on all, so it has the best τ too.
         """
         first, *_ = self.models
-        chosen = [model for model in self.models if model is not first or model.network.class_conditional]
+        chosen = [model for model in self.models if model is not first or model.engine.class_conditional]
         choosing = self._choosing() if chosen else []
         found = self._models(_tried(self.models)).with_fixed_boxes()
         on_fullsup = run_models(chosen, choosing, _tried(chosen), self.settings).scores if choosing else {}
@@ -226,7 +232,7 @@ class _Run:
         for model in self.models:
             name, scores = model.title, found.scores[model.title]
             if model is first:
-                at = scores.nearest(model.network.config.tau)
+                at = scores.nearest(model.engine.config.tau)
                 add(name, name, at, "fixed", coco=box_precision(found, name, at))
             if model in chosen:
                 add(name, f"{name}, oracle τ", scores.best(), ORACLE)
@@ -258,7 +264,7 @@ class _Run:
             here = self._leave_out(paths, f"have no map in '{folder}'")
             maps = {"maps": [paths[sample.name] for sample in here]}
         else:
-            size = self.models[0].network.config.size
+            size = self.models[0].engine.config.size
             if size != SIDE:
                 self.say(f"the model's input is {size} pixels, the protocol's is {SIDE}: say so with the number")
             found = self._models(())
@@ -317,7 +323,7 @@ class _Run:
 
 def _tried(models: Sequence[Model]) -> list[float]:
     """Thresholds of the curve, the models' own among them."""
-    return sorted({*TAUS, *(model.network.config.tau for model in models)})
+    return sorted({*TAUS, *(model.engine.config.tau for model in models)})
 
 
 def _precision_of_all(predictions: Sequence[Found], found: PerImage, same_classes: bool) -> dict[str, float]:

@@ -112,17 +112,13 @@ def look_up(name: str, org: str | None = None) -> Path | HubModel:
 def find_model(
     name: str, say: Callable[[str], None] | None = None, org: str | None = None, *, local_files_only: bool = False
 ) -> Path:
-    """Folder of a model's checkpoint, whose config and weights belong together; names as in :func:`load_model`.
+    """Folder of a model's checkpoint; names as in :func:`load_model`. What opens it checks it.
 
     A packaged name and an existing folder never touch the network. A model of the Hub is taken from the cache; if it is
     not there it is pulled, and ``say`` is called with a sentence on what is downloaded.
     """
     found = look_up(name, org)
     if isinstance(found, Path):
-        if name not in packaged():
-            from famcli_models.loading import check_checkpoint
-
-            check_checkpoint(found)
         return resolve(found)
 
     from famcli.hub.pull import cached, checked, pull

@@ -22,14 +22,19 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progr
 
 from famcli.data.public.catalog import human
 from famcli.hub.names import HubModel
-from famcli_models.checkpoint import CONFIG_FILE, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE
+from famcli_models.checkpoint import CONFIG_FILE, GRAPH_FILE, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE
 from famcli_models.errors import WeightsError
 from famcli_models.files import sha256_file
-from famcli_models.loading import check_checkpoint
+from famcli_models.graph import MAX_GRAPH_BYTES
 
 CARD_FILE = "README.md"
 # The largest size of each file that is fetched; nothing else is.
-FILES = {CONFIG_FILE: MAX_CONFIG_BYTES, WEIGHTS_FILE: MAX_WEIGHTS_BYTES, CARD_FILE: 4 * 2**20}
+FILES = {
+    CONFIG_FILE: MAX_CONFIG_BYTES,
+    WEIGHTS_FILE: MAX_WEIGHTS_BYTES,
+    GRAPH_FILE: MAX_GRAPH_BYTES,
+    CARD_FILE: 4 * 2**20,
+}
 WAITS = (1.0, 2.0)  # seconds before trying again
 INFO_TIMEOUT = 15.0  # seconds
 DOWN = 500  # the HTTP status from which on it is the server that has a problem
@@ -89,6 +94,7 @@ def pull(model: HubModel, say: Say | None = None) -> Path:
         talk(f"{why}; this is the copy of {model} in the cache")
         return checked(here)
     checked(folder, sha256)
+    _check(folder)
     with suppress(*RAISED), progress_bars(None):  # it is here, whatever happens now
         _download(model.repo, model.revision)  # nothing but the name of the revision
     return folder
@@ -104,7 +110,7 @@ def fetch_card(model: HubModel) -> Path:
 
 
 def checked(folder: Path, sha256: str | None = None) -> Path:
-    """A snapshot in the cache, if its files are what they should be.
+    """A snapshot in the cache, if its files are in it and the weights are those of the Hub.
 
     Weights with another hash than ``sha256``, or than the Hub said when they were fetched, are removed, so that the
     next pull fetches them anew.
@@ -123,8 +129,13 @@ def checked(folder: Path, sha256: str | None = None) -> Path:
                 f"the weights of '{folder}' have SHA-256 {found}, not {expected}; they were removed from the cache, "
                 "so pull again, and tell the publisher if that does not help"
             )
-    check_checkpoint(folder)
     return folder
+
+
+def _check(folder: Path) -> None:
+    from famcli_models.loading import check_checkpoint  # torch takes seconds to import, and what is here was checked
+
+    check_checkpoint(folder)
 
 
 def _remove(path: Path) -> None:
@@ -161,7 +172,7 @@ def _check_sizes(model: HubModel, hub: dict[str, Any]) -> None:
 
 
 def _download(repo: str, revision: str | None, local: bool = False) -> Path:
-    patterns = list(FILES)  # without wildcards: these three files and no other
+    patterns = list(FILES)  # without wildcards: these files and no other
     return Path(
         snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=local, library_name="fam")
     )

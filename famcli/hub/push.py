@@ -15,7 +15,7 @@ from famcli.hub.names import parse_repo
 from famcli.hub.pull import CARD_FILE, FILES, RAISED, Say, explained, progress_bars
 from famcli.results.io import JSON_NAME, read_all
 from famcli.results.schema import Results
-from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE, WEIGHTS_FILE, read_config, resolve
+from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE, GRAPH_FILE, WEIGHTS_FILE, read_config, resolve
 from famcli_models.errors import DataError, WeightsError, short
 from famcli_models.files import sha256_file
 from famcli_models.loading import check_checkpoint
@@ -45,8 +45,9 @@ def prepared(
     with tempfile.TemporaryDirectory(prefix="fam-push-") as temporary:
         # A copy: the run may go on while its checkpoint is uploaded.
         copy = Path(temporary)
-        for name in (CONFIG_FILE, WEIGHTS_FILE):
-            shutil.copyfile(folder / name, copy / name)
+        for name in (CONFIG_FILE, WEIGHTS_FILE, GRAPH_FILE):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, copy / name)
         config = check_checkpoint(copy)
         origin = read_config(copy)["provenance"]
         if origin.get("tuned_on_test"):
@@ -85,7 +86,7 @@ def upload(
     if get_token() is None:
         msg = "you are not logged in to the Hub; use 'hf auth login' or set HF_TOKEN, with a token that may write"
         raise WeightsError(msg)
-    api = HfApi(library_name="fam")
+    api, files = HfApi(library_name="fam"), [name for name in FILES if (folder / name).is_file()]
     try:
         api.create_repo(repo, private=private or None, exist_ok=True)
         if private and not api.model_info(repo).private:
@@ -93,11 +94,11 @@ def upload(
         if revision and not create_pr and not revision.startswith("refs/"):
             api.create_branch(repo, branch=revision, exist_ok=True)
         if say is not None:
-            say(f"uploading {', '.join(FILES)} to {repo}")
+            say(f"uploading {', '.join(files)} to {repo}")
         with progress_bars(say):
             done = api.create_commit(
                 repo,
-                [CommitOperationAdd(name, folder / name) for name in FILES],
+                [CommitOperationAdd(name, folder / name) for name in files],
                 commit_message="Upload a FAM checkpoint with fam push",
                 revision=revision,
                 create_pr=create_pr,

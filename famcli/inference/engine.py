@@ -1,18 +1,32 @@
-"""The interface of an inference engine, and the table of engines."""
+"""The interface of an inference engine, what engines have in common, and the table of engines."""
 
 from __future__ import annotations
 
+import os
 import pkgutil
-from collections.abc import Iterable, MutableMapping, Sequence
+import platform
+import shutil
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import cv2
 import numpy as np
 
 from famcli.outputs.prediction import PartMaps
+from famcli_models.checkpoint import GRAPH_FILE, read_config
 from famcli_models.config import MethodConfig
 from famcli_models.errors import ConfigError, UnknownNameError
+from famcli_models.graph import GraphFacts
+
+UNKNOWN = -1  # the label of an image whose class is not known
+CONSTANT = 1e-6  # a map whose values differ by less is 0 everywhere rather than its rounding errors
+Out = TypeVar("Out")
+Say = Callable[[str], object]
 
 
 class Inference(NamedTuple):
@@ -27,15 +41,57 @@ class OutOfMemoryError(ConfigError):
     """There is not enough memory on the device for a batch; a smaller one may fit."""
 
 
-@runtime_checkable
-class Engine(Protocol):
-    """A trained model that runs somewhere."""
+class Engine(ABC, Generic[Out]):
+    """A trained model that runs somewhere. A new engine is a subclass, and a row of :data:`ENGINES`.
 
-    config: MethodConfig  # input size, threshold and number of classes among other settings
+    What one run of the network gives, ``Out``, is the engine's own.
+
+    Attributes:
+        config: Input size, threshold and number of classes among other settings.
+        class_names: One name a class.
+        provenance: What the weights came from.
+        title: The method's name in tables and messages.
+        map_title: What its maps are called.
+        class_conditional: They depend on the class that is asked for.
+        rescaled: They are min-max scaled image by image.
+        num_parts: K, or 0 if the model has no parts.
+        runs_on: In a few words, for people.
+    """
+
+    config: MethodConfig
     class_names: tuple[str, ...]
-    num_parts: int  # 0 if the model gives none
-    map_title: str  # what its maps are called
-    class_conditional: bool  # they depend on the class that is asked for
+    provenance: Mapping[str, Any] = MappingProxyType({})
+    title: str
+    map_title: str
+    class_conditional: bool = False
+    rescaled: bool = False
+    num_parts: int = 0
+    runs_on: str = ""
+
+    @abstractmethod
+    def run(self, images: np.ndarray, labels: np.ndarray, *, flipped: bool = False) -> Out:
+        """The network on images ``(B, side, side, 3)`` uint8 RGB, or on their mirror images.
+
+        ``labels`` ``(B,)`` are the classes whose maps will be asked for, :data:`UNKNOWN` for the most probable.
+        An :class:`OutOfMemoryError` says that there is not enough memory for the batch.
+        """
+
+    @abstractmethod
+    def scores(self, out: Out) -> np.ndarray:
+        """Class scores ``(B, L)`` float32 before the softmax."""
+
+    @abstractmethod
+    def maps(self, out: Out, labels: np.ndarray) -> np.ndarray:
+        """Maps ``(B, h, w)`` float32 in [0, 1] of classes ``(B,)``, in the frame of what the network was run on."""
+
+    def parts(self, out: Out) -> tuple[np.ndarray, np.ndarray]:
+        """Part maps ``(B, K, h, w)``, in the same frame, and their weights ``(B, K)``; for models that have parts."""
+        raise NotImplementedError
+
+    def beside(self, method: str) -> Engine[Any] | None:
+        """An engine for another method on the same features, which are computed once; none if it has no map of them."""
+        del method
+        return None
 
     def infer(
         self,
@@ -45,7 +101,7 @@ class Engine(Protocol):
         flip: bool = False,
         parts: bool = False,
     ) -> Inference:
-        """Run the model on a batch.
+        """What the model says of a batch.
 
         Args:
             views: The images at one or more input sizes, each ``(B, side, side, 3)`` uint8 RGB; maps and probabilities
@@ -58,6 +114,58 @@ class Engine(Protocol):
         Raises:
             OutOfMemoryError: There is not enough memory for the batch.
         """
+        given = np.array([UNKNOWN if label is None else label for label in labels or [None] * len(views[0])], np.int64)
+        ways = [(images, flipped) for images in views for flipped in ((False, True) if flip else (False,))]
+        outs = [(self.run(images, given, flipped=flipped), flipped) for images, flipped in ways]
+        probabilities = np.mean([softmax(self.scores(out) / self.config.temperature) for out, _ in outs], axis=0)
+        # One class for all views: the known one, or the most probable in their mean.
+        chosen = np.where(given == UNKNOWN, probabilities.argmax(axis=1), given)
+        maps = mean_maps([_turned(self.maps(out, chosen), flipped) for out, flipped in outs])
+        if self.rescaled and len(outs) > 1:  # a mean need not reach 1
+            maps = min_max(maps)
+        found = [(self.parts(out), flipped) for out, flipped in outs] if parts and self.num_parts else []
+        if not found:
+            return Inference(maps, probabilities)
+        A = mean_maps([_turned(of_view, flipped) for (of_view, _), flipped in found])
+        t = np.mean([weights for (_, weights), _ in found], axis=0).tolist()
+        return Inference(maps, probabilities, [PartMaps(tuple(w), of) for w, of in zip(t, A, strict=True)])
+
+    def probabilities(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        """Class probabilities ``(B, L)``, averaged over views as of :meth:`infer`."""
+        unknown = np.full(len(views[0]), UNKNOWN)
+        found = [softmax(self.scores(self.run(images, unknown)) / self.config.temperature) for images in views]
+        return np.mean(found, axis=0)
+
+
+def _turned(maps: np.ndarray, flipped: bool) -> np.ndarray:
+    return maps[..., ::-1] if flipped else maps
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities ``(B, L)`` of class scores."""
+    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def mean_maps(views: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean of the maps of several views, ``(B, ..., h, w)`` each, at the size of the largest."""
+    h, w = max((maps.shape[-2:] for maps in views), key=lambda hw: hw[0])
+
+    def enlarged(maps: np.ndarray) -> np.ndarray:
+        if maps.shape[-2:] == (h, w):
+            return maps
+        flat = np.ascontiguousarray(maps).reshape(-1, *maps.shape[-2:])
+        large = [cv2.resize(one, (w, h), interpolation=cv2.INTER_LINEAR) for one in flat]
+        return np.stack(large).reshape(*maps.shape[:-2], h, w)
+
+    return np.mean([enlarged(maps) for maps in views], axis=0)
+
+
+def min_max(maps: np.ndarray) -> np.ndarray:
+    """Scale each of the maps ``(B, h, w)`` to [0, 1]."""
+    low, high = maps.min(axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
+    span = high - low
+    return np.where(span < CONSTANT, np.float32(0), (maps - low) / np.maximum(span, np.float32(CONSTANT)))
 
 
 def input_sides(config: MethodConfig, scales: Iterable[float]) -> list[int]:
@@ -69,24 +177,76 @@ def input_sides(config: MethodConfig, scales: Iterable[float]) -> list[int]:
 class EngineRow:
     """A row of :data:`ENGINES`."""
 
-    opener: str  # module:function, imported on first use, which takes what open_engine takes but for the name
+    opener: (
+        str  # module:function, imported on first use, which takes what open_engine takes but for name, scales and say
+    )
     summary: str
 
 
 ENGINES: MutableMapping[str, EngineRow] = {
-    "torch": EngineRow("famcli.inference.torch_engine:open_engine", "PyTorch, on any device"),
+    "onnx": EngineRow("famcli.inference.onnx_engine:open_engine", "ONNX Runtime, CPU"),
+    "torch": EngineRow("famcli.inference.torch_engine:open_engine", "PyTorch, any device"),
 }
+AUTO = "auto"
 
 
 def open_engine(
-    folder: Path, method: str | None = None, device: str = "auto", *, amp: bool = False, name: str = "torch"
-) -> Engine:
+    folder: Path,
+    method: str | None = None,
+    device: str = AUTO,
+    *,
+    amp: bool = False,
+    name: str = AUTO,
+    scales: Iterable[float] = (1.0,),
+    say: Say | None = None,
+) -> Engine[Any]:
     """The engine of a name in :data:`ENGINES` for a checkpoint.
 
-    ``method`` is as :func:`famcli_models.load_model` takes it, ``device`` a name of the engine's own, or ``auto``;
-    with ``amp`` the backbone runs in float16.
+    Args:
+        folder: Of the checkpoint.
+        method: As :func:`famcli_models.load_model` takes it.
+        device: A name of the engine's own, or ``auto``.
+        amp: Run the backbone in float16.
+        name: By default ``onnx`` on the CPU where the checkpoint has a graph for what is asked for, else ``torch``.
+        scales: Input sizes that will be asked for, as multiples of the model's.
+        say: Called with a hint where a graph would be faster.
     """
+    if name == AUTO:
+        name, hint = choose_engine(folder, method, device, amp, scales)
+        if hint and say is not None:
+            say(hint)
     if name not in ENGINES:
-        raise UnknownNameError("engine", name, ENGINES)
-    engine: Engine = pkgutil.resolve_name(ENGINES[name].opener)(folder, method, device, amp=amp)
+        raise UnknownNameError("engine", name, {AUTO, *ENGINES})
+    engine: Engine[Any] = pkgutil.resolve_name(ENGINES[name].opener)(folder, method, device, amp=amp)
     return engine
+
+
+def choose_engine(
+    folder: Path, method: str | None = None, device: str = AUTO, amp: bool = False, scales: Iterable[float] = (1.0,)
+) -> tuple[str, str]:
+    """The engine that serves best, and a hint if it is for lack of a graph."""
+    if amp or device not in {AUTO, "cpu"}:
+        return "torch", ""
+    if device == AUTO and gpu_present():
+        from famcli.inference.torch_engine import pick_device
+
+        if pick_device().type != "cpu":
+            return "torch", ""
+    stored = read_config(folder)
+    facts = GraphFacts.from_provenance(stored["provenance"])
+    if facts is None or not (folder / GRAPH_FILE).is_file():
+        command = f"fam export '{folder}' --format graph"
+        return "torch", f"this model has no {GRAPH_FILE}, so PyTorch runs it; for a faster start: {command}"
+    config = MethodConfig.shared(stored["model"])
+    fits = all(facts.takes(side, config.stride) for side in input_sides(config, scales))
+    return ("onnx" if fits and (method is None or method in facts.methods) else "torch"), ""
+
+
+def gpu_present() -> bool:
+    """Whether there may be a GPU that PyTorch can use; only PyTorch, which takes seconds to load, knows for certain."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    devices = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")  # NVIDIA, Windows' subsystem for Linux, AMD
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    return any(map(os.path.exists, devices)) or shutil.which("nvidia-smi") is not None

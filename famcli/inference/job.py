@@ -13,7 +13,7 @@ from typing import Any
 
 from famcli.data.listing import STDIN, Listing, Names, list_images
 from famcli.hub import find_model
-from famcli.inference.engine import open_engine
+from famcli.inference.engine import AUTO, open_engine
 from famcli.inference.journal import Journal, find_shards, is_begun, open_shards
 from famcli.inference.labels import GivenClasses
 from famcli.inference.predictor import Predictor, Settings
@@ -45,6 +45,7 @@ PACE = {"batch_size", "workers"}  # settings that change no result
 class Summary:
     """What a run did."""
 
+    runs_on: str = ""  # what ran the model, in a few words
     images: int = 0  # without the failures
     boxes: int = 0
     empty: int = 0  # images in which no pixel passed the threshold
@@ -71,8 +72,8 @@ def predict_files(
     *,
     model: str | Path = DEFAULT_MODEL,
     method: str | None = None,
-    device: str = "auto",
-    engine: str = "torch",
+    device: str = AUTO,
+    engine: str = AUTO,
     settings: Settings | None = None,
     format: str | None = None,  # noqa: A002
     image_files: Mapping[str, str | Path] | None = None,
@@ -154,7 +155,9 @@ def predict_files(
         collapsed = read_config(checkpoint)["provenance"].get(COLLAPSED)
         if collapsed:
             say(f"warning: the training of this model has failed: {short(str(collapsed))}")
-        predictor = Predictor(open_engine(checkpoint, method, device, amp=settings.amp, name=engine), settings=settings)
+        scales = settings.scales
+        running = open_engine(checkpoint, method, device, amp=settings.amp, name=engine, scales=scales, say=say)
+        predictor = Predictor(running, settings=settings)
         conditional = predictor.engine.class_conditional
         classes = GivenClasses.from_options(label, labels, listing, predictor.class_names, conditional=conditional)
         class_names = (classes and classes.classes.own) or predictor.class_names
@@ -267,7 +270,8 @@ class _Job:
         return summary
 
     def _summary(self) -> Summary:
-        return Summary(remarks=list(self.classes.remarks) if self.classes else [])
+        remarks = list(self.classes.remarks) if self.classes else []
+        return Summary(runs_on=self.predictor.engine.runs_on, remarks=remarks)
 
     def _predict(self, share: Listing, start: int) -> Iterator[Record]:
         own_names = self.classes.classes.own if self.classes else ()

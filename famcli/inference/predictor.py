@@ -15,7 +15,7 @@ from PIL import Image
 from famcli.data.images import DECODE_MARGIN, Picture, Source, read_file, read_picture
 from famcli.data.sources import Member
 from famcli.hub import find_model
-from famcli.inference.engine import Engine, input_sides, open_engine
+from famcli.inference.engine import AUTO, Engine, input_sides, open_engine
 from famcli.inference.labels import Classes
 from famcli.inference.pipeline import Failed, run_images
 from famcli.inference.scores import box_score, certainty
@@ -91,7 +91,8 @@ class Predictor:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         settings: See :class:`Settings`.
         method: With a name or a folder, see :func:`famcli_models.load_model`.
-        engine: Likewise, what runs it: a name in ``famcli.inference.engine.ENGINES``.
+        engine: Likewise, what runs it: ``onnx``, ``torch``, or by default ``auto``: ONNX Runtime on the CPU where the
+            checkpoint has a graph, else PyTorch.
         **changes: Fields of :class:`Settings` to change, for example ``max_boxes=3``.
 
     Example:
@@ -105,17 +106,18 @@ class Predictor:
 
     def __init__(
         self,
-        model: str | Path | Method | Engine,
-        device: str = "auto",
+        model: str | Path | Method | Engine[Any],
+        device: str = AUTO,
         settings: Settings | None = None,
         *,
         method: str | None = None,
-        engine: str = "torch",
+        engine: str = AUTO,
         **changes: Any,
     ) -> None:
         self.settings = settings = replace(settings or Settings(), **changes)
         if isinstance(model, (str, Path)):
-            self.engine = open_engine(find_model(str(model)), method, device, amp=settings.amp, name=engine)
+            folder, scales = find_model(str(model)), settings.scales
+            self.engine = open_engine(folder, method, device, amp=settings.amp, name=engine, scales=scales)
         elif isinstance(model, Engine):
             self.engine = model
         else:

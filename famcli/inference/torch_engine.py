@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from famcli.inference.engine import Inference, OutOfMemoryError
+from famcli.inference.engine import AUTO, Engine, OutOfMemoryError
 from famcli.inference.ranks import local_index
-from famcli.outputs.prediction import PartMaps
 from famcli_models.errors import ConfigError
 from famcli_models.features import Features
 from famcli_models.fusion import fold_norms
 from famcli_models.loading import load_model
-from famcli_models.methods.method import Method, mean_maps
+from famcli_models.methods import METHODS
+from famcli_models.methods.method import Method
 from famcli_models.preprocess import normalize
 
 
-def pick_device(name: str = "auto") -> torch.device:
+def pick_device(name: str = AUTO) -> torch.device:
     """A device by name: ``auto`` is CUDA, else MPS, else the CPU; one that is not there is a ``ConfigError``.
 
     Of several processes on one machine each gets a GPU of its own, as far as there are as many.
     """
-    if name == "auto" and torch.cuda.is_available() and (local := local_index()):
+    if name == AUTO and torch.cuda.is_available() and (local := local_index()):
         name = f"cuda:{local % torch.cuda.device_count()}"
-    if name == "auto":
+    if name == AUTO:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind = name.split(":")[0]
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -41,33 +40,40 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-class TorchEngine:
+class TorchEngine(Engine[Any]):
     """See :class:`famcli.inference.engine.Engine`; the model is moved to the device and set to evaluation mode.
 
     ``amp`` runs the backbone in float16, what follows it in float32. ``fold`` makes batch norms a part of convolutions,
-    which is faster and changes maps by rounding alone. ``beside`` is an engine whose backbone, and features of the same
-    batch, the model may share.
+    which is faster and changes maps by rounding alone. ``trunk`` is that of another engine of the same backbone.
     """
 
     def __init__(
         self,
         model: Method,
-        device: str | torch.device = "auto",
+        device: str | torch.device = AUTO,
         *,
         amp: bool = False,
         fold: bool = True,
-        beside: TorchEngine | None = None,
+        trunk: Trunk | None = None,
     ) -> None:
         self.device = pick_device(device) if isinstance(device, str) else device
-        self.amp = amp
+        self.amp, self.fold = amp, fold
         self.model = model.to(self.device).eval()
         if fold:  # a model in training keeps its layout, and with it its rounding
             self.model = self.model.to(memory_format=torch.channels_last)
-        shared = beside is not None and beside.model.backbone is model.backbone
-        self.trunk: Trunk = beside.trunk if beside and shared else Trunk(model, fold)
-        self.config, self.class_names = model.config, model.class_names
-        self.num_parts, self.map_title = model.num_parts, model.map_title
-        self.class_conditional = model.class_conditional
+        self.trunk = trunk or Trunk(model, fold)
+        self.config, self.class_names, self.provenance = model.config, model.class_names, model.provenance
+        self.title, self.map_title, self.num_parts = model.title, model.map_title, model.num_parts
+        self.class_conditional, self.rescaled = model.class_conditional, model.rescaled
+        self.runs_on = f"PyTorch on {'the CPU' if self.device.type == 'cpu' else self.device}"
+
+    def beside(self, method: str) -> TorchEngine | None:
+        """See :meth:`Engine.beside`."""
+        try:
+            other = METHODS[method].from_model(self.model)
+        except ConfigError:
+            return None
+        return TorchEngine(other, self.device, amp=self.amp, fold=self.fold, trunk=self.trunk)
 
     def features(self, images: np.ndarray, *, flipped: bool = False) -> Features:
         """Features of images ``(B, side, side, 3)`` uint8 RGB, or of their mirror images, in float32."""
@@ -75,45 +81,29 @@ class TorchEngine:
             return self.trunk.features(images, flipped, self.device, amp=self.amp)
 
     @torch.inference_mode()
-    def output(self, images: np.ndarray, *, flipped: bool = False) -> Any:
-        """The method's output for images ``(B, side, side, 3)`` uint8 RGB, or for their mirror images."""
-        return self.model.head(self.features(images, flipped=flipped))
+    def run(self, images: np.ndarray, labels: np.ndarray | None = None, *, flipped: bool = False) -> Any:
+        """See :meth:`Engine.run`; the method's output, in float32."""
+        del labels
+        try:
+            return self.model.head(self.features(images, flipped=flipped))
+        except torch.OutOfMemoryError as error:
+            msg = f"out of memory on {self.device} with {len(images)} images a batch; lower --batch-size"
+            raise OutOfMemoryError(msg) from error
+
+    def scores(self, out: Any) -> np.ndarray:
+        """See :meth:`Engine.scores`."""
+        return out.logits.cpu().numpy()
 
     @torch.inference_mode()
-    def infer(
-        self,
-        views: Sequence[np.ndarray],
-        labels: Sequence[int | None] | None = None,
-        *,
-        flip: bool = False,
-        parts: bool = False,
-    ) -> Inference:
-        """See :meth:`famcli.inference.engine.Engine.infer`."""
-        ways = [(images, flipped) for images in views for flipped in ((False, True) if flip else (False,))]
-        try:
-            outputs = [(self.output(images, flipped=flipped), flipped) for images, flipped in ways]
-        except torch.OutOfMemoryError as error:
-            msg = f"out of memory on {self.device} with {len(views[0])} images a batch; lower --batch-size"
-            raise OutOfMemoryError(msg) from error
-        probabilities = torch.stack([self.model.probabilities(out) for out, _ in outputs]).mean(dim=0)
-        wanted = None
-        if self.model.class_conditional:  # one class for all views: the known one, or the most probable in their mean
-            best = probabilities.argmax(dim=1).tolist()
-            given = labels if labels is not None else [None] * len(best)
-            chosen = [b if label is None else label for b, label in zip(best, given, strict=True)]
-            wanted = torch.tensor(chosen, device=self.device)
-        maps = self.model.merge([_turned(self.model.maps(out, wanted), flipped) for out, flipped in outputs])
-        return Inference(maps.cpu().numpy(), probabilities.cpu().numpy(), self._parts(outputs) if parts else None)
+    def maps(self, out: Any, labels: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.maps`."""
+        return self.model.maps(out, torch.from_numpy(labels).to(self.device)).cpu().numpy()
 
-    def _parts(self, outputs: Iterable[tuple[Any, bool]]) -> list[PartMaps] | None:
-        """Part maps and weights of each image, averaged over the views."""
-        pairs = [(self.model.parts(out), flipped) for out, flipped in outputs]
-        found = [(_turned(pair[0], flipped), pair[1]) for pair, flipped in pairs if pair is not None]
-        if not found:
-            return None
-        A = mean_maps([maps for maps, _ in found]).cpu().numpy()
-        t = torch.stack([weights for _, weights in found]).mean(dim=0).cpu().tolist()
-        return [PartMaps(tuple(of_image), parts) for of_image, parts in zip(t, A, strict=True)]
+    @torch.inference_mode()
+    def parts(self, out: Any) -> tuple[np.ndarray, np.ndarray]:
+        """See :meth:`Engine.parts`."""
+        A, t = self.model.parts(out) or (out.logits.new_empty(0), out.logits.new_empty(0))
+        return A.cpu().numpy(), t.cpu().numpy()
 
 
 class Trunk:
@@ -139,10 +129,6 @@ class Trunk:
         if amp and not all(bool(m.isfinite().all()) for m in features.maps):
             return self._run(batch, amp=False)  # a network with values above 65,504
         return features
-
-
-def _turned(maps: Tensor, flipped: bool) -> Tensor:
-    return maps.flip(-1) if flipped else maps
 
 
 def open_engine(folder: Path, method: str | None, device: str, *, amp: bool) -> TorchEngine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from famcli.results.schema import Results
 from famcli_models.errors import DataError, FamError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from famcli.outputs.prediction import PartMaps
 
 
-def open_parts(results: Results, model: str | None, device: str = "auto") -> tuple[Engine | None, str]:
+def open_parts(results: Results, model: str | None, device: str = "auto") -> tuple[Engine[Any] | None, str]:
     """The model that was evaluated, if it is here and has parts; else none, and a sentence that says why.
 
     ``model`` says where it is, if not under the name it had; without, nothing is looked for on the network. One that is
@@ -46,7 +46,7 @@ def open_parts(results: Results, model: str | None, device: str = "auto") -> tup
     return (engine, "") if engine.num_parts else (None, "The model that was evaluated has no parts.")
 
 
-def part_maps(engine: Engine, photos: Sequence[tuple[int, Path]]) -> Iterator[tuple[int, PartMaps]]:
+def part_maps(engine: Engine[Any], photos: Sequence[tuple[int, Path]]) -> Iterator[tuple[int, PartMaps]]:
     """The parts of some photos, each a number and a file; those that cannot be read are left out."""
     from famcli.inference.predictor import Predictor, Settings
     from famcli.outputs.prediction import Item, Prediction

@@ -41,7 +41,7 @@ def class_scores(model: Method, samples: Sequence[Sample], device: str = "auto")
     results = run_images(
         samples,
         lambda sample: resize(read_sample(sample, size).image, size),
-        lambda batch: engine.output(np.stack([view for _, view in batch])).logits.cpu(),
+        lambda batch: engine.run(np.stack([view for _, view in batch])).logits.cpu(),
         lambda sample, _view, logits: (logits, sample.label),
         batch_size=BATCH,
         workers=WORKERS,

@@ -7,4 +7,3 @@ from famcli_models.methods.fam import FAM
 from famcli_models.methods.method import Method
 
 METHODS: MutableMapping[str, type[Method]] = {"fam": FAM, "cam": CAM}
-BASELINE = "cam"  # what an evaluation compares with, unless it is told otherwise

@@ -66,6 +66,7 @@ class CAM(Method):
     map_title = "Class Activation Maps"
     class_conditional = True
     learns_map = False
+    rescaled = True
     config: CAMConfig
 
     def __init__(
@@ -115,11 +116,6 @@ class CAM(Method):
         """Maps ``(B, H, W)`` of given classes ``(B,)``, or of the most probable ones, min-max scaled per image."""
         chosen = output.logits.argmax(dim=1) if labels is None else labels
         return class_activation_maps(output.X, self.classifier.weight[chosen])
-
-    def merge(self, views: Sequence[Tensor]) -> Tensor:
-        """The mean of several views' maps, scaled again: it need not reach 1."""
-        merged = super().merge(views)
-        return min_max(merged) if len(views) > 1 else merged
 
 
 def class_activation_maps(X: Tensor, weights: Tensor) -> Tensor:

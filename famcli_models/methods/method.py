@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
 from famcli_models.backbones import Backbone
-from famcli_models.checkpoint import REFERENCE, Checkpoint, read_checkpoint, resolve, write_checkpoint
+from famcli_models.checkpoint import GRAPH, REFERENCE, Checkpoint, read_checkpoint, resolve, write_checkpoint
 from famcli_models.config import MethodConfig
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
 from famcli_models.features import Features
@@ -81,6 +80,7 @@ class Method(nn.Module):
         class_conditional: The map depends on the class that is asked for.
         learns_map: The values of the map are learnt, so that it can be drawn to targets and how much of it passes τ
             tells how training went; a map that is min-max scaled image by image is not.
+        rescaled: The map is min-max scaled image by image, and so is the mean of the maps of several views.
         channels: C.
         classifier: The linear layer that pretrained weights of the backbone may fill, ``(B, C)`` to ``(B, L)``.
 
@@ -93,6 +93,7 @@ class Method(nn.Module):
     map_title: ClassVar[str]
     class_conditional: ClassVar[bool] = False
     learns_map: ClassVar[bool] = True
+    rescaled: ClassVar[bool] = False
     config: MethodConfig
     classifier: nn.Linear
 
@@ -105,7 +106,7 @@ class Method(nn.Module):
         backbone: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.config = config = config or self.config_class()  # type: ignore[call-arg]  # subclasses have defaults
+        self.config = config = config or self.config_class()
         if not isinstance(config, self.config_class):
             msg = f"a {type(self).__name__} is made from a {self.config_class.__name__}, not {type(config).__name__}"
             raise ConfigError(msg)
@@ -204,10 +205,6 @@ class Method(nn.Module):
     def probabilities(self, output: Any) -> Tensor:
         """``(B, L)`` softmax of the class scores at the model's temperature."""
         return torch.softmax(output.logits / self.config.temperature, dim=1)
-
-    def merge(self, views: Sequence[Tensor]) -> Tensor:
-        """One map ``(B, h, w)`` of the maps of several views: their mean at the size of the largest."""
-        return mean_maps(views)
 
     @property
     def num_parts(self) -> int:
@@ -406,7 +403,8 @@ class Method(nn.Module):
         Raises:
             WeightsError: A weight is not finite, or too large for float16.
         """
-        provenance = {name: value for name, value in self.provenance.items() if name != REFERENCE}  # of other weights
+        of_others = {REFERENCE, GRAPH}  # what is stored of the weights that were there before
+        provenance = {name: value for name, value in self.provenance.items() if name not in of_others}
         kind = torch.float16 if half else torch.float32
         tensors = {name: t.to(kind) if t.is_floating_point() else t for name, t in self.state_dict().items()}
         odd = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
@@ -420,18 +418,6 @@ def _rows_of(known: Sequence[str], names: Sequence[str]) -> dict[int, int]:
     """Index of each name, up to case, that occurs once among known ones, and its index there."""
     lowered = [name.casefold() for name in known]
     return {i: lowered.index(n.casefold()) for i, n in enumerate(names) if lowered.count(n.casefold()) == 1}
-
-
-def mean_maps(views: Sequence[Tensor]) -> Tensor:
-    """Mean of the maps of several views, ``(B, ..., h, w)`` each, at the size of the largest."""
-    size = max((maps.shape[-2:] for maps in views), key=lambda hw: hw[0])
-    same = [m if m.shape[-2:] == size else _resize_maps(m, size) for m in views]
-    return torch.stack(same).mean(dim=0)
-
-
-def _resize_maps(maps: Tensor, size: torch.Size) -> Tensor:
-    large = F.interpolate(maps.flatten(0, -3)[:, None], size=size, mode="bilinear")  # (B·..., 1, h, w)
-    return large.view(*maps.shape[:-2], *size)
 
 
 def min_max(maps: Tensor) -> Tensor:

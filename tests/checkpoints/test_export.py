@@ -19,9 +19,7 @@ from famcli.checkpoints.reference import reference_images
 from famcli_models import FAM
 from famcli_models.errors import ConfigError, FamError
 
-HAVE_ONNX = all(module.importlib.util.find_spec(name) for name in EXPORT_FORMATS["onnx"].needs)
-ONNX = pytest.param("onnx", marks=[pytest.mark.slow, pytest.mark.skipif(not HAVE_ONNX, reason="no ONNX")])
-FORMS = [ONNX, "torchscript", pytest.param("torch-export", marks=pytest.mark.slow)]
+FORMS = ["onnx", "torchscript", "torch-export"]
 # What is tested is the file, not torch's opinion of its own older parts.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -60,7 +58,7 @@ def test_formats(model: FAM, tmp_path: Path, form: ExportFormat, tau: float | No
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("form", [ONNX])
+@pytest.mark.parametrize("form", ["onnx"])
 @pytest.mark.parametrize("opset", OPSETS)
 def test_onnx_describes_itself(model: FAM, tmp_path: Path, form: ExportFormat, opset: int) -> None:
     """Names, a free batch, the opset asked for, and the classes are in the file."""
@@ -91,7 +89,7 @@ def test_torch_files_describe_themselves(model: FAM, tmp_path: Path, form: Expor
 
 
 @pytest.mark.parametrize("variant", [{"memory": False}, {"importance": False, "similarity": "ratio"}], ids=str)
-@pytest.mark.parametrize("form", [ONNX, "torch-export"])
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
 def test_variants(make_model: Callable[..., FAM], tmp_path: Path, form: ExportFormat, variant: dict[str, Any]) -> None:
     """Models with other equations are exported too."""
     assert export(make_model(**variant), tmp_path / "fam", form).good
@@ -168,10 +166,3 @@ def test_refused(
     with pytest.raises(ConfigError, match=words):
         export(model, tmp_path / "fam", **options)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_without_onnx(model: FAM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the packages the error names them and the command that installs them."""
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if "script" in name else object())
-    with pytest.raises(ConfigError, match=r"needs onnxscript; install with: pip install 'famcli\[export\]'"):
-        export(model, tmp_path / "fam.onnx", "onnx")

@@ -25,7 +25,6 @@ from famcli.checkpoints.reference import (
     run_engine,
     stored,
 )
-from famcli.inference.engine import Inference
 from famcli.inference.torch_engine import TorchEngine
 from famcli_models import FAM
 from famcli_models.checkpoint import REFERENCE
@@ -113,29 +112,6 @@ def test_the_same_model_agrees(model: FAM, run: Callable[..., Any]) -> None:
         difference, problems = compare(kept, run(other))
         assert problems == []
         assert difference < 1e-4
-
-
-class Probabilities:
-    """An engine that gives maps and probabilities alone, as another runtime would."""
-
-    def __init__(self, model: FAM) -> None:
-        self.inner, self.config = TorchEngine(model, "cpu", fold=False), model.config
-
-    def infer(self, views: list[np.ndarray]) -> Inference:
-        return self.inner.infer(views)
-
-
-@pytest.mark.parametrize("lead", [0, 200], ids=["usual", "probabilities of 0"])
-def test_an_engine_without_logits(model: FAM, run: Callable[..., Any], lead: float) -> None:
-    """Probabilities are compared with the stored logits up to a constant."""
-    with torch.no_grad():
-        model.classifier.bias[0] += lead
-        model.classifier.weight *= 50
-    kept = rounded(run(model))
-    assert compare(kept, run_engine(Probabilities(model)))[1] == []
-    with torch.no_grad():
-        model.classifier.bias[1] += 250
-    assert "logits differ by" in compare(kept, run_engine(Probabilities(model)))[1][0]
 
 
 def test_another_model_does_not(run: Callable[..., Any]) -> None:

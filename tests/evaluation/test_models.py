@@ -36,7 +36,7 @@ def test_the_baseline_of_its_own_features(tmp_path: Path, make_model: Make) -> N
     model.save_pretrained(folder)
     both, alone = find_models(folder), find_models(folder, "cam")
     assert [model.title for model in both] == ["FAM", "CAM"]
-    assert both[0].network.backbone is both[1].network.backbone
+    assert both[0].engine.trunk is both[1].engine.trunk
     assert ([model.title for model in alone], source(alone)["method"]) == (["CAM"], "CAM")
     facts = source(both)
     assert (facts["seed"], facts["tuned_on_test"], facts["revision"], facts["baseline"]) == (3, True, "abc", None)
@@ -61,8 +61,8 @@ def test_models_in_memory(make_model: Make) -> None:
     """A model is taken as it is, and so is its baseline; the result has no hash of weights."""
     fam, cam = make_model(), make_model(method="cam")
     models = find_models(fam, baseline=cam)
-    assert [model.network for model in models] == [fam, cam]
+    assert [model.engine.model for model in models] == [fam, cam]
     assert (source(models)["name"], source(models)["weights_sha256"]) == ("FAM", None)
-    assert isinstance(find_models(cam, "cam")[0].network, CAM)
+    assert isinstance(find_models(cam, "cam")[0].engine.model, CAM)
     with pytest.raises(UnknownNameError, match="unknown method 'cma'"):
         find_models(fam, "cma")

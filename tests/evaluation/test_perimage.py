@@ -31,6 +31,7 @@ from famcli.evaluation.perimage import (
 from famcli.evaluation.protocols import ten_crops
 from famcli.evaluation.rows import score_row
 from famcli.evaluation.run import TAUS
+from famcli.inference.torch_engine import TorchEngine
 from famcli_models import Method
 from famcli_models.boxes import box_iou
 from famcli_models.errors import DataError, WeightsError
@@ -56,10 +57,10 @@ def samples(make_dataset: Callable[..., Path]) -> list[Sample]:
 
 def run(samples: Sequence[Sample], *networks: Method, **options: Any) -> PerImage:
     """Per-image results of models at the usual thresholds and their own."""
-    models = [Model(network, type(network).title) for network in networks]
+    models = [Model(TorchEngine(network, "cpu"), network.title) for network in networks]
     taus = sorted({*TAUS, *(network.config.tau for network in networks)})
     on_images = options.pop("on_images", lambda _: None)
-    return run_models(models, samples, taus, EvaluationSettings(device="cpu", **options), on_images)
+    return run_models(models, samples, taus, EvaluationSettings(**options), on_images)
 
 
 @pytest.fixture
@@ -242,7 +243,7 @@ def test_ten_crops_change_classes_alone(samples: list[Sample], model: Any) -> No
 def test_maps_alone(samples: list[Sample], model: Any) -> None:
     """Without thresholds there are maps and classes and no boxes; images need no box then."""
     bare = [dataclasses.replace(s, boxes=np.zeros((0, 4))) for s in samples]
-    found = run_models([Model(model, "FAM")], bare, (), EvaluationSettings(device="cpu"))
+    found = run_models([Model(TorchEngine(model, "cpu"), "FAM")], bare, (), EvaluationSettings())
     np.testing.assert_array_equal(found.maps["FAM"], run(samples, model).maps["FAM"])
     assert found.scores["FAM"].boxes.shape == (4, 0, 4)
 

@@ -58,7 +58,8 @@ def test_folding_and_sharing_change_no_more_than_rounding(make_model: Callable[.
     images = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
     folded, plain = TorchEngine(fam, "cpu"), TorchEngine(fam, "cpu", fold=False)
     assert np.allclose(folded.infer([images]).maps, plain.infer([images]).maps, atol=1e-4)
-    beside = TorchEngine(cam, "cpu", fold=False, beside=plain)
+    beside = plain.beside("cam")
+    assert beside is not None
     assert beside.trunk is plain.trunk
     np.testing.assert_array_equal(beside.infer([images]).maps, TorchEngine(cam, "cpu", fold=False).infer([images]).maps)
 
@@ -87,7 +88,7 @@ def test_amp_is_of_the_backbone_alone(make_model: Callable[..., Any]) -> None:
     assert not torch.equal(features.X, whole.features(images).X)
     with torch.inference_mode():
         expected = model.head(features)
-    for found, wanted in zip(half.output(images), expected, strict=True):
+    for found, wanted in zip(half.run(images), expected, strict=True):
         assert found.dtype == torch.float32
         assert torch.equal(found, wanted)
 

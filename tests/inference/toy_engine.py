@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from famcli.inference.engine import ENGINES, EngineRow, Inference
+from famcli.inference.engine import ENGINES, Engine, EngineRow
 from famcli.inference.job import predict_files
 from famcli.inference.predictor import Predictor, Settings, load_item
 from famcli.outputs.prediction import Item
@@ -26,26 +25,23 @@ class ToyConfig(MethodConfig):
     size: int = 64
 
 
-class Toy:
+class Toy(Engine[np.ndarray]):
     """Bright pixels are foreground; the class is whether there are any."""
 
     config: MethodConfig = ToyConfig()
     class_names = ("dark", "bright")
-    num_parts = 0
-    map_title = "Brightness"
-    class_conditional = False
+    title, map_title = "Toy", "Brightness"
 
-    def infer(
-        self,
-        views: Sequence[np.ndarray],
-        labels: Sequence[int | None] | None = None,
-        *,
-        flip: bool = False,
-        parts: bool = False,
-    ) -> Inference:
-        maps = np.mean([images.mean(axis=3, dtype=np.float32) / 255 for images in views], axis=0)
-        bright = maps.max(axis=(1, 2)).round()
-        return Inference(maps, np.stack([1 - bright, bright], axis=1))
+    def run(self, images: np.ndarray, labels: np.ndarray, *, flipped: bool = False) -> np.ndarray:
+        brightness = images.mean(axis=3, dtype=np.float32) / 255
+        return brightness[:, :, ::-1] if flipped else brightness
+
+    def maps(self, out: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return out
+
+    def scores(self, out: np.ndarray) -> np.ndarray:
+        bright = out.max(axis=(1, 2)).round()
+        return 100 * np.stack([1 - bright, bright], axis=1)
 
 
 def open_engine(folder: Path, method: str | None, device: str, *, amp: bool) -> Toy:

@@ -75,10 +75,8 @@ def test_predictions(fine: FAM, picture: Callable[..., np.ndarray], labelled: li
     several = Predictor(fine, "cpu", Settings(scales=(1.0, 1.5), flip=True))(image)
     assert several.M.shape == (12, 12)
     assert Predictor(CAM.from_model(fine), "cpu")(image).M.shape == (4, 4)
-    models = [Model(fine, "FAM"), Model(CAM.from_model(fine), "CAM")]
-    both, alone = (
-        run_models(some, labelled[:3], (), EvaluationSettings(device="cpu")).maps for some in (models, models[1:])
-    )
+    models = [Model(TorchEngine(fine, "cpu"), "FAM"), Model(TorchEngine(CAM.from_model(fine), "cpu"), "CAM")]
+    both, alone = (run_models(some, labelled[:3], (), EvaluationSettings()).maps for some in (models, models[1:]))
     assert [both[name][0].shape for name in ("FAM", "CAM")] == [(8, 8), (4, 4)]
     np.testing.assert_array_equal(alone["CAM"], both["CAM"])
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from famcli.data.sample import Sample, read_sample
+from famcli.inference.engine import mean_maps
 from famcli.training.supervision import cut_along_edges, distill, fuse, make_targets, pseudo_labels, sharpen
 from famcli_models import FAM
 from famcli_models.config import HALF
 from famcli_models.errors import ConfigError
-from famcli_models.methods.method import mean_maps
 from famcli_models.preprocess import normalize, resize
 
 Make = Callable[..., FAM]
@@ -112,9 +112,9 @@ def test_two_thirds_are_the_teachers(make_model: Make, labelled: list[Sample]) -
     with torch.inference_mode():
         views = [resize(read_sample(labelled[1], 96).image, side).copy() for side in (64, 96)]
         batches = [normalize(torch.from_numpy(view[None]), HALF, HALF) for view in views]
-        straight = [teacher(batch).M[:, 0] for batch in batches]
-        turned = [teacher(batch.flip(-1)).M[:, 0].flip(-1) for batch in batches]
-        M = mean_maps([*straight, *turned])[0].numpy()
+        straight = [teacher(batch).M[:, 0].numpy() for batch in batches]
+        turned = [teacher(batch.flip(-1)).M[:, 0].flip(-1).numpy() for batch in batches]
+        M = mean_maps([*straight, *turned])[0]
     M = cv2.resize(M, (98, 98), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_allclose(mirrored[1], (2 * M + targets[1]) / 3, atol=2e-3)
     labelled[0].path.write_bytes(b"")  # training replaces such an image, and nothing uses its target
