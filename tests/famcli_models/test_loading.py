@@ -128,7 +128,7 @@ def test_missing_surplus_and_mistyped_tensors(folder: Path) -> None:
     few = {name: tensor for name, tensor in tensors.items() if name != "classifier.bias"}
     for wrong, first in ((few, "classifier.bias"), (tensors | {"extra": torch.zeros(1)}, "extra")):
         save_file(wrong, folder / WEIGHTS_FILE)
-        with pytest.raises(WeightsError, match=f"{APART}: 1 tensors, first {first}"):
+        with pytest.raises(WeightsError, match=f"{APART}: {first} is "):
             load_model(folder)
         with pytest.raises(WeightsError, match=f"{APART}: {first} is (missing|no tensor of the model)"):
             check_checkpoint(folder)
