@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
-from famcli.checkpoints import ExportFormat
+from famcli.checkpoints import AnyFormat
 from famcli.cli.console import console
 from famcli.cli.options import DeviceOption, JsonOption, QuietOption, ThresholdOption
 
@@ -23,7 +23,7 @@ ModelArgument = Annotated[
 def export(
     model: ModelArgument,
     format: Annotated[  # noqa: A002
-        ExportFormat | Literal["graph"], Option(help="Form of the file; graph is graph.onnx in the model's own folder.")
+        AnyFormat, Option(help="Form of the file; graph is graph.onnx in the model's own folder.")
     ] = "onnx",
     out: Annotated[Path | None, Option("--out", "-o", help="File; NAME with the format's ending if not given.")] = None,
     with_boxes: Annotated[
