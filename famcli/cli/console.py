@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from famcli_models.errors import short
+
+LINE_SECONDS = 30  # from one line of progress to the next, off a terminal
 
 
 def visible(text: str) -> str:
@@ -73,12 +77,18 @@ class Console:
     def progress(
         self, what: str, total: int | None, done: int = 0, *, in_bytes: bool = False, hidden: bool = False
     ) -> Iterator[Callable[..., None]]:
-        """A bar with rate and time left on stderr, if that is a terminal; gives a function to call after each image.
+        """Rate and time left on stderr, a bar or off a terminal a line now and then; gives a function to call an image.
 
         It is ``hidden`` where results go to the same terminal while it is shown.
 
         With ``in_bytes`` the function takes a number of bytes, and a total of ``None`` is one that nobody knows.
         """
+        if hidden or self.quiet or total == 0:
+            yield lambda n=1: None  # noqa: ARG005
+            return
+        if not sys.stderr.isatty():
+            yield _Lines(self.say, what, total, done, "MB" if in_bytes else "")
+            return
         # Imported here: the bar costs what all of --help may cost.
         from rich import progress as bars
         from rich.console import Console as RichConsole
@@ -94,11 +104,37 @@ class Console:
         bar = bars.Progress(
             *(bars.TextColumn("{task.description}"), bars.BarColumn(), *counts, bars.TimeRemainingColumn(compact=True)),
             console=RichConsole(stderr=True),
-            disable=hidden or self.quiet or total == 0 or not sys.stderr.isatty(),
         )
         with bar:
             task = bar.add_task(what, total=total, completed=done)
             yield lambda n=1: bar.advance(task, n)
+
+
+class _Lines:
+    """Progress off a terminal: a line every :data:`LINE_SECONDS`, so none of a short run."""
+
+    def __init__(self, say: Callable[[str], None], what: str, total: int | None, done: int, unit: str) -> None:
+        self.say, self.what, self.total, self.unit = say, what, total, unit
+        self.before = self.done = done
+        self.started = self.said = time.monotonic()
+
+    def __call__(self, n: int = 1) -> None:
+        self.done += n
+        now = time.monotonic()
+        if now - self.said < LINE_SECONDS:
+            return
+        self.said = now
+        rate = (self.done - self.before) / (now - self.started)
+        line = f"{self.what}: {self._shown(self.done)}"
+        if self.total is not None:
+            line += f" of {self._shown(self.total)}"
+        line += f", {self._shown(rate, 1)}/s"
+        if self.total is not None and rate:
+            line += f", {timedelta(seconds=round(max(0, self.total - self.done) / rate))} left"
+        self.say(line)
+
+    def _shown(self, number: float, digits: int = 0) -> str:
+        return f"{number / 1e6:,.1f} {self.unit}" if self.unit else f"{number:,.{digits}f}"
 
 
 console = Console()

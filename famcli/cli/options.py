@@ -27,6 +27,10 @@ MethodOption = Annotated[str | None, Option("--method", metavar="NAME", help=_ME
 _ENGINE = "onnx (ONNX Runtime, CPU), torch, or auto: onnx on the CPU where the model has a graph."
 EngineOption = Annotated[str, Option("--engine", metavar="NAME", help=_ENGINE)]
 DeviceOption = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
+_BATCH = "Images per forward pass; by default what suits the device, and less where memory is short."
+AutoBatchSizeOption = Annotated[int | None, Option(min=1, help=_BATCH)]
+_WORKERS = "Threads, or processes where there are cores to spare, that decode images and find boxes; by default found."
+AutoWorkersOption = Annotated[int | None, Option(min=1, help=_WORKERS)]
 BatchSizeOption = Annotated[int, Option(min=1, help="Images per forward pass.")]
 WorkersOption = Annotated[int, Option(min=1, help="Threads that decode images and find boxes.")]
 AmpOption = Annotated[bool, Option("--amp", help="Run the backbone in float16, for GPUs; boxes move by a few pixels.")]

@@ -71,8 +71,8 @@ def predict(
     join: Annotated[bool, Option("--join", help=JOIN)] = False,
     device: options.DeviceOption = "auto",
     engine: options.EngineOption = "auto",
-    batch_size: options.BatchSizeOption = 16,
-    workers: options.WorkersOption = 2,
+    batch_size: options.AutoBatchSizeOption = None,
+    workers: options.AutoWorkersOption = None,
     amp: options.AmpOption = False,
     as_json: options.JsonOption = False,
     quiet: options.QuietOption = False,  # noqa: ARG001  (handled by its callback)
@@ -117,7 +117,9 @@ def predict(
                 method=method,
                 device=device,
                 engine=engine,
-                settings=Settings(threshold, max_boxes, topk, multiples, flip, batch_size, workers, amp, parts=parts),
+                settings=Settings(
+                    threshold, max_boxes, topk, multiples, flip, batch_size, workers, amp, parts=parts, processes=True
+                ),
                 format=chosen,
                 image_files={name: folder for name, folder in folders.items() if folder is not None},
                 label=label,

@@ -38,7 +38,7 @@ from famcli_models.errors import ConfigError, DataError, short
 from famcli_models.files import sha256_file
 
 Progress = Callable[[int, int], AbstractContextManager[Callable[[], object]]]
-PACE = {"batch_size", "workers"}  # settings that change no result
+PACE = {"batch_size", "workers", "processes"}  # settings that change no result
 
 
 @dataclass(slots=True)
@@ -220,7 +220,7 @@ class _Job:
 
     def run(self, out: Path, rank: Rank, resume: bool) -> Summary:
         """Predict the share of a rank; the only rank, and rank 0 of a launcher when all are done, write the results."""
-        part = rank.share(len(self.listing.names), 1 if self.listing.has_tars else self.predictor.settings.batch_size)
+        part = rank.share(len(self.listing.names), 1 if self.listing.has_tars else self.predictor.batch_size)
         share, summary = self.listing.share(part).with_members(), self._summary()
         on_record = self.on_record if rank.count == 1 or not rank.launcher else _nothing
         journal = Journal(out, self.header, rank)
@@ -276,8 +276,7 @@ class _Job:
     def _predict(self, share: Listing, start: int) -> Iterator[Record]:
         own_names = self.classes.classes.own if self.classes else ()
         items = self._items(share, start)
-        results = self.predictor.stream(items, partial(write_image_files, self.folders), own_names)
-        return (result.to_dict() for result in results)
+        return self.predictor.records(items, partial(write_image_files, self.folders), own_names)
 
     def _items(self, share: Listing, start: int) -> Iterator[Item]:
         """The images from a place on; those without an id or a label are refused."""

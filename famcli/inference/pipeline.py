@@ -2,17 +2,19 @@
 
 It has three stages, each a function of its own that shares nothing with the others but numpy arrays: *load* reads and
 resizes an image, *infer* is the network on a batch, *finish* makes of an image's map what is wanted, boxes for example.
-Loading and finishing run on threads beside the network, and only a few batches are ever in memory.
+Loading and finishing run beside the network on workers, which are threads, or the processes of
+:mod:`famcli.inference.processes`; only a few batches are ever in memory.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from famcli_models.errors import FamError
 
@@ -20,6 +22,9 @@ T = TypeVar("T")
 Loaded = TypeVar("Loaded")
 Inferred = TypeVar("Inferred")
 Finished = TypeVar("Finished")
+ENOUGH = 256  # images: with fewer, the second in which processes start is not won back
+MANY_CORES = 8
+MOST_PROCESSES = 24  # feed 15,000 images/s, and one Python process takes no more from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,60 @@ class Failed(Generic[T]):
     error: FamError | OSError
 
 
+class Workers(NamedTuple):
+    """What loads and finishes images: so many threads, or processes."""
+
+    number: int
+    processes: bool = False
+
+    @classmethod
+    def beside(cls, *, network_on_cpu: bool, cores: int | None = None) -> Workers:
+        """As many as the network leaves room for; whether they are processes is decided here and nowhere else.
+
+        A network on the CPU takes 10 ms or more of a core for an image and the workers 1 to 3 ms, so that two threads
+        are enough until there are many cores: two are what one interpreter lock lets work. Beside a GPU each core but
+        that of the calling thread has a process.
+        """
+        cores = available_cores() if cores is None else cores
+        if network_on_cpu:
+            return cls(cores // 4, processes=True) if cores >= MANY_CORES else cls(min(2, cores))
+        return cls(min(MOST_PROCESSES, max(2, cores - 1)), processes=cores > 2)
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Batch(Protocol):
+    """Images on their way: being loaded from the beginning, then waiting for the network, then being finished."""
+
+    def loaded(self) -> list[tuple[Any, Any]]:
+        """Each image, and what was loaded of it, or a :class:`Failed`."""
+
+    def finish(self, inferred: Iterator[Any]) -> None:
+        """Begin to finish the images that did not fail, each with what the network says of it."""
+
+    def is_done(self) -> bool:
+        """Whether all are finished."""
+
+    def finished(self) -> list[Any]:
+        """What was made of each image, or a :class:`Failed`."""
+
+
+class Crew(Protocol):
+    """Workers at work."""
+
+    ahead: int  # batches that are loaded before the network takes the first of them
+    behind: int  # batches that may be unfinished when the network takes the next
+
+    def begin(self, items: Sequence[Any]) -> Batch:
+        """Begin to load images."""
+
+    def close(self) -> None:
+        """End all workers; what they have not begun is left."""
+
+
 def run_images(
     items: Iterable[T],
     load: Callable[[T], Loaded],
@@ -38,42 +97,87 @@ def run_images(
     *,
     batch_size: int = 16,
     workers: int = 2,
+    shared_bytes: int = 0,
 ) -> Iterator[Finished | Failed[T]]:
     """Run a model over any number of images, in their order, with flat memory.
 
-    ``infer`` runs in the calling thread, ``load`` and ``finish`` on ``workers`` threads. An image for which one of them
+    ``infer`` runs in the calling thread, ``load`` and ``finish`` on ``workers``. An image for which one of these two
     raises a ``FamError`` or an ``OSError`` gives a :class:`Failed`; what ``infer`` raises ends the run.
+
+    Workers are threads, or, given ``shared_bytes`` and at least :data:`ENOUGH` images, processes with so much shared
+    memory for the arrays of an image. Then ``load``, ``finish``, items and results are pickled, and what ``infer`` gets
+    of an image is there until it returns.
     """
     source = iter(items)
-    with ThreadPoolExecutor(workers, thread_name_prefix="fam") as pool:
-        loading: deque[tuple[T, Future[Loaded | Failed[T]]]] = deque()
-        finishing: list[Future[Finished | Failed[T]]] = []
-        try:
-            while True:
-                # Two batches ahead: while one is in the network the next is decoded.
-                for item in itertools.islice(source, 2 * batch_size - len(loading)):
-                    loading.append((item, pool.submit(_guarded, load, item)))
-                if not loading:
-                    break
-                batch = [loading.popleft() for _ in range(min(batch_size, len(loading)))]
-                loaded = [(item, future.result()) for item, future in batch]
-                good = [(item, value) for item, value in loaded if not isinstance(value, Failed)]
-                results = iter(infer(good) if good else ())
-                submitted = [
-                    pool.submit(_guarded, lambda _, failed=value: failed, item)
-                    if isinstance(value, Failed)
-                    else pool.submit(_guarded, finish, item, value, next(results))
-                    for item, value in loaded
-                ]
-                yield from (future.result() for future in finishing)  # of the batch before, finished meanwhile
-                finishing = submitted
-            yield from (future.result() for future in finishing)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    first = list(itertools.islice(source, ENOUGH)) if shared_bytes else []
+    source = itertools.chain(first, source)
+    if len(first) == ENOUGH:
+        from famcli.inference.processes import Processes
+
+        crew: Crew = Processes(load, finish, workers, batch_size, shared_bytes)
+    else:
+        crew = _Threads(load, finish, workers)
+    loading: deque[Batch] = deque()
+    finishing: deque[Batch] = deque()
+    try:
+        while True:
+            while len(loading) < crew.ahead and (some := list(itertools.islice(source, batch_size))):
+                loading.append(crew.begin(some))
+            if not loading:
+                break
+            batch = loading.popleft()
+            good = [(item, value) for item, value in batch.loaded() if not isinstance(value, Failed)]
+            batch.finish(iter(infer(good) if good else ()))
+            finishing.append(batch)
+            while len(finishing) > crew.behind or (finishing and finishing[0].is_done()):
+                yield from finishing.popleft().finished()
+        while finishing:
+            yield from finishing.popleft().finished()
+    finally:
+        crew.close()
 
 
-def _guarded(function: Callable[..., Finished], item: T, *rest: object) -> Finished | Failed[T]:
+class _Threads:
+    """Workers that are threads: an image is a task."""
+
+    ahead, behind = 2, 1  # while one batch is in the network, the next is loaded and the last is finished
+
+    def __init__(self, load: Callable[..., Any], finish: Callable[..., Any], count: int) -> None:
+        self.load, self.finish = load, finish
+        self.pool = ThreadPoolExecutor(count, thread_name_prefix="fam")
+
+    def begin(self, items: Sequence[Any]) -> _ThreadBatch:
+        return _ThreadBatch(self, items)
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+class _ThreadBatch:
+    def __init__(self, crew: _Threads, items: Sequence[Any]) -> None:
+        self.crew, self.items = crew, items
+        self.futures: list[Future[Any]] = [crew.pool.submit(guarded, crew.load, item) for item in items]
+
+    def loaded(self) -> list[tuple[Any, Any]]:
+        self.values = [future.result() for future in self.futures]
+        return list(zip(self.items, self.values, strict=True))
+
+    def finish(self, inferred: Iterator[Any]) -> None:
+        submit, finish = self.crew.pool.submit, self.crew.finish
+        for i, (item, value) in enumerate(zip(self.items, self.values, strict=True)):
+            if not isinstance(value, Failed):
+                self.futures[i] = submit(guarded, finish, item, value, next(inferred))
+        del self.values
+
+    def is_done(self) -> bool:
+        return all(future.done() for future in self.futures)
+
+    def finished(self) -> list[Any]:
+        return [future.result() for future in self.futures]
+
+
+def guarded(function: Callable[..., Finished], item: T, *rest: object) -> Finished | Failed[T]:
+    """The result of a stage for an image, or its failure."""
     try:
         return function(item, *rest)
     except (FamError, OSError) as error:

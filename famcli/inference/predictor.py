@@ -15,12 +15,12 @@ from PIL import Image
 from famcli.data.images import DECODE_MARGIN, Picture, Source, read_file, read_picture
 from famcli.data.sources import Member
 from famcli.hub import find_model
-from famcli.inference.engine import AUTO, Engine, input_sides, open_engine
+from famcli.inference.engine import AUTO, Engine, OutOfMemoryError, input_sides, open_engine
 from famcli.inference.labels import Classes
-from famcli.inference.pipeline import Failed, run_images
+from famcli.inference.pipeline import Failed, Workers, run_images
 from famcli.inference.scores import box_score, certainty
 from famcli.outputs.image_files import SIDE, shrunk
-from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction
+from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction, Record
 from famcli_models.config import require
 from famcli_models.errors import ConfigError, DataError, FamError, ShapeError, shown
 from famcli_models.localization import localize
@@ -28,6 +28,10 @@ from famcli_models.preprocess import resize
 
 if TYPE_CHECKING:
     from famcli_models.methods.method import Method
+
+
+# Images per forward pass, if not given. On the CPU 8 fit its caches: 16 and 32 are no faster and take more memory.
+CPU_BATCH, GPU_BATCH = 8, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,14 @@ class Settings:
         topk: Classes per image.
         scales: Input sizes as multiples of the model's; maps and probabilities are averaged.
         flip: Also average over the mirrored image.
-        batch_size: Images per forward pass.
-        workers: Threads for decoding and box finding.
+        batch_size: Images per forward pass, halved when memory runs out; ``None`` takes what suits the device.
+        workers: Threads for decoding and box finding; ``None`` takes as many as the network leaves room for.
         amp: Run the backbone in float16, what follows it in float32; for GPUs.
         masks: Keep the regions' pixels.
         photos: Keep the decoded photograph, shrunk to 1,600 pixels, so that it is not read again for drawing.
         parts: Keep the part maps and their weights, if the method has parts.
+        processes: With cores to spare and many images, workers are processes; a script that asks for them needs
+            ``if __name__ == "__main__":``.
     """
 
     tau: float | None = None
@@ -53,27 +59,32 @@ class Settings:
     topk: int = 1
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
-    batch_size: int = 16
-    workers: int = 2
+    batch_size: int | None = None
+    workers: int | None = None
     amp: bool = False
     masks: bool = False
     photos: bool = False
     parts: bool = False
+    processes: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_boxes", "topk", "batch_size", "workers"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "at least 1")
         require(self.tau is None or 0 <= self.tau < 1, "threshold", self.tau, "in [0, 1)")
         scales = bool(self.scales) and all(0.25 <= scale <= 4 for scale in self.scales)
         require(scales, "scales", self.scales, "numbers in [0.25, 4]")
 
 
 class Loaded(NamedTuple):
-    """An image that was read and resized."""
+    """An image that was read and resized; its photograph never leaves the process."""
 
     size_hw: tuple[int, int]  # of the original
     views: list[np.ndarray]  # (side, side, 3) uint8 at each input size
     photo: Image.Image | None  # to draw on, if asked for
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Loaded, (self.size_hw, self.views, None)
 
 
 # Of one image: the map (H, W), the probabilities (L,), and its parts if they are asked for.
@@ -129,6 +140,8 @@ class Predictor:
             msg = f"a model of '{self.config.method}' has no parts; leave out --parts, or predict with --method fam"
             raise ConfigError(msg)
         self.tau = self.config.tau if settings.tau is None else settings.tau
+        self.on_cpu = str(getattr(self.engine, "device", "cpu")).startswith("cpu")
+        self.batch_size = settings.batch_size or (CPU_BATCH if self.on_cpu else GPU_BATCH)
         self._sides = input_sides(self.config, settings.scales)
         self.finish = partial(
             finish_item,
@@ -217,16 +230,46 @@ class Predictor:
         for result in self._run(items, then, own_names):
             yield Failure(result.item.name, str(result.error)) if isinstance(result, Failed) else result
 
-    def _run(
+    def records(
         self, items: Iterable[Item], then: Then | None = None, own_names: Sequence[str] = ()
-    ) -> Iterator[Prediction | Failed[Item]]:
+    ) -> Iterator[Record]:
+        """What :meth:`stream` gives in its JSON-able form, which the workers make."""
+        for result in self._run(items, then, own_names, partial(finish_record, self.finish)):
+            yield Failure(result.item.name, str(result.error)).to_dict() if isinstance(result, Failed) else result
+
+    def _run(
+        self,
+        items: Iterable[Item],
+        then: Then | None = None,
+        own_names: Sequence[str] = (),
+        finish: Callable[..., Any] | None = None,
+    ) -> Iterator[Any]:
         settings, own_names = self.settings, tuple(own_names)
-        load = partial(load_item, sides=self._sides, classes=len(own_names or self.class_names), photo=settings.photos)
-        finish = partial(self.finish, own_names=own_names, then=then)
-        infer = partial(self._infer, own=bool(own_names))
-        return run_images(items, load, infer, finish, batch_size=settings.batch_size, workers=settings.workers)
+        workers = Workers.beside(network_on_cpu=self.on_cpu)
+        return run_images(
+            items,
+            partial(load_item, sides=self._sides, classes=len(own_names or self.class_names), photo=settings.photos),
+            partial(self._infer, own=bool(own_names)),
+            partial(finish or self.finish, own_names=own_names, then=then),
+            batch_size=self.batch_size,
+            workers=settings.workers or workers.number,
+            shared_bytes=sum(3 * side**2 for side in self._sides) if settings.processes and workers.processes else 0,
+        )
 
     def _infer(self, batch: Sequence[tuple[Item, Loaded]], own: bool = False) -> list[Inferred]:
+        """What the network says of a batch, which is cut in two for as long as it is too large for the memory."""
+        inferred: list[Inferred] = []
+        while len(inferred) < len(batch):
+            part = batch[len(inferred) :][: self.batch_size]
+            try:
+                inferred += self._infer_at_once(part, own)
+            except OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                self.batch_size = len(part) // 2
+        return inferred
+
+    def _infer_at_once(self, batch: Sequence[tuple[Item, Loaded]], own: bool) -> list[Inferred]:
         views = [np.stack(images) for images in zip(*(loaded.views for _, loaded in batch), strict=True)]
         labels = [None if own else item.label for item, _ in batch]
         found = self.engine.infer(views, labels, flip=self.settings.flip, parts=self.settings.parts)
@@ -304,3 +347,10 @@ def finish_item(
         except (FamError, OSError) as error:
             return replace(prediction, warning=str(error))
     return prediction
+
+
+def finish_record(
+    finish: Callable[..., Prediction], item: Item, loaded: Loaded, inferred: Inferred, **more: Any
+) -> Record:
+    """What ``finish`` gives, as a record."""
+    return finish(item, loaded, inferred, **more).to_dict()

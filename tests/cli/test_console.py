@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from famcli.cli import console as module
 from famcli.cli.console import Console
 
 HOSTILE = "a\x1b]0;owned\x07\r\x9b31m\u202e\u2028\udcffé"
@@ -43,3 +44,51 @@ def test_a_bar_does_not_break_into_results_on_the_same_terminal(
     with Console().progress("images", 3, hidden=hidden) as step:
         step()
     assert ("images" in capsys.readouterr().err) is not hidden
+
+
+class Clock:
+    """Ten seconds later each time it is asked."""
+
+    seconds = 0
+
+    def monotonic(self) -> int:
+        self.seconds += 10
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The console's clock, off a terminal."""
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    return clock
+
+
+def test_progress_off_a_terminal(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a log there is a line every 30 seconds, with the rate of this run and the time left at it."""
+    assert clock.seconds == 0
+    with Console().progress("images", 70_000, 1000) as step:
+        for _ in range(7):
+            step(2)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "images: 1,006 of 70,000, 0.2/s, 3 days, 23:49:30 left",
+        "images: 1,012 of 70,000, 0.2/s, 3 days, 23:49:00 left",
+    ]
+    with Console().progress("x.zip", None, in_bytes=True) as step:
+        for _ in range(3):
+            step(30_000_000)
+    assert capsys.readouterr().err == "x.zip: 90.0 MB, 3.0 MB/s\n"
+
+
+@pytest.mark.parametrize("case", ["short", "quiet", "hidden", "nothing"])
+def test_no_progress(case: str, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run of less than 30 seconds has no line of progress, nor has one that is quiet or has nothing to do."""
+    console = Console()
+    console.quiet = case == "quiet"
+    with console.progress("images", 0 if case == "nothing" else 9, hidden=case == "hidden") as step:
+        for _ in range(2 if case == "short" else 9):
+            step()
+    assert clock.seconds > 0 or case != "short"
+    assert capsys.readouterr().err == ""

@@ -14,8 +14,9 @@ from typing import Any
 import fsspec
 import pytest
 
-from famcli.inference import ranks
+from famcli.inference import pipeline, ranks
 from famcli.inference.job import Summary, predict_files
+from famcli.inference.pipeline import Workers
 from famcli.inference.predictor import Settings
 from famcli.inference.ranks import Rank
 from famcli.outputs import FORMATS, IMAGE_FILES, Output, Records, Run
@@ -80,6 +81,25 @@ def test_empty_maps_and_failures_are_counted(predict: Predict, image_dir: Path) 
     summary = predict(tau=0.999)
     assert (summary.images, summary.boxes, summary.empty) == (5, 0, 5)
     assert [(f.name, f.reason) for f in summary.failures] == [("aa.png", "the file is empty")]
+
+
+def test_processes_change_nothing(
+    predict: Predict, image_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results and the files beside them are the same to the byte, whether workers are threads or processes."""
+    (image_dir / "bad.png").write_text("no image")
+    monkeypatch.setattr(pipeline, "ENOUGH", 2)
+    trees = []
+    for number, of_processes in enumerate((False, True)):
+        workers = Workers(2, processes=of_processes)
+        monkeypatch.setattr(Workers, "beside", lambda workers=workers, **_: workers)
+        folders = {kind: tmp_path / f"{number}" / kind for kind in IMAGE_FILES}
+        options = {"image_files": folders, "segmentation": "rle", "format": "jsonl", "parts": True, "processes": True}
+        assert len(predict(f"{number}/out", **options).failures) == 1
+        root = tmp_path / f"{number}"
+        trees.append({path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()})
+    assert trees[0] == trees[1]
+    assert len(trees[0]) == 1 + 5 * 5  # an overlay and a map of the object and of the parts, and a mask
 
 
 @pytest.mark.parametrize("after", [1, 3, 5])

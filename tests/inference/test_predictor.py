@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from famcli.inference.engine import OutOfMemoryError
 from famcli.inference.predictor import Predictor, Settings
 from famcli.outputs.prediction import Failure, Item, Prediction
 from famcli_models.checkpoint import DEFAULT_MODEL
@@ -339,6 +340,47 @@ def test_exif_frame(make_predictor: Make, tmp_path: Path) -> None:
     found = make_predictor(tau=0.0)(tmp_path / "x.jpg")
     assert found.size_hw == (80, 40)
     assert found.regions[0].xyxy == (0, 0, 40, 80)
+
+
+@pytest.mark.parametrize("fits", [1, 2, 4])
+def test_a_batch_too_large_for_the_memory_is_halved(
+    fits: int, make_predictor: Make, image_dir: Path, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes on with half as many images a forward pass, from then on, and says the same."""
+    predictor, sizes = make_predictor(batch_size=5), []
+    expected = list(predictor.stream(items(image_dir, names)))
+    infer = predictor.engine.infer
+
+    def of_little_memory(views: list[np.ndarray], *rest: Any, **more: Any) -> Any:
+        sizes.append(len(views[0]))
+        if len(views[0]) > fits:
+            raise OutOfMemoryError("out of memory")
+        return infer(views, *rest, **more)
+
+    monkeypatch.setattr(predictor.engine, "infer", of_little_memory)
+    for _ in range(2):
+        found = list(predictor.stream(items(image_dir, names)))
+        for one, other in zip(found, expected, strict=True):
+            assert isinstance(one, Prediction)
+            assert isinstance(other, Prediction)
+            np.testing.assert_allclose(one.M, other.M, atol=1e-5)
+    assert sizes == {4: [5, 2, 2, 1], 2: [5, 2, 2, 1], 1: [5, 2, 1, 1, 1, 1, 1]}[fits] + {1: [1] * 5}.get(
+        fits, [2, 2, 1]
+    )
+
+
+def test_an_image_too_large_for_the_memory(
+    make_predictor: Make, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where not even one fits, the error is that of the engine."""
+    predictor = make_predictor()
+
+    def of_no_memory(*_: Any, **__: Any) -> Any:
+        raise OutOfMemoryError("out of memory on cuda:0")
+
+    monkeypatch.setattr(predictor.engine, "infer", of_no_memory)
+    with pytest.raises(ConfigError, match="out of memory on cuda:0"):
+        predictor([photo, photo])
 
 
 @pytest.mark.parametrize(
