@@ -56,6 +56,7 @@ class Engine(ABC, Generic[Out]):
         rescaled: They are min-max scaled image by image.
         num_parts: K, or 0 if the model has no parts.
         runs_on: In a few words, for people.
+        on_cpu: The model takes the cores that images are decoded on.
     """
 
     config: MethodConfig
@@ -67,6 +68,7 @@ class Engine(ABC, Generic[Out]):
     rescaled: bool = False
     num_parts: int = 0
     runs_on: str = ""
+    on_cpu: bool = True
 
     @abstractmethod
     def run(self, images: np.ndarray, labels: np.ndarray, *, flipped: bool = False) -> Out:

@@ -140,8 +140,7 @@ class Predictor:
             msg = f"a model of '{self.config.method}' has no parts; leave out --parts, or predict with --method fam"
             raise ConfigError(msg)
         self.tau = self.config.tau if settings.tau is None else settings.tau
-        self.on_cpu = str(getattr(self.engine, "device", "cpu")).startswith("cpu")
-        self.batch_size = settings.batch_size or (CPU_BATCH if self.on_cpu else GPU_BATCH)
+        self.batch_size = settings.batch_size or (CPU_BATCH if self.engine.on_cpu else GPU_BATCH)
         self._sides = input_sides(self.config, settings.scales)
         self.finish = partial(
             finish_item,
@@ -245,7 +244,7 @@ class Predictor:
         finish: Callable[..., Any] | None = None,
     ) -> Iterator[Any]:
         settings, own_names = self.settings, tuple(own_names)
-        workers = Workers.beside(network_on_cpu=self.on_cpu)
+        workers = Workers.beside(network_on_cpu=self.engine.on_cpu)
         return run_images(
             items,
             partial(load_item, sides=self._sides, classes=len(own_names or self.class_names), photo=settings.photos),

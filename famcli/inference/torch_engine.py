@@ -65,7 +65,8 @@ class TorchEngine(Engine[Any]):
         self.config, self.class_names, self.provenance = model.config, model.class_names, model.provenance
         self.title, self.map_title, self.num_parts = model.title, model.map_title, model.num_parts
         self.class_conditional, self.rescaled = model.class_conditional, model.rescaled
-        self.runs_on = f"PyTorch on {'the CPU' if self.device.type == 'cpu' else self.device}"
+        self.on_cpu = self.device.type == "cpu"
+        self.runs_on = f"PyTorch on {'the CPU' if self.on_cpu else self.device}"
 
     def beside(self, method: str) -> TorchEngine | None:
         """See :meth:`Engine.beside`."""
