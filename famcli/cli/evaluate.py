@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,9 @@ _PROTOCOL = "Rules of the numbers: fam, wsoleval-v1, wsoleval-v2, psol, first-bo
 _OTHER_CLASSES = "The labels are not the model's classes: score boxes alone."
 _ALLOW_MISSING = "Leave out images without a map, prediction or readable file; says so."
 _OUT = "Folder for results.json, results.md and images.jsonl."
+_RESUME = "Take up the share of this process if it was finished before."
+_SHARD = "Measure this part of the images, from 0/N to (N-1)/N, and keep it for --join; launchers need no such option."
+_JOIN = "Write the results from the shards of the same command."
 _PROCESSES = "Processes that try thresholds; all cores if not given."
 
 
@@ -44,6 +48,9 @@ def evaluate(
     other_classes: Annotated[bool, Option("--other-classes", help=_OTHER_CLASSES)] = False,
     allow_missing: Annotated[bool, Option("--allow-missing", help=_ALLOW_MISSING)] = False,
     out: Annotated[Path | None, Option("--out", "-o", metavar="DIR", help=_OUT)] = None,
+    resume: Annotated[bool, Option("--resume", help=_RESUME)] = False,
+    shard: Annotated[str | None, Option(metavar="I/N", help=_SHARD)] = None,
+    join: Annotated[bool, Option("--join", help=_JOIN)] = False,
     device: options.DeviceOption = "auto",
     engine: options.EngineOption = "auto",
     batch_size: options.BatchSizeOption = 32,
@@ -61,39 +68,64 @@ def evaluate(
     from famcli.data.dataset import open_dataset
     from famcli.demo import demo_dataset
     from famcli.evaluation import run
+    from famcli.evaluation.parts import evaluate_shares, remove_parts
+    from famcli.evaluation.perimage import EvaluationSettings
+    from famcli.inference.journal import find_shards
+    from famcli.inference.ranks import RankFiles
+    from famcli.results.io import JSON_NAME
 
     sources = {name: context.get_parameter_source(name) for name in ("model", "method", "baseline")}
     given = [f"--{name}" for name, source in sources.items() if source and source.name == "COMMANDLINE"]
     problem = run.conflict(protocol, crops, data is not None, maps, predictions, masks, ", ".join(given))
     if problem:
         raise typer.BadParameter(problem)
+    rank = options.this_rank(shard)
+    for wanted, option in ((resume, "--resume"), (join, "--join"), (rank.count > 1, str(rank))):
+        if wanted and out is None:
+            raise typer.BadParameter(f"{option} needs --out DIR, where finished shares are kept")
+    if join and rank.count > 1:
+        raise typer.BadParameter("--join measures nothing and is one process: leave out --shard and the launcher")
     if out is not None:
         _make(out)
-    dataset = open_dataset(data) if data is not None else None
-    with console.progress("images", (dataset or demo_dataset()).count([split])) as step:
-        found = run.evaluate(
-            dataset,
-            model,
-            method=method,
-            baseline=baseline,
-            maps=maps,
-            predictions=predictions,
-            masks=masks,
-            split=split,
-            protocol=protocol,
-            crops=crops,
-            interval=interval,
-            same_classes=not other_classes,
-            allow_missing=allow_missing,
-            device=device,
-            engine=engine,
-            batch_size=batch_size,
-            workers=workers,
-            processes=processes,
-            say=None if console.quiet else console.say,
-            on_images=step,
-        )
-    _show(found, out, as_json)
+    file = (out or Path()) / JSON_NAME
+    follows = bool(rank.launcher) and rank.index > 0  # rank 0 speaks for all
+    with RankFiles.beside(file, rank).noting_failure() if rank.launcher and rank.count > 1 else nullcontext():
+        if join:
+            rank = find_shards(file)
+        dataset = open_dataset(data) if data is not None else None
+        share = rank.share((dataset or demo_dataset()).count([split]), batch_size)
+        with console.progress("images", share.stop - share.start, hidden=follows or join) as step:
+            prepared = run.EvaluationRun.prepare(
+                dataset,
+                model,
+                EvaluationSettings(
+                    split=split,
+                    protocol=protocol,
+                    crops=crops,
+                    interval=interval,
+                    same_classes=not other_classes,
+                    allow_missing=allow_missing,
+                    device=device,
+                    engine=engine,
+                    batch_size=batch_size,
+                    workers=workers,
+                    processes=processes,
+                ),
+                method=method,
+                baseline=baseline,
+                maps=maps,
+                predictions=predictions,
+                masks=masks,
+                say=None if console.quiet or follows else console.say,
+                on_images=step,
+            )
+            found = evaluate_shares(prepared, file, rank, resume=resume, join=join)
+        if found is not None:
+            _show(found, out, as_json)
+    if found is not None and rank.count > 1:
+        remove_parts(file, rank)
+    elif found is None:
+        console.say(f"{rank}: {share.stop - share.start} images")
 
 
 def _make(out: Path) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from typer import Option
 
 from famcli.cli.console import console
+from famcli_models.errors import ConfigError
+
+if TYPE_CHECKING:
+    from famcli.inference.ranks import Rank
 
 
 def _set_quiet(value: bool) -> bool:
@@ -42,3 +47,18 @@ JsonOption = Annotated[bool, Option("--json", help=_JSON, callback=_set_json)]
 OutFolder = Annotated[Path, Option("--out", "-o", help="Folder to write to.")]
 _ORG = "Organisation on the Hub of a name without one; by default that of FAM_HUB_ORG."
 OrgOption = Annotated[str | None, Option("--org", help=_ORG, metavar="ORG")]
+
+
+def this_rank(shard: str | None) -> Rank:
+    """That of a launcher, or what ``--shard`` says."""
+    from famcli.inference.ranks import Rank
+
+    rank = Rank.from_environment()
+    if shard is None:
+        return rank
+    if rank.count > 1:
+        raise typer.BadParameter(f"{rank.launcher} has made this {rank} already", param_hint="--shard")
+    try:
+        return Rank.from_text(shard)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error), param_hint="--shard") from error

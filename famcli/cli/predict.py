@@ -85,7 +85,7 @@ def predict(
     Examples: fam predict photos/ (prints NAME  CLASS SCORE  box X0,Y0,X1,Y1), fam predict photos/ --out boxes.json
     """
     file = None if out == STDOUT else out
-    rank = _this_rank(shard)
+    rank = options.this_rank(shard)
     for wanted, option in ((resume, "--resume"), (shard, "--shard"), (join, "--join"), (rank.count > 1, str(rank))):
         if file is None and wanted:
             raise typer.BadParameter(f"{option} needs --out FILE, beside which finished images are kept")
@@ -145,21 +145,6 @@ def predict(
     # Launchers end all ranks when one ends with an error, and a shard of which every image was tried is done.
     if (summary.failures or summary.warnings) and part is None:
         raise typer.Exit(1)
-
-
-def _this_rank(shard: str | None) -> Rank:
-    """That of a launcher, or what ``--shard`` says."""
-    from famcli.inference.ranks import Rank
-
-    rank = Rank.from_environment()
-    if shard is None:
-        return rank
-    if rank.count > 1:
-        raise typer.BadParameter(f"{rank.launcher} has made this {rank} already", param_hint="--shard")
-    try:
-        return Rank.from_text(shard)
-    except ConfigError as error:
-        raise typer.BadParameter(str(error), param_hint="--shard") from error
 
 
 def _print_record(record: Record, lines: bool, table: _PartsTable | None) -> None:

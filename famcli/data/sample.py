@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,12 @@ def check_labels(samples: Sequence[Sample], num_classes: int) -> None:
                 f"'{sample.name}' has label {sample.label}, but the model's {num_classes} classes are numbered from 0: "
                 "was it made for other classes?"
             )
+
+
+def sha256_samples(samples: Sequence[Sample]) -> str:
+    """SHA-256 of the names, labels and boxes, in hexadecimal."""
+    lines = "".join(f"{sample.name}\n{sample.label}\n{sample.boxes.tolist()}\n" for sample in samples)
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def find_split(name: str) -> str | None:

@@ -166,7 +166,7 @@ def run_models(
     samples: Sequence[Sample],
     taus: Sequence[float],
     settings: EvaluationSettings,
-    on_images: Callable[[int], None] = lambda _: None,
+    on_images: Callable[[int], object] = lambda _: None,
 ) -> PerImage:
     """Run models over labelled images and compare their boxes; those that share a backbone run it once.
 

@@ -1,9 +1,12 @@
-"""Evaluate a model, score maps or boxes on a split of a dataset: from what is asked for to the result."""
+"""Evaluate a model, score maps or boxes on a split of a dataset: from what is asked for to the result.
+
+An evaluation has two halves. What takes time, models and thresholds image by image, is measured, and several processes
+may each take a share of the images. One process then makes rows and intervals of all that was measured.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -15,25 +18,44 @@ import numpy as np
 from famcli.checkpoints.doctor import package_versions
 from famcli.data.dataset import Dataset, open_dataset
 from famcli.data.masks import MaskSource, covered, find_masks
-from famcli.data.sample import FULLSUP, Sample, split_name
+from famcli.data.sample import FULLSUP, Sample, sha256_samples, split_name
 from famcli.demo import demo_dataset
 from famcli.evaluation.bootstrap import LEVEL, RESAMPLES, SEED, Bootstrap
 from famcli.evaluation.external import Found, find_maps, read_predictions, some_names
 from famcli.evaluation.metrics.box import SIDE, thresholds
 from famcli.evaluation.metrics.coco import average_precision
 from famcli.evaluation.models import Model, find_models, source
-from famcli.evaluation.perimage import FIXED_BOXES, PREDICTIONS, EvaluationSettings, PerImage, run_models, score_boxes
+from famcli.evaluation.parts import Measured
+from famcli.evaluation.perimage import (
+    FIXED_BOXES,
+    PREDICTIONS,
+    BoxScores,
+    EvaluationSettings,
+    PerImage,
+    run_models,
+    score_boxes,
+)
 from famcli.evaluation.protocols import PROTOCOLS, VERSIONS, find_protocol
 from famcli.evaluation.rows import ORACLE, ScoredRow, box_precision, class_rows, differences, image_results, score_row
-from famcli.evaluation.thresholds import Raw, count_maps, fixed_rows, map_images, map_row, mask_metrics, stated_size
+from famcli.evaluation.thresholds import (
+    Counts,
+    Raw,
+    count_maps,
+    fixed_rows,
+    map_images,
+    map_row,
+    mask_metrics,
+    stated_size,
+)
 from famcli.results.images import ImageResult
-from famcli.results.schema import SMOKE, Number, Results
+from famcli.results.schema import SMOKE, Results
 from famcli_models.checkpoint import DEFAULT_MODEL
 from famcli_models.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from famcli_models.methods.method import Method
 
+MAPS = "maps"  # the name of another tool's maps
 TAUS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of curves, and those an oracle chooses from
 
 
@@ -93,61 +115,19 @@ def evaluate(
         ```
     """
     settings = replace(settings or EvaluationSettings(), **changes)
-    problem = conflict(settings.protocol, settings.crops, data is not None, maps, predictions, masks)
-    if problem:
-        raise ConfigError(problem)
-    dataset = demo_dataset() if data is None else data if isinstance(data, Dataset) else open_dataset(data)
-    talk = say or (lambda _: None)
-    for remark in dataset.remarks:
-        talk(remark)
-    over_maps = settings.protocol in VERSIONS
-    samples, sources = read_split(dataset, settings.split, masks, over_maps)
-    elsewhere = maps or predictions
-    models = (
-        []
-        if elsewhere
-        else find_models(
-            model, method, baseline, settings.same_classes, say, device=settings.device, engine=settings.engine
-        )
+    run = EvaluationRun.prepare(
+        data,
+        model,
+        settings,
+        method=method,
+        baseline=baseline,
+        maps=maps,
+        predictions=predictions,
+        masks=masks,
+        say=say,
+        on_images=on_images,
     )
-    run = _Run(dataset, samples, sources, models, settings, talk, on_images)
-    scored = run.predictions(predictions) if predictions else run.thresholds(maps) if over_maps else run.boxes()
-    first, here = scored.rows[0], scored.samples
-    own = models[0].engine.class_names if models else ()
-    names = dataset.class_names or (own if settings.same_classes else ())
-    curve = thresholds(settings.interval) if first.boxes is None else first.boxes.taus
-    origin = source(models) if models else {"kind": "maps" if maps else PREDICTIONS, "name": str(elsewhere)}
-    lines = "".join(f"{sample.name}\n{sample.label}\n{sample.boxes.tolist()}\n" for sample in here)
-    results = Results(
-        kind=SMOKE if data is None else "evaluation",
-        created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-        data={
-            "name": dataset.name,
-            "split": settings.split,
-            "images": len(here),
-            "boxes": sum(len(sample.boxes) for sample in here),
-            "masks": scored.masks,
-            "sha256": hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest(),
-            "images_of_split": len(samples),
-            "partial": len(here) < len(samples),
-            "class_names": tuple(names),
-        },
-        source={**origin, "class_names": own},
-        protocol={
-            "name": settings.protocol,
-            "interval": settings.interval if over_maps or scored.masks else None,
-            "crops": None if over_maps else settings.crops,
-            "rules": asdict(PROTOCOLS[settings.protocol]),
-        },
-        same_classes=settings.same_classes,
-        rows=tuple(scored_row.row for scored_row in scored.rows),
-        taus=() if first.row.curve is None else tuple(curve.tolist()),
-        differences=differences(scored.rows, scored.bootstrap),
-        classes=class_rows(first, np.array([sample.label for sample in here]), names),
-        bootstrap={"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
-        versions=package_versions(),
-    )
-    return Evaluation(results, scored.images)
+    return run.results(run.measure())
 
 
 def conflict(
@@ -195,43 +175,159 @@ class _Scored(NamedTuple):
     images: Callable[[], Iterator[ImageResult]]
 
 
+def _all(total: int) -> slice:
+    return slice(total)
+
+
+def _nothing(_: int) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """One evaluation: its images, where the masks of some are, its models, and how they are scored."""
+class EvaluationRun:
+    """One evaluation: its images, where the masks of some are, what finds their boxes, and how these are scored."""
 
     dataset: Dataset
+    smoke: bool  # no data were named
     samples: Sequence[Sample]
     masks: Mapping[str, MaskSource]
     models: Sequence[Model]
+    maps: Path | None  # folder of another tool's maps
+    predictions: Path | None  # file of boxes found elsewhere
     settings: EvaluationSettings
     say: Callable[[str], None]
     on_images: Callable[[int], None]
 
-    def boxes(self) -> _Scored:
-        """Models by a protocol with one box an image: the first at its own τ, and baselines at the best for them.
+    @classmethod
+    def prepare(
+        cls,
+        data: Dataset | str | Path | None,
+        model: str | Path | Method,
+        settings: EvaluationSettings,
+        *,
+        method: str | None = None,
+        baseline: str | Path | Method | None = None,
+        maps: Path | None = None,
+        predictions: Path | None = None,
+        masks: Path | None = None,
+        say: Callable[[str], None] | None = None,
+        on_images: Callable[[int], None] = _nothing,
+    ) -> EvaluationRun:
+        """Read the models, and of the data all but the images; arguments and errors are those of :func:`evaluate`."""
+        problem = conflict(settings.protocol, settings.crops, data is not None, maps, predictions, masks)
+        if problem:
+            raise ConfigError(problem)
+        dataset = demo_dataset() if data is None else data if isinstance(data, Dataset) else open_dataset(data)
+        talk = say or (lambda _: None)
+        for remark in dataset.remarks:
+            talk(remark)
+        samples, sources = read_split(dataset, settings.split, masks, settings.protocol in VERSIONS)
+        models = []
+        if not (maps or predictions):
+            where = {"device": settings.device, "engine": settings.engine}
+            models = find_models(model, method, baseline, settings.same_classes, say, **where)
+        return cls(dataset, data is None, samples, sources, models, maps, predictions, settings, talk, on_images)
 
-        A map of a class is scaled image by image: no threshold means the same on all, so it has the best τ too.
+    def measure(self, part: Callable[[int], slice] = _all, on_step: Callable[[int], object] = _nothing) -> Measured:
+        """Run the models and try thresholds. Boxes found elsewhere need neither.
+
+        Args:
+            part: Which of so many images are measured, by default all.
+            on_step: Called with a number of images after each step of any of the work.
         """
-        first, *_ = self.models
-        chosen = [model for model in self.models if model is not first or model.engine.class_conditional]
-        choosing = self._choosing() if chosen else []
-        found = self._models(_tried(self.models)).with_fixed_boxes()
-        on_fullsup = run_models(chosen, choosing, _tried(chosen), self.settings).scores if choosing else {}
+
+        def on_images(number: int) -> None:
+            self.on_images(number)
+            on_step(number)
+
+        samples = self.samples[part(len(self.samples))]
+        if self.maps:
+            paths = self._find_maps(self.maps)
+            here = [sample for sample in samples if sample.name in paths]
+            return Measured(counts={MAPS: self._count(here, [paths[sample.name] for sample in here], on_images)})
+        if not self.models:
+            return Measured()
+        found = run_models(self.models, samples, self._taus(self.models), self.settings, on_images)
+        counts, on_fullsup = {}, {}
+        if self._over_maps() or (self.masks and not found.rules.cropped):
+            here = found.samples
+            if not self._over_maps():  # masks are of the image as it is, whatever the dataset states
+                here = [replace(sample, size_hw=size) for sample, size in zip(here, found.sizes, strict=True)]
+            counts = {name: self._count(here, maps, on_step) for name, maps in found.maps.items()}
+        if (chosen := self._chosen()) and (choosing := self._choosing()):
+            choosing = choosing[part(len(choosing))]
+            on_fullsup = run_models(chosen, choosing, self._taus(chosen), self.settings, on_step).scores
+        return Measured(found, counts, on_fullsup)
+
+    def results(self, measured: Measured) -> Evaluation:
+        """The numbers, from what was measured of all images."""
+        settings, models, counts = self.settings, self.models, measured.counts
+        if self.predictions:
+            scored = self._of_predictions(self.predictions)
+        elif self.maps:
+            paths = self._find_maps(self.maps)
+            samples = self._leave_out(paths, f"have no map in '{self.maps}'")
+            scored = self._of_maps(samples, {MAPS: [paths[sample.name] for sample in samples]}, counts)
+        elif found := measured.found:
+            self._leave_out({sample.name for sample in found.samples}, "could not be read")
+            if self._over_maps():
+                scored = self._of_maps(found.samples, found.maps, counts)
+            else:
+                scored = self._of_boxes(found, counts, measured.on_fullsup)
+        first, here = scored.rows[0], scored.samples
+        own = models[0].engine.class_names if models else ()
+        names = self.dataset.class_names or (own if settings.same_classes else ())
+        curve = thresholds(settings.interval) if first.boxes is None else first.boxes.taus
+        elsewhere = {"kind": MAPS if self.maps else PREDICTIONS, "name": str(self.maps or self.predictions)}
+        results = Results(
+            kind=SMOKE if self.smoke else "evaluation",
+            created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+            data={
+                "name": self.dataset.name,
+                "split": settings.split,
+                "images": len(here),
+                "boxes": sum(len(sample.boxes) for sample in here),
+                "masks": scored.masks,
+                "sha256": sha256_samples(here),
+                "images_of_split": len(self.samples),
+                "partial": len(here) < len(self.samples),
+                "class_names": tuple(names),
+            },
+            source={**(source(models) if models else elsewhere), "class_names": own},
+            protocol={
+                "name": settings.protocol,
+                "interval": settings.interval if self._over_maps() or scored.masks else None,
+                "crops": None if self._over_maps() else settings.crops,
+                "rules": asdict(PROTOCOLS[settings.protocol]),
+            },
+            same_classes=settings.same_classes,
+            rows=tuple(scored_row.row for scored_row in scored.rows),
+            taus=() if first.row.curve is None else tuple(curve.tolist()),
+            differences=differences(scored.rows, scored.bootstrap),
+            classes=class_rows(first, np.array([sample.label for sample in here]), names),
+            bootstrap={"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
+            versions=package_versions(),
+        )
+        return Evaluation(results, scored.images)
+
+    def _of_boxes(self, found: PerImage, counts: Mapping[str, Counts], on_fullsup: Mapping[str, BoxScores]) -> _Scored:
+        """Models by a protocol with one box an image: the first at its own τ, and baselines at the best for them."""
+        found, chosen = found.with_fixed_boxes(), self._chosen()
         masks = [self.masks.get(sample.name) for sample in found.samples]
         if found.rules.cropped and covered(masks):
             protocol = self.settings.protocol
             self.say(f"{protocol} crops images, and masks are of whole images: PxAP and pIoU are left out")
             masks = [None] * len(masks)
-        of_masks = self._mask_metrics(found, masks) if covered(masks) else {}
         bootstrap = Bootstrap(len(found.samples))
         rows: list[ScoredRow] = []
 
         def add(name: str, title: str, at: int, tau_from: str, **more: Any) -> None:
-            rows.append(score_row(found, name, title, at, tau_from, bootstrap, of_masks.get(name), **more))
+            of_masks = mask_metrics(counts[name].masks) if name in counts else None
+            rows.append(score_row(found, name, title, at, tau_from, bootstrap, of_masks, **more))
 
         for model in self.models:
             name, scores = model.title, found.scores[model.title]
-            if model is first:
+            if model is self.models[0]:
                 at = scores.nearest(model.engine.config.tau)
                 add(name, name, at, "fixed", coco=box_precision(found, name, at))
             if model in chosen:
@@ -243,7 +339,7 @@ class _Run:
             add(name, title, 0, "")
         return _Scored(found.samples, covered(masks), rows, bootstrap, partial(image_results, found, rows))
 
-    def predictions(self, path: Path) -> _Scored:
+    def _of_predictions(self, path: Path) -> _Scored:
         """Boxes that were found elsewhere, by a protocol with one box an image."""
         read = read_predictions(path, self.dataset, self.samples, self.settings.same_classes)
         samples = self._leave_out(read, f"are not in '{path}'")
@@ -255,42 +351,54 @@ class _Run:
         rows += [score_row(found, name, title, 0, "", bootstrap) for name, title in FIXED_BOXES.items()]
         return _Scored(samples, 0, rows, bootstrap, partial(image_results, found, rows))
 
-    def thresholds(self, folder: Path | None) -> _Scored:
+    def _of_maps(
+        self, samples: Sequence[Sample], maps: Mapping[str, Sequence[Raw]], counts: Mapping[str, Counts]
+    ) -> _Scored:
         """Maps of models, or of another tool, by a protocol over many thresholds."""
-        maps: dict[str, list[Raw]]
-        if folder is not None:
-            names = [sample.name for sample in self.samples]
-            paths = find_maps(folder, names, allow_missing=self.settings.allow_missing)
-            here = self._leave_out(paths, f"have no map in '{folder}'")
-            maps = {"maps": [paths[sample.name] for sample in here]}
-        else:
-            size = self.models[0].engine.config.size
-            if size != SIDE:
-                self.say(f"the model's input is {size} pixels, the protocol's is {SIDE}: say so with the number")
-            found = self._models(())
-            here, maps = found.samples, {name: list(of) for name, of in found.maps.items()}
-        samples = [replace(sample, size_hw=stated_size(sample)) for sample in here]
-        masks = [self.masks.get(sample.name) for sample in samples]
-        version = VERSIONS[self.settings.protocol] if len(samples[0].boxes) else None
+        size = self.models[0].engine.config.size if self.models else SIDE
+        if size != SIDE:
+            self.say(f"the model's input is {size} pixels, the protocol's is {SIDE}: say so with the number")
+        here = [replace(sample, size_hw=stated_size(sample)) for sample in samples]
+        version, bootstrap = self._version(), Bootstrap(len(here))
         if version is None:
             self.say("the data have masks and no boxes: PxAP and pIoU alone are measured")
-        bootstrap = Bootstrap(len(samples))
-        on_images = self.on_images if folder is not None else lambda _: None
         rows = []
-        for name, raw in maps.items():
-            counts = count_maps(samples, raw, masks, version, self.settings, on_images)
-            rows.append(map_row(name, counts, version, bootstrap))
-            if done := counts.boxes.as_is:
-                self.say(f"{done} of {len(raw)} maps were of the protocol's own form and taken as they are")
-        rows += fixed_rows(samples, version, bootstrap) if version else []
-        images = partial(map_images, samples, maps, rows, version)
-        return _Scored(samples, covered(masks), rows, bootstrap, images)
+        for name, counted in counts.items():
+            rows.append(map_row(name, counted, version, bootstrap))
+            if done := counted.boxes.as_is:
+                self.say(f"{done} of {len(here)} maps were of the protocol's own form and taken as they are")
+        rows += fixed_rows(here, version, bootstrap) if version else []
+        masks = covered([self.masks.get(sample.name) for sample in here])
+        return _Scored(here, masks, rows, bootstrap, partial(map_images, here, maps, rows, version))
 
-    def _models(self, taus: Sequence[float]) -> PerImage:
-        """The models on all images that can be read."""
-        found = run_models(self.models, self.samples, taus, self.settings, self.on_images)
-        self._leave_out({sample.name for sample in found.samples}, "could not be read")
-        return found
+    def _count(self, samples: Sequence[Sample], maps: Sequence[Raw], on_step: Callable[[int], object]) -> Counts:
+        """Try all thresholds of the protocol on maps, or those of masks alone."""
+        masks = [self.masks.get(sample.name) for sample in samples]
+        version = self._version() if self._over_maps() else None
+        return count_maps(samples, maps, masks, version, self.settings, on_step)
+
+    def _over_maps(self) -> bool:
+        return self.settings.protocol in VERSIONS
+
+    def _version(self) -> int | None:
+        """Of MaxBoxAcc that a protocol over maps asks for; none for data without boxes."""
+        return VERSIONS[self.settings.protocol] if len(self.samples[0].boxes) else None
+
+    def _taus(self, models: Sequence[Model]) -> list[float]:
+        """Thresholds of the curve, the models' own among them; none where maps are counted instead."""
+        return [] if self._over_maps() else sorted({*TAUS, *(model.engine.config.tau for model in models)})
+
+    def _chosen(self) -> list[Model]:
+        """Models with a chosen τ: baselines, and any whose map is of a class.
+
+        Such a map is scaled image by image, so that no threshold means the same on all.
+        """
+        models = [] if self._over_maps() else self.models
+        return [model for model in models if model is not self.models[0] or model.engine.class_conditional]
+
+    def _find_maps(self, folder: Path) -> dict[str, Path]:
+        names = [sample.name for sample in self.samples]
+        return find_maps(folder, names, allow_missing=self.settings.allow_missing)
 
     def _leave_out(self, kept: Collection[str], what: str) -> list[Sample]:
         """Refuse images that cannot be scored, or say that they are left out; ``what`` comes after "3 of 5 images"."""
@@ -313,17 +421,6 @@ class _Run:
             return samples
         self.say(f"{FULLSUP} has images without a box, so no τ can be chosen on it")
         return []
-
-    def _mask_metrics(self, found: PerImage, masks: Sequence[MaskSource | None]) -> dict[str, dict[str, Number]]:
-        """PxAP and pIoU of each model's maps."""
-        samples = [replace(s, size_hw=size_hw) for s, size_hw in zip(found.samples, found.sizes, strict=True)]
-        counts = {name: count_maps(samples, maps, masks, None, self.settings) for name, maps in found.maps.items()}
-        return {name: mask_metrics(counted.masks) for name, counted in counts.items()}
-
-
-def _tried(models: Sequence[Model]) -> list[float]:
-    """Thresholds of the curve, the models' own among them."""
-    return sorted({*TAUS, *(model.engine.config.tau for model in models)})
 
 
 def _precision_of_all(predictions: Sequence[Found], found: PerImage, same_classes: bool) -> dict[str, float]:

@@ -69,7 +69,7 @@ def count_maps(
     masks: Sequence[MaskSource | None],
     version: int | None,
     settings: EvaluationSettings,
-    on_images: Callable[[int], None] = lambda _: None,
+    on_images: Callable[[int], object] = lambda _: None,
 ) -> Counts:
     """Count right boxes at every threshold, and pixels in masks; the number of processes does not change the result.
 
