@@ -34,6 +34,13 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _no_graphs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training in this process ends without an export to ONNX, which takes seconds, but in tests marked ``graphs``."""
+    if request.node.get_closest_marker("graphs") is None:
+        monkeypatch.setattr("famcli.checkpoints.export.write_graph", lambda *_, **__: None)
+
+
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., Any]:
     """A function that builds a seeded model on an 82,000-parameter timm network; maps of a FAM spread around 0.5."""

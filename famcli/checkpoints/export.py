@@ -25,7 +25,7 @@ from famcli_models.boxes import rescale_boxes
 from famcli_models.checkpoint import GRAPH, GRAPH_FILE, read_config, write_config
 from famcli_models.errors import ConfigError, FamError
 from famcli_models.files import check_target, write_atomic
-from famcli_models.graph import OPSETS, graph_weights
+from famcli_models.graph import OPSETS, GraphFacts, graph_weights, read_graph
 from famcli_models.loading import load_model
 from famcli_models.localization import localize
 from famcli_models.methods.method import Method
@@ -143,12 +143,13 @@ def _gap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).max()) if a.shape == b.shape else float("inf")
 
 
-def write_graph(folder: Path, model: Method | None = None) -> Parity:
+def write_graph(folder: Path, model: Method | None = None, like: Path | None = None) -> Parity:
     """Give a checkpoint its ``graph.onnx``, and its config what is to be known of it; see :mod:`famcli_models.graph`.
 
     Args:
         folder: Of the checkpoint.
         model: The same in memory, on the CPU; read if not given.
+        like: Of a checkpoint with the same network, whose graph is taken.
 
     Raises:
         FamError: torch cannot export the model, or ONNX Runtime does not give the model's results; then the folder
@@ -157,14 +158,8 @@ def write_graph(folder: Path, model: Method | None = None) -> Parity:
     from famcli.inference.onnx_engine import OnnxEngine, Session
 
     model, stored = (model or load_model(folder)).eval(), read_config(folder)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of constants that tracers meet, and of torch's own older parts
-        try:
-            data, facts = make_graph(model)
-        except Exception as error:  # each network that torch cannot export fails in its own way
-            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-            msg = f"torch {torch.__version__} cannot write this as {GRAPH_FILE}: {type(error).__name__}: {reason}"
-            raise FamError(msg) from error
+    facts = GraphFacts.from_provenance(read_config(like)["provenance"]) if like else None
+    data, facts = (read_graph(like, facts), facts) if like and facts else _make_graph(model)
     engine = OnnxEngine(Session(data, graph_weights(folder, facts)), facts, stored)
     found = _compare(engine, TorchEngine(model, "cpu", fold=False))
     if not found.good:
@@ -173,6 +168,17 @@ def write_graph(folder: Path, model: Method | None = None) -> Parity:
     stored["provenance"][GRAPH] = facts.to_dict()
     write_config(folder, stored)
     return found
+
+
+def _make_graph(model: Method) -> tuple[bytes, GraphFacts]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of constants that tracers meet, and of torch's own older parts
+        try:
+            return make_graph(model)
+        except Exception as error:  # each network that torch cannot export fails in its own way
+            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+            msg = f"torch {torch.__version__} cannot write this as {GRAPH_FILE}: {type(error).__name__}: {reason}"
+            raise FamError(msg) from error
 
 
 def _compare(engine: OnnxEngine, wanted: TorchEngine) -> Parity:

@@ -161,9 +161,7 @@ def open_engine(folder: Path, method: str | None, device: str, *, amp: bool) -> 
     """See :func:`famcli.inference.engine.open_engine`; a graph that is not the package's own is checked first."""
     if device not in {AUTO, "cpu"} or amp:
         what = "--amp" if amp else f"--device {device}"
-        raise ConfigError(
-            f"the ONNX engine runs on the CPU in float32, not with {what}; leave it out, or --engine torch"
-        )
+        raise ConfigError(f"--engine onnx runs on the CPU in float32: leave out {what}, or use --engine torch")
     stored = read_config(folder)
     facts = graph.GraphFacts.from_provenance(stored["provenance"])
     if facts is None:

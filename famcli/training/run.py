@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 
+from famcli.checkpoints import export
 from famcli.checkpoints.doctor import package_versions
 from famcli.checkpoints.reference import record
 from famcli.data.sample import Sample, check_labels, read_sample
@@ -34,8 +35,8 @@ from famcli.training.pictures import MapSheet, draw_curves, shown_epochs, write_
 from famcli.training.recipe import Recipe, load_recipe, migrate
 from famcli.training.resume import State, TrainResult, finished_run, read_state, write_state
 from famcli.training.supervision import make_supervision, needs_pretrained
-from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE
-from famcli_models.errors import ConfigError, DataError
+from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE, GRAPH_FILE
+from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.loading import load_model
 from famcli_models.methods import METHODS
 from famcli_models.methods.method import BACKBONE_TRAINING, Method
@@ -279,7 +280,7 @@ class Run:
         write_state(self.folder.last, State({**state.tensors, **maps}, {**state.facts, "run": facts}))
 
     def result(self, training: Training) -> TrainResult:
-        """Calibrate the finished checkpoints, record their reference outputs for ``fam verify``, and sum up.
+        """Calibrate the finished checkpoints, record their reference outputs and their graphs, and sum up.
 
         Where the map or the parts of the last epoch say nothing, its checkpoint is marked.
         """
@@ -293,12 +294,22 @@ class Run:
                         model.provenance[COLLAPSED] = collapsed
                     model.save_pretrained(checkpoint, half=self.recipe.run.half)
                     record(checkpoint)
+                    self._add_graph(checkpoint)
         best, selected_by = self.folder.best if self.best_epoch else None, self.provenance["selected_by"]
         if best:
             self.say(f"best epoch {self.best_epoch}, by {selected_by}: {best}")
         history = tuple(training.history)
         selected = (self.best_epoch or None, selected_by, history)
         return TrainResult(self.folder.path, best, *selected, collapsed=collapsed, main=self.main)
+
+    def _add_graph(self, checkpoint: Path) -> None:
+        """Write the graph that ONNX Runtime runs; a network that cannot be exported is PyTorch's alone."""
+        exported = self.folder.path if checkpoint != self.folder.path else None
+        like = exported if exported and (exported / GRAPH_FILE).is_file() else None
+        try:
+            export.write_graph(checkpoint, like=like)
+        except FamError as error:
+            self.say(f"warning: {error}; PyTorch will run this model")
 
     def _calibrate(self, model: Method, training: Training) -> None:
         """Fit the temperature to the validation set or, without one, to training images; the box score to targets."""
