@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
+import shutil
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -225,3 +230,45 @@ def load_script() -> Callable[[str], ModuleType]:
 def _no_data_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees, or adds to, the datasets that were prepared on this machine."""
     monkeypatch.setenv("FAM_DATA", str(tmp_path / "fam-data"))
+
+
+class Host(NamedTuple):
+    """A network namespace: its processes reach the other host by ``eth0`` alone, and nothing else."""
+
+    name: str
+    address: str
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What runs a command there."""
+        return ("ip", "netns", "exec", self.name)
+
+    def kill(self) -> None:
+        """Kill all its processes, as a power cut does."""
+        pids = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=False).stdout
+        for pid in pids.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[Host, Host]]:
+    """Two hosts with a network of their own between them."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("network namespaces need iproute2 and root")
+    first, second = two = tuple(Host(f"fam-{os.getpid()}-{i}", f"10.77.0.{i}") for i in (1, 2))
+    lines = [f"netns add {first.name}", f"netns add {second.name}"]
+    lines.append(f"link add eth0 netns {first.name} type veth peer name eth0 netns {second.name}")
+    for host in two:
+        lines.append(f"-n {host.name} address add {host.address}/24 dev eth0")
+        lines += [f"-n {host.name} link set {device} up" for device in ("lo", "eth0")]
+    try:
+        for line in lines:
+            done = subprocess.run(["ip", *line.split()], capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"no network namespaces here: ip {line}: {done.stderr.strip()}")
+        yield first, second
+    finally:
+        for host in two:
+            host.kill()
+            subprocess.run(["ip", "netns", "delete", host.name], capture_output=True, check=False)

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,13 +22,15 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 
 from famcli.checkpoints.doctor import package_versions
 from famcli.inference.torch_engine import pick_device
-from famcli_models.errors import ConfigError
+from famcli_models.errors import ConfigError, DataError, FamError
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours: Accelerate's
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = dt.timedelta(hours=1)  # of a process with one that is slower, with its targets for example
 SAME = 1.0  # seconds: torchrun and timeout send a process what its group has been sent already
 
 
@@ -39,12 +42,38 @@ def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerat
     # One process may train several times, with another precision each time.
     AcceleratorState._reset_state()  # noqa: SLF001  (Accelerate has no public way)
     try:
-        accelerator = Accelerator(mixed_precision=PRECISIONS[precision], cpu=where.type == "cpu")
+        patience = InitProcessGroupKwargs(timeout=PATIENCE)
+        accelerator = Accelerator(
+            mixed_precision=PRECISIONS[precision], cpu=where.type == "cpu", kwargs_handlers=[patience]
+        )
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(f"cannot train on '{where}' in {precision}: {error}") from error
     if precision == "fp16" and accelerator.device.type == "cpu":
         raise ConfigError("fp16 needs a GPU; on the CPU use precision = 'bf16' or 'fp32'")
     return accelerator
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """What gloo and NCCL say of a process that has ended or cannot be reached, as one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(library in str(error).lower() for library in ("gloo", "nccl")):
+            raise
+        raise FamError(
+            f"no connection to another process of this run ({error}). If it has ended, its own output says why, and "
+            "the run goes on from its last save with --resume; if it was never reached, set GLOO_SOCKET_IFNAME, and "
+            "with GPUs NCCL_SOCKET_IFNAME, on each machine to the network interface that the others know"
+        ) from error
+
+
+def agree(what: str, mine: object) -> None:
+    """Make sure that all processes have the same; a ``DataError`` in all of them names those that do not."""
+    theirs = gather_object([mine])
+    if others := [str(process) for process, other in enumerate(theirs) if other != theirs[0]]:
+        msg = f"process {', '.join(others)} of this run has other {what} than process 0; give every machine the same"
+        raise DataError(msg)
 
 
 def leave(accelerator: Accelerator) -> None:

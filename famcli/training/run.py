@@ -25,7 +25,7 @@ from famcli.evaluation.perimage import count_right
 from famcli.inference.pipeline import Failed, run_images
 from famcli.training.calibration import class_scores, fit_box_score, fit_temperature, spread
 from famcli.training.data import HELD_OUT, TrainingData, absolute_paths, open_data
-from famcli.training.environment import Interrupt, environment, leave, make_accelerator
+from famcli.training.environment import Interrupt, agree, connected, environment, leave, make_accelerator
 from famcli.training.folder import RunFolder
 from famcli.training.initial import initial_model
 from famcli.training.loading import fitting_views
@@ -81,19 +81,21 @@ def train(
             or memory ran out; the message says what to change.
         KeyboardInterrupt: After Ctrl-C or SIGTERM; the run has been saved and can be resumed.
     """
-    if resume:
-        if recipe is not None or out is None:
-            msg = "a run is resumed from its folder alone, with its own recipe: train(None, folder, resume=True)"
-            raise ConfigError(msg)
-        folder = RunFolder(Path(out))
-        chosen = folder.read_recipe()
-        if (finished := finished_run(folder.path, say)) is not None:
-            return finished
-    else:
-        chosen = recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe))
-        folder = RunFolder(Path(out)) if out else RunFolder.fresh(chosen)
-        folder.check(exist_ok)
-    with Interrupt(lambda: say("stopping after this step; press Ctrl-C once more to stop at once")) as stopping:
+    if resume and (recipe is not None or out is None):
+        msg = "a run is resumed from its folder alone, with its own recipe: train(None, folder, resume=True)"
+        raise ConfigError(msg)
+    if resume and out and (finished := finished_run(Path(out), say)) is not None:
+        return finished
+    stop = "stopping after this step; press Ctrl-C once more to stop at once"
+    with connected(), Interrupt(lambda: say(stop)) as stopping:
+        make_accelerator(device).wait_for_everyone()  # a process that ends with an error from here on ends the others
+        if resume and out:
+            folder = RunFolder(Path(out))
+            chosen = folder.read_recipe()
+        else:
+            chosen = recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe))
+            folder = RunFolder(Path(out)) if out else RunFolder.fresh(chosen)
+            folder.check(exist_ok)
         chosen, data, accelerator = open_run(chosen, device)
         if not accelerator.is_main_process:
             say, progress = _silent, no_progress
@@ -118,7 +120,9 @@ def open_run(recipe: Recipe, device: str) -> tuple[Recipe, TrainingData, Acceler
     data = open_data(recipe.run, recipe.train.seed)
     recipe = recipe.with_classes(data.num_classes, bool(data.class_names)).fitted(len(data.samples))
     check_labels(data.validation, recipe.model.num_classes)  # now, and not after an hour
-    return recipe, data, make_accelerator(device, recipe.train.precision)
+    accelerator = make_accelerator(device, recipe.train.precision)
+    agree("images, labels or settings", (data.digest(), recipe.model, recipe.train))
+    return recipe, data, accelerator
 
 
 class Run:
@@ -173,6 +177,7 @@ class Run:
         samples, targets = make_supervision(
             source, self.recipe, self.data, self.accelerator, self.provenance, workers, self.say, self.progress
         )
+        agree("weights to start from, or versions", (self.provenance, state and state.facts["step"]))
         return Training(model, samples, self.recipe.train, self.accelerator, targets, state)
 
     def go(self, training: Training, stopping: Interrupt, resume: bool, workers: int) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from famcli.data.sample import Sample, read_sample
@@ -93,11 +93,13 @@ def make_supervision(
     teacher = _teacher(run.teacher, provenance, say) if run.teacher else None  # a wrong one is noticed before the work
     samples: Sequence[Sample] = data.samples
     if data.unlabelled:
-        shared: list[dict[int, int]] = [{}]
-        if accelerator.is_main_process:
-            shared[0] = pseudo_labels(source, data.unlabelled, run.unlabelled_confidence, device, workers, progress)
-        broadcast_object_list(shared)
-        added = [replace(data.unlabelled[i], label=label) for i, label in shared[0].items()]
+        # Whole batches each, for in other batches, or with other processes, a probability might be rounded otherwise.
+        processes, process = accelerator.num_processes, accelerator.process_index
+        mine = [i for i in range(len(data.unlabelled)) if i // BATCH % processes == process]
+        share = [data.unlabelled[i] for i in mine]
+        labels = pseudo_labels(source, share, run.unlabelled_confidence, device, workers, progress)
+        found = gather_object([(mine[i], label) for i, label in labels.items()])
+        added = [replace(data.unlabelled[i], label=label) for i, label in sorted(found)]
         digest = digest_of((sample.name, sample.label) for sample in added)
         if provenance.setdefault(PSEUDO_LABELS, digest) != digest:
             raise DataError(
@@ -146,14 +148,17 @@ def pseudo_labels(
             probability, classes = model.classifier(X.mean(dim=(2, 3))).softmax(dim=1).max(dim=1)
         return list(zip(probability.tolist(), classes.tolist(), strict=True))
 
-    def finish(number: int, _view: np.ndarray, found: tuple[float, int]) -> tuple[int, tuple[float, int]]:
-        return number, found
-
-    numbers = range(len(samples))
-    results = run_images(numbers, load, infer, finish, batch_size=BATCH, workers=max(1, workers))
+    results = run_images(
+        range(len(samples)),
+        load,
+        infer,
+        lambda number, _view, found: (number, *found),
+        batch_size=BATCH,
+        workers=max(1, workers),
+    )
     with progress("pseudo-labels", len(samples)) as step:
         known = [result for result in counted(results, step) if not isinstance(result, Failed)]
-    return {number: label for number, (probability, label) in known if probability >= confidence}
+    return {number: label for number, probability, label in known if probability >= confidence}
 
 
 def make_targets(

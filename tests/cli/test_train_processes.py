@@ -15,13 +15,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from famcli.cli.app import app
@@ -83,9 +85,16 @@ def begin(undisturbed: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """A function that starts the same run, in a folder of its own, as a process."""
     processes = []
 
-    def start(out: Path, *options: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        line = command("--recipe", undisturbed / "recipe.toml", "--out", out, *options, launcher=launcher)
-        with out.with_suffix(".err").open("w") as stderr, out.with_suffix(".out").open("w") as stdout:
+    def start(
+        out: Path,
+        *options: object,
+        launcher: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
+        log: Path | None = None,
+    ) -> subprocess.Popen[str]:
+        run = command("--recipe", undisturbed / "recipe.toml", "--out", out, *options, launcher=launcher)
+        line, log = [*prefix, *run], log or out
+        with log.with_suffix(".err").open("w") as stderr, log.with_suffix(".out").open("w") as stdout:
             process = subprocess.Popen(
                 line, stdout=stdout, stderr=stderr, env=environ(), text=True, start_new_session=True
             )
@@ -289,3 +298,92 @@ def test_interrupted_in_two_and_resumed_in_one(begin: Begin, undisturbed: Path, 
     assert_close(out, undisturbed)
     sessions = json.loads((out / "environment.json").read_text())
     assert [session["processes"] for session in sessions] == [2, 1]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_pseudo_labels(undisturbed: Path, tmp_path: Path) -> None:
+    """Each gives labels to some of the batches; all are those of one process, as are the weights."""
+    (tmp_path / "more").mkdir()
+    for i in range(40):  # more than one batch
+        array = np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(array).save(tmp_path / f"more/{i}.png")
+    save_file(timm.create_model("test_resnet", num_classes=2).state_dict(), tmp_path / "resnet.safetensors")
+    settings = ("classifier=frozen", "lambda_target=0", "teacher=", "size=64", "epochs=2", "batch_size=4")
+    settings += (f"backbone_weights={tmp_path / 'resnet.safetensors'}", f"unlabelled={tmp_path / 'more'}")
+    settings += ("unlabelled_confidence=0.5", "cached_views=0")
+    given = ("--data", undisturbed.parent / "tiny", "--backbone", "test_resnet", *(f"--set={s}" for s in settings))
+    for name, launcher in (("one", ()), ("two", two_processes())):
+        line = command(*given, "--out", tmp_path / name, launcher=launcher)
+        done = subprocess.run(line, capture_output=True, text=True, env=environ(), check=False)
+        assert done.stderr.count("40 of 40 unlabelled images have a pseudo-label") == 1, done.stderr
+    assert_close(tmp_path / "one", tmp_path / "two")
+    one, two = (json.loads((tmp_path / name / "config.json").read_text())["provenance"] for name in ("one", "two"))
+    assert one["pseudo_labels_sha256"] == two["pseudo_labels_sha256"]
+
+
+Across = Callable[..., list[subprocess.Popen[str]]]
+
+
+@pytest.fixture
+def begin_across(begin: Begin, hosts: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> Across:
+    """A function that starts the same run on two hosts, one process each, with other options for the second."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
+
+    def start(out: Path, *second: object) -> list[subprocess.Popen[str]]:
+        meeting = ("--nnodes=2", f"--master-addr={hosts[0].address}", "--nproc-per-node=1")
+        return [
+            begin(
+                out,
+                *(second if rank else ()),
+                launcher=("-m", "torch.distributed.run", *meeting, f"--node-rank={rank}"),
+                prefix=host.prefix,
+                log=out.with_name(f"{out.name}-{rank}"),
+            )
+            for rank, host in enumerate(hosts)
+        ]
+
+    return start
+
+
+@pytest.mark.slow
+def test_two_hosts_are_one(begin_across: Across, undisturbed: Path, tmp_path: Path) -> None:
+    """Two hosts that share a folder and a cable end with the weights of one, up to rounding; the first alone writes."""
+    out = tmp_path / "run"
+    for rank, process in enumerate(begin_across(out)):
+        stderr = (tmp_path / f"run-{rank}.err").read_text
+        ended(process.wait(300), stderr())
+        assert (tmp_path / f"run-{rank}.out").read_text() == ("" if rank else f"{out}\n")
+        assert stderr().count("epoch 15 of 15:") == 1 - rank
+    assert_close(out, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_host_is_lost_and_the_other_goes_on_alone(
+    begin_across: Across, hosts: tuple[Any, Any], undisturbed: Path, fam: Fam, tmp_path: Path, killed: int
+) -> None:
+    """When a host dies the other ends and says so; alone it resumes the run and ends with the same weights."""
+    out = tmp_path / "run"
+    processes = begin_across(out)
+    wait_for(lambda: saved_step(out) >= 3)
+    hosts[killed].kill()
+    assert processes[1 - killed].wait(60) != 0
+    stderr = (tmp_path / f"run-{1 - killed}.err").read_text()
+    assert stderr.count("no connection to another process of this run") == 1, stderr
+    assert 3 <= saved_step(out) < STEPS
+    result = fam("train", "--resume", out, *HERE)
+    ended(result.exit_code, result.stderr)
+    assert_close(out, undisturbed)
+    sessions = json.loads((out / "environment.json").read_text())
+    assert [session["processes"] for session in sessions] == [2, 1]
+
+
+@pytest.mark.slow
+def test_hosts_that_disagree(begin_across: Across, tmp_path: Path) -> None:
+    """Hosts with other settings, or other copies of the data, are stopped before the first step, both of them."""
+    out = tmp_path / "run"
+    for rank, process in enumerate(begin_across(out, "--set", "seed=1")):
+        assert process.wait(120) == 1
+        stderr = (tmp_path / f"run-{rank}.err").read_text()
+        assert "process 1 of this run has other images, labels or settings than process 0" in stderr
+    assert not out.exists()

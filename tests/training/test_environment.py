@@ -15,7 +15,7 @@ import torch
 
 from famcli.checkpoints.doctor import PACKAGES
 from famcli.training import environment as environment_module
-from famcli.training.environment import SAME, SIGNALS, Interrupt, commit, environment, make_accelerator
+from famcli.training.environment import SAME, SIGNALS, Interrupt, commit, connected, environment, make_accelerator
 from famcli_models.errors import ConfigError, FamError
 
 
@@ -30,6 +30,19 @@ def test_one_run_after_another() -> None:
     assert make_accelerator("cpu").mixed_precision == "no"
     with pytest.raises(FamError, match="cuda:99|tpu"):
         make_accelerator("tpu")
+
+
+@pytest.mark.parametrize("words", ["Gloo connectFullMesh failed", "NCCL error: remote process exited"])
+def test_a_lost_connection(words: str) -> None:
+    """It is one sentence with what to do."""
+    with pytest.raises(FamError, match=f"{words}.*--resume.*set GLOO_SOCKET_IFNAME"), connected():
+        raise RuntimeError(words)
+
+
+def test_other_errors_are_not_about_the_connection() -> None:
+    """They stay as they are."""
+    with pytest.raises(RuntimeError, match="^a bug$"), connected():
+        raise RuntimeError("a bug")
 
 
 def test_the_facts_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
