@@ -66,6 +66,10 @@ def verify_checkpoint(folder: Path, device: str = "cpu", engine: str = BOTH) -> 
 
 def inspect(folder: Path, device: str = "cpu", engine: str = BOTH) -> Report:
     """Check a checkpoint; see :func:`verify_checkpoint`."""
+    if device not in {AUTO, "cpu"}:
+        from famcli.inference.torch_engine import pick_device
+
+        pick_device(device)  # that it is not there says nothing of the checkpoint
     try:
         resolve(folder)
         provenance, sha256 = read_config(folder)["provenance"], sha256_file(folder / WEIGHTS_FILE)

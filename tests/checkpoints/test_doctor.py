@@ -61,7 +61,9 @@ def by_name(findings: Iterator[Finding]) -> dict[str, Finding]:
 def test_everything_is_checked() -> None:
     """There is a finding for each part, nothing is broken here, and all that is not ok has a fix."""
     findings = list(examine(offline=True))
-    assert [*dict.fromkeys(f.group for f in findings)] == ["versions", "opencv", "devices", "folders", "hub", "model"]
+    assert [*dict.fromkeys(f.group for f in findings)] == [
+        *("versions", "opencv", "devices", "engines", "folders", "hub", "model")
+    ]
     assert {"python", "famcli", "torch", "torchvision", "numpy", "pillow"} <= {f.name for f in findings}
     assert [f for f in findings if f.state == "broken"] == []
     assert all(f.fix for f in findings if f.state != "ok")

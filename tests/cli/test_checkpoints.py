@@ -136,7 +136,8 @@ def test_verify_record(fam: Fam, folder: Path, tmp_path: Path, monkeypatch: pyte
     report = json.loads(recorded.stdout)
     assert (report["ok"], report["problems"], len(report["sha256"])) == (True, [], 64)
     assert report["golden"]["map_difference"] < report["golden"]["tolerance"]
-    assert [check["name"] for check in report["checks"]] == ["config and weights", "SHA-256", "reference outputs"]
+    names = ["config and weights", "SHA-256", "reference outputs, PyTorch on the CPU", "graph.onnx"]
+    assert [check["name"] for check in report["checks"]] == names
     assert "the same to the last stored digit" in report["checks"][2]["detail"]
     (folder / "README.md").write_text(f"model.safetensors {'0' * 64}")
     result = fam("verify", folder, "--device", "cpu")
@@ -184,3 +185,33 @@ def test_doctor_exit_codes(fam: Fam, monkeypatch: pytest.MonkeyPatch, state: str
     report = json.loads(fam("doctor", "--offline", "--json").stdout)
     assert report["ok"] is (state != "broken")
     assert report["findings"][1]["fix"] == fix
+
+
+@pytest.mark.slow
+@pytest.mark.graphs
+def test_export_graph(fam: Fam, make_model: Callable[..., FAM], tmp_path: Path) -> None:
+    """A checkpoint gets its graph, which ONNX Runtime runs from then on, both engines agree, and saving anew drops it."""
+    model = make_model(classifier="frozen")
+    model.provenance["classifier"] = "pretrained"
+    model.save_pretrained(tmp_path / "m")
+    assert fam("verify", tmp_path / "m", "--record", "--device", "cpu").exit_code == 0
+    result = fam("export", tmp_path / "m", "--format", "graph")
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'm' / 'graph.onnx'}\n"), result.stderr
+    assert str(tmp_path) not in (tmp_path / "m" / "graph.onnx").read_bytes().decode("latin-1")
+    checked = json.loads(fam("verify", tmp_path / "m", "--engine", "both", "--json", "--device", "cpu").stdout)
+    assert checked["ok"], checked
+    assert [check["name"].partition(", ")[2][:4] for check in checked["checks"][2:]] == ["PyTo", "ONNX"]
+    photo = photo_folder() / "coffee.png"
+    found, wanted = (fam("predict", photo, "--model", tmp_path / "m", "--engine", name) for name in ("auto", "torch"))
+    assert "ONNX Runtime on the CPU" in found.stderr
+    assert found.stdout == wanted.stdout
+    assert fam("predict", photo, "--model", tmp_path / "m", "--method", "cam", "--engine", "onnx").exit_code == 0
+    model.save_pretrained(tmp_path / "m")
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_export_graph_usage(fam: Fam, checkpoint: Path) -> None:
+    """The graph has its own place, and a model that is no folder of the user's gets none."""
+    assert fam("export", checkpoint, "--format", "graph", "--with-boxes").exit_code == 2
+    result = fam("export", "org/name", "--format", "graph")
+    assert (result.exit_code, "needs a folder of yours" in result.stderr) == (1, True)
