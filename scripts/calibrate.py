@@ -14,6 +14,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from famcli.checkpoints.export import write_graph
 from famcli.checkpoints.reference import record
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import TRAIN
@@ -48,6 +49,7 @@ def main() -> None:
     model.config = replace(model.config, box_score=weights)
     model.save_pretrained(given.checkpoint, half=half)
     record(given.checkpoint)
+    write_graph(given.checkpoint)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,17 @@ MOST_FILES = 200_000  # of a cache whose size is counted; ILSVRC has over a mill
 LOW_DISK = 2 * 10**9  # bytes: the packaged model, a ResNet50 checkpoint and its download fit
 TIMEOUT = 5.0  # seconds for the Hub to answer
 PIP = f"{Path(sys.executable).name} -m pip install"
-PACKAGES = ("famcli", "torch", "torchvision", "timm", "accelerate", "numpy", "opencv-python-headless", "pillow")
+PACKAGES = (
+    "famcli",
+    "torch",
+    "torchvision",
+    "timm",
+    "onnxruntime",
+    "accelerate",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,7 @@ def test_doctor_exit_codes(fam: Fam, monkeypatch: pytest.MonkeyPatch, state: str
 @pytest.mark.slow
 @pytest.mark.graphs
 def test_export_graph(fam: Fam, make_model: Callable[..., FAM], tmp_path: Path) -> None:
-    """A checkpoint gets its graph, which ONNX Runtime runs from then on, both engines agree, and saving anew drops it."""
+    """A checkpoint gets its graph, which is run from then on; both engines agree, and saving anew drops it."""
     model = make_model(classifier="frozen")
     model.provenance["classifier"] = "pretrained"
     model.save_pretrained(tmp_path / "m")
