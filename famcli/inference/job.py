@@ -33,7 +33,7 @@ from famcli.outputs import (
 )
 from famcli.outputs.coco import CocoIds
 from famcli.outputs.prediction import Failure, Item, Record
-from famcli_models.checkpoint import COLLAPSED, DEFAULT_MODEL, WEIGHTS_FILE, read_config
+from famcli_models.checkpoint import COLLAPSED, DEFAULT_MODEL, WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError, short
 from famcli_models.files import sha256_file
 
@@ -152,17 +152,16 @@ def predict_files(
         for folder in folders.values():
             _make_folder(folder)
         checkpoint = find_model(str(model), say)
-        collapsed = read_config(checkpoint)["provenance"].get(COLLAPSED)
-        if collapsed:
-            say(f"warning: the training of this model has failed: {short(str(collapsed))}")
         scales = settings.scales
         running = open_engine(checkpoint, method, device, amp=settings.amp, name=engine, scales=scales, say=say)
+        if collapsed := running.provenance.get(COLLAPSED):
+            say(f"warning: the training of this model has failed: {short(str(collapsed))}")
         predictor = Predictor(running, settings=settings)
-        conditional = predictor.engine.class_conditional
-        classes = GivenClasses.from_options(label, labels, listing, predictor.class_names, conditional=conditional)
-        class_names = (classes and classes.classes.own) or predictor.class_names
+        conditional = running.class_conditional
+        classes = GivenClasses.from_options(label, labels, listing, running.class_names, conditional=conditional)
+        class_names = (classes and classes.classes.own) or running.class_names
         ids = CocoIds.from_file(Path(coco_images), class_names) if coco_images else None
-        used = {"model_sha256": sha256_file(checkpoint / WEIGHTS_FILE), "method": predictor.config.method}
+        used = {"model_sha256": sha256_file(checkpoint / WEIGHTS_FILE), "method": running.config.method}
         header = {
             **{name: value for name, value in asdict(settings).items() if name not in PACE},
             **used,
@@ -174,13 +173,13 @@ def predict_files(
             "images": listing.names.sha256() if join or rank.count > 1 else None,
         }
         info = {
-            "description": f"Boxes by {predictor.engine.map_title} (weakly supervised object localization)",
+            "description": f"Boxes by {running.map_title} (weakly supervised object localization)",
             "version": f"fam {version('famcli')}",
             "model": str(model),
             **used,
             "threshold": predictor.tau,
         }
-        num_parts = predictor.engine.num_parts if settings.parts else 0
+        num_parts = running.num_parts if settings.parts else 0
 
         def write(records: Callable[[], Iterator[Record]], names: Names, target: Path) -> None:
             numbers, polygons = ids or CocoIds.numbered(names, class_names), segmentation == "polygons"
