@@ -23,12 +23,16 @@ class Numbers(Mapping[str, int]):
     """Numbers from 1 of sorted names, without a table of them."""
 
     def __init__(self, names: Names) -> None:
-        self._names = names
+        self._names, self._last = names, 0
 
     def __getitem__(self, name: str) -> int:
-        place = self._names.find(name)
+        # Writers ask in order, mostly.
+        near = (i for i in (self._last, self._last + 1) if i < len(self._names) and self._names[i] == name)
+        place = next(near, None)
+        place = self._names.find(name) if place is None else place
         if place is None:
             raise KeyError(name)
+        self._last = place
         return place + 1
 
     def __iter__(self) -> Iterator[str]:
