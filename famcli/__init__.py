@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from famcli.hub.names import load_model as load_model
     from famcli.inference.job import Summary as Summary, predict_files as predict_files
     from famcli.inference.predictor import Predictor as Predictor, Settings as Settings
+    from famcli.inference.ranks import Rank as Rank
     from famcli.outputs.prediction import (
         ClassScore as ClassScore,
         Failure as Failure,
@@ -51,6 +52,7 @@ _NAMES = {
     "famcli.hub.names": ("load_model",),
     "famcli.inference.job": ("Summary", "predict_files"),
     "famcli.inference.predictor": ("Predictor", "Settings"),
+    "famcli.inference.ranks": ("Rank",),
     "famcli.outputs.prediction": ("ClassScore", "Failure", "Item", "PartMaps", "Prediction"),
     "famcli.report.page": ("write_report",),
     "famcli.results.images": ("ImageResult",),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given, strategies as st
 
-from famcli.data.listing import list_images
+from famcli.data.listing import Names, list_images
 from famcli_models.errors import DataError
 
 ALL = ("a.PNG", "b.jpg", "sub/c.tif", "sub/deep/d.webp")
@@ -94,3 +96,54 @@ def test_links_to_folders_are_not_followed(tree: Path) -> None:
     """A link that leads back up does not loop."""
     (tree / "photos" / "loop").symlink_to(tree / "photos", target_is_directory=True)
     assert list_images(["photos"]).names == ALL
+
+
+NAMES = st.lists(st.text(st.characters(codec=None, exclude_characters="\0"), max_size=6))
+
+
+@given(NAMES)
+def test_packed_names(texts: list[str]) -> None:
+    """Packed names are the sorted set of any texts, half characters included, and are found by bisection."""
+    expected = sorted(set(texts))
+    names = Names(sorted(texts))
+    assert (list(names), len(names)) == (expected, len(expected))
+    assert [names.find(name) for name in expected] == list(range(len(expected)))
+    assert all(name in names for name in texts)
+    assert names.find("zzzzzzz") is None
+    for part in (slice(1, 3), slice(0, 0), slice(2, None)):
+        assert list(names[part]) == expected[part]
+        assert list(names[1:][part]) == expected[1:][part]
+    assert (names[:-1] == names) == (not expected)
+
+
+def test_names_sort_as_strings(tmp_path: Path) -> None:
+    """What is in a folder comes where its path does, whatever stands before the slash in the code table."""
+    names = ["a!/x.jpg", "a-b.jpg", "a.jpg", "a/x.jpg", "a/x/y.jpg", "a0/x.jpg", "é/x.jpg", "b.jpg"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(list_images([str(tmp_path)]).names) == sorted(names)
+
+
+def test_memory(tmp_path: Path) -> None:
+    """A listed name takes its bytes and few more, while it is listed too."""
+    count, length = 20_000, 60
+    lines = (str(tmp_path / f"{i:0{length}}.jpg") for i in range(count))
+    list_images(["-"], ["warm.jpg"])
+    tracemalloc.start()
+    listing = list_images(["-"], lines)
+    now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(listing.names) == count
+    assert now / count < length + 4 + 16
+    assert peak / count < 57 + len(str(tmp_path)) + 2 * length
+
+
+def test_loops_of_links(tmp_path: Path) -> None:
+    """Links that lead into each other are followed once around."""
+    for folder, other in (("a", "b"), ("b", "a")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.jpg").touch()
+        (tmp_path / folder / "to").symlink_to(tmp_path / other, target_is_directory=True)
+    names = list_images([str(tmp_path / "a")], follow_links=True).names
+    assert names == ("to/x.jpg", "x.jpg")
