@@ -46,6 +46,7 @@ def predict(checkpoint: Path, image_dir: Path, tmp_path: Path) -> Predict:
 
         settings = Settings(batch_size=2, tau=0.3, topk=2)
         common: dict[str, Any] = {"model": checkpoint, "device": "cpu", "settings": settings, "progress": progress}
+        common["engine"] = "torch"  # a tiny checkpoint without a graph: it need not be said
         return predict_files(options.pop("inputs", image_dir), out and tmp_path / out, **common, **options)
 
     return run
