@@ -77,7 +77,7 @@ def all_contours(scores: FloatArray, image: ByteArray, cuts: Sequence[int]) -> C
     unsimple = _unsimple(heights)
     tree = _tree(heights, levels, unsimple, _RING, np.greater)
     mask, shape, boxes = _boxes(tree, at + 1, margin=0)
-    area = _areas(tree)[at + 1][mask, shape]
+    area = _areas(tree)[shape, at[mask] + 1]
     tree = _tree(-heights, 255 - levels, unsimple, _RING[::2], np.greater_equal)
     mask_of_hole, _, holes = _boxes(tree, 255 - at, margin=1)
 
@@ -156,10 +156,11 @@ def _tree(
     several = (higher & (met != met.max(axis=1, keepdims=True))).any(axis=1)
     pixels = unsimple[several]
     order = np.argsort(levels.flat[pixels], kind="stable")[::-1]
-    joins, frame, into = [], summits[0], list(range(of_run.max() + 1))
+    joins, frame, into = [], int(summits[0]), list(range(of_run.max() + 1))
     for level, ends in zip(levels.flat[pixels[order]].tolist(), met[several][order].tolist(), strict=True):
-        first, *others = sorted({_end(into, i) for i in ends if i >= 0}, key=lambda i: i != frame)
-        for other in others:
+        meeting = {_end(into, i) for i in ends if i >= 0}
+        first = frame if frame in meeting else meeting.pop()
+        for other in meeting - {first}:
             into[other] = first
             joins.append((level, first, other))
     return _Tree(levels, summits.reshape(H, W), np.flatnonzero(in_row | in_column), joins)
@@ -189,23 +190,23 @@ def _boxes(tree: _Tree, at_levels: IntArray, margin: int) -> tuple[IntArray, Int
     """
     n = int(tree.summits.max()) + 1
     y, x = np.divmod(tree.peaks, tree.levels.shape[1])
-    places = tree.levels.flat[tree.peaks].astype(np.int64) * n + tree.summits.flat[tree.peaks]
-    corners = np.full((_LEVELS * n, 4), _NOWHERE, np.int16)
+    places = tree.summits.flat[tree.peaks] * _LEVELS + tree.levels.flat[tree.peaks]
+    corners = np.full((n * _LEVELS, 4), _NOWHERE, np.int16)
     for side, values in enumerate((x, y, -x, -y)):
         np.minimum.at(corners[:, side], places, values.astype(np.int16))
-    corners = np.minimum.accumulate(corners.reshape(_LEVELS, n, 4)[::-1])[::-1]
+    corners = np.minimum.accumulate(corners.reshape(n, _LEVELS, 4)[:, ::-1], axis=1)[:, ::-1]
     for level, first, other in tree.joins:
-        np.minimum(corners[: level + 1, first], corners[: level + 1, other], out=corners[: level + 1, first])
-        corners[: level + 1, other] = _NOWHERE
-    corners[:, tree.summits[0, 0]] = _NOWHERE
-    corners = corners[at_levels]
+        np.minimum(corners[first, : level + 1], corners[other, : level + 1], out=corners[first, : level + 1])
+        corners[other, : level + 1] = _NOWHERE
+    corners[tree.summits[0, 0]] = _NOWHERE
+    corners = corners.swapaxes(0, 1)[at_levels]
     of_level, summit = np.nonzero(corners[..., 0] != _NOWHERE)
     low, high = (-1 - margin,) * 2, (margin,) * 2
     return of_level, summit, corners[of_level, summit] * np.array([1, 1, -1, -1]) + np.array(low + high)
 
 
 def _areas(tree: _Tree) -> IntArray:
-    """Twice the area ``(256, n)`` of components at or above each level, holes cut out: of the polygon through centres.
+    """Twice the area ``(n, 256)`` of components at or above each level, holes cut out: of the polygon through centres.
 
     A square of four pixels that has all of them counts 2, and one with three counts 1.
     """
@@ -215,10 +216,11 @@ def _areas(tree: _Tree) -> IntArray:
     all_four = np.minimum(low, other_low)
     three = np.minimum(np.maximum(low, other_low), np.minimum(high, other_high))
     here, beside = tree.summits[:-1, :-1], tree.summits[:-1, 1:]
-    areas = np.zeros(_LEVELS * n, np.int64)
+    areas, places = np.zeros(n * _LEVELS, np.int64), np.empty(a.shape, np.int64)
     for at_level, summit in ((all_four, here), (three, np.where(a >= three, here, beside))):
-        areas += np.bincount((at_level.astype(np.int32) * n + summit).ravel(), minlength=len(areas))
-    areas = areas.reshape(_LEVELS, n)[::-1].cumsum(axis=0)[::-1]
+        np.add(summit * _LEVELS, at_level, out=places)
+        areas += np.bincount(places.ravel(), minlength=len(areas))
+    areas = areas.reshape(n, _LEVELS)[:, ::-1].cumsum(axis=1)[:, ::-1]
     for level, first, other in tree.joins:
-        areas[: level + 1, first] += areas[: level + 1, other]
+        areas[first, : level + 1] += areas[other, : level + 1]
     return areas
