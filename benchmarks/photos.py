@@ -12,8 +12,8 @@ from famcli.demo import PHOTOS, photo_folder
 SIZE = (500, 375)  # width and height of most ImageNet photographs
 
 
-def make_photos(folder: Path, count: int, share: tuple[float, float]) -> list[Path]:
-    """JPEGs cut at random, each side between two shares of the photograph's."""
+def make_photos(folder: Path, count: int, share: tuple[float, float], size: tuple[int, int] = SIZE) -> list[Path]:
+    """JPEGs of a width and height, cut at random, each side between two shares of the photograph's."""
     rng = np.random.default_rng(0)
     sources = [Image.open(photo_folder() / photo.file).convert("RGB") for photo in PHOTOS]
     paths = []
@@ -23,6 +23,6 @@ def make_photos(folder: Path, count: int, share: tuple[float, float]) -> list[Pa
         w, h = round(source.width * kept), round(source.height * kept)
         x, y = rng.integers(0, source.width - w + 1), rng.integers(0, source.height - h + 1)
         path = folder / f"{i:05d}.jpg"
-        source.crop((x, y, x + w, y + h)).resize(SIZE).save(path, quality=90)
+        source.crop((x, y, x + w, y + h)).resize(size).save(path, quality=90)
         paths.append(path)
     return paths

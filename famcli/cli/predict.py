@@ -118,7 +118,7 @@ def predict(
                 device=device,
                 engine=engine,
                 settings=Settings(
-                    threshold, max_boxes, topk, multiples, flip, batch_size, workers, amp, parts=parts, processes=True
+                    threshold, max_boxes, topk, multiples, flip, batch_size, workers, amp, parts=parts, processes=None
                 ),
                 format=chosen,
                 image_files={name: folder for name, folder in folders.items() if folder is not None},

@@ -50,8 +50,8 @@ class Settings:
         masks: Keep the regions' pixels.
         photos: Keep the decoded photograph, shrunk to 1,600 pixels, so that it is not read again for drawing.
         parts: Keep the part maps and their weights, if the method has parts.
-        processes: With cores to spare and many images, workers are processes; a script that asks for them needs
-            ``if __name__ == "__main__":``.
+        processes: With many images workers are processes, ``None``: where there are cores to spare. A script that
+            asks for them needs ``if __name__ == "__main__":``.
     """
 
     tau: float | None = None
@@ -65,7 +65,7 @@ class Settings:
     masks: bool = False
     photos: bool = False
     parts: bool = False
-    processes: bool = False
+    processes: bool | None = False
 
     def __post_init__(self) -> None:
         for name in ("max_boxes", "topk", "batch_size", "workers"):
@@ -245,6 +245,7 @@ class Predictor:
     ) -> Iterator[Any]:
         settings, own_names = self.settings, tuple(own_names)
         workers = Workers.beside(network_on_cpu=self.engine.on_cpu)
+        processes = workers.processes if settings.processes is None else settings.processes
         return run_images(
             items,
             partial(load_item, sides=self._sides, classes=len(own_names or self.class_names), photo=settings.photos),
@@ -252,7 +253,7 @@ class Predictor:
             partial(finish or self.finish, own_names=own_names, then=then),
             batch_size=self.batch_size,
             workers=settings.workers or workers.number,
-            shared_bytes=sum(3 * side**2 for side in self._sides) if settings.processes and workers.processes else 0,
+            shared_bytes=sum(3 * side**2 for side in self._sides) if processes else 0,
         )
 
     def _infer(self, batch: Sequence[tuple[Item, Loaded]], own: bool = False) -> list[Inferred]:

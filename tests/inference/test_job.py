@@ -16,7 +16,6 @@ import pytest
 
 from famcli.inference import pipeline, ranks
 from famcli.inference.job import Summary, predict_files
-from famcli.inference.pipeline import Workers
 from famcli.inference.predictor import Settings
 from famcli.inference.ranks import Rank
 from famcli.outputs import FORMATS, IMAGE_FILES, Output, Records, Run
@@ -91,12 +90,10 @@ def test_processes_change_nothing(
     (image_dir / "bad.png").write_text("no image")
     monkeypatch.setattr(pipeline, "ENOUGH", 2)
     trees = []
-    for number, of_processes in enumerate((False, True)):
-        workers = Workers(2, processes=of_processes)
-        monkeypatch.setattr(Workers, "beside", lambda workers=workers, **_: workers)
+    for number, processes in enumerate((False, True)):
         folders = {kind: tmp_path / f"{number}" / kind for kind in IMAGE_FILES}
-        options = {"image_files": folders, "segmentation": "rle", "format": "jsonl", "parts": True, "processes": True}
-        assert len(predict(f"{number}/out", **options).failures) == 1
+        options = {"image_files": folders, "segmentation": "rle", "format": "jsonl", "parts": True}
+        assert len(predict(f"{number}/out", processes=processes, **options).failures) == 1
         root = tmp_path / f"{number}"
         trees.append({path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()})
     assert trees[0] == trees[1]
