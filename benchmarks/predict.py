@@ -39,7 +39,7 @@ from famcli_models.checkpoint import DEFAULT_MODEL
 
 CROP_SHARE = (0.6, 1.0)
 SIZE = (227, 227)  # pixels of the photographs
-FAM = ("-m", "famcli", "predict", "--quiet")
+FAM = ("-m", "famcli", "predict", "--quiet", "--device")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -73,8 +73,8 @@ def cold(photo: Path, rounds: int) -> None:
     times = compare(
         {
             "import": python("-c", "import onnxruntime, cv2"),
-            "fam": python(*FAM, str(photo)),
-            "torch": python(*FAM, str(photo), "--engine", "torch"),
+            "fam": python(*FAM, "cpu", str(photo)),
+            "torch": python(*FAM, "cpu", str(photo), "--engine", "torch"),
             "help": python("-m", "famcli", "--help"),
         },
         rounds,
@@ -166,7 +166,7 @@ def memory(paths: list[Path], scratch: Path, counts: tuple[int, int], device: st
         linked.mkdir()
         for i in range(count):
             (linked / f"{i:06d}.jpg").symlink_to(paths[i % len(paths)].absolute())
-        command = [sys.executable, *FAM, "--device", device, str(linked), "--out", str(scratch / f"{count}.json")]
+        command = [sys.executable, *FAM, device, str(linked), "--out", str(scratch / f"{count}.json")]
         peaks.append(peak_mib(command))
         print(f"memory: peak {peaks[-1]:.0f} MiB on {count} images")
     print(f"memory: {1024 * 1024 * (peaks[1] - peaks[0]) / (counts[1] - counts[0]):.0f} bytes for each image more")

@@ -81,6 +81,7 @@ class Crew(Protocol):
 
     ahead: int  # batches that are loaded before the network takes the first of them
     behind: int  # batches that may be unfinished when the network takes the next
+    call: Callable[..., Future[Any]]  # how the network is run on a batch
 
     def begin(self, items: Sequence[Any]) -> Batch:
         """Begin to load images."""
@@ -105,8 +106,8 @@ def run_images(
     raises a ``FamError`` or an ``OSError`` gives a :class:`Failed`; what ``infer`` raises ends the run.
 
     Workers are threads, or, given ``shared_bytes`` and at least :data:`ENOUGH` images, processes with so much shared
-    memory for the arrays of an image. Then ``load``, ``finish``, items and results are pickled, and what ``infer`` gets
-    of an image is there until it returns.
+    memory for the arrays of an image. Then ``load``, ``finish``, items and results are pickled, and ``infer`` runs in a
+    thread of its own; what it gets of an image is there until it returns.
     """
     source = iter(items)
     first = list(itertools.islice(source, ENOUGH)) if shared_bytes else []
@@ -118,23 +119,35 @@ def run_images(
     else:
         crew = _Threads(load, finish, workers)
     loading: deque[Batch] = deque()
+    running: deque[tuple[Batch, Future[Iterable[Inferred]]]] = deque()
     finishing: deque[Batch] = deque()
     try:
         while True:
             while len(loading) < crew.ahead and (some := list(itertools.islice(source, batch_size))):
                 loading.append(crew.begin(some))
-            if not loading:
-                break
-            batch = loading.popleft()
-            good = [(item, value) for item, value in batch.loaded() if not isinstance(value, Failed)]
-            batch.finish(iter(infer(good) if good else ()))
-            finishing.append(batch)
-            while len(finishing) > crew.behind or (finishing and finishing[0].is_done()):
+            if loading:
+                batch = loading.popleft()
+                good = [(item, value) for item, value in batch.loaded() if not isinstance(value, Failed)]
+                running.append((batch, crew.call(infer, good) if good else at_once(list)))
+            # While the network has one batch, the next is ready for it.
+            while running and (len(running) > 1 or not loading or running[0][1].done()):
+                batch, inferred = running.popleft()
+                batch.finish(iter(inferred.result()))
+                finishing.append(batch)
+            left = loading or running
+            while finishing and (len(finishing) > crew.behind or not left or finishing[0].is_done()):
                 yield from finishing.popleft().finished()
-        while finishing:
-            yield from finishing.popleft().finished()
+            if not left:
+                break
     finally:
         crew.close()
+
+
+def at_once(function: Callable[..., Finished], *arguments: Any) -> Future[Finished]:
+    """The result of a call in the calling thread."""
+    future: Future[Finished] = Future()
+    future.set_result(function(*arguments))
+    return future
 
 
 class _Threads:
@@ -143,7 +156,7 @@ class _Threads:
     ahead, behind = 2, 1  # while one batch is in the network, the next is loaded and the last is finished
 
     def __init__(self, load: Callable[..., Any], finish: Callable[..., Any], count: int) -> None:
-        self.load, self.finish = load, finish
+        self.load, self.finish, self.call = load, finish, at_once
         self.pool = ThreadPoolExecutor(count, thread_name_prefix="fam")
 
     def begin(self, items: Sequence[Any]) -> _ThreadBatch:

@@ -15,7 +15,7 @@ import os
 import pickle
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cached_property, partial
 from itertools import cycle
@@ -28,8 +28,8 @@ import cv2
 from famcli.inference.pipeline import Failed, guarded
 from famcli_models.errors import ConfigError, DataError
 
-CHUNK = 8  # images a task: it costs the calling thread 0.2 ms, whatever is in it
-WAITING = 2  # tasks that wait for each worker, so that none is ever idle
+CHUNK = 16  # images a task: each costs the calling thread 0.3 ms, whatever is in it
+WAITING = 2  # tasks that each worker has to load, so that none is ever idle
 ALIGNMENT = 64  # bytes, of arrays in a slot
 
 
@@ -87,15 +87,17 @@ class Processes:
     def __init__(
         self, load: Callable[..., Any], finish: Callable[..., Any], count: int, batch_size: int, slot_bytes: int
     ) -> None:
-        self.behind = math.ceil(WAITING * count * CHUNK / batch_size)
-        self.ahead = self.behind + 1
-        slots, size = (self.ahead + self.behind) * batch_size, _aligned(slot_bytes)
+        self.ahead = 1 + math.ceil(WAITING * count * CHUNK / batch_size)
+        self.behind = math.ceil(count * CHUNK / batch_size)
+        slots, size = (self.ahead + 1 + self.behind) * batch_size, _aligned(slot_bytes)  # one batch is in the network
         context = multiprocessing.get_context("spawn")  # a fork beside the network's threads may hang
         memory = context.RawArray(ctypes.c_byte, slots * size)
         self.slots, self.free = _slots(memory, size), list(range(slots))
         self.hire = partial(_Worker, context, load, finish, memory, size)
         self.workers = [self.hire() for _ in range(count)]
         self.turns = cycle(self.workers[:])
+        self.network = ThreadPoolExecutor(1)  # which waits for a GPU while this thread talks to the workers
+        self.call = self.network.submit
 
     def begin(self, items: Sequence[Any]) -> _Batch:
         """See :meth:`famcli.inference.pipeline.Crew.begin`."""
@@ -109,6 +111,7 @@ class Processes:
 
     def close(self) -> None:
         """See :meth:`famcli.inference.pipeline.Crew.close`."""
+        self.network.shutdown(cancel_futures=True)
         for worker in self.workers:
             worker.pool.shutdown(wait=False, cancel_futures=True)
         for worker in self.workers:

@@ -75,8 +75,8 @@ def test_the_loop_is_lazy_and_can_be_left(crew: dict[str, Any]) -> None:
             yield 0
 
     results = loop(source(), workers=1, **crew)
-    # Two batches ahead and one behind; for a process two tasks of 8 images each way, and the batch in the network.
-    in_flight = 9 if crew is THREADS else 3 * (6 + 6 + 1)
+    # Two batches ahead and one behind; of a process two tasks of 16 images and one, and of the network two batches.
+    in_flight = 9 if crew is THREADS else 3 * (11 + 6 + 2)
     for given in range(60):
         assert taken - given <= in_flight
         next(results)
