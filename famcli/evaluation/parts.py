@@ -134,14 +134,16 @@ def _measure_part(run: EvaluationRun, out: Path, rank: Rank, resume: bool) -> No
         run.say(f"{rank} was done before")
         return
     files.remove()
-    with files.partial.open("wb", buffering=0) as file:  # grows with each step, so that rank 0 knows it is at work
-        if rank.joins and not resume:
-            forget_earlier(out, rank, files.partial.stat().st_mtime)
-        share = partial(rank.share, batch=run.settings.batch_size)
-        measured = run.measure(share, lambda images: file.write(b"." * images))
-    with files.partial.open("wb") as file:
-        np.savez(file, **{**measured.to_columns(), _KEY: key})
-    files.finish()
+    try:
+        with files.partial.open("wb", buffering=0) as file:  # grows with each step, so that rank 0 knows it is at work
+            if rank.joins and not resume:
+                forget_earlier(out, rank, files.partial.stat().st_mtime)
+            share = partial(rank.share, batch=run.settings.batch_size)
+            measured = run.measure(share, lambda images: file.write(b"." * images))
+        _write(files.partial, {**measured.to_columns(), _KEY: key})
+        files.finish()
+    finally:
+        files.partial.unlink(missing_ok=True)
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:
@@ -171,6 +173,14 @@ def _key(run: EvaluationRun) -> str:
         "models": [(m.title, m.folder and sha256_file(m.folder / WEIGHTS_FILE)) for m in run.models],
     }
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _write(path: Path, columns: Columns) -> None:
+    try:
+        with path.open("wb") as file:
+            np.savez(file, **columns)
+    except OSError as error:
+        raise DataError(f"cannot write '{path}': {error.strerror or error}; choose another --out") from error
 
 
 def _read(path: Path, key: str) -> Columns:

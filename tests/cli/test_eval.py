@@ -377,3 +377,54 @@ def test_what_cannot_be_is_said_first(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("famcli.evaluation.run.run_models", lambda *_, **__: pytest.fail("an image was read"))
     refused(run(*model, *arguments), "choose another --out" if "--out" in arguments else "interval")
+
+
+def test_shards_are_joined(run: Eval, model: tuple[str, Path], tmp_path: Path) -> None:
+    """Each shard says how many images it has measured; what is missing is named, and the join leaves no parts."""
+    common = (*model, "--batch-size", 1, "--out")
+    whole, out = run(*common, tmp_path / "one"), tmp_path / "two"
+    assert whole.exit_code == 0
+    first = run(*common, out, "--shard", "0/2")
+    assert (first.exit_code, first.stdout) == (0, "")
+    assert "shard 0/2: 1 images" in first.stderr
+    refused(run(*common, out, "--join"), "--shard 1/2 --resume (missing)")
+    assert run(*common, out, "--shard", "1/2", "--resume").exit_code == 0
+    joined = run(*common, out, "--join")
+    assert (joined.exit_code, joined.stdout) == (0, whole.stdout)
+    assert sorted(path.name for path in out.iterdir()) == ["images.jsonl", "results.json", "results.md"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--shard", "0/2"), "shard 0/2 needs --out DIR"),
+        (("--resume",), "--resume needs --out DIR"),
+        (("--join",), "--join needs --out DIR"),
+        (("--join", "--shard", "0/2", "--out", "r"), "--join measures nothing and is one process"),
+        (("--shard", "2/2", "--out", "r"), "is no shard"),
+    ],
+)
+def test_shards_that_cannot_be(run: Eval, arguments: tuple[str, ...], words: str) -> None:
+    """Parts are kept in the folder of the results, so there has to be one."""
+    refused(run(*arguments), words, code=2)
+
+
+def test_a_rank_without_a_folder(run: Eval, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a launcher --out is needed too."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    refused(run(), "rank 1 of 4 needs --out DIR", code=2)
+
+
+def test_a_rank_that_fails_ends_all(
+    run: Eval, model: tuple[str, Path], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 waits no longer, and names it with its reason."""
+    (dataset / "2.png").write_bytes(b"")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        result = run(*model, "--batch-size", 1, "--out", tmp_path / "r")
+        assert result.exit_code == 1
+    assert "rank 1 of 2 has failed (" in result.stderr
+    assert "2.png" in result.stderr
