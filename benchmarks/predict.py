@@ -173,7 +173,7 @@ def memory(paths: list[Path], scratch: Path, counts: tuple[int, int], device: st
 
 
 def scaling(paths: list[Path], rounds: int) -> None:
-    many = paths * (1 + 4000 // len(paths))
+    many = paths * (1 + 2000 // len(paths))
     counts = [n for n in (1, 2, 4, 8, 16, 32) if n <= available_cores()]
     works = {f"{n}": run_through(with_null_network(workers=n, processes=True, batch_size=32), many) for n in counts}
     works["2 threads"] = run_through(with_null_network(workers=2, batch_size=32), many)

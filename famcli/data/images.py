@@ -24,7 +24,9 @@ for _plugin in ("Jpeg", "Png", "WebP", "Bmp", "Tiff"):
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF")  # JPEG includes MPO, the multi-picture files of many phones
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 13,377 pixels squared
-DECODE_MARGIN = 2  # JPEGs may be decoded small while both sides keep this many times the network's input
+# JPEGs may be decoded small while both sides keep this many times the network's input, which then differs by 0.8 of 255
+# levels in the mean (docs/guides/predict.md, "Speed").
+DECODE_MARGIN = 2
 AHEAD = 512  # files in flight: enough to keep a network disk busy, few enough for any memory
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 T = TypeVar("T")
