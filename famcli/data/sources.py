@@ -64,15 +64,18 @@ def read_bytes(source: str | Path | Member) -> bytes:
     try:
         if isinstance(source, Member):
             return _read_member(source)
-        if not isinstance(source, str) or not scheme_of(source):
-            return Path(source).read_bytes()
-        fs, path = file_system(source)
-        _check_size(fs.size(path) or 0)
-        return bytes(fs.cat_file(path))
+        return _read_url(source) if isinstance(source, str) and scheme_of(source) else Path(source).read_bytes()
     except (DataError, FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except Exception as error:  # each file system has errors of its own
         raise DataError(f"it cannot be read ({_reason(error)})") from error
+
+
+def _read_url(url: str) -> bytes:
+    fs, path = file_system(url)
+    content = bytes(fs.cat_file(path, start=0, end=MAX_BYTES + 1))  # one request: to ask for the size is another
+    _check_size(len(content))
+    return content
 
 
 def _read_member(member: Member) -> bytes:
@@ -91,7 +94,7 @@ def _read_member(member: Member) -> bytes:
 
 def _check_size(size: int) -> None:
     if size > MAX_BYTES:
-        raise DataError(f"too large ({size} bytes; at most {MAX_BYTES})")
+        raise DataError(f"too large (more than {MAX_BYTES} bytes)")
 
 
 def read_tar(place: str) -> Iterator[tuple[str, int, int]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,16 @@ def photos(tmp_path: Path, picture: Callable[..., Any]) -> Path:
 
 
 @pytest.fixture
-def start(photos: Path, checkpoint: Path, tmp_path: Path) -> Start:
+def start(photos: Path, checkpoint: Path, tmp_path: Path, fam: Callable[..., Any]) -> Iterator[Start]:
     """A function that starts the command with options, as a rank of a launcher if one is given."""
+    started: list[subprocess.Popen[str]] = []
+    model = shutil.copytree(checkpoint, tmp_path / "model")
+    assert fam("export", model, "--format", "graph").exit_code == 0  # so that no process loads PyTorch
 
     def run(*options: str, rank: int | None = None) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "famcli", "predict", photos, "--model", checkpoint, "--device", "cpu"]
+        command = [sys.executable, "-m", "famcli", "predict", photos, "--model", model, "--device", "cpu"]
         launcher = {} if rank is None else {"RANK": str(rank), "WORLD_SIZE": str(COUNT)}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*map(str, command), "--batch-size", "2", *options],
             cwd=tmp_path,
             env={**os.environ, "OMP_NUM_THREADS": "1", **launcher},
@@ -45,8 +49,13 @@ def start(photos: Path, checkpoint: Path, tmp_path: Path) -> Start:
             stderr=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return run
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.slow
@@ -69,7 +78,7 @@ def test_four_processes_of_which_one_is_killed(start: Start, tmp_path: Path) -> 
         assert ranks[2].poll() is None
         time.sleep(0.001)
     ranks[2].send_signal(signal.SIGKILL)
-    for i in (1, 3):
+    for i in (1, 2, 3):
         ranks[i].communicate()
     ranks[0].send_signal(signal.SIGTERM)  # as launchers do
     ranks[0].communicate()
