@@ -59,6 +59,7 @@ def start(photos: Path, checkpoint: Path, tmp_path: Path, fam: Callable[..., Any
 
 
 @pytest.mark.slow
+@pytest.mark.graphs
 def test_four_processes_of_which_one_is_killed(start: Start, tmp_path: Path) -> None:
     """Four ranks write the file of one process; if one of them is killed, it alone is resumed, and all are joined."""
     _, talk = start("--out", "one.json").communicate()
