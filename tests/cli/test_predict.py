@@ -34,7 +34,8 @@ def predict(fam: Fam, checkpoint: Path) -> Fam:
         model = () if "--model" in arguments else ("--model", checkpoint)
         device = () if "--device" in arguments else ("--device", "cpu")
         threshold = () if "--threshold" in arguments else ("--threshold", 0.3)
-        return fam("predict", *arguments, *model, *device, *threshold, stdin=stdin)
+        engine = ("--engine", "torch")  # the tiny model has no graph, which would be said
+        return fam("predict", *arguments, *model, *device, *threshold, *engine, stdin=stdin)
 
     return run
 
