@@ -120,7 +120,7 @@ class Journal:
 
     def keep(self, records: Iterable[Record]) -> Iterator[Record]:
         """Give each record on when the operating system has it."""
-        if not self.done:
+        if not os.fstat(self._file.fileno()).st_size:
             self._write(json.dumps(self.header))
         for record in records:
             self._write(json.dumps(record, ensure_ascii=False))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from famcli.inference.journal import Journal
+from famcli.inference.ranks import Rank
 from famcli_models.errors import DataError
 
 HEADER = {"tau": None, "scales": (1.0, 1.5), "model": "abc"}
@@ -27,15 +28,16 @@ def record(name: str) -> dict[str, Any]:
 
 def kept(out: Path, count: int, names: list[str] = NAMES) -> Journal:
     """A journal of the first ``count`` images."""
-    journal = Journal(out, HEADER)
-    assert list(journal.keep(map(record, names[:count]))) == [record(name) for name in names[:count]]
+    journal = Journal(out, HEADER, Rank())
+    with journal.open(names, resume=False):
+        assert list(journal.keep(map(record, names[:count]))) == [record(name) for name in names[:count]]
     return journal
 
 
 def resumed(out: Path, names: list[str] = NAMES, **changes: Any) -> Journal:
-    journal = Journal(out, {**HEADER, **changes})
-    journal.resume(names)
-    return journal
+    journal = Journal(out, {**HEADER, **changes}, Rank())
+    with journal.open(names, resume=True):
+        return journal
 
 
 def test_records_come_back(out: Path) -> None:
@@ -49,18 +51,20 @@ def test_records_come_back(out: Path) -> None:
 
 def test_each_record_reaches_the_disk_at_once(out: Path) -> None:
     """A killed run loses nothing that was finished."""
-    journal = Journal(out, HEADER)
-    next(journal.keep(map(record, NAMES)))
-    assert len(journal.path.read_text().splitlines()) == 2
+    journal = Journal(out, HEADER, Rank())
+    with journal.open(NAMES, resume=False):
+        next(journal.keep(map(record, NAMES)))
+        assert len(journal.path.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4])
 def test_resume_goes_on(out: Path, count: int) -> None:
     """A resumed journal counts what is done and appends behind it: the file equals one never interrupted."""
     kept(out, count)
-    again = resumed(out)
-    assert again.done == count
-    list(again.keep(map(record, NAMES[count:])))
+    again = Journal(out, HEADER, Rank())
+    with again.open(NAMES, resume=True):
+        assert again.done == count
+        list(again.keep(map(record, NAMES[count:])))
     assert again.path.read_bytes() == kept(out.with_name("whole"), 4).path.read_bytes()
 
 
@@ -87,14 +91,23 @@ def test_another_run_is_refused(out: Path) -> None:
 
 
 def test_nothing_to_resume(out: Path) -> None:
-    """Without a journal there is nothing to go on with."""
-    with pytest.raises(DataError, match="nothing to resume"):
+    """Without a journal, or with one that was cut short before the first record, a run begins."""
+    assert resumed(out).done == 0
+    for content in (b"", json.dumps(HEADER).encode()):
+        path = kept(out, 0).path
+        path.write_bytes(content)
+        assert (resumed(out).done, path.read_bytes()) == (0, b"")
+
+
+def test_one_run_at_a_time(out: Path) -> None:
+    """A second run with the same results is refused while the first goes on."""
+    first = Journal(out, HEADER, Rank())
+    with first.open(NAMES, resume=False), pytest.raises(DataError, match="another run is writing"):
         resumed(out)
+    resumed(out)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\n", b"not json\n", b"[1]\n", b"\xff\xfe\n", json.dumps(HEADER).encode(), b'"x"\n{}\n']
-)
+@pytest.mark.parametrize("content", [b"\n", b"not json\n", b"[1]\n", b"\xff\xfe\n", b'"x"\n{}\n'])
 def test_a_file_that_is_no_journal_is_refused(out: Path, content: bytes) -> None:
     """A file that something else wrote is refused with a sentence, and left as it is."""
     path = kept(out, 0).path
