@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from famcli.hub.pull import checked
+from famcli_models import packaged
+from famcli_models.checkpoint import DEFAULT_MODEL
 from famcli_models.errors import WeightsError
 
 REPO = "birds/fam-tiny"
@@ -158,6 +160,20 @@ def test_bad_checkpoints_never_load(
         done = fam_process("predict", image_dir, "--model", REPO)
         assert (done.code, done.stdout) == (1, "")
         assert message in done.stderr
+
+
+def test_graphs_travel(fam_process: Fam, hub: Any, tmp_path: Path, image_dir: Path) -> None:
+    """The graph of a checkpoint is pulled with it and runs it; one that is not the config's is refused."""
+    packed = packaged()[DEFAULT_MODEL]
+    files = {name: (packed / name).read_bytes() for name in ("config.json", WEIGHTS, "graph.onnx")}
+    hub.add(REPO, files)
+    done = fam_process("predict", image_dir, "--model", REPO, "--device", "cpu")
+    assert done.code == 0, done.stderr
+    assert "ONNX Runtime on the CPU" in done.stderr
+    hub.add(REPO, {"graph.onnx": files["graph.onnx"] + b"\0"})
+    refused = fam_process("pull", REPO)
+    assert (refused.code, refused.stdout) == (1, "")
+    assert "graph.onnx has SHA-256" in refused.stderr
 
 
 def test_absurd_sizes_are_not_fetched(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:

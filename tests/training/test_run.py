@@ -25,6 +25,7 @@ from famcli.checkpoints.verify import inspect
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import Sample
 from famcli.evaluation.perimage import count_right
+from famcli.inference.engine import open_engine
 from famcli.training import run as run_module, supervision
 from famcli.training.folder import RunFolder
 from famcli.training.loop import Training
@@ -125,6 +126,26 @@ def test_the_best_epoch_is_that_with_the_best_boxes(
     assert [row["gt_known"] for row in rows(result.folder)] == ["0.0", "100.0", "50.0", "100.0"]
     assert not same_bytes(result.folder / "best", result.folder)
     assert runner.said[-1] == f"best epoch 2, by {result.selected_by}: {result.best}"
+
+
+@pytest.mark.slow
+@pytest.mark.graphs
+def test_checkpoints_have_their_graphs(runner: Runner, make_splits: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last and the best checkpoint end with a graph that ONNX Runtime runs, and one that cannot be made is told."""
+    result = runner(recipe_for(make_splits(**WITH_BOXES), "epochs=2"))
+    for checkpoint in (result.folder, result.folder / "best"):
+        assert inspect(checkpoint).problems == []
+        assert "ONNX Runtime" in open_engine(checkpoint, device="cpu").runs_on
+    assert same_bytes(result.folder, result.folder / "best", "graph.onnx")
+
+    def refuse(_: object) -> None:
+        msg = "no export"
+        raise NotImplementedError(msg)
+
+    monkeypatch.setattr("famcli.checkpoints.export.make_graph", refuse)
+    other = runner(recipe_for(make_splits("again", **WITH_BOXES), "epochs=1"), "other")
+    assert not (other.folder / "graph.onnx").exists()
+    assert any("NotImplementedError: no export; PyTorch will run this model" in said for said in runner.said)
 
 
 @pytest.mark.parametrize("settings", [("ema=0.5", "tau=0.3"), ("method=cam", "tau=0.4")])
