@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -192,14 +193,8 @@ def _without_weights(made: Any, names: set[str]) -> Any:
             reference = proto.graph.initializer.add(name=put.name, dims=dims, data_type=TensorProto.FLOAT)
             reference.data_location = TensorProto.EXTERNAL
             reference.external_data.add(key="location", value=WEIGHTS_FILE)
-    for part in (
-        proto,
-        proto.graph,
-        *proto.graph.node,
-        *proto.graph.input,
-        *proto.graph.output,
-        *proto.graph.initializer,
-    ):
+    parts = proto.graph.node, proto.graph.input, proto.graph.output, proto.graph.initializer
+    for part in (proto, proto.graph, *itertools.chain(*parts)):
         part.ClearField("doc_string")  # they say on which machine and from which files it was made
         part.ClearField("metadata_props")
     proto.graph.ClearField("value_info")

@@ -179,9 +179,7 @@ def input_sides(config: MethodConfig, scales: Iterable[float]) -> list[int]:
 class EngineRow:
     """A row of :data:`ENGINES`."""
 
-    opener: (
-        str  # module:function, imported on first use, which takes what open_engine takes but for name, scales and say
-    )
+    opener: str  # module:function (folder, method, device, *, amp), imported on first use
     summary: str
 
 

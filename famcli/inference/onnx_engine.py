@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,9 +34,8 @@ class Session:
         options.log_severity_level = 4  # errors are raised, and need not be printed too
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # as PyTorch; 0 is its own choice
         options.add_session_config_entry("session.use_env_allocators", "1")
-        self.weights = [
-            onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()
-        ]  # it borrows them
+        # The session borrows their memory.
+        self.weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
         options.add_external_initializers(list(weights), self.weights)
         try:
             self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
@@ -44,8 +43,18 @@ class Session:
             msg = f"ONNX Runtime does not take {GRAPH_FILE} with these weights: {short(str(error))}"
             raise WeightsError(msg) from error
         self.inputs = {put.name for put in self.session.get_inputs()}
-        self.wanted: list[str] = []  # outputs of the methods that are in use
+        self._wanted: list[str] = []
         self._last: dict[bool, tuple[np.ndarray, np.ndarray, Arrays]] = {}
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Outputs of the methods that are in use."""
+        return tuple(self._wanted)
+
+    def want(self, outputs: Sequence[str]) -> None:
+        """Give these outputs too from now on."""
+        self._wanted += [output for output in outputs if output not in self._wanted]
+        self._last.clear()
 
     def run(self, images: np.ndarray, labels: np.ndarray, flipped: bool) -> Arrays:
         """The outputs that are wanted, by name, for images ``(B, side, side, 3)`` and the classes ``(B,)`` of maps."""
@@ -54,14 +63,14 @@ class Session:
             given = {graph.IMAGES: images[:, :, ::-1] if flipped else images, graph.LABELS: labels}
             feeds = {name: np.ascontiguousarray(array) for name, array in given.items() if name in self.inputs}
             try:
-                found = self.session.run(self.wanted, feeds)
+                found = self.session.run(self._wanted, feeds)
             except ERRORS as error:
                 if "BFCArena" in str(error) or "bad_alloc" in str(error):
                     raise OutOfMemoryError(
                         f"out of memory on the CPU with {len(images)} images a batch; lower --batch-size"
                     ) from error
                 raise WeightsError(f"ONNX Runtime cannot run {GRAPH_FILE}: {short(str(error))}") from error
-            last = self._last[flipped] = images, labels, dict(zip(self.wanted, found, strict=True))
+            last = self._last[flipped] = images, labels, dict(zip(self._wanted, found, strict=True))
         return last[2]
 
 
@@ -120,15 +129,7 @@ class OnnxEngine(Engine[Outputs]):
         self.class_names, self.provenance = tuple(stored["class_names"]), stored["provenance"]
         self.title, self.map_title, self.num_parts = of.title, of.map_title, of.num_parts
         self.class_conditional, self.rescaled = of.class_conditional, of.rescaled
-        outputs = [f"{self.name}.{kind}" for kind in of.outputs]
-        session.wanted += [output for output in outputs if output not in session.wanted]
-
-    @classmethod
-    def from_parts(
-        cls, data: bytes, weights: Mapping[str, np.ndarray], facts: graph.GraphFacts, stored: Mapping[str, Any]
-    ) -> OnnxEngine:
-        """The engine of a graph that is no file yet."""
-        return cls(Session(data, weights), facts, stored)
+        session.want([f"{self.name}.{kind}" for kind in of.outputs])
 
     def beside(self, method: str) -> OnnxEngine | None:
         """See :meth:`Engine.beside`."""

@@ -105,6 +105,9 @@ def test_methods_share_one_run(photos: list[np.ndarray], monkeypatch: pytest.Mon
     assert fam.infer([images], [3]).maps.shape == (1, 28, 28)
     assert cam.infer([images], [3]).maps.shape == (1, 14, 14)
     assert len(runs) == 1
+    later = open_engine(PACKAGED, device="cpu", name="onnx")
+    assert later.infer([images]).maps.shape == (1, 28, 28)
+    assert later.beside("cam").infer([images]).maps.shape == (1, 14, 14)
 
 
 @pytest.mark.parametrize("program", ["predict", "evaluate", "verify", "python"])
