@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).parent.parent
 PACKAGES = ("famcli", "famcli_models")
 METADATA = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 FROM_INSTALLER = {"INSTALLER", "REQUESTED", "direct_url.json"}
-KINDS = {".py", ".typed", ".json", ".safetensors", ".toml", ".md", ".html", ".css", ".js"}
+KINDS = {".py", ".typed", ".json", ".safetensors", ".onnx", ".toml", ".md", ".html", ".css", ".js"}
 
 
 @pytest.fixture(scope="module")
@@ -71,4 +71,4 @@ def test_wheel_has_what_is_no_code(installed: list[PurePosixPath]) -> None:
     folders = {file.parent for file in installed if file.is_relative_to("famcli_models/weights")}
     assert folders
     for folder in folders:
-        assert {f"{folder}/config.json", f"{folder}/model.safetensors"} <= names
+        assert {f"{folder}/{name}" for name in ("config.json", "model.safetensors", "graph.onnx")} <= names

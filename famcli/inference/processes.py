@@ -113,9 +113,7 @@ class Processes:
         """See :meth:`famcli.inference.pipeline.Crew.close`."""
         self.network.shutdown(cancel_futures=True)
         for worker in self.workers:
-            worker.pool.shutdown(wait=False, cancel_futures=True)
-        for worker in self.workers:
-            worker.process.join()
+            worker.pool.shutdown(cancel_futures=True)
 
 
 class _Batch:
