@@ -179,7 +179,7 @@ def _without_weights(made: Any, names: set[str]) -> Any:
     from onnxscript import optimizer
 
     graph = made.model.graph
-    weights = {name: graph.initializers.pop(name) for name in names if name in graph.initializers}
+    weights = {name: graph.initializers.pop(name) for name in list(graph.initializers) if name in names}
     for name, value in weights.items():  # as inputs, so that nothing is computed from their values
         value.const_value, value.name = None, name.removeprefix("model.")
         graph.inputs.append(value)

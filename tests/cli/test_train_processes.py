@@ -43,6 +43,7 @@ LONG = tuple(
     for pair in ("size=64", "epochs=15", "batch_size=4", "save_minutes=0", "ema=0.9", "train.backbone=trained")
 )
 STEPS = 30  # of such a run
+pytestmark = pytest.mark.graphs  # as in the processes that they are compared with
 
 
 def command(*arguments: object, launcher: tuple[str, ...] = ()) -> list[str]:

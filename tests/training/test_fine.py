@@ -86,8 +86,6 @@ def test_predictions(fine: FAM, picture: Callable[..., np.ndarray], labelled: li
 @pytest.mark.parametrize(("form", "tau"), [("torchscript", 0.5), ("torch-export", None), ("onnx", None)])
 def test_exports(fine: FAM, tmp_path: Path, form: str, tau: float | None) -> None:
     """Exported files give the fine maps, and their boxes, for any number of pictures."""
-    for name in EXPORT_FORMATS[form].needs:
-        pytest.importorskip(name)
     found = export(fine, tmp_path / f"fine{EXPORT_FORMATS[form].suffix}", form, tau=tau)
     assert found.good
     assert found.maps < 1e-4
