@@ -22,7 +22,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progr
 
 from famcli.data.public.catalog import human
 from famcli.hub.names import HubModel
-from famcli_models.checkpoint import CONFIG_FILE, GRAPH_FILE, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE
+from famcli_models.checkpoint import CONFIG_FILE, GRAPH_FILE, MAX_CONFIG_BYTES, MAX_WEIGHTS_BYTES, WEIGHTS_FILE, resolve
 from famcli_models.errors import WeightsError
 from famcli_models.files import sha256_file
 from famcli_models.graph import MAX_GRAPH_BYTES
@@ -129,7 +129,7 @@ def checked(folder: Path, sha256: str | None = None) -> Path:
                 f"the weights of '{folder}' have SHA-256 {found}, not {expected}; they were removed from the cache, "
                 "so pull again, and tell the publisher if that does not help"
             )
-    return folder
+    return resolve(folder)
 
 
 def _check(folder: Path) -> None:
