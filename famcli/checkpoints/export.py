@@ -104,10 +104,7 @@ def export(model: Method, path: Path, form: ExportFormat, *, tau: float | None =
             except OSError:  # a full disk
                 raise
             except Exception as error:  # each exporter and runtime has its own errors
-                reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-                reason = reason.replace(str(temporary), str(path))
-                msg = f"torch {torch.__version__} cannot write this as {form}: {type(error).__name__}: {reason}"
-                raise FamError(msg) from error
+                raise FamError(_cannot(form, error).replace(str(temporary), str(path))) from error
         if not found[0].good:
             msg = f"the file's results are not the model's ({found[0]}); it was not kept, try another --format"
             raise FamError(msg)
@@ -176,9 +173,13 @@ def _make_graph(model: Method) -> tuple[bytes, GraphFacts]:
         try:
             return make_graph(model)
         except Exception as error:  # each network that torch cannot export fails in its own way
-            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-            msg = f"torch {torch.__version__} cannot write this as {GRAPH_FILE}: {type(error).__name__}: {reason}"
-            raise FamError(msg) from error
+            raise FamError(_cannot(GRAPH_FILE, error)) from error
+
+
+def _cannot(form: str, error: Exception) -> str:
+    """That a network cannot be exported, and the first line of why."""
+    reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+    return f"torch {torch.__version__} cannot write this as {form}: {type(error).__name__}: {reason}"
 
 
 def _compare(engine: OnnxEngine, wanted: TorchEngine) -> Parity:

@@ -142,6 +142,15 @@ def same_files(first: Path, second: Path) -> None:
         assert ours == theirs, name
 
 
+def resumed_alone(out: Path, undisturbed: Path, fam: Fam) -> None:
+    """One process finishes the run of two, with the weights of one that was not disturbed."""
+    result = fam("train", "--resume", out, *HERE)
+    ended(result.exit_code, result.stderr)
+    assert_close(out, undisturbed)
+    sessions = json.loads((out / "environment.json").read_text())
+    assert [session["processes"] for session in sessions] == [2, 1]
+
+
 def metrics(run: Path) -> list[dict[str, str]]:
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -294,11 +303,7 @@ def test_interrupted_in_two_and_resumed_in_one(begin: Begin, undisturbed: Path, 
     stderr = out.with_suffix(".err").read_text()
     assert stderr.count("go on with: fam train --resume") == 1, stderr
     assert 3 < saved_step(out) < STEPS
-    result = fam("train", "--resume", out, *HERE)
-    ended(result.exit_code, result.stderr)
-    assert_close(out, undisturbed)
-    sessions = json.loads((out / "environment.json").read_text())
-    assert [session["processes"] for session in sessions] == [2, 1]
+    resumed_alone(out, undisturbed, fam)
 
 
 @pytest.mark.slow
@@ -372,11 +377,7 @@ def test_a_host_is_lost_and_the_other_goes_on_alone(
     stderr = (tmp_path / f"run-{1 - killed}.err").read_text()
     assert stderr.count("no connection to another process of this run") == 1, stderr
     assert 3 <= saved_step(out) < STEPS
-    result = fam("train", "--resume", out, *HERE)
-    ended(result.exit_code, result.stderr)
-    assert_close(out, undisturbed)
-    sessions = json.loads((out / "environment.json").read_text())
-    assert [session["processes"] for session in sessions] == [2, 1]
+    resumed_alone(out, undisturbed, fam)
 
 
 @pytest.mark.slow
