@@ -23,6 +23,7 @@ import numpy.typing as npt
 from famcli_models.errors import ConfigError, ShapeError
 
 CONNECTIVITY = 8
+CONSTANT = 1e-6  # a map whose values differ by less is 0 everywhere rather than its rounding errors
 
 
 @dataclass(frozen=True, slots=True)

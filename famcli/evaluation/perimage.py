@@ -18,7 +18,7 @@ from famcli.evaluation.external import Found
 from famcli.evaluation.metrics.box import INTERVAL, thresholds
 from famcli.evaluation.models import Model
 from famcli.evaluation.protocols import BOX_RULES, BoxRules, find_protocol, ten_crops
-from famcli.inference.engine import AUTO
+from famcli.inference.engine import AUTO, UNKNOWN
 from famcli.inference.pipeline import Failed, run_images
 from famcli.results.images import MAX_SHOWN_CLASSES, RIGHT_IOU
 from famcli_models.boxes import FloatArray, box_iou
@@ -236,23 +236,25 @@ class _Run:
     def infer(self, batch: Sequence[tuple[int, _Views]]) -> list[_Answers]:
         labels = [self.samples[number].label for number, _ in batch] if self.same_classes else None
         stacked = {side: np.stack([views[side] for _, (_, views, _) in batch]) for side in self.sides}
-        crops = {
-            side: [np.stack(crop) for crop in zip(*(crops[side] for _, (_, _, crops) in batch), strict=True)]
-            for side in self.sides
-            if self.ten_crop
-        }
+        inferred = [engine.infer([stacked[engine.config.size]], labels) for engine in self.engines]
+        probabilities = self._of_crops(batch) if self.ten_crop else [found.probabilities for found in inferred]
         answers: list[_Answers] = [[] for _ in batch]
-        for title, engine in zip(self.titles, self.engines, strict=True):
-            side = engine.config.size
-            maps, probabilities, _ = engine.infer([stacked[side]], labels)
-            if self.ten_crop:
-                probabilities = engine.probabilities(crops[side])
-            for (number, _), answer, M, of_classes in zip(batch, answers, maps, probabilities, strict=True):
+        for title, (maps, *_), of_images in zip(self.titles, inferred, probabilities, strict=True):
+            for (number, _), answer, M, of_classes in zip(batch, answers, maps, of_images, strict=True):
                 if not (np.isfinite(M).all() and np.isfinite(of_classes).all()):
                     what = f"what {title} says of '{self.samples[number].name}' is not finite"
                     raise WeightsError(f"{what}: the weights are damaged; check with fam verify")
                 answer.append((M, of_classes))
         return answers
+
+    def _of_crops(self, batch: Sequence[tuple[int, _Views]]) -> list[np.ndarray]:
+        """Class probabilities ``(B, L)`` of each model, averaged over crops; a shared backbone runs once a crop."""
+        unknown, found = np.full(len(batch), UNKNOWN), []
+        for crop in range(len(batch[0][1][2][self.side])):
+            stacked = {side: np.stack([crops[side][crop] for _, (_, _, crops) in batch]) for side in self.sides}
+            runs = [(engine, engine.run(stacked[engine.config.size], unknown)) for engine in self.engines]
+            found.append([engine.probabilities(out) for engine, out in runs])
+        return [np.mean(of_crops, axis=0) for of_crops in zip(*found, strict=True)]
 
 
 def rank(probabilities: npt.NDArray[np.floating], label: int) -> int:
@@ -264,11 +266,8 @@ def count_right(network: Method, samples: Sequence[Sample], device: str, batch_s
     """Images that are right by protocol ``fam`` at the model's own τ, whatever the class; weights stay as they are."""
     from famcli.inference.torch_engine import TorchEngine
 
-    model, settings = (
-        Model(TorchEngine(network, device, fold=False), network.title),
-        EvaluationSettings(batch_size=batch_size),
-    )
-    found = run_models([model], samples, [network.config.tau], settings)
+    model = Model(TorchEngine(network, device, fold=False), network.title)
+    found = run_models([model], samples, [network.config.tau], EvaluationSettings(batch_size=batch_size))
     return int(found.scores[model.title].right().sum())
 
 

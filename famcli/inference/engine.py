@@ -14,7 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 
 from famcli.outputs.prediction import PartMaps
@@ -22,9 +21,9 @@ from famcli_models.checkpoint import GRAPH_FILE, read_config
 from famcli_models.config import MethodConfig
 from famcli_models.errors import ConfigError, UnknownNameError
 from famcli_models.graph import GraphFacts
+from famcli_models.localization import CONSTANT, upsample
 
 UNKNOWN = -1  # the label of an image whose class is not known
-CONSTANT = 1e-6  # a map whose values differ by less is 0 everywhere rather than its rounding errors
 Out = TypeVar("Out")
 Say = Callable[[str], object]
 
@@ -119,7 +118,7 @@ class Engine(ABC, Generic[Out]):
         given = np.array([UNKNOWN if label is None else label for label in labels or [None] * len(views[0])], np.int64)
         ways = [(images, flipped) for images in views for flipped in ((False, True) if flip else (False,))]
         outs = [(self.run(images, given, flipped=flipped), flipped) for images, flipped in ways]
-        probabilities = np.mean([softmax(self.scores(out) / self.config.temperature) for out, _ in outs], axis=0)
+        probabilities = np.mean([self.probabilities(out) for out, _ in outs], axis=0)
         # One class for all views: the known one, or the most probable in their mean.
         chosen = np.where(given == UNKNOWN, probabilities.argmax(axis=1), given)
         maps = mean_maps([_turned(self.maps(out, chosen), flipped) for out, flipped in outs])
@@ -132,11 +131,9 @@ class Engine(ABC, Generic[Out]):
         t = np.mean([weights for (_, weights), _ in found], axis=0).tolist()
         return Inference(maps, probabilities, [PartMaps(tuple(w), of) for w, of in zip(t, A, strict=True)])
 
-    def probabilities(self, views: Sequence[np.ndarray]) -> np.ndarray:
-        """Class probabilities ``(B, L)``, averaged over views as of :meth:`infer`."""
-        unknown = np.full(len(views[0]), UNKNOWN)
-        found = [softmax(self.scores(self.run(images, unknown)) / self.config.temperature) for images in views]
-        return np.mean(found, axis=0)
+    def probabilities(self, out: Out) -> np.ndarray:
+        """Class probabilities ``(B, L)`` of one run: the softmax at the model's temperature."""
+        return softmax(self.scores(out) / self.config.temperature)
 
 
 def _turned(maps: np.ndarray, flipped: bool) -> np.ndarray:
@@ -156,8 +153,7 @@ def mean_maps(views: Sequence[np.ndarray]) -> np.ndarray:
     def enlarged(maps: np.ndarray) -> np.ndarray:
         if maps.shape[-2:] == (h, w):
             return maps
-        flat = np.ascontiguousarray(maps).reshape(-1, *maps.shape[-2:])
-        large = [cv2.resize(one, (w, h), interpolation=cv2.INTER_LINEAR) for one in flat]
+        large = [upsample(one, (h, w)) for one in maps.reshape(-1, *maps.shape[-2:])]
         return np.stack(large).reshape(*maps.shape[:-2], h, w)
 
     return np.mean([enlarged(maps) for maps in views], axis=0)

@@ -22,6 +22,7 @@ from famcli_models.checkpoint import GRAPH, REFERENCE, Checkpoint, read_checkpoi
 from famcli_models.config import MethodConfig
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
 from famcli_models.features import Features
+from famcli_models.localization import CONSTANT
 from famcli_models.losses import Losses, classification_loss
 from famcli_models.preprocess import normalize, resize
 from famcli_models.pretrained import BackboneWeights, load_trunk, read_backbone_weights
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 BACKBONE_TRAINING = "backbone_training"  # in the provenance: whether the backbone was trained; absent, it was not
 FLAT = 0.02  # a map whose standard deviation stays below this separates nothing
 FEW, MANY = 0.01, 0.95  # shares of foreground below and above which a map says nothing
-CONSTANT = 1e-6  # a map whose values differ by less is 0 everywhere rather than its rounding errors
 
 
 class Output(Protocol):
