@@ -6,17 +6,21 @@ it is cut at its deepest feature map whose stride is not above the one asked for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from famcli_models.config import HALF, RGB
 from famcli_models.errors import ConfigError, UnknownNameError
 from famcli_models.features import Features
 
+PROBE_SIDE = 64  # pixels of an image that is large enough for every layer
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -98,6 +102,19 @@ BACKBONES: Mapping[str, BackboneRow] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Where in each network a method reads or changes features: timm's names of modules, in their order.
+
+    Attributes:
+        by_backbone: For rows of :data:`BACKBONES`, by name.
+        stages: For any other network, its stages counted from that of X: 0 is that stage, -1 the one before it.
+    """
+
+    by_backbone: Mapping[str, tuple[str, ...]]
+    stages: tuple[int, ...]
+
+
 class Backbone(nn.Module):
     """A timm network cut to X ``(B, C, H, W)``: images ``(B, 3, h, w)`` to :class:`Features`.
 
@@ -110,17 +127,19 @@ class Backbone(nn.Module):
             weights converted from TensorFlow expect.
         frozen_norm: Batch-norm layers keep their statistics in training mode.
         earlier: Give maps of earlier layers too.
+        tapped: Layers whose outputs are given as ``Features.tapped``.
 
     Attributes:
         channels: C.
         earlier_channels: Those of ``Features.earlier``, in its order.
+        tapped_channels: Those of ``Features.tapped``, likewise.
         reduction: The stride that the network gave.
         layer: timm's name of the layer X is read from.
 
     Raises:
         UnknownNameError: No such row and no such timm model.
         ConfigError: The network gives no map at ``stride`` or a smaller one, or ``earlier`` and none at half the
-            stride of X.
+            stride of X, or it has too few stages for ``tapped``.
     """
 
     def __init__(
@@ -132,6 +151,7 @@ class Backbone(nn.Module):
         same_padding: bool = False,
         frozen_norm: bool = True,
         earlier: bool = False,
+        tapped: Layers | None = None,
     ) -> None:
         super().__init__()
         self.net = _create(name, stride, same_padding, earlier)
@@ -143,12 +163,55 @@ class Backbone(nn.Module):
         self.frozen_norm = frozen_norm
         if not dilation:
             _undilate(self.net)
+        self.inserted = nn.ModuleDict()
+        self._tapped: dict[int, Tensor] = {}
+        self.tapped_channels: tuple[int, ...] = ()
+        if tapped is not None:
+            layers = self.layers(name, tapped)
+            for i, layer in enumerate(layers):
+                layer.register_forward_hook(partial(self._tap, i))
+            self.tapped_channels = self._measure_tapped()
+
+    def layers(self, name: str, wanted: Layers) -> list[nn.Module]:
+        """The modules of a table for this network, which is called ``name``."""
+        modules: dict[str, nn.Module] = dict(self.net.named_modules())
+        if name in wanted.by_backbone:
+            return [modules[layer] for layer in wanted.by_backbone[name]]
+        stages: list[str] = [stage["module"] for stage in self.net.feature_info.info]
+        own = stages.index(self.layer)
+        if own + min(wanted.stages) < 0:
+            raise ConfigError(
+                f"'{name}' has {own + 1} stages up to X, and the method reads one further back; take another backbone"
+            )
+        names = [stages[own + stage] for stage in wanted.stages]
+        return [modules.get(layer) or modules[layer.replace(".", "_")] for layer in names]  # timm flattens some
+
+    def insert(self, layers: Sequence[nn.Module], made: Sequence[nn.Module]) -> None:
+        """Pass the output of each layer through a module of its own, which is thereby a part of this one."""
+        for layer, module in zip(layers, made, strict=True):
+            key = str(len(self.inserted))
+            self.inserted[key] = module
+            layer.register_forward_hook(partial(self._insert, key))
 
     def forward(self, images: Tensor) -> Features:
         """Feature maps of normalised images ``(B, 3, h, w)``."""
         found = zip(self.net(images), (*self.earlier_channels, self.channels), strict=True)
         *earlier, X = [m if m.shape[1] == C else m.permute(0, 3, 1, 2) for m, C in found]  # some timm models give NHWC
-        return Features(X, tuple(earlier))
+        tapped = tuple(self._tapped.pop(i) for i in sorted(self._tapped))
+        return Features(X, tuple(earlier), tapped)
+
+    def _tap(self, number: int, _layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+        self._tapped[number] = output
+
+    def _insert(self, key: str, _layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        changed: Tensor = self.inserted[key](output)
+        return changed
+
+    def _measure_tapped(self) -> tuple[int, ...]:
+        """Channels of what is tapped, from one run of a copy that computes nothing."""
+        whole = copy.deepcopy(self).eval().to("meta")
+        with torch.device("meta"):
+            return tuple(m.shape[1] for m in whole(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE)).tapped)
 
     def train(self, mode: bool = True) -> Backbone:
         """Set training mode; frozen batch-norm layers stay in evaluation mode."""

@@ -16,16 +16,20 @@ class Features(NamedTuple):
         earlier: None, unless a model asks for them (``fine_channels``): the deepest map at half the stride of X,
             ``(B, C', 2H, 2W)`` or nearly so, and then, if the network has one, the deepest before X at the stride of X,
             ``(B, C'', H, W)``.
+        tapped: Outputs of the layers that a method reads beside X, in the order of its table, see
+            :class:`famcli_models.backbones.Layers`.
     """
 
     X: Tensor
     earlier: tuple[Tensor, ...] = ()
+    tapped: tuple[Tensor, ...] = ()
 
     @property
     def maps(self) -> tuple[Tensor, ...]:
-        """X and the earlier ones."""
-        return (self.X, *self.earlier)
+        """X and the others."""
+        return (self.X, *self.earlier, *self.tapped)
 
     def to(self, where: torch.device | torch.dtype) -> Features:
         """The same on a device or as another floating type."""
-        return Features(self.X.to(where), tuple(earlier.to(where) for earlier in self.earlier))
+        earlier, tapped = (tuple(m.to(where) for m in maps) for maps in (self.earlier, self.tapped))
+        return Features(self.X.to(where), earlier, tapped)

@@ -134,9 +134,8 @@ class MapsGraph(nn.Module):
         config, results = self.model.config, []
         features = self.model.features(normalize(images, config.mean, config.std))
         for method in self.methods.values():
-            out = method.head(features)
-            chosen = torch.where(labels < 0, out.logits.argmax(dim=1), labels) if method.class_conditional else None
-            results += [method.maps(out, chosen), out.logits, *(method.parts(out) or ())]
+            out = method.head(features, labels)
+            results += [method.maps(out, labels), out.logits, *(method.parts(out) or ())]
         return tuple(results)
 
 

@@ -84,9 +84,9 @@ class TorchEngine(Engine[Any]):
     @torch.inference_mode()
     def run(self, images: np.ndarray, labels: np.ndarray | None = None, *, flipped: bool = False) -> Any:
         """See :meth:`Engine.run`; the method's output, in float32."""
-        del labels
+        wanted = None if labels is None else torch.from_numpy(labels).to(self.device)
         try:
-            return self.model.head(self.features(images, flipped=flipped))
+            return self.model.head(self.features(images, flipped=flipped), wanted)
         except torch.OutOfMemoryError as error:
             msg = f"out of memory on {self.device} with {len(images)} images a batch; lower --batch-size"
             raise OutOfMemoryError(msg) from error

@@ -50,7 +50,8 @@ class TrainConfig:
         lambda_target: Extension: weight of the term that draws the map to targets made from image labels alone.
         cached_views: With a frozen backbone, compute the features of this many random views of each image
             once, keep them in memory in float16, and take them in turn, one an epoch; 0 computes anew; -1 is 2, or
-            fewer where they would need more than 4 GiB, and 0 with a backbone that is trained.
+            fewer where they would need more than 4 GiB, and 0 with a backbone that is trained or a method that changes
+            training images or layers.
         ema: Decay of the exponential moving average of the weights, which is then what is saved; 0 for none.
         precision: Of the network: ``fp32``, ``bf16`` or, on a GPU, ``fp16`` with a scaled loss. Weights and losses
             stay in float32.

@@ -99,6 +99,8 @@ class Training:
         if config.cached_views and accelerator.num_processes > 1:
             msg = "cached_views keeps all features in one process: set cached_views=0 to train with several"
             raise ConfigError(msg)
+        if config.cached_views and model.needs_images:
+            raise ConfigError(f"{model.title} changes images or layers in training: set cached_views=0")
         torch.manual_seed(config.seed)
         self.model = model = model.to(accelerator.device).train()
         if config.channels_last:
@@ -300,7 +302,8 @@ class _Network(nn.Module):
 def make_optimizer(model: Method, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with each part of the model at its ``share`` of the peak rate and no decay on vectors; freezes the rest."""
     classifier = {"trained": 1.0, "slow": SLOW, "frozen": 0.0}[model.config.classifier]
-    shares = {"classifier": classifier, "backbone": config.backbone_lr if config.backbone == "trained" else 0.0}
+    trunk = config.backbone_lr if config.backbone == "trained" else 0.0
+    shares = {"classifier": classifier, **dict.fromkeys(model.trunks, trunk)}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         share = shares.get(name.split(".")[0], 1.0)

@@ -3,7 +3,14 @@
 from collections.abc import MutableMapping
 
 from famcli_models.methods.cam import CAM
+from famcli_models.methods.cutmix import CutMix
 from famcli_models.methods.fam import FAM
+from famcli_models.methods.has import HaS
 from famcli_models.methods.method import Method
 
-METHODS: MutableMapping[str, type[Method]] = {"fam": FAM, "cam": CAM}
+METHODS: MutableMapping[str, type[Method]] = {
+    "fam": FAM,
+    "cam": CAM,
+    "has": HaS,
+    "cutmix": CutMix,
+}

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from famcli_models.config import MethodConfig
+from famcli_models.config import MethodConfig, Ranges
 from famcli_models.errors import ConfigError
 from famcli_models.features import Features
-from famcli_models.methods.method import BACKBONE_TRAINING, Method, min_max
+from famcli_models.methods.method import BACKBONE_TRAINING, Method, min_max, wanted_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,17 @@ class CAMConfig(MethodConfig):
     Attributes:
         method: ``cam``.
         tau: Threshold τ on the map, min-max scaled image by image: a fifth of its maximum (Zhou et al., section 3.2).
+        head_channels: Two 3x3 convolutions of so many channels between X and the classifier, as ACoL, SPG and I²C
+            have them; 0 for none, which is CAM of a network that ends in an average.
+        head_dropout: Before each of them and before the classifier.
     """
 
     method: str = "cam"
     tau: float = 0.2
+    head_channels: int = 0
+    head_dropout: float = 0.0
+
+    RANGES: ClassVar[Ranges] = {**MethodConfig.RANGES, "head_channels": (0, 8192), "head_dropout": (0, 0.95)}
 
     # Version 0.1 wrote FAM's fields into the configs of CAM too.
     NOT_READ: ClassVar[frozenset[str]] = frozenset(
@@ -42,7 +49,7 @@ class CAMOutput(NamedTuple):
     """What one forward pass gives, frozen; a plain tuple to tracers and exporters.
 
     Attributes:
-        X: ``(B, C, H, W)`` features, which the map of any class is made of.
+        X: ``(B, C, H, W)`` features that the classifier sees the mean of, so that the map of any class is made of them.
         logits: ``(B, L)`` class scores before the softmax.
     """
 
@@ -59,6 +66,9 @@ class CAM(Method):
         provenance: What the weights came from, kept in the checkpoint.
         backbone: As in :class:`famcli_models.FAM`.
         classifier: ``(B, C)`` to ``(B, L)``, instead of a new one.
+
+    Attributes:
+        convolutions: X to the features that the classifier sees the mean of.
     """
 
     config_class = CAMConfig
@@ -79,7 +89,11 @@ class CAM(Method):
         classifier: nn.Linear | None = None,
     ) -> None:
         super().__init__(config, class_names, provenance, backbone=backbone)
-        self.classifier = classifier or nn.Linear(self.channels, self.config.num_classes)
+        width = self.config.head_channels
+        self.convolutions: nn.Module = nn.Identity()
+        if width:
+            self.convolutions = map_convolutions(self.channels, width, self.config.head_dropout)
+        self.classifier = classifier or nn.Linear(width or self.channels, self.config.num_classes)
 
     @classmethod
     def from_model(cls, model: Method) -> CAM:
@@ -92,7 +106,7 @@ class CAM(Method):
         Raises:
             ConfigError: The classifier was trained on something else than the average of X, or the backbone changed.
         """
-        if isinstance(model, cls):
+        if type(model) is cls:
             return model
         own = model.provenance.get("classifier") == "pretrained" and model.config.classifier == "frozen"
         if not own or model.provenance.get(BACKBONE_TRAINING) == "trained":
@@ -110,12 +124,23 @@ class CAM(Method):
     def head(self, features: Features, labels: Tensor | None = None) -> CAMOutput:
         """Everything behind the backbone: X ``(B, C, H, W)`` to :class:`CAMOutput`; earlier maps are not read."""
         del labels
-        return CAMOutput(features.X, self.classifier(features.X.mean(dim=(2, 3))))
+        X = self.convolutions(features.X)
+        return CAMOutput(X, self.classifier(X.mean(dim=(2, 3))))
 
     def maps(self, output: CAMOutput, labels: Tensor | None = None) -> Tensor:
         """Maps ``(B, H, W)`` of given classes ``(B,)``, or of the most probable ones, min-max scaled per image."""
-        chosen = output.logits.argmax(dim=1) if labels is None else labels
-        return class_activation_maps(output.X, self.classifier.weight[chosen])
+        return class_activation_maps(output.X, self.classifier.weight[wanted_classes(output.logits, labels)])
+
+
+def map_convolutions(channels: int, width: int, dropout: float = 0.0) -> nn.Sequential:
+    """The head of ACoL, SPG, DANet and I²C before its class maps: two 3x3 convolutions with ReLU to ``width`` channels.
+
+    A linear classifier behind their mean is their 1x1 convolution to class maps and the mean of these.
+    """
+    layers: list[nn.Module] = []
+    for before in (channels, width):
+        layers += [nn.Dropout(dropout), nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Dropout(dropout))
 
 
 def class_activation_maps(X: Tensor, weights: Tensor) -> Tensor:

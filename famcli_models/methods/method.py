@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from famcli_models.backbones import Backbone
+from famcli_models.backbones import Backbone, Layers
 from famcli_models.checkpoint import GRAPH, REFERENCE, Checkpoint, read_checkpoint, resolve, write_checkpoint
 from famcli_models.config import MethodConfig
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
@@ -81,6 +81,10 @@ class Method(nn.Module):
         learns_map: The values of the map are learnt, so that it can be drawn to targets and how much of it passes τ
             tells how training went; a map that is min-max scaled image by image is not.
         rescaled: The map is min-max scaled image by image, and so is the mean of the maps of several views.
+        reads: Layers of the backbone that the head reads beside X.
+        needs_images: Training changes images or layers of the backbone, so that features cannot be computed once.
+        gives_boxes: :meth:`boxes` gives a box for each image, beside the map, which is then a picture of it.
+        trunks: Names of the submodules that are trained as the backbone is.
         channels: C.
         classifier: The linear layer that pretrained weights of the backbone may fill, ``(B, C)`` to ``(B, L)``.
 
@@ -94,6 +98,10 @@ class Method(nn.Module):
     class_conditional: ClassVar[bool] = False
     learns_map: ClassVar[bool] = True
     rescaled: ClassVar[bool] = False
+    reads: ClassVar[Layers | None] = None
+    needs_images: ClassVar[bool] = False
+    gives_boxes: ClassVar[bool] = False
+    trunks: ClassVar[tuple[str, ...]] = ("backbone",)
     config: MethodConfig
     classifier: nn.Linear
 
@@ -121,6 +129,7 @@ class Method(nn.Module):
             same_padding=config.same_padding,
             frozen_norm=config.frozen_norm,
             earlier=self.reads_earlier,
+            tapped=self.reads,
         )
         self.channels = int(self.backbone.channels)  # type: ignore[arg-type]  # nn.Module types it as Tensor | Module
 
@@ -151,7 +160,8 @@ class Method(nn.Module):
 
         Args:
             features: Of the backbone.
-            labels: ``(B,)`` in training, for methods that erase or mask what a class responds to; else none.
+            labels: ``(B,)``, for methods that erase or mask what a class responds to: those of the images in training,
+                and else the classes whose maps will be asked for, -1 for the most probable; or none.
 
         Returns:
             The method's :class:`Output`.
@@ -201,6 +211,11 @@ class Method(nn.Module):
             ``(B, h, w)`` in [0, 1] at feature resolution, in the frame of the input.
         """
         raise NotImplementedError
+
+    def boxes(self, output: Any) -> Tensor | None:
+        """Boxes ``(B, 4)``, half-open xyxy in shares of the input's sides, of a method that gives them; or none."""
+        del output
+        return None
 
     def probabilities(self, output: Any) -> Tensor:
         """``(B, L)`` softmax of the class scores at the model's temperature."""
@@ -279,7 +294,7 @@ class Method(nn.Module):
         Raises:
             ConfigError: There is none without training.
         """
-        if isinstance(model, cls):
+        if type(model) is cls:
             return model
         own = type(model).title
         raise ConfigError(f"a {own} has no map of {cls.title}; leave out --method {cls.name()}, or train one with it")
@@ -418,6 +433,12 @@ def _rows_of(known: Sequence[str], names: Sequence[str]) -> dict[int, int]:
     """Index of each name, up to case, that occurs once among known ones, and its index there."""
     lowered = [name.casefold() for name in known]
     return {i: lowered.index(n.casefold()) for i, n in enumerate(names) if lowered.count(n.casefold()) == 1}
+
+
+def wanted_classes(logits: Tensor, labels: Tensor | None) -> Tensor:
+    """The class ``(B,)`` that each map is wanted of: its label, or the most probable where that is none or -1."""
+    best = logits.argmax(dim=1)
+    return best if labels is None else torch.where(labels < 0, best, labels)
 
 
 def min_max(maps: Tensor) -> Tensor:
