@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from famcli_models.config import check_fields
+from famcli_models.config import check_fields, require
 from famcli_models.errors import ConfigError
 
 BackboneTraining = Literal["frozen", "trained"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Optimizer = Literal["adamw", "sgd"]
+Schedule = Literal["cosine", "step"]
 
-_CHOICES = {"backbone": get_args(BackboneTraining), "precision": get_args(Precision)}
+_CHOICES = {
+    "backbone": get_args(BackboneTraining),
+    "precision": get_args(Precision),
+    "optimizer": get_args(Optimizer),
+    "schedule": get_args(Schedule),
+}
 _RANGES = {
     "epochs": (0, 100_000),
     "batch_size": (1, 100_000),
     "accumulate": (1, 100_000),
     "lr": (0.0, 100.0),
+    "momentum": (0.0, 0.9999),
+    "decay": (0.0, 1.0),
     "weight_decay": (0.0, 100.0),
     "warmup": (0.0, 1.0),
     "clip_norm": (0.0, 1e6),
@@ -40,9 +49,14 @@ class TrainConfig:
         epochs: Passes over the images; 0 takes as many as their number asks for, see :meth:`Recipe.fitted`.
         batch_size: Images a step, all processes together: the same recipe trains alike on one GPU and on many.
         accumulate: Forward passes that each process makes for a step; more of them need less memory.
-        lr: Peak learning rate of AdamW for the attention modules.
-        weight_decay: Of AdamW; not on biases.
-        warmup: Share of all steps in which the rate rises linearly; then it falls to 0 as a cosine.
+        optimizer: ``adamw``, or ``sgd`` with Nesterov momentum, which most other methods were published with.
+        momentum: Of ``sgd``.
+        lr: Peak learning rate of what is new, the attention modules for example.
+        weight_decay: Of the optimizer; not on biases.
+        warmup: Share of all steps in which the rate rises linearly; then ``schedule`` says how it falls.
+        schedule: ``cosine`` to 0, or ``step``: constant, but for ``decay_epochs``.
+        decay_epochs: After each of these epochs ``step`` multiplies the rate by ``decay``.
+        decay: See above.
         clip_norm: Longest gradient, over all parameters; 0 leaves gradients as they are.
         backbone: ``frozen``, or ``trained`` at ``backbone_lr`` times the rate.
         backbone_lr: See above.
@@ -68,9 +82,14 @@ class TrainConfig:
     epochs: int = 12
     batch_size: int = 32
     accumulate: int = 1
+    optimizer: Optimizer = "adamw"
+    momentum: float = 0.9
     lr: float = 3e-3
     weight_decay: float = 1e-4
     warmup: float = 0.05
+    schedule: Schedule = "cosine"
+    decay_epochs: tuple[int, ...] = ()
+    decay: float = 0.1
     clip_norm: float = 0.0
     backbone: BackboneTraining = "frozen"
     backbone_lr: float = 0.01
@@ -86,7 +105,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check every field's type and range."""
+        epochs: Any = self.decay_epochs
+        good = isinstance(epochs, (list, tuple)) and all(type(epoch) is int and epoch > 0 for epoch in epochs)
+        require(good, "decay_epochs", epochs, "a list of numbers of epochs")
+        object.__setattr__(self, "decay_epochs", tuple(epochs))  # TOML gives a list
         check_fields(self, _CHOICES, _RANGES)
+        if self.decay_epochs and self.schedule != "step":
+            raise ConfigError("decay_epochs needs schedule = 'step': a cosine falls in every step")
         if self.cached_views > 0 and self.backbone != "frozen":
             msg = "cached_views needs backbone = 'frozen': the features of a trained backbone change at every step"
             raise ConfigError(msg)

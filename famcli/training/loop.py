@@ -1,4 +1,4 @@
-"""The training loop: steps of AdamW on batches of labelled images, as a generator that yields an event for each.
+"""The training loop: steps of an optimizer on batches of labelled images, as a generator with an event for each.
 
 Boxes are never read here. Every random choice comes from the seed, the step and the image's number, so that a run
 on the same machine and versions repeats exactly, and one that was killed goes on exactly.
@@ -160,7 +160,7 @@ class Training:
         began, waited = time.monotonic(), 0.0
         # Dropout and the like: the same numbers for the same step, whatever came before.
         torch.manual_seed((config.seed * 1_000_003 + self.step) * 4099 + self.accelerator.process_index)
-        rate = config.lr * rate_at(self.step, self.order.steps, config.warmup)
+        rate = config.lr * rate_at(config, self.step, self.order.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         self._prepared.zero_grad(set_to_none=True)
@@ -299,8 +299,8 @@ class _Network(nn.Module):
         return self.model.head(inputs, labels) if isinstance(inputs, Features) else self.model(inputs, labels)
 
 
-def make_optimizer(model: Method, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with each part of the model at its ``share`` of the peak rate and no decay on vectors; freezes the rest."""
+def make_optimizer(model: Method, config: TrainConfig) -> torch.optim.Optimizer:
+    """Each part of the model at its ``share`` of the peak rate, with no decay on vectors; freezes the rest."""
     classifier = {"trained": 1.0, "slow": SLOW, "frozen": 0.0}[model.config.classifier]
     trunk = config.backbone_lr if config.backbone == "trained" else 0.0
     shares = {"classifier": classifier, **dict.fromkeys(model.trunks, trunk)}
@@ -316,14 +316,19 @@ def make_optimizer(model: Method, config: TrainConfig) -> torch.optim.AdamW:
         {"params": parameters, "share": share, "weight_decay": config.weight_decay if decay else 0.0}
         for (share, decay), parameters in groups.items()
     ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(settings, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     return torch.optim.AdamW(settings, lr=config.lr)
 
 
-def rate_at(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at a step: a linear rise, then a cosine to 0."""
-    rise = max(1, round(steps * warmup))
+def rate_at(config: TrainConfig, step: int, steps: int) -> float:
+    """Share of the peak learning rate at a step: a linear rise, then the config's schedule."""
+    rise = max(1, round(steps * config.warmup))
     if step < rise:
         return (step + 1) / rise
+    if config.schedule == "step":
+        done = step * config.epochs // steps
+        return config.decay ** sum(epoch <= done for epoch in config.decay_epochs)
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 

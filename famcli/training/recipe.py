@@ -121,8 +121,11 @@ class Recipe:
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """The fields by table, JSON-able."""
-        run = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.run).items()}
-        return {"run": run, "model": self.model.to_dict(), "train": asdict(self.train)}
+        run, train = (
+            {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(table).items()}
+            for table in (self.run, self.train)
+        )
+        return {"run": run, "model": self.model.to_dict(), "train": train}
 
     def fitted(self, images: int) -> Recipe:
         """The recipe for a number of images, where it leaves the number of epochs to it.

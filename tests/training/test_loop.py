@@ -333,6 +333,8 @@ RUNS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {  # fields of the m
     "cam": ({"method": "cam", "frozen_norm": False}, {**TRAINED, "ema": 0.9}),
     "cached cam": ({"method": "cam"}, {"cached_views": 2}),
     "bf16": ({}, {"precision": "bf16", "backbone": "trained"}),
+    "sgd": ({"frozen_norm": False}, {**TRAINED, "optimizer": "sgd", "schedule": "step", "decay_epochs": (1, 2)}),
+    "sgd without momentum": ({}, {"optimizer": "sgd", "momentum": 0.0, "channels_last": True}),
 }
 
 
@@ -400,12 +402,46 @@ def test_what_is_frozen_is_in_no_group(make_model: Make) -> None:
             assert parameter.requires_grad == trained == (id(parameter) in held), name
 
 
+def test_the_rate_falls_in_steps(make_model: Make, train: Train) -> None:
+    """It is constant, and a quarter of what it was after the first and after the third epoch, in every group."""
+    rates: list[set[float]] = []
+
+    def note(now: Training) -> None:
+        rates.append({group["lr"] / group["share"] for group in now.optimizer.param_groups})
+
+    step = {"schedule": "step", "decay_epochs": (1, 3), "decay": 0.25, "warmup": 0.0}
+    train(make_model(), on_step=note, epochs=4, optimizer="sgd", lr=0.01, **step, **TRAINED)
+    expected = [0.01, 0.01, 0.0025, 0.0025, 0.0025, 0.0025, 0.000625, 0.000625]
+    assert [max(each) for each in rates] == pytest.approx(expected)
+    assert all(max(each) == pytest.approx(min(each)) for each in rates)
+
+
+def test_sgd_by_hand(make_model: Make, train: Train) -> None:
+    """Two steps of Nesterov's momentum: v = 0.5 v + g, w = w - r (g + 0.5 v), with decay in g for matrices alone."""
+    model = make_model(classifier="trained")
+    weight, bias = model.classifier.weight, model.classifier.bias
+    w, b = weight.detach().double(), bias.detach().double()
+    v_w, v_b = torch.zeros_like(w), torch.zeros_like(b)
+
+    def follow(now: Training) -> None:
+        nonlocal w, b, v_w, v_b
+        del now
+        g_w, g_b = weight.grad.double() + 0.1 * w, bias.grad.double()
+        v_w, v_b = 0.5 * v_w + g_w, 0.5 * v_b + g_b
+        w, b = w - 0.2 * (g_w + 0.5 * v_w), b - 0.2 * (g_b + 0.5 * v_b)
+
+    fields = {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.1, "schedule": "step", "warmup": 0.0}
+    train(model, on_step=follow, epochs=1, lr=0.2, **fields)
+    torch.testing.assert_close(weight.double(), w, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(bias.double(), b, rtol=1e-5, atol=1e-6)
+
+
 def test_rate_and_target_loss() -> None:
     """With a tenth of warm-up: 1/10 first, 1 at the tenth step, 1/2 half-way; M = (1/4, 1/2) has targets (0, 1)."""
-    rates = [rate_at(step, 100, 0.1) for step in (0, 9, 55, 99)]
+    rates = [rate_at(TrainConfig(warmup=0.1), step, 100) for step in (0, 9, 55, 99)]
     assert rates == pytest.approx([0.1, 1.0, 0.5, 0.5 * (1 + math.cos(math.pi * 89 / 90))])
     for steps, warmup in ((1, 0.0), (1, 1.0), (3, 0.0), (7, 1.0), (2, 0.5)):
-        rates = [rate_at(step, steps, warmup) for step in range(steps)]
+        rates = [rate_at(TrainConfig(warmup=warmup), step, steps) for step in range(steps)]
         assert all(0 < rate <= 1 for rate in rates)
         assert max(rates) == 1
     M = torch.tensor([[[0.25, 0.5]]])

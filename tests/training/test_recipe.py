@@ -53,6 +53,7 @@ def test_what_comes_later_wins(tmp_path: Path) -> None:
 def test_resolved_recipe_reads_back(tmp_path: Path) -> None:
     """A saved recipe repeats the run: reading it gives an equal one."""
     settings = ["tau=0.4", "backbone_lr=0.5", "mean=[0.1, 0.2, 0.3]", "lr=1e-5", "i_know_this_is_test=true"]
+    settings += ["schedule=step", "decay_epochs=[1, 3]"]
     recipe = load_recipe(None, settings, {"data": ["a", 'odd "name" \\ ä']}, {"backbone": "resnet50"})
     assert equal(load_recipe(written(tmp_path, recipe.to_toml())), recipe)
 
@@ -130,6 +131,10 @@ def test_bad_recipes(tmp_path: Path, text: str, overrides: list[str], error: typ
         ({"precision": "int8"}, "precision is 'int8'; it must be one of fp32, bf16, fp16"),
         ({"compile": 1}, "compile is 1; it must be true or false"),
         ({"backbone": "trained", "cached_views": 2}, "cached_views needs"),
+        ({"optimizer": "adam"}, "optimizer is 'adam'; it must be one of adamw, sgd"),
+        ({"schedule": "step", "decay_epochs": (0, 3)}, r"decay_epochs is \(0, 3\); it must be a list"),
+        ({"schedule": "step", "decay_epochs": 3}, "decay_epochs is 3; it must be a list"),
+        ({"decay_epochs": (3,)}, "decay_epochs needs schedule = 'step'"),
     ],
 )
 def test_bad_training_settings(fields: dict[str, Any], message: str) -> None:
