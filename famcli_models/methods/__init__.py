@@ -2,6 +2,7 @@
 
 from collections.abc import MutableMapping
 
+from famcli_models.methods.adl import ADL
 from famcli_models.methods.cam import CAM
 from famcli_models.methods.cutmix import CutMix
 from famcli_models.methods.fam import FAM
@@ -13,4 +14,5 @@ METHODS: MutableMapping[str, type[Method]] = {
     "cam": CAM,
     "has": HaS,
     "cutmix": CutMix,
+    "adl": ADL,
 }
