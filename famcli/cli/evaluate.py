@@ -142,13 +142,11 @@ def _make(out: Path) -> None:
 
 def _show(found: Evaluation, out: Path | None, as_json: bool) -> None:
     from famcli.results import tables
-    from famcli.results.io import IMAGES_NAME, JSON_NAME, to_json, write_images, write_results
+    from famcli.results.io import to_json, write_evaluation
 
     results = found.results
     if out is not None:
-        (out / JSON_NAME).unlink(missing_ok=True)  # an older result must not stand beside new images
-        write_images(out / IMAGES_NAME, found.images())
-        write_results(out, results)
+        write_evaluation(out, results, found.images())
     if as_json:
         console.result_json(to_json(results))
         return

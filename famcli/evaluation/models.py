@@ -97,7 +97,7 @@ def source(models: Sequence[Model]) -> dict[str, Any]:
         "revision": folder.name if folder and folder.parent.name == "snapshots" else None,
         "input_size": config.size,
         "classifier": config.classifier,
-        **{key: origin.get(key) for key in ("data", "recipe", "seed")},
+        **{key: origin.get(key) for key in ("data", "recipe", "seed", "settings_sha256")},
         "tuned_on_test": bool(origin.get("tuned_on_test", False)),
         "baseline": None,
     }

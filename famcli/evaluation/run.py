@@ -83,7 +83,7 @@ def evaluate(
     predictions: Path | None = None,
     masks: Path | None = None,
     say: Callable[[str], None] | None = None,
-    on_images: Callable[[int], None] = lambda _: None,
+    on_images: Callable[[int], object] = lambda _: None,
     **changes: Any,
 ) -> Evaluation:
     """Measure localization, beside a baseline, a centre box and the whole image; what ``fam eval`` runs.
@@ -196,7 +196,7 @@ class EvaluationRun:
     predictions: Path | None  # file of boxes found elsewhere
     settings: EvaluationSettings
     say: Callable[[str], None]
-    on_images: Callable[[int], None]
+    on_images: Callable[[int], object]
 
     @classmethod
     def prepare(
@@ -211,7 +211,7 @@ class EvaluationRun:
         predictions: Path | None = None,
         masks: Path | None = None,
         say: Callable[[str], None] | None = None,
-        on_images: Callable[[int], None] = _nothing,
+        on_images: Callable[[int], object] = _nothing,
     ) -> EvaluationRun:
         """Read the models, and of the data all but the images; arguments and errors are those of :func:`evaluate`."""
         problem = conflict(settings.protocol, settings.crops, data is not None, maps, predictions, masks)

@@ -41,6 +41,13 @@ def write_results(folder: Path, results: Results) -> None:
     write_pieces(folder / JSON_NAME, [dumps(document, indent=1), "\n"])
 
 
+def write_evaluation(folder: Path, results: Results, images: Iterable[ImageResult]) -> None:
+    """Write all files of an evaluation; ``results.json``, the last, never stands beside images of another one."""
+    (folder / JSON_NAME).unlink(missing_ok=True)
+    write_images(folder / IMAGES_NAME, images)
+    write_results(folder, results)
+
+
 def write_all(path: Path, results: Sequence[Results]) -> None:
     """Write several results into one ``results.json``, as a list."""
     write_pieces(path, [dumps([to_json(one) for one in results], indent=1), "\n"])

@@ -59,6 +59,11 @@ class TrainingData:
         labelled = ((sample.name, sample.label) for sample in self.samples)
         return digest_of(chain(labelled, ((sample.name, "?") for sample in self.unlabelled)))
 
+    def digest_of_all(self) -> str:
+        """The same of these and the validation set, however a seed divided them."""
+        samples = sorted((sample.name, sample.label) for sample in [*self.samples, *self.validation])
+        return digest_of([*samples, *((sample.name, "?") for sample in self.unlabelled)])
+
 
 def digest_of(labels: Iterable[tuple[str, object]]) -> str:
     """SHA-256 of images' names and labels, in order."""

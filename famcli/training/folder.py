@@ -30,11 +30,16 @@ class RunFolder:
         self.last = path / LAST  # what resuming needs
         self.best = path / BEST  # checkpoint of the best epoch
 
+    @staticmethod
+    def stem(recipe: Recipe) -> str:
+        """``BACKBONE-DATA``, with the method if it is not the default."""
+        method = [recipe.model.method] if recipe.model.method != method_of({}) else []
+        return "-".join([recipe.model.backbone, *method, *(Path(name).stem for name in recipe.run.data)])
+
     @classmethod
     def fresh(cls, recipe: Recipe) -> RunFolder:
-        """``runs/BACKBONE-DATA``, with the method if it is not the default; ``-2`` and so on if that exists."""
-        method = [recipe.model.method] if recipe.model.method != method_of({}) else []
-        stem = "-".join([recipe.model.backbone, *method, *(Path(name).stem for name in recipe.run.data)])
+        """A folder in ``runs`` that is named by :meth:`stem`; ``-2`` and so on if that exists."""
+        stem = cls.stem(recipe)
         path, number = RUNS / stem, 1
         while path.exists():
             number += 1

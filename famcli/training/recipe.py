@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ else:
 
 IMAGENET, NONE = "imagenet", "none"  # what a model may start from, beside files and models
 FITTING_STEPS, FITTING_EPOCHS = 150, (5, 20)
+PATHS = {"data", "backbone_weights", "class_names", "unlabelled", "teacher"}  # fields of [run] that may be paths
 MOVED = {"part_std", "sparsity_warmup"}  # from [train] to [model] since version 0.1
 
 
@@ -126,6 +128,16 @@ class Recipe:
             for table in (self.run, self.train)
         )
         return {"run": run, "model": self.model.to_dict(), "train": train}
+
+    def digest(self, images: str) -> str:
+        """SHA-256 of all settings but the seed, and of what is trained on; it does not depend on where files are."""
+        tables = self.tables()
+        for name in PATHS:
+            paths = tables["run"][name]
+            tables["run"][name] = [Path(path).name for path in ([paths] if isinstance(paths, str) else paths)]
+        for name in ("seed", "save_minutes"):
+            del tables["train"][name]
+        return hashlib.sha256(json.dumps([tables, images], sort_keys=True).encode()).hexdigest()
 
     def fitted(self, images: int) -> Recipe:
         """The recipe for a number of images, where it leaves the number of epochs to it.

@@ -377,6 +377,7 @@ class Run:
             "labels": "image labels only",
             "recipe": self.recipe.name,
             "seed": self.recipe.train.seed,
+            "settings_sha256": self.recipe.digest(self.data.digest_of_all()),
             BACKBONE_TRAINING: self.recipe.train.backbone,
             "selected_by": self.data.selected_by,
             "versions": package_versions(),
