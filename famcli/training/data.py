@@ -107,6 +107,9 @@ def open_data(config: RunConfig, seed: int = 0) -> TrainingData:
     datasets = [open_dataset(name) for name in config.data]
     samples: Sequence[Sample] = [sample for dataset in datasets for sample in dataset.samples(train)]
     remarks = [remark for dataset in datasets for remark in dataset.remarks]
+    if config.images_per_class:
+        samples, everything = few_of_each_class(samples, config.images_per_class), len(samples)
+        remarks.append(f"training takes {len(samples)} of {everything} images, {config.images_per_class} of each class")
     wanted = {AUTO: FULLSUP, BY_LOSS: ""}.get(select, select)
     having = [dataset for dataset in datasets if wanted in dataset.splits()]
     if not having and select not in (AUTO, BY_LOSS):
@@ -144,6 +147,14 @@ def open_data(config: RunConfig, seed: int = 0) -> TrainingData:
         unlabelled=[sample for _, found in unlabelled for sample in found if sample.path.resolve() not in taken],
         unlabelled_names=tuple(name for name, _ in unlabelled),
     )
+
+
+def few_of_each_class(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """At most so many samples of each class, always the same ones, in their order."""
+    labels, kept = np.array([sample.label for sample in samples]), set[int]()
+    for label in np.unique(labels):
+        kept.update(np.random.default_rng(int(label)).permutation(np.flatnonzero(labels == label))[:most].tolist())
+    return [samples[number] for number in sorted(kept)]
 
 
 def hold_out(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:

@@ -35,6 +35,7 @@ class RunConfig:
     Attributes:
         data: Names of prepared datasets, or folders and files that ``fam data`` knows; several are joined.
         split: The split to train on.
+        images_per_class: Train on so many images of each class, the same ones whatever the seed; 0 takes all.
         select: What the best epoch is chosen by: GT-known Loc on a split with boxes, by its name; ``loss``, the
             lowest training loss among the epochs whose map has not collapsed; or ``auto``, train-fullsup if the data
             have boxes there, else the loss of the class on images held out, else ``loss``.
@@ -59,6 +60,7 @@ class RunConfig:
 
     data: tuple[str, ...] = ()
     split: str = "train-weaksup"
+    images_per_class: int = 0
     select: str = "auto"
     backbone_weights: str = IMAGENET
     hold_out: float = 0.0
@@ -88,7 +90,7 @@ class RunConfig:
         for name in (*self.data, *self.unlabelled, self.backbone_weights, self.class_names, self.teacher):
             if any("\ud800" <= c <= "\udfff" for c in str(name)):
                 raise ConfigError(f"{name!r} is a path that is not Unicode, which a recipe cannot hold; rename it")
-        check_fields(self, {}, {"unlabelled_confidence": (0.0, 1.0), "hold_out": (0.0, 0.5)})
+        check_fields(self, {}, {"unlabelled_confidence": (0, 1), "hold_out": (0, 0.5), "images_per_class": (0, 10**9)})
 
 
 @dataclass(frozen=True, slots=True)

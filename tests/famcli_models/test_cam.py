@@ -17,7 +17,7 @@ from famcli_models.features import Features
 from famcli_models.methods.method import min_max
 
 Make = Callable[..., Any]
-NO_LOGITS = torch.zeros(0)  # where the class is given
+NO_LOGITS = torch.zeros(1, 2)  # where the class is given
 
 
 class Pixels(nn.Module):
