@@ -76,8 +76,8 @@ def measure(model: Method, folder: Path) -> tuple[dict[str, float], dict[str, st
     scores |= {f"oracle_{name}": 100 * float(values.mean()) for name, values in boxes.scores(oracle).items()}
     scores["oracle_tau"] = float(boxes.taus[oracle])
     for counts in measured.counts.values():
-        scores |= {name: 100 * float(value) for name, (value, *_) in mask_metrics(counts.masks).items()}
-    over = replace(settings, protocol="maxboxaccv2")
+        scores |= {name: number.value for name, number in mask_metrics(counts.masks).items()}
+    over = replace(settings, protocol="wsoleval-v2")
     counts = count_maps(found.samples, maps, [None] * len(maps), 2, over)
     run = replace(run, settings=over)
     scores["max_box_acc_v2"] = run.results(Measured(found, {model.title: counts})).results.rows[0].metrics[
