@@ -80,8 +80,8 @@ def measure(model: Method, folder: Path) -> tuple[dict[str, float], dict[str, st
     over = replace(settings, protocol="wsoleval-v2")
     counts = count_maps(found.samples, maps, [None] * len(maps), 2, over)
     run = replace(run, settings=over)
-    scores["max_box_acc_v2"] = run.results(Measured(found, {model.title: counts})).results.rows[0].metrics[
-        "max_box_acc_v2"
-    ].value
+    scores["max_box_acc_v2"] = (
+        run.results(Measured(found, {model.title: counts})).results.rows[0].metrics["max_box_acc_v2"].value
+    )
     of_images = {"right": boxes.right()[:, own], "right_oracle": boxes.right()[:, oracle], "known": boxes.ranks == 0}
     return scores, {name: "".join(map(str, values.astype(int))) for name, values in of_images.items()}

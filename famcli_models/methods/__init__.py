@@ -2,6 +2,7 @@
 
 from collections.abc import MutableMapping
 
+from famcli_models.methods.acol import ACoL
 from famcli_models.methods.adl import ADL
 from famcli_models.methods.cam import CAM
 from famcli_models.methods.cutmix import CutMix
@@ -15,4 +16,5 @@ METHODS: MutableMapping[str, type[Method]] = {
     "has": HaS,
     "cutmix": CutMix,
     "adl": ADL,
+    "acol": ACoL,
 }

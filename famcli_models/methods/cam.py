@@ -37,6 +37,7 @@ class CAMConfig(MethodConfig):
     head_dropout: float = 0.0
 
     RANGES: ClassVar[Ranges] = {**MethodConfig.RANGES, "head_channels": (0, 8192), "head_dropout": (0, 0.95)}
+    OF_TRAINING: ClassVar[frozenset[str]] = MethodConfig.OF_TRAINING | {"head_dropout"}
 
     # Version 0.1 wrote FAM's fields into the configs of CAM too.
     NOT_READ: ClassVar[frozenset[str]] = frozenset(
@@ -90,9 +91,7 @@ class CAM(Method):
     ) -> None:
         super().__init__(config, class_names, provenance, backbone=backbone)
         width = self.config.head_channels
-        self.convolutions: nn.Module = nn.Identity()
-        if width:
-            self.convolutions = map_convolutions(self.channels, width, self.config.head_dropout)
+        self.convolutions = map_convolutions(self.channels, width, self.config.head_dropout)
         self.classifier = classifier or nn.Linear(width or self.channels, self.config.num_classes)
 
     @classmethod
@@ -134,11 +133,19 @@ class CAM(Method):
         return class_activation_maps(output.X, self.classifier.weight[wanted_classes(output.logits, labels)])
 
 
-def map_convolutions(channels: int, width: int, dropout: float = 0.0) -> nn.Sequential:
+def smoothing(backbone: str) -> nn.Module:
+    """What ACoL and I²C pass X through first: a 3x3 mean on VGG16, nothing on others."""
+    return nn.AvgPool2d(3, stride=1, padding=1) if backbone == "vgg16" else nn.Identity()
+
+
+def map_convolutions(channels: int, width: int, dropout: float = 0.0) -> nn.Module:
     """The head of ACoL, SPG, DANet and I²C before its class maps: two 3x3 convolutions with ReLU to ``width`` channels.
 
-    A linear classifier behind their mean is their 1x1 convolution to class maps and the mean of these.
+    A linear classifier behind their mean is their 1x1 convolution to class maps and the mean of these. With a width of
+    0 there are none.
     """
+    if not width:
+        return nn.Identity()
     layers: list[nn.Module] = []
     for before in (channels, width):
         layers += [nn.Dropout(dropout), nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
