@@ -32,14 +32,16 @@ MAX_NODES = 20_000
 MAX_CONSTANTS = 4 * 2**20  # bytes of all constants in it: shapes, means, and the zeros of absent biases
 OPSETS = (18, 23)  # the oldest that torch writes; newer than the newest are not known to work
 # What networks of images are made of. Nothing here reads files, loops, calls other graphs, draws random numbers, or
-# makes a tensor of a size that is a number in another tensor, but Reshape, Expand and Resize, which the runtime bounds.
+# makes a tensor of a size that is a number in another tensor, but Reshape, Expand and Resize, which the runtime bounds,
+# and TopK, which gives no more than it gets.
 OPERATORS = frozenset(
-    "Abs Add And ArgMax AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant Conv Div Einsum "  # noqa: SIM905
-    "Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool "
-    "Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization "
-    "LeakyRelu Less LessOrEqual Log MatMul Max MaxPool Mean Min Mish Mul Neg Not Or PRelu Pad Pow Reciprocal "
-    "ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Resize Round ScatterElements Selu Shape "
-    "Sigmoid Sign Size Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where".split()
+    "Abs Add And ArgMax AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant Conv Div Einsum Elu "  # noqa: SIM905
+    "Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool "
+    "Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization IsNaN "
+    "LayerNormalization LeakyRelu Less LessOrEqual Log MatMul Max MaxPool Mean Min Mish Mul Neg Not Or PRelu Pad Pow "
+    "Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Resize Round "
+    "ScatterElements Selu Shape Sigmoid Sign Size Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh TopK "
+    "Transpose Unsqueeze Where".split()
 )
 
 

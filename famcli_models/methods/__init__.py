@@ -9,6 +9,7 @@ from famcli_models.methods.cutmix import CutMix
 from famcli_models.methods.fam import FAM
 from famcli_models.methods.has import HaS
 from famcli_models.methods.method import Method
+from famcli_models.methods.rcam import RCAM
 
 METHODS: MutableMapping[str, type[Method]] = {
     "fam": FAM,
@@ -17,4 +18,5 @@ METHODS: MutableMapping[str, type[Method]] = {
     "cutmix": CutMix,
     "adl": ADL,
     "acol": ACoL,
+    "rcam": RCAM,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from famcli_models.config import MethodConfig, Ranges
 from famcli_models.errors import ConfigError
 from famcli_models.features import Features
 from famcli_models.methods.method import BACKBONE_TRAINING, Method, min_max, wanted_classes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,8 @@ class CAM(Method):
         class_names: One name a class; by default the class numbers.
         provenance: What the weights came from, kept in the checkpoint.
         backbone: As in :class:`famcli_models.FAM`.
-        classifier: ``(B, C)`` to ``(B, L)``, instead of a new one.
+        convolutions: Instead of new ones.
+        classifier: ``(B, C)`` to ``(B, L)``, likewise.
 
     Attributes:
         convolutions: X to the features that the classifier sees the mean of.
@@ -87,11 +91,12 @@ class CAM(Method):
         provenance: Mapping[str, Any] | None = None,
         *,
         backbone: nn.Module | None = None,
+        convolutions: nn.Module | None = None,
         classifier: nn.Linear | None = None,
     ) -> None:
         super().__init__(config, class_names, provenance, backbone=backbone)
         width = self.config.head_channels
-        self.convolutions = map_convolutions(self.channels, width, self.config.head_dropout)
+        self.convolutions = convolutions or map_convolutions(self.channels, width, self.config.head_dropout)
         self.classifier = classifier or nn.Linear(width or self.channels, self.config.num_classes)
 
     @classmethod
@@ -105,22 +110,40 @@ class CAM(Method):
         Raises:
             ConfigError: The classifier was trained on something else than the average of X, or the backbone changed.
         """
-        if cls is not CAM:  # a way to train one
+        if cls is not CAM:  # another way to train one
             return super().from_model(model)  # type: ignore[return-value]
         if type(model) is cls:
             return model
+        cls.require_pretrained(model)
+        return cls.sharing(model)
+
+    @classmethod
+    def require_pretrained(cls, model: Method) -> None:
+        """Refuse a model whose backbone or classifier were trained, with a sentence on what to do instead."""
         own = model.provenance.get("classifier") == "pretrained" and model.config.classifier == "frozen"
         if not own or model.provenance.get(BACKBONE_TRAINING) == "trained":
             raise ConfigError(
-                f"this {model.title} has no CAM, because its backbone and classifier are not both as they were "
-                "pretrained; train one with 'fam train --method cam --data ...' and give its run folder as --model"
+                f"this {model.title} has no {cls.title}, because its backbone and classifier are not both as they were "
+                f"pretrained; train one with 'fam train --method {cls.name()} --data ...' and give its run folder as "
+                "--model"
             )
-        shared = {f.name: getattr(model.config, f.name) for f in fields(MethodConfig)}
-        of_the_map = {"tau": CAMConfig.tau, "box_score": ()}  # that of the model is fitted to other maps
-        config = CAMConfig(**{**shared, "method": "cam", **of_the_map})
-        cam = cls(config, model.class_names, model.provenance, backbone=model.backbone, classifier=model.classifier)
-        cam.training = model.training  # train() would reach into the shared modules
-        return cam
+
+    @classmethod
+    def sharing(cls, model: Method, **settings: Any) -> Self:
+        """A model on the modules of another whose classifier knows averaged features; at this method's own threshold.
+
+        ``settings`` are further fields of the config that are not the other's.
+        """
+        alike = isinstance(model, CAM)
+        shared = {f.name: getattr(model.config, f.name) for f in fields(CAMConfig if alike else MethodConfig)}
+        of_the_map = {"tau": cls.config_class.tau, "box_score": ()}  # that of the model is fitted to other maps
+        config = cls.config_class(**{**shared, "method": cls.name(), **of_the_map, **settings})
+        modules = {"backbone": model.backbone, "classifier": model.classifier}
+        if alike:
+            modules["convolutions"] = model.convolutions
+        made = cls(config, model.class_names, model.provenance, **modules)
+        made.training = model.training  # train() would reach into the shared modules
+        return made
 
     def head(self, features: Features, labels: Tensor | None = None) -> CAMOutput:
         """Everything behind the backbone: X ``(B, C, H, W)`` to :class:`CAMOutput`; earlier maps are not read."""
