@@ -6,6 +6,7 @@ from famcli_models.methods.acol import ACoL
 from famcli_models.methods.adl import ADL
 from famcli_models.methods.cam import CAM
 from famcli_models.methods.cutmix import CutMix
+from famcli_models.methods.eil import EIL
 from famcli_models.methods.fam import FAM
 from famcli_models.methods.has import HaS
 from famcli_models.methods.method import Method
@@ -18,5 +19,6 @@ METHODS: MutableMapping[str, type[Method]] = {
     "cutmix": CutMix,
     "adl": ADL,
     "acol": ACoL,
+    "eil": EIL,
     "rcam": RCAM,
 }

@@ -134,14 +134,12 @@ class CAM(Method):
 
         ``settings`` are further fields of the config that are not the other's.
         """
-        alike = isinstance(model, CAM)
-        shared = {f.name: getattr(model.config, f.name) for f in fields(CAMConfig if alike else MethodConfig)}
+        convolutions, kind = (model.convolutions, CAMConfig) if isinstance(model, CAM) else (None, MethodConfig)
+        shared = {f.name: getattr(model.config, f.name) for f in fields(kind)}
         of_the_map = {"tau": cls.config_class.tau, "box_score": ()}  # that of the model is fitted to other maps
         config = cls.config_class(**{**shared, "method": cls.name(), **of_the_map, **settings})
-        modules = {"backbone": model.backbone, "classifier": model.classifier}
-        if alike:
-            modules["convolutions"] = model.convolutions
-        made = cls(config, model.class_names, model.provenance, **modules)
+        modules: dict[str, Any] = {"backbone": model.backbone, "classifier": model.classifier}
+        made = cls(config, model.class_names, model.provenance, convolutions=convolutions, **modules)
         made.training = model.training  # train() would reach into the shared modules
         return made
 
