@@ -35,7 +35,9 @@ The paper prints no numbers on these axes, so the grids are ours; they hold its 
 are the recipe's own.
 """
 GROUPS = (
-    ("The cells of the paper's Table 1", r"(vgg16|resnet50|inceptionv3|mobilenetv1)-(cub|ilsvrc)"),
+    ("FAM's cells of the paper's Table 1", r"(vgg16|resnet50|inceptionv3|mobilenetv1)-(cub|ilsvrc)"),
+    ("The cells of other methods", r"[a-z0-9]+-(vgg16|resnet50|inceptionv3|mobilenetv1)-(cub|ilsvrc)"),
+    ("All methods on two small sets, with the same budget", r"[a-z0-9-]+-mobilenetv1-(imagenette-wsol|butterflies)"),
     ("The rows of Tables 2 and 3, on a small set with a frozen backbone", r"ablation-mini-.*"),
     ("The rows of Tables 2 and 3", r"ablation-.*"),
     ("Small sets, a frozen or a trained backbone", r".*"),

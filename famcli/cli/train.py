@@ -49,7 +49,8 @@ def train(
 
     Boxes are never learnt from. The run folder is a checkpoint after each epoch: fam predict --model takes it.
     Without other options the model starts from the packaged one, offline, with the recipe own-data; another
-    --backbone starts from ImageNet weights. --backbone B --data D takes the recipe B-D where there is one.
+    --backbone starts from ImageNet weights. --backbone B --data D takes the recipe B-D where there is one, and with
+    --method M the recipe M-B-D.
     Start it with torchrun or accelerate launch to train on several GPUs or machines.
 
     Examples: fam train --data birds/, fam train --backbone inceptionv3 --data ilsvrc
@@ -64,7 +65,7 @@ def train(
 
         if recipe is None:  # the paper's cells have their own settings
             cell = "-".join([backbone or "", *(data or ())])
-            recipe = cell if cell in recipes() else OWN_DATA
+            recipe = next((name for name in (f"{method}-{cell}", cell) if name in recipes()), OWN_DATA)
         run = {"data": data, "backbone_weights": init, "i_know_this_is_test": i_know_this_is_test}
         model = {"backbone": backbone, "method": method}
         given = ({name: value for name, value in table.items() if value} for table in (run, model))

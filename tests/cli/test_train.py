@@ -13,6 +13,7 @@ from typer.testing import Result
 
 from famcli.cli.app import app
 from famcli.data.sample import Sample
+from famcli_models.errors import FamError
 
 Fam = Callable[..., Result]
 HERE = ("--device", "cpu", "--workers", "0")
@@ -131,6 +132,31 @@ def test_dry_run(train: Fam, tmp_path: Path) -> None:
     assert [row for row in rows if len(row) == 3][2:] == [["red", "2", "0"], ["green", "2", "0"], ["all", "4", "0"]]
     assert any(row[0] == "all, 4 steps" and row[1].endswith(" min") for row in rows)
     assert any(row[0] == "memory, main process" and row[1].endswith("B") for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "recipe"),
+    [
+        ("--backbone vgg16 --data cub", "vgg16-cub"),
+        ("--backbone vgg16 --data cub --method fam", "vgg16-cub"),
+        ("--backbone vgg16 --data cub --method adl", "adl-vgg16-cub"),
+        ("--backbone vgg16 --data cub --method has", "vgg16-cub"),  # not in the paper's table
+        ("--backbone mobilenetv1 --data butterflies --method has", "has-mobilenetv1-butterflies"),
+        ("--backbone mobilenetv1 --data photos --method adl", "own-data"),
+        ("--data cub", "own-data"),
+        ("--backbone vgg16 --data cub --method adl --recipe own-data", "own-data"),
+    ],
+)
+def test_the_recipe_of_a_cell(fam: Fam, monkeypatch: pytest.MonkeyPatch, options: str, recipe: str) -> None:
+    """Backbone and data take the recipe of their name, that of the method first; other data take own-data."""
+    taken = []
+
+    def refuse(name: str, *_: object) -> None:
+        taken.append(name)
+        raise FamError("enough")
+
+    monkeypatch.setattr("famcli.training.recipe.load_recipe", refuse)
+    assert (fam("train", *options.split()).exit_code, taken) == (1, [recipe])
 
 
 def test_a_dozen_options() -> None:

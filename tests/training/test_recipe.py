@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
+from famcli.results.paper import TABLE1
 from famcli.training.catalog import OWN_DATA, recipes
 from famcli.training.config import TrainConfig
 from famcli.training.recipe import Recipe, RunConfig, load_recipe
-from famcli_models import BACKBONES, FAMConfig
+from famcli_models import BACKBONES, METHODS, FAMConfig
 from famcli_models.errors import ConfigError, FamError, UnknownNameError
 
 CELLS = [f"{backbone}-{data}" for backbone in BACKBONES for data in ("cub", "ilsvrc")]
@@ -195,6 +199,30 @@ def test_cells_follow_the_paper(name: str) -> None:
     for field in ("lambda_spa", "lambda_div", "num_templates", "num_parts", "tau", *SWITCHES):
         assert getattr(recipe.model, field) == getattr(paper, field)
     assert "num_classes" not in recipe.stated
+
+
+def test_cells_of_other_methods(load_script: Callable[[str], ModuleType]) -> None:
+    """Each method in Table 1 has a recipe for each of its cells, trained end to end, as the script writes it."""
+    script, names = load_script("method_recipes.py"), {method.title: name for name, method in METHODS.items()}
+    for (data, backbone), (_, *rows) in TABLE1.items():
+        for row in rows:
+            if row.method in names:
+                recipe = load_recipe(f"{names[row.method]}-{backbone}-{data}")
+                found = (recipe.model.method, recipe.model.backbone, recipe.run.data, recipe.train.backbone)
+                assert found == (names[row.method], backbone, (data,), "trained")
+    for name, text in script.recipes():
+        assert recipes()[name].read_text(encoding="utf-8") == text, name
+
+
+@pytest.mark.parametrize("data", ["imagenette-wsol", "butterflies"])
+def test_methods_have_one_budget_on_small_sets(data: str) -> None:
+    """They differ in the settings of the method and in nothing of the training but the targets of a FAM."""
+    found = [load_recipe(name) for name in recipes() if name.endswith(f"-mobilenetv1-{data}")]
+    assert {recipe.model.method for recipe in found} == METHODS.keys() - {"ddt"}  # which nothing is trained for
+    first, *others = ((replace(r.train, lambda_target=0.0), replace(r.run, teacher="")) for r in found)
+    assert all(other == first for other in others)
+    assert {(recipe.model.size, recipe.model.dilation, recipe.model.stride) for recipe in found} == {(224, False, 16)}
+    assert [recipe.train.lambda_target > 0 for recipe in found].count(True) == 1
 
 
 @pytest.mark.parametrize(
