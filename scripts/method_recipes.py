@@ -78,6 +78,8 @@ TRAIN: Mapping[str, Table] = {
 MODEL: Mapping[str, Table] = {
     "has-*": {"grid": [0, 16, 32, 44, 56], "hide": 0.5},
     "acol-*": {"erase": 0.6},
+    "eil-*": {"gamma": 0.7, "erased_weight": 1.0},
+    "rcam-*": {"theta": 0.1, "percentile": 90.0},
     "adl-vgg16-*": {"gamma": 0.8, "drop_rate": 0.75},
     "adl-resnet50-*": {"gamma": 0.9, "drop_rate": 0.75},
     "adl-inceptionv3-*": {"gamma": 0.8, "drop_rate": 0.75},
@@ -103,7 +105,7 @@ SAID: Mapping[str, str] = {
     pretrained layers, K and α. Ours: all of ILSVRC, for which there is neither code nor hierarchy; the paper's row
     repeats that of ADL.""",
     "eil-*": """Published (code of the authors): rate, batch, decay, steps, a tenth of the rate for pretrained
-    layers, γ. Ours: 10 epochs on ILSVRC, where steps alone are said. The paper's row is of MEIL, several such
+    layers, γ. Ours: 10 epochs on ILSVRC, where steps alone are said, and no new convolution before the average. The paper's row is of MEIL, several such
     modules, whose places and losses are not published; this is the single one.""",
     "gcnet-*": """Published (code of the authors): Adam's rate for the detector, ten times that for its last
     layer, batch, weights of the losses. Ours: both networks in one run, epochs, a cosine instead of a rate that
