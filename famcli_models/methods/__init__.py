@@ -4,6 +4,7 @@ from collections.abc import MutableMapping
 
 from famcli_models.methods.acol import ACoL
 from famcli_models.methods.adl import ADL
+from famcli_models.methods.bas import BAS
 from famcli_models.methods.cam import CAM
 from famcli_models.methods.cutmix import CutMix
 from famcli_models.methods.eil import EIL
@@ -21,4 +22,5 @@ METHODS: MutableMapping[str, type[Method]] = {
     "acol": ACoL,
     "eil": EIL,
     "rcam": RCAM,
+    "bas": BAS,
 }
