@@ -116,6 +116,7 @@ class Training:
             accumulate=config.accumulate,
             processes=accelerator.num_processes,
             process=accelerator.process_index,
+            paired_by=[sample.label for sample in samples] if model.pairs else (),
         )
         self._class_weight: Tensor | None = None
         if config.class_balanced:

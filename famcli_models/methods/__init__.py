@@ -10,6 +10,7 @@ from famcli_models.methods.cutmix import CutMix
 from famcli_models.methods.eil import EIL
 from famcli_models.methods.fam import FAM
 from famcli_models.methods.has import HaS
+from famcli_models.methods.i2c import I2C
 from famcli_models.methods.method import Method
 from famcli_models.methods.rcam import RCAM
 
@@ -23,4 +24,5 @@ METHODS: MutableMapping[str, type[Method]] = {
     "eil": EIL,
     "rcam": RCAM,
     "bas": BAS,
+    "i2c": I2C,
 }

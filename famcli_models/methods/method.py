@@ -83,6 +83,7 @@ class Method(nn.Module):
         rescaled: The map is min-max scaled image by image, and so is the mean of the maps of several views.
         reads: Layers of the backbone that the head reads beside X.
         needs_images: Training changes images or layers of the backbone, so that features cannot be computed once.
+        pairs: Training batches are of pairs of images of one class, one after the other.
         gives_boxes: :meth:`boxes` gives a box for each image, beside the map, which is then a picture of it.
         trunks: Names of the submodules that are trained as the backbone is.
         channels: C.
@@ -100,6 +101,7 @@ class Method(nn.Module):
     rescaled: ClassVar[bool] = False
     reads: ClassVar[Layers | None] = None
     needs_images: ClassVar[bool] = False
+    pairs: ClassVar[bool] = False
     gives_boxes: ClassVar[bool] = False
     trunks: ClassVar[tuple[str, ...]] = ("backbone",)
     config: MethodConfig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import pytest
@@ -79,9 +79,44 @@ def test_epochs_and_seeds_differ() -> None:
     assert (order.size, order.epoch_steps, order.steps) == (5, 1, 3)
 
 
+@given(orders(), st.data())
+def test_pairs_are_of_one_label(fields: dict[str, Any], data: st.DataObject) -> None:
+    """Two of a pair are different views of one label in one process; no view comes twice in an epoch."""
+    fields |= {"batch_size": 2 * fields["batch_size"], "images": 2 * fields["images"]}
+    count = fields["images"]
+    labels = data.draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))
+    orders_ = [Order(process=p, paired_by=labels, **fields) for p in range(fields["processes"])]
+    epochs: dict[int, list[View]] = {epoch: [] for epoch in range(1, fields["epochs"] + 1)}
+    for batches in (order.batches() for order in orders_):
+        for batch in batches:
+            for one, other in zip(batch[::2], batch[1::2], strict=True):
+                assert one != other
+                assert labels[one[1]] == labels[other[1]]
+                epochs[one[0]] += [one, other]
+    for found in epochs.values():
+        assert len(set(found)) == len(found) == orders_[0].size * orders_[0].epoch_steps
+    start = data.draw(st.integers(0, orders_[0].steps))
+    assert steps(orders_[0], start) == steps(orders_[0])[start:]
+    alone = Order(paired_by=labels, **{**fields, "accumulate": 1, "processes": 1})
+    shares = zip(*map(steps, orders_), strict=True)
+    assert [sorted(chain(*parts)) for parts in shares] == [sorted(whole) for whole in steps(alone)]
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0]])
+def test_what_is_left_alone_is_paired(labels: list[int]) -> None:
+    """The one image of a label comes with another view of itself, the odd one of three with a new view of another."""
+    order = Order(images=len(labels), batch_size=2, epochs=30, seed=0, paired_by=labels)
+    alone = [pair for pair in order.batches() if pair[1][0] > order.epochs]
+    assert len(alone) == 30 if len(labels) == 2 else 0 < len(alone) < 30
+    for (epoch, image), (other_epoch, other) in alone:
+        assert other_epoch == epoch + order.epochs
+        assert (other == image) == (len(labels) == 2)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
+        {"batch_size": 6, "processes": 2, "paired_by": [0] * 20},
         {"batch_size": 5, "processes": 2},
         {"batch_size": 6, "accumulate": 4},
         {"batch_size": 12, "accumulate": 3, "processes": 4, "images": 11},
