@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from famcli.checkpoints.verify import verify_checkpoint as verify_checkpoint
     from famcli.data.dataset import Dataset as Dataset, open_dataset as open_dataset
     from famcli.data.sample import Sample as Sample
+    from famcli.evaluation.compare import compare as compare
     from famcli.evaluation.perimage import EvaluationSettings as EvaluationSettings
     from famcli.evaluation.run import Evaluation as Evaluation, evaluate as evaluate
     from famcli.hub.names import load_model as load_model
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
         Prediction as Prediction,
     )
     from famcli.report.page import write_report as write_report
+    from famcli.results.comparison import Comparison as Comparison, read_comparison as read_comparison
     from famcli.results.images import ImageResult as ImageResult
     from famcli.results.io import read_images as read_images, read_results as read_results
     from famcli.results.schema import Results as Results
     from famcli.training.recipe import Recipe as Recipe, load_recipe as load_recipe
     from famcli.training.resume import TrainResult as TrainResult
     from famcli.training.run import train as train
+    from famcli.training.sweep import SweepRun as SweepRun, of_seeds as of_seeds, sweep as sweep
     from famcli_models.errors import (
         ConfigError as ConfigError,
         DataError as DataError,
@@ -47,6 +50,7 @@ _NAMES = {
     "famcli.checkpoints.verify": ("verify_checkpoint",),
     "famcli.data.dataset": ("Dataset", "open_dataset"),
     "famcli.data.sample": ("Sample",),
+    "famcli.evaluation.compare": ("compare",),
     "famcli.evaluation.perimage": ("EvaluationSettings",),
     "famcli.evaluation.run": ("Evaluation", "evaluate"),
     "famcli.hub.names": ("load_model",),
@@ -55,12 +59,14 @@ _NAMES = {
     "famcli.inference.ranks": ("Rank",),
     "famcli.outputs.prediction": ("ClassScore", "Failure", "Item", "PartMaps", "Prediction"),
     "famcli.report.page": ("write_report",),
+    "famcli.results.comparison": ("Comparison", "read_comparison"),
     "famcli.results.images": ("ImageResult",),
     "famcli.results.io": ("read_images", "read_results"),
     "famcli.results.schema": ("Results",),
     "famcli.training.recipe": ("Recipe", "load_recipe"),
     "famcli.training.resume": ("TrainResult",),
     "famcli.training.run": ("train",),
+    "famcli.training.sweep": ("SweepRun", "of_seeds", "sweep"),
     "famcli_models.errors": ("ConfigError", "DataError", "FamError", "ShapeError", "UnknownNameError", "WeightsError"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

@@ -188,6 +188,69 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def make_evaluation(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a results folder as ``fam eval`` does: one row with these IoUs, and a centre box."""
+    from famcli.results.images import BoxResult, ImageResult
+    from famcli.results.io import write_evaluation
+    from famcli.results.schema import Number, Results, Row
+
+    def make(
+        folder: str,
+        ious: list[float | None],
+        method: str = "CAM",
+        *,
+        ranks: list[int] | None = None,
+        tau: float | None = 0.2,
+        curve: tuple[float, ...] | None = None,
+        metrics: dict[str, float] | None = None,
+        source: dict[str, Any] | None = None,
+        data: dict[str, Any] | None = None,
+        protocol: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Path:
+        n = len(ious)
+        ranks = ranks or [0] * n
+        images = []
+        for i, (iou, rank) in enumerate(zip(ious, ranks, strict=True)):
+            right = iou is not None and iou >= 0.5
+            kind = "empty" if iou is None else "part" if not right else "wrong class" if rank else "right"
+            box = None if iou is None else (1.0, 2.0, 3.0 + 20 * iou, 22.0)
+            (tmp_path / "photos").mkdir(exist_ok=True)
+            photo = tmp_path / "photos" / f"{i}.png"
+            if not photo.exists():
+                Image.fromarray(_picture(seed=i)).save(photo)
+            found = {method: BoxResult(box, iou, 0.5, kind), "centre box": BoxResult((5, 5, 20, 20), 0.3, None, "part")}
+            fields = {"name": photo.name, "path": str(photo), "label": i % 2, "truth": ((1.0, 2.0, 23.0, 22.0),)}
+            shape = {"width": 60, "height": 40, "classes": (), "maps": {}}
+            images.append(ImageResult(**{**fields, **shape, "rank": rank, "found": found, **changes}))
+
+        right = np.array([image.found[method].kind in {"right", "wrong class"} for image in images])
+        first = np.array([image.rank == 0 for image in images])
+        scores = {"gt_known": right, "top1_loc": right & first, "top1_cls": first}
+        scores["mean_iou"] = np.array([iou or 0.0 for iou in ious])
+        numbers = {name: Number(100 * float(of.mean()), 0.0, 100.0) for name, of in scores.items()}
+        numbers |= {name: Number(value) for name, value in (metrics or {}).items()}
+        rows = (
+            Row(method=method, title=method, metrics=numbers, tau=tau, tau_from="fixed", empty=0.0, curve=curve),
+            Row(method="centre", title="centre box", metrics={"gt_known": Number(0.0), "mean_iou": Number(30.0)}),
+        )
+        results = Results(
+            kind="evaluation",
+            created="2026-01-02T03:04:05Z",
+            data={"name": "drawn", "split": "test", "images": n, **(data or {})},
+            source={"kind": "model", "name": folder, "backbone": "vgg16", "recipe": "own", **(source or {})},
+            protocol={"name": "fam", "interval": None, "crops": 1, **(protocol or {})},
+            same_classes=True,
+            rows=rows,
+            taus=() if curve is None else tuple(np.linspace(0.1, 0.9, len(curve)).round(2).tolist()),
+        )
+        write_evaluation(tmp_path / folder, results, images)
+        return tmp_path / folder
+
+    return make
+
+
+@pytest.fixture
 def pictures() -> Callable[..., Path]:
     """A function that writes noisy pictures of ``(h, w)`` 20 x 30, each different, below a folder."""
     drawn = 0

@@ -10,7 +10,7 @@ import typer
 from typer import Option
 from typer.core import TyperGroup
 
-from famcli.cli import checkpoints, demo, evaluate, hub, predict, recipes, report, train
+from famcli.cli import checkpoints, compare, demo, evaluate, hub, predict, recipes, report, train
 from famcli.cli.console import console
 from famcli.cli.data.app import app as data
 from famcli_models.errors import FamError
@@ -71,6 +71,7 @@ def main(
 app.command("predict")(predict.predict)
 app.command("demo")(demo.demo)
 app.command("eval")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("train")(train.train)
 app.command("recipes")(recipes.recipes)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import typer
 from typer import Option
 
 from famcli.cli.console import console
@@ -12,10 +14,13 @@ from famcli.cli.options import DeviceOption, QuietOption
 
 if TYPE_CHECKING:
     from famcli.training.estimate import Estimate
+    from famcli.training.recipe import Recipe
 
 INIT = (
     "What to start from: a model by name or folder, ImageNet weights, nothing, or a safetensors file of the backbone."
 )
+
+SEEDS = "Train with each seed in turn, evaluate each, and compare them; the same command again goes on."
 
 
 def train(
@@ -33,8 +38,9 @@ def train(
     settings: Annotated[
         list[str] | None, Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe; repeatable.")
     ] = None,
+    seeds: Annotated[str | None, Option(metavar="0-2|0,3", help=SEEDS)] = None,
     resume: Annotated[
-        Path | None, Option(metavar="RUN", help="Go on with an interrupted run, exactly where it was saved.")
+        Path | None, Option(metavar="RUN", help="Go on with an interrupted run, or seeds, exactly where it was saved.")
     ] = None,
     dry: Annotated[bool, Option("--dry-run", help="Print settings, images, time and memory, and stop.")] = False,
     exist_ok: Annotated[bool, Option("--exist-ok", help="Start anew in a run folder that exists.")] = False,
@@ -53,12 +59,13 @@ def train(
     --method M the recipe M-B-D.
     Start it with torchrun or accelerate launch to train on several GPUs or machines.
 
-    Examples: fam train --data birds/, fam train --backbone inceptionv3 --data ilsvrc
+    Examples: fam train --data birds/, fam train --backbone inceptionv3 --data ilsvrc, fam train --data cub --seeds 0-2
     """
     from famcli.training.catalog import OWN_DATA, recipes
-    from famcli.training.resume import finished_run
+    from famcli.training.resume import finished_run, is_sweep
     from famcli_models.errors import ConfigError, FamError
 
+    numbers = None if seeds is None else _numbers(seeds, settings or [])
     chosen = result = None
     if resume is None:
         from famcli.training.recipe import load_recipe
@@ -70,17 +77,20 @@ def train(
         model = {"backbone": backbone, "method": method}
         given = ({name: value for name, value in table.items() if value} for table in (run, model))
         chosen = load_recipe(recipe, settings or (), *given)
-    elif any((data, out, recipe, init, backbone, method, settings, dry, exist_ok, i_know_this_is_test)):
+    elif any((data, out, recipe, init, backbone, method, settings, seeds, dry, exist_ok, i_know_this_is_test)):
         raise ConfigError(
             "--resume goes on with the run's own recipe; besides it only --workers, --device and --quiet are "
             f"allowed. For other settings start a new run with --recipe {resume / 'recipe.toml'} --set KEY=VALUE"
         )
-    else:
+    elif not is_sweep(resume):
         result = finished_run(resume, console.say)  # before torch is imported, which takes seconds
     if chosen is not None and dry:
         from famcli.training.estimate import dry_run
 
         show(dry_run(chosen, out, exist_ok=exist_ok, workers=workers, device=device))
+        return
+    if numbers is not None or (resume is not None and is_sweep(resume)):
+        _train_seeds(chosen, numbers or [], resume or out, exist_ok=exist_ok, workers=workers, device=device)
         return
     if result is None:
         from famcli.training.run import train
@@ -100,6 +110,51 @@ def train(
     if result.collapsed:
         better = f"; the model of epoch {result.best_epoch} is better: {result.best}" if result.best else ""
         raise FamError(f"the training has failed: {result.collapsed}. '{result.folder}' is kept and marked{better}")
+
+
+def _numbers(seeds: str, settings: Sequence[str]) -> list[int]:
+    """Seeds from ``0-2`` or ``0,3,5``, each once."""
+    if any(setting.partition("=")[0] in {"seed", "train.seed"} for setting in settings):
+        raise typer.BadParameter("they set the seed: leave out --set seed", param_hint="--seeds")
+    found: list[int] = []
+    for part in seeds.split(","):
+        first, _, last = part.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal()) or part.endswith("-"):
+            raise typer.BadParameter(f"'{seeds}' is no list of seeds such as 0-2 or 0,3,5", param_hint="--seeds")
+        found += range(int(first), int(last or first) + 1)
+    if not found or len(set(found)) < len(found):
+        raise typer.BadParameter(f"'{seeds}' names no seed, or one twice", param_hint="--seeds")
+    return found
+
+
+def _train_seeds(
+    recipe: Recipe | None, seeds: Sequence[int], out: Path | None, *, exist_ok: bool, workers: int, device: str
+) -> None:
+    """Train with each seed, or go on with the sweep in a folder, and print the table."""
+    from famcli.cli.compare import show_comparison
+    from famcli.evaluation.compare import compare
+    from famcli.results.comparison import write_comparison
+    from famcli.training.sweep import default_folder, of_seeds, read_sweep, sweep
+    from famcli_models.errors import FamError
+
+    runs = of_seeds(recipe, seeds) if recipe else read_sweep(out or Path())
+    folder = out or default_folder(next(iter(runs.values())))
+    found = sweep(
+        runs,
+        folder,
+        exist_ok=exist_ok,
+        workers=workers,
+        device=device,
+        say=console.say,
+        progress=console.progress,
+    )
+    if results := [run.results[0] for run in found if run.results]:
+        comparison = compare(results)
+        write_comparison(folder, comparison)
+        show_comparison(comparison)
+    console.say(f"-> {folder}")
+    if failed := [f"{run.name} ({run.failed})" for run in found if run.failed]:
+        raise FamError(f"{len(failed)} of {len(found)} runs failed: {'; '.join(failed)}")
 
 
 def show(estimate: Estimate) -> None:

@@ -91,12 +91,12 @@ def read_results(path: Path) -> Results:
             schema says.
     """
     file = path / JSON_NAME if path.is_dir() else path
-    return _result(_document(file), file)
+    return _result(read_document(file), file)
 
 
 def read_all(path: Path) -> tuple[Results, ...]:
     """Read a file of one result, or of a list of several, as packaged models have; raises as :func:`read_results`."""
-    document = _document(path)
+    document = read_document(path)
     return tuple(_result(one, path) for one in (document if isinstance(document, list) else [document]))
 
 
@@ -116,12 +116,13 @@ def read_images(path: Path) -> Iterator[ImageResult]:
             yield check(_IMAGE, document, f"{where} is no result of an image")
 
 
-def _document(file: Path) -> Any:
+def read_document(file: Path, command: str = "fam eval") -> Any:
+    """The JSON values of a file that a command wrote; one that is absent, too large or damaged is a ``DataError``."""
     with _opened(file) as stream:
         content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise DataError(f"'{file}' is larger than {MAX_BYTES >> 20} MiB; is it a result that fam eval --out wrote?")
-    return _parsed(content, f"'{file}' is damaged: it is no JSON; write it again with fam eval --out {file.parent}")
+        raise DataError(f"'{file}' is larger than {MAX_BYTES >> 20} MiB; is it a file that {command} --out wrote?")
+    return _parsed(content, f"'{file}' is damaged: it is no JSON; write it again with {command} --out {file.parent}")
 
 
 @contextmanager

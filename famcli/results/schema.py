@@ -127,6 +127,13 @@ class _Bootstrap(_Facts):
     level: NotRequired[Share]
 
 
+DataFacts = Annotated[Mapping[str, Any], _facts(_Data)]
+SourceFacts = Annotated[Mapping[str, Any], _facts(_Source)]
+ProtocolFacts = Annotated[Mapping[str, Any], _facts(_Protocol)]
+BootstrapFacts = Annotated[Mapping[str, Any], _facts(_Bootstrap)]
+FreeFacts = Annotated[Mapping[str, Any], AfterValidator(_free)]
+
+
 @dataclass(frozen=True, slots=True)
 class Number:
     """A measured value in percent, or a difference in points, with the ends of its interval."""
@@ -188,15 +195,15 @@ class Results:
 
     kind: Annotated[Text, one_of("evaluation", SMOKE)]
     created: Text  # UTC, ISO 8601
-    data: Annotated[Mapping[str, Any], _facts(_Data)]  # what was scored
-    source: Annotated[Mapping[str, Any], _facts(_Source)]  # what made the boxes; of a model also where it came from
-    protocol: Annotated[Mapping[str, Any], _facts(_Protocol)]  # by which rules, in words too
+    data: DataFacts  # what was scored
+    source: SourceFacts  # what made the boxes; of a model also where it came from
+    protocol: ProtocolFacts  # by which rules, in words too
     same_classes: Flag  # the labels are classes of the model
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]  # the first was evaluated, the others are beside it
     taus: tuple[Real, ...] = ()  # of the curves
     differences: tuple[Difference, ...] = ()  # of the first row to the others
     classes: tuple[ClassRow, ...] = ()  # of the first row, by label
-    bootstrap: Annotated[Mapping[str, Any], _facts(_Bootstrap)] = field(default_factory=dict)
+    bootstrap: BootstrapFacts = field(default_factory=dict)
     versions: Mapping[Text, Text] = field(default_factory=dict)  # of this program and what it computes with
 
 

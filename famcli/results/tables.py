@@ -44,6 +44,7 @@ class Cell:
     low: float | None = None  # of its interval
     high: float | None = None
     note: str = ""  # a few words beside it, such as how a threshold was chosen
+    sd: float | None = None  # standard deviation over seeds, of a mean
     form: str = "f"  # f for percent, +f for a difference in points, g for a threshold, d for a count
 
     @classmethod
@@ -52,8 +53,10 @@ class Cell:
         return cls() if number is None else cls(number.value, number.low, number.high, form=form)
 
     def number(self, digits: int = 2) -> str:
-        """The value alone; percent and points have so many digits after the point."""
-        return "" if self.value is None else self._shown(self.value, digits)
+        """The value alone, or with its deviation; percent and points have so many digits after the point."""
+        if self.value is None:
+            return ""
+        return self._shown(self.value, digits) + ("" if self.sd is None else f" ± {self.sd:.{digits}f}")
 
     def interval(self, digits: int = 2, between: str = ", ") -> str:
         """Both ends, or nothing."""
@@ -61,10 +64,10 @@ class Cell:
             return ""
         return self._shown(self.low, digits) + between + self._shown(self.high, digits)
 
-    def text(self, digits: int = 2, literal: Callable[[str], str] = str) -> str:
-        """The value, its interval and its note in a line; ``literal`` is done to the note."""
+    def text(self, digits: int = 2, escape: Callable[[str], str] = str) -> str:
+        """The value, its interval and its note in a line; ``escape`` is done to the note."""
         interval = self.interval(digits)
-        parts = (self.number(digits), interval and f"[{interval}]", self.note and f"({literal(self.note)})")
+        parts = (self.number(digits), interval and f"[{interval}]", self.note and f"({escape(self.note)})")
         return " ".join(part for part in parts if part)
 
     @property
@@ -83,9 +86,9 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Cell]]]  # a cell for each of the other columns
 
-    def lines(self, digits: int = 2, literal: Callable[[str], str] = str) -> list[list[str]]:
-        """The rows as plain text; ``literal`` is done to each text that came from a file."""
-        return [[literal(of), *(cell.text(digits, literal) for cell in cells)] for of, cells in self.rows]
+    def lines(self, digits: int = 2, escape: Callable[[str], str] = str) -> list[list[str]]:
+        """The rows as plain text; ``escape`` is done to each text that came from a file."""
+        return [[escape(of), *(cell.text(digits, escape) for cell in cells)] for of, cells in self.rows]
 
 
 def scores(results: Results) -> Table:
@@ -227,7 +230,7 @@ def _fact(value: Any) -> str:
 
 def markdown(results: Results) -> str:
     """The result as a page of Markdown, ending with a line break."""
-    parts = [f"# {_literal(title(results))}"]
+    parts = [f"# {literal(title(results))}"]
     parts += [f"**{head}: {sentence}**" for head, sentence in warnings(results)]
     parts += [markdown_table(scores(results)), _reading(results)]
     for heading, found, note in (
@@ -239,14 +242,14 @@ def markdown(results: Results) -> str:
             parts += [f"## {heading}", markdown_table(found), note]
     parts.append("## How it was measured")
     for group, values in facts(results):
-        parts += [f"### {group}", "\n".join(f"- {_literal(name)}: {_literal(value)}" for name, value in values)]
+        parts += [f"### {group}", "\n".join(f"- {literal(name)}: {literal(value)}" for name, value in values)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def markdown_table(found: Table, digits: int = 2) -> str:
     """A table in Markdown; texts in it are taken literally."""
-    lines = [[_literal(column) for column in found.columns], [":--", *["--:"] * (len(found.columns) - 1)]]
-    lines += found.lines(digits, _literal)
+    lines = [[literal(column) for column in found.columns], [":--", *["--:"] * (len(found.columns) - 1)]]
+    lines += found.lines(digits, literal)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -262,6 +265,6 @@ def _reading(results: Results) -> str:
     return words
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """A text in a line of Markdown, taken literally."""
     return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT_VERSION = "1"
+SWEEP_FILE = "sweep.json"  # in the folder of a sweep: the recipe of each run, as it was asked for
 LAST, BEST = "last.safetensors", "best"  # in the folder of a run: the state, and the checkpoint of the best epoch
 
 
@@ -94,6 +95,11 @@ def read_state(path: Path, *, facts_alone: bool = False) -> State:
     if version != FORMAT_VERSION or not isinstance(facts, dict):
         raise WeightsError(f"{path} has format {version!r}; this version of fam reads {FORMAT_VERSION!r}")
     return State(tensors, facts)
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder is that of several runs."""
+    return (folder / SWEEP_FILE).is_file()
 
 
 def finished_run(folder: Path, say: Callable[[str], None]) -> TrainResult | None:

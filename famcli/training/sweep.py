@@ -15,19 +15,19 @@ from famcli.data.dataset import Dataset, open_dataset
 from famcli.data.sample import TEST, sha256_samples
 from famcli.evaluation.run import evaluate
 from famcli.inference.ranks import Rank
-from famcli.results.io import IMAGES_NAME, read_results, write_evaluation
+from famcli.results.io import IMAGES_NAME, JSON_NAME, read_results, write_evaluation
 from famcli.training.config import TrainConfig
-from famcli.training.data import absolute_paths
+from famcli.training.data import absolute_paths, open_data
 from famcli.training.folder import RUNS, RunFolder
 from famcli.training.monitor import Progress, no_progress
 from famcli.training.recipe import Recipe, RunConfig
+from famcli.training.resume import SWEEP_FILE
 from famcli.training.run import train
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.files import sha256_file, write_atomic
 from famcli_models.loading import method_class
 
-SWEEP_FILE = "sweep.json"  # in the folder of a sweep: the recipe of each run, as it was asked for
 RESULTS = "results"  # in the folder of a run: its evaluation by the first protocol
 FORMAT, FORMAT_VERSION = "fam-sweep", 1
 
@@ -87,26 +87,29 @@ def sweep(
     Raises:
         ConfigError: A run of that name has other settings, a folder holds something else, or several processes were
             launched.
-        DataError: The data to evaluate on cannot be read.
+        FamError: The images of a run cannot be listed; nothing was begun.
         KeyboardInterrupt: After Ctrl-C; what is done is kept, and the run in progress was saved.
     """
     if Rank.from_environment().count > 1:
         raise ConfigError("a sweep is one process: leave out the launcher, or launch each run by itself")
     out = Path(out)
     asked = {name: replace(recipe, run=absolute_paths(recipe.run)) for name, recipe in recipes.items()}
+    for run in {recipe.run for recipe in asked.values()}:
+        open_data(run)  # before anything is written
     begun = _begin(out, asked, exist_ok)
     found = []
     for number, (name, recipe) in enumerate(asked.items(), 1):
-        folder, results = RunFolder(out / name), []
         say(f"run {number} of {len(asked)}: {name}")
+        folder, results = RunFolder(out / name), []
+        resume = name in begun and folder.last.is_file()
         try:
-            resume = name in begun and folder.last.is_file()
-            anew = exist_ok or folder.recipe.is_file()  # a run that ended before its first save
+            for stale in () if resume else folder.path.glob(f"{RESULTS}*/{JSON_NAME}"):
+                stale.unlink()
             result = train(
                 None if resume else recipe,
                 folder.path,
                 resume=resume,
-                exist_ok=anew and not resume,
+                exist_ok=not resume and (exist_ok or name in begun),  # a run that ended before its first save
                 workers=workers,
                 device=device,
                 say=say,
@@ -120,6 +123,11 @@ def sweep(
                     results.append(to)
         except (FamError, OSError) as error:
             failed = str(error)
+        except KeyboardInterrupt:
+            say(
+                f"what is done is kept; go on with all runs of '{out}' by the same command, or fam train --resume {out}"
+            )
+            raise
         if failed:
             say(f"run {name} failed: {failed}")
         found.append(SweepRun(name, folder.path, tuple(results), failed))
@@ -150,12 +158,13 @@ def read_sweep(out: Path) -> dict[str, Recipe]:
 
 def _begin(out: Path, asked: Mapping[str, Recipe], exist_ok: bool) -> set[str]:
     """Note the recipes, if all of them may run here; gives the names of runs to go on with."""
-    noted = {} if exist_ok else read_sweep(out)
+    noted = read_sweep(out)
+    begun = {name for name in noted if RunFolder(out / name).recipe.is_file() and not exist_ok}
     for name, recipe in asked.items():
         path = PurePosixPath(name)
         if path.is_absolute() or not path.parts or ".." in path.parts:
             raise ConfigError(f"a run cannot be called '{name}': its name is a folder below '{out}'")
-        if name not in noted:
+        if name not in begun:
             RunFolder(out / name).check(exist_ok)
         elif changed := _changed(noted[name], recipe):
             raise ConfigError(
@@ -166,7 +175,7 @@ def _begin(out: Path, asked: Mapping[str, Recipe], exist_ok: bool) -> set[str]:
     document = {"format": FORMAT, "format_version": FORMAT_VERSION, "runs": runs}
     text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
     write_atomic(out / SWEEP_FILE, lambda path: path.write_text(text, encoding="utf-8"))
-    return set(noted)
+    return begun
 
 
 def _changed(before: Recipe, now: Recipe) -> list[str]:

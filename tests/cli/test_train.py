@@ -113,7 +113,14 @@ def test_the_test_split_is_marked(fam: Fam, make_splits: Callable[..., Path], tm
 
 def test_resume_takes_no_other_settings(fam: Fam, tmp_path: Path) -> None:
     """A run goes on with its own recipe: what would change it is refused, and so is a folder without a run."""
-    with_value = (("--data", "x"), ("--out", "x"), ("--recipe", "x"), ("--backbone", "vgg16"), ("--method", "cam"))
+    with_value = (
+        ("--data", "x"),
+        ("--out", "x"),
+        ("--recipe", "x"),
+        ("--backbone", "vgg16"),
+        ("--method", "cam"),
+        ("--seeds", "1"),
+    )
     for option in (*with_value, ("--set", "lr=1"), ("--exist-ok",), ("--dry-run",), ("--i-know-this-is-test",)):
         result = fam("train", "--resume", tmp_path, *option, *HERE)
         assert result.exit_code == 1
@@ -159,12 +166,50 @@ def test_the_recipe_of_a_cell(fam: Fam, monkeypatch: pytest.MonkeyPatch, options
     assert (fam("train", *options.split()).exit_code, taken) == (1, [recipe])
 
 
+def test_seeds(fam: Fam, make_splits: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each seed has a folder with results; the table is the end; neither the same command nor --resume repeats any."""
+    monkeypatch.chdir(tmp_path)
+    root = make_splits(train_weaksup=[0, 1, 2, 3], test=[4, 5, 6, 7])
+    command = ("train", "--data", root, "--method", "cam", *SMALL, *SETTINGS)
+    first = fam(*command, "--seeds", "1")
+    assert (first.exit_code, first.stdout.splitlines()[2].split("|")[1].strip()) == (0, "CAM"), first.stderr
+    result = fam(*command, "--seeds", "0-1")
+    out = Path("runs/test_efficientnet-cam-tiny-seeds")
+    assert (result.exit_code, f"{out / 'seed-1'} is finished" in result.stderr) == (0, True), result.stderr
+    header, _, row = result.stdout.splitlines()[:3]
+    assert [cell.strip() for cell in header.split("|")[1:4]] == ["method", "seeds", "τ"]
+    assert [cell.strip() for cell in row.split("|")[1:3]] == ["CAM", "2"]
+    assert " ± " in row
+    assert {path.name for path in out.iterdir()} == {"seed-0", "seed-1", "sweep.json", "compare.json", "compare.md"}
+    again = fam("train", "--resume", out, "--device", "cpu")
+    assert (again.exit_code, again.stdout, again.stderr.count("is finished")) == (0, result.stdout, 2)
+    refused = fam(*command, "--seeds", "0-1", "--set", "lr=1")
+    assert (refused.exit_code, refused.stdout, "other settings (train.lr)" in refused.stderr) == (1, "", True)
+
+
+def test_seeds_that_fail(fam: Fam, data: Path, tmp_path: Path) -> None:
+    """What cannot be trained is refused before a folder is made; a run that has failed is named, and the exit is 1."""
+    out = tmp_path / "out"
+    missing = fam("train", "--data", tmp_path / "no/data", "--seeds", "0-2", "--out", out, *SMALL)
+    assert (missing.exit_code, missing.stderr.count("there is no"), out.exists()) == (1, 1, False)
+    result = fam("train", "--data", data, "--seeds=0,2", "--set=num_classes=1", "--out", out, *SMALL, *SETTINGS)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "2 of 2 runs failed: seed-0 (the data name 2 classes" in result.stderr
+
+
+@pytest.mark.parametrize("seeds", ["", "a", "2-", "-1", "3-1", "0,0", "0-2,1", "1.5"])
+def test_seeds_that_are_none(fam: Fam, seeds: str) -> None:
+    """They are wrong usage, and so is a seed beside them."""
+    assert fam("train", "--data", "x", "--seeds", seeds).exit_code == 2
+    assert fam("train", "--data", "x", "--seeds", "1", "--set", "seed=1").exit_code == 2
+
+
 def test_a_dozen_options() -> None:
     """Everything else is a setting."""
     commands: dict[str, Any] = vars(get_command(app))["commands"]
     options = [parameter.name for parameter in commands["train"].params]
-    assert len(options) == 14
-    assert {"dry", "init", "data", "out", "recipe", "method", "settings", "resume"} <= set(options)
+    assert len(options) == 15
+    assert {"dry", "init", "data", "out", "recipe", "method", "settings", "seeds", "resume"} <= set(options)
 
 
 def ilsvrc_tree(root: Path, pictures: Callable[..., Path]) -> Path:

@@ -85,12 +85,12 @@ def test_an_interrupted_sweep_goes_on(make_splits: Make, tmp_path: Path, trained
 def test_a_failed_run_does_not_stop_the_others(make_splits: Make, tmp_path: Path) -> None:
     """It is named with the reason."""
     root = make_splits(**SPLITS)
-    runs = {"broken": recipe_for(root, "split=train-fullsup"), "cam/small": recipe_for(root)}
+    runs = {"broken": recipe_for(root, "num_classes=1"), "cam/small": recipe_for(root)}
     said: list[str] = []
     broken, small = run(runs, tmp_path, say=said.append)
     assert (broken.results, small.failed, small.results) == ((), None, (tmp_path / "cam/small/results",))
     assert broken.failed is not None
-    assert "has no split 'train-fullsup'" in broken.failed
+    assert "num_classes is 1; leave it out" in broken.failed
     assert f"run broken failed: {broken.failed}" in said
 
 
@@ -123,4 +123,6 @@ def test_a_folder_of_something_else_is_kept(make_splits: Make, tmp_path: Path) -
         patch.setenv("WORLD_SIZE", "2")
         with pytest.raises(FamError, match="leave out the launcher"):
             run(runs, tmp_path / "other")
+    with pytest.raises(FamError, match="no split 'x'"):
+        run({"a": recipe_for(make_splits("more", **SPLITS), "split=x")}, tmp_path / "other")
     assert not (tmp_path / "other").exists()
