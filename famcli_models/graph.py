@@ -26,7 +26,8 @@ from famcli_models.config import MethodConfig
 from famcli_models.errors import WeightsError, short
 
 IMAGES, LABELS = "images", "labels"  # inputs: (B, side, side, 3) uint8 RGB; (B,) int64, -1 for the most probable class
-MAPS, SCORES, PARTS, PART_WEIGHTS = "maps", "scores", "parts", "part_weights"  # outputs, behind the name of a method
+# Outputs, behind the name of a method.
+MAPS, SCORES, PARTS, PART_WEIGHTS, BOXES = "maps", "scores", "parts", "part_weights", "boxes"
 MAX_GRAPH_BYTES = 16 * 2**20  # that of the packaged model has 21 kB
 MAX_NODES = 20_000
 MAX_CONSTANTS = 4 * 2**20  # bytes of all constants in it: shapes, means, and the zeros of absent biases
@@ -35,13 +36,13 @@ OPSETS = (18, 23)  # the oldest that torch writes; newer than the newest are not
 # makes a tensor of a size that is a number in another tensor, but Reshape, Expand and Resize, which the runtime bounds,
 # and TopK, which gives no more than it gets.
 OPERATORS = frozenset(
-    "Abs Add And ArgMax AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant Conv Div Einsum Elu "  # noqa: SIM905
-    "Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool "
-    "Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization IsNaN "
-    "LayerNormalization LeakyRelu Less LessOrEqual Log MatMul Max MaxPool Mean Min Mish Mul Neg Not Or PRelu Pad Pow "
-    "Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Resize Round "
-    "ScatterElements Selu Shape Sigmoid Sign Size Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh TopK "
-    "Transpose Unsqueeze Where".split()
+    "Abs Add And ArgMax Atan AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant Conv Cos "  # noqa: SIM905
+    "CumSum Div Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm "
+    "GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity "
+    "InstanceNormalization IsNaN LayerNormalization LeakyRelu Less LessOrEqual Log MatMul Max MaxPool Mean Min "
+    "Mish Mul Neg Not Or Pad Pow PRelu Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
+    "Relu Reshape Resize Round ScatterElements Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Split Sqrt "
+    "Squeeze Sub Sum Tanh TopK Transpose Unsqueeze Where".split()
 )
 
 
@@ -57,6 +58,7 @@ class MapFacts:
         num_parts: K, or 0.
         tau: The threshold of its config.
         box_score: Likewise.
+        gives_boxes: It gives boxes too.
     """
 
     title: str
@@ -66,11 +68,13 @@ class MapFacts:
     num_parts: int = 0
     tau: float = 0.5
     box_score: tuple[float, ...] = ()
+    gives_boxes: bool = False
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """What the graph gives of the method, in order."""
-        return (MAPS, SCORES, PARTS, PART_WEIGHTS) if self.num_parts else (MAPS, SCORES)
+        parts = (PARTS, PART_WEIGHTS) if self.num_parts else ()
+        return (MAPS, SCORES, *parts, *((BOXES,) if self.gives_boxes else ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Foreground map to boxes: upsample, threshold, largest connected component (section 3.3).
 
+A method that gives its box itself has one region, see :func:`localize_box`.
+
 This is the only place where a map is resized. The rules, all of them:
 
 * **M** is upsampled with bilinear interpolation (pixel centres aligned, as ``align_corners=False``)
@@ -12,6 +14,7 @@ This is the only place where a map is resized. The rules, all of them:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -130,6 +133,38 @@ def localize_at(M: npt.ArrayLike, size_hw: tuple[int, int], taus: Sequence[float
     full = _full(M, size_hw)
     found = [_regions(full, tau, 1).regions for tau in taus]
     return [regions[0] if regions else None for regions in found]
+
+
+def localize_box(
+    M: npt.ArrayLike, size_hw: tuple[int, int], box: npt.ArrayLike, tau: float = 0.5, with_map: bool = False
+) -> Localization:
+    """The one region of a method that gives a box beside its map.
+
+    Its pixels are those in the box whose value is above τ, or all in the box if there is none.
+
+    Args:
+        M: ``(h, w)`` map in [0, 1].
+        size_hw: ``(H, W)`` of the original image; the region is in its pixels.
+        box: ``(4,)`` half-open xyxy in shares of the image's sides; it is clipped to the image.
+        tau: Threshold τ, of the pixels alone.
+        with_map: Also say which pixels are the region's.
+
+    Raises:
+        ShapeError: ``M`` is not two-dimensional.
+    """
+    full, (h, w) = _full(M, size_hw), size_hw
+    x0, y0, x1, y1 = (np.clip(np.asarray(box, np.float64), 0, 1) * (w, h, w, h)).tolist()
+    left, top = min(int(x0), w - 1), min(int(y0), h - 1)
+    window = np.s_[top : max(math.ceil(y1), top + 1), left : max(math.ceil(x1), left + 1)]
+    inside = full[window] > tau
+    if not inside.any():
+        inside[:] = True
+    region = Region((x0, y0, x1, y1), int(inside.sum()), float(full[window][inside].mean()))
+    if not with_map:
+        return Localization((region,))
+    region_map = np.zeros(full.shape, np.uint8)
+    region_map[window] = inside
+    return Localization((region,), region_map)
 
 
 def _full(M: npt.ArrayLike, size_hw: tuple[int, int]) -> npt.NDArray[np.float32]:

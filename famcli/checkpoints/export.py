@@ -125,12 +125,13 @@ def parity(model: Method, run: Runner, tau: float | None) -> Parity:
     engine = TorchEngine(model, "cpu", fold=False)
     frame, gaps = (model.config.size, model.config.size), []
     for batch in (images[:1], images[1:]):
-        maps, probabilities, _ = engine.infer([batch])
+        maps, probabilities, _, given = engine.infer([batch])
         wanted = [maps[:, None], probabilities]
         got = list(run(batch))[: 2 if tau is None else 3]
         if tau is not None:
             regions = [localize(M, frame, tau).regions for M in maps]
-            wanted.append(np.array([of[0].xyxy if of else (0.0,) * 4 for of in regions]))
+            found = np.array([of[0].xyxy if of else (0.0,) * 4 for of in regions])
+            wanted.append(found if given is None else rescale_boxes(given, (1, 1), frame))
             got[2] = rescale_boxes(got[2], (1, 1), frame)
         gaps.append([_gap(a, b) for a, b in zip(got, wanted, strict=True)])
     return Parity(*np.max(gaps, axis=0).tolist())
@@ -190,6 +191,8 @@ def _compare(engine: OnnxEngine, wanted: TorchEngine) -> Parity:
         for batch in (images[:1], images[1:]):
             a, b = (one.infer([batch], parts=True) for one in pair if one is not None)
             gaps.append([_gap(a.maps, b.maps), _gap(a.probabilities, b.probabilities)])
+            if a.boxes is not None and b.boxes is not None:
+                gaps.append([_gap(a.boxes, b.boxes), 0.0])
             for p, q in zip(a.parts or (), b.parts or (), strict=True):
                 gaps.append([_gap(p.A, q.A), _gap(np.array(p.weights), np.array(q.weights))])
     return Parity(*np.max(gaps, axis=0).tolist())

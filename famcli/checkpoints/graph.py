@@ -89,13 +89,24 @@ def largest_box(M: Tensor, side: int, tau: float) -> tuple[Tensor, Tensor]:
     return boxes, (full * region).sum(dim=(1, 2, 3)) / area
 
 
+def mean_inside(M: Tensor, side: int, boxes: Tensor) -> Tensor:
+    """Mean ``(B,)`` of each enlarged map ``(B, 1, H, W)`` over the pixels whose centre its box ``(B, 4)`` holds."""
+    full = F.interpolate(M, size=(side, side), mode="bilinear", align_corners=False)[:, 0]
+    centres = (torch.arange(side, dtype=torch.float32, device=M.device) + 0.5) / side
+    x0, y0, x1, y1 = boxes[..., None].unbind(dim=1)  # (B, 1) each
+    columns, rows = ((low <= centres) & (centres < high) for low, high in ((x0, x1), (y0, y1)))
+    inside = (rows[:, :, None] & columns[:, None, :]).to(torch.float32)
+    return (full * inside).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
+
+
 class Graph(nn.Module):
     """A copy of a model on the CPU with normalisation and, given a threshold, boxes inside."""
 
     def __init__(self, model: Method, tau: float | None = None) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).eval()
-        self.model.backbone = fold_norms(self.model.backbone)
+        for name in model.trunks:
+            self.model.set_submodule(name, fold_norms(model.get_submodule(name)))
         self.side = model.config.size
         self.tau = tau
         self.outputs = OUTPUTS if tau is None else BOX_OUTPUTS  # names, in order
@@ -105,7 +116,11 @@ class Graph(nn.Module):
         out = self.model.head(self.model.features(normalize(images, self.model.config.mean, self.model.config.std)))
         M = self.model.maps(out)[:, None]
         results = (M, self.model.probabilities(out))
-        return results if self.tau is None else (*results, *largest_box(M, self.side, self.tau))
+        if self.tau is None:
+            return results
+        boxes = self.model.boxes(out)
+        found = largest_box(M, self.side, self.tau) if boxes is None else (boxes, mean_inside(M, self.side, boxes))
+        return (*results, *found)
 
 
 class MapsGraph(nn.Module):
@@ -117,10 +132,13 @@ class MapsGraph(nn.Module):
     def __init__(self, model: Method) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).eval()
-        folded = fold_norms(model.backbone)
-        self.norms = () if folded is model.backbone else tuple(_norms(model.backbone))
-        self.model.backbone = folded
-        _fix_padding(self.model.backbone, model.config.size)
+        self.norms: tuple[tuple[str, str, float], ...] = ()
+        for name in model.trunks:
+            trunk = self.model.get_submodule(name)
+            folded = fold_norms(trunk)
+            self.norms += () if folded is trunk else tuple(_norms(name, trunk))
+            self.model.set_submodule(name, folded)
+            _fix_padding(folded, model.config.size)
         # No submodules: their tensors are those of the model, by whose names the graph asks for them.
         self.methods = {model.name(): self.model}
         for name, other in METHODS.items():
@@ -136,6 +154,7 @@ class MapsGraph(nn.Module):
         for method in self.methods.values():
             out = method.head(features, labels)
             results += [method.maps(out, labels), out.logits, *(method.parts(out) or ())]
+            results += [boxes] if (boxes := method.boxes(out)) is not None else []
         return tuple(results)
 
 
@@ -200,15 +219,15 @@ def _without_weights(made: Any, names: set[str]) -> Any:
     return proto
 
 
-def _norms(backbone: nn.Module) -> Iterator[tuple[str, str, float]]:
-    for conv, norm in norm_pairs(backbone):
-        yield f"backbone.{conv}", f"backbone.{norm}", float(backbone.get_submodule(norm).eps)  # type: ignore[arg-type]
+def _norms(name: str, trunk: nn.Module) -> Iterator[tuple[str, str, float]]:
+    for conv, norm in norm_pairs(trunk):
+        yield f"{name}.{conv}", f"{name}.{norm}", float(trunk.get_submodule(norm).eps)  # type: ignore[arg-type]
 
 
 def _facts(method: Method) -> MapFacts:
     config = method.config
     kinds = method.title, method.map_title, method.class_conditional, method.rescaled
-    return MapFacts(*kinds, method.num_parts, config.tau, config.box_score)
+    return MapFacts(*kinds, method.num_parts, config.tau, config.box_score, method.gives_boxes)
 
 
 def _fix_padding(backbone: nn.Module, side: int) -> None:

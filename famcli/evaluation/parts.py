@@ -54,6 +54,7 @@ class Measured:
             for title, scores in self.found.scores.items():
                 columns |= _scores_to_columns(f"scores of {title}", scores)
                 columns[f"maps of {title}"] = np.array(self.found.maps[title])
+            columns |= {f"boxes of {title}": np.array(boxes) for title, boxes in self.found.given.items()}
         for title, scores in self.on_fullsup.items():
             columns |= _scores_to_columns(f"{FULLSUP} of {title}", scores)
         for title, counts in self.counts.items():
@@ -78,6 +79,7 @@ class Measured:
                 truths=[found.rules.truth(one.boxes, hw, found.side) for one, hw in zip(here, sizes, strict=True)],
                 scores={t: _filled(scores, f"scores of {t}", columns) for t, scores in found.scores.items()},
                 maps={t: list(columns[f"maps of {t}"]) for t in found.maps},
+                given={t: list(columns[f"boxes of {t}"]) for t in found.given},
                 classes=[tuple((int(label), p) for label, p in best) for best in columns["classes"].tolist()],
                 confidence=columns["confidence"],
             )

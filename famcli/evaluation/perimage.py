@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from famcli.inference.pipeline import Failed, run_images
 from famcli.results.images import MAX_SHOWN_CLASSES, RIGHT_IOU
 from famcli_models.boxes import FloatArray, box_iou
 from famcli_models.errors import DataError, WeightsError
-from famcli_models.localization import localize_at
+from famcli_models.localization import Region, localize_at, localize_box
 
 if TYPE_CHECKING:
     from famcli_models.methods.method import Method
@@ -36,10 +36,17 @@ UNNAMED = MAX_CLASSES  # the rank of a class that was not named at all: behind a
 
 # Of one image: its size (h, w), the view at each input size, and the ten crops at each.
 _Views = tuple[tuple[int, int], dict[int, np.ndarray], dict[int, list[np.ndarray]]]
-# Of one image and each model: the map (h, w), and the class probabilities (L,).
-_Answers = list[tuple[np.ndarray, np.ndarray]]
-# Of one image: its place, size, truth (N, 4), most probable classes, and the map of each model.
-_Finished = tuple[int, tuple[int, int], FloatArray, tuple[tuple[int, float], ...], list[np.ndarray]]
+# Of one image and each model: the map (h, w), the class probabilities (L,), and the box (4,) if the method gives it.
+_Answers = list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]
+# Of one image: its place, size, truth (N, 4), most probable classes, and what each model says.
+_Finished = tuple[int, tuple[int, int], FloatArray, tuple[tuple[int, float], ...], _Answers]
+
+
+class BoxedMap(NamedTuple):
+    """A map, and the box that its method gives beside it, which stands at every threshold."""
+
+    M: np.ndarray  # (h, w) float32 in [0, 1]
+    box: np.ndarray  # (4,) half-open xyxy in shares of the input's sides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +150,16 @@ class PerImage:
     truths: list[FloatArray]  # boxes (N, 4) of each image that counted, in the protocol's frame
     scores: dict[str, BoxScores]  # by title of a model, PREDICTIONS, or a name of FIXED_BOXES
     maps: dict[str, list[np.ndarray]]  # by title of a model, (h, w) float32 in [0, 1] of each image
+    given: dict[str, list[np.ndarray]]  # by title of a model that gives boxes, (4,) in shares of the input of each
     classes: list[tuple[tuple[int, float], ...]]  # the most probable of each image, index and probability, if any
     confidence: FloatArray  # (n,) what scores of boxes as detections are multiplied by
     rules: BoxRules
     side: int  # pixels of the network's input, which is the frame of a cropped protocol
+
+    def raw_maps(self, title: str) -> Sequence[np.ndarray | BoxedMap]:
+        """The maps of a model, each with its box if the model gives it."""
+        maps, given = self.maps[title], self.given.get(title)
+        return maps if given is None else [BoxedMap(M, box) for M, box in zip(maps, given, strict=True)]
 
     def with_fixed_boxes(self) -> PerImage:
         """The same, and what the centre box and the whole image get right."""
@@ -170,19 +183,23 @@ def run_models(
 ) -> PerImage:
     """Run models over labelled images and compare their boxes; those that share a backbone run it once.
 
-    Thresholds are ascending; with none there are maps and classes alone, and images need no box.
+    Thresholds are ascending; with none there are maps and classes alone, and images need no box. A model that gives
+    boxes has no threshold.
     """
     rules, run = settings.rules, _Run(models, samples, settings)
-    columns = {
-        model.title: BoxScores.empty(len(samples), taus, ranked=settings.same_classes, strict=rules.strict)
-        for model in models
-    }
+    columns = {}
+    for model in models:
+        own = [np.nan] if taus and model.engine.gives_boxes else taus
+        columns[model.title] = BoxScores.empty(len(samples), own, ranked=settings.same_classes, strict=rules.strict)
 
     def finish(number: int, loaded: _Views, answers: _Answers) -> _Finished:
         size_hw, label = loaded[0], samples[number].label
-        truth = rules.truth(samples[number].boxes, size_hw, run.side)
-        for column, (M, probabilities) in zip(columns.values(), answers, strict=True):
-            for t, region in enumerate(localize_at(M, rules.frame_hw(size_hw, run.side), taus) if taus else ()):
+        truth, frame_hw = rules.truth(samples[number].boxes, size_hw, run.side), rules.frame_hw(size_hw, run.side)
+        for column, (M, probabilities, box) in zip(columns.values(), answers, strict=True):
+            regions: Sequence[Region | None] = ()
+            if taus:
+                regions = localize_at(M, frame_hw, taus) if box is None else localize_box(M, frame_hw, box).regions
+            for t, region in enumerate(regions):
                 if region is not None:
                     column.ious[number, t] = box_iou(region.xyxy, truth).max()
                     column.boxes[number, t] = region.xyxy
@@ -191,7 +208,7 @@ def run_models(
                 column.ranks[number] = rank(probabilities, label)
         best = np.argsort(-answers[0][1], kind="stable")[:MAX_SHOWN_CLASSES]
         classes = tuple((int(i), float(answers[0][1][i])) for i in best)
-        return number, size_hw, truth, classes, [M for M, _ in answers]
+        return number, size_hw, truth, classes, answers
 
     done: list[_Finished] = []
     size, workers = settings.batch_size, settings.workers
@@ -207,7 +224,12 @@ def run_models(
         sizes=[size_hw for _, size_hw, *_ in done],
         truths=[truth for _, _, truth, *_ in done],
         scores={title: column.take([number for number, *_ in done]) for title, column in columns.items()},
-        maps={title: [of_models[i] for *_, of_models in done] for i, title in enumerate(columns)},
+        maps={title: [answers[i][0] for *_, answers in done] for i, title in enumerate(columns)},
+        given={
+            model.title: [box for *_, answers in done if (box := answers[i][2]) is not None]
+            for i, model in enumerate(models)
+            if model.engine.gives_boxes
+        },
         classes=[classes for *_, classes, _ in done],
         confidence=np.array(confidence, np.float64),
         rules=rules,
@@ -239,12 +261,14 @@ class _Run:
         inferred = [engine.infer([stacked[engine.config.size]], labels) for engine in self.engines]
         probabilities = self._of_crops(batch) if self.ten_crop else [found.probabilities for found in inferred]
         answers: list[_Answers] = [[] for _ in batch]
-        for title, (maps, *_), of_images in zip(self.titles, inferred, probabilities, strict=True):
-            for (number, _), answer, M, of_classes in zip(batch, answers, maps, of_images, strict=True):
+        for title, found, of_images in zip(self.titles, inferred, probabilities, strict=True):
+            boxes = [None] * len(batch) if found.boxes is None else found.boxes
+            each = zip(batch, answers, found.maps, of_images, boxes, strict=True)
+            for (number, _), answer, M, of_classes, box in each:
                 if not (np.isfinite(M).all() and np.isfinite(of_classes).all()):
                     what = f"what {title} says of '{self.samples[number].name}' is not finite"
                     raise WeightsError(f"{what}: the weights are damaged; check with fam verify")
-                answer.append((M, of_classes))
+                answer.append((M, of_classes, box))
         return answers
 
     def _of_crops(self, batch: Sequence[tuple[int, _Views]]) -> list[np.ndarray]:
@@ -304,7 +328,7 @@ def score_boxes(
         for of in named
     ]
     scored, ones = {PREDICTIONS: compared}, np.ones(len(samples))
-    return PerImage(list(samples), list(sizes), truths, scored, {}, shown, ones, rules, side)
+    return PerImage(list(samples), list(sizes), truths, scored, {}, {}, shown, ones, rules, side)
 
 
 def _from_boxes(

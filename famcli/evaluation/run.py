@@ -253,7 +253,7 @@ class EvaluationRun:
             here = found.samples
             if not self._over_maps():  # masks are of the image as it is, whatever the dataset states
                 here = [replace(sample, size_hw=size) for sample, size in zip(here, found.sizes, strict=True)]
-            counts = {name: self._count(here, maps, on_step) for name, maps in found.maps.items()}
+            counts = {name: self._count(here, found.raw_maps(name), on_step) for name in found.maps}
         if (chosen := self._chosen()) and (choosing := self._choosing()):
             choosing = choosing[part(len(choosing))]
             on_fullsup = run_models(chosen, choosing, self._taus(chosen), self.settings, on_step).scores
@@ -271,13 +271,13 @@ class EvaluationRun:
         elif found := measured.found:
             self._leave_out({sample.name for sample in found.samples}, "could not be read")
             if self._over_maps():
-                scored = self._of_maps(found.samples, found.maps, counts)
+                scored = self._of_maps(found.samples, {name: found.raw_maps(name) for name in found.maps}, counts)
             else:
                 scored = self._of_boxes(found, counts, measured.on_fullsup)
         first, here = scored.rows[0], scored.samples
         own = models[0].engine.class_names if models else ()
         names = self.dataset.class_names or (own if settings.same_classes else ())
-        curve = thresholds(settings.interval) if first.boxes is None else first.boxes.taus
+        curve = thresholds(settings.interval).tolist() if first.boxes is None else self._taus(models)
         elsewhere = {"kind": MAPS if self.maps else PREDICTIONS, "name": str(self.maps or self.predictions)}
         results = Results(
             kind=SMOKE if self.smoke else "evaluation",
@@ -302,7 +302,7 @@ class EvaluationRun:
             },
             same_classes=settings.same_classes,
             rows=tuple(scored_row.row for scored_row in scored.rows),
-            taus=() if first.row.curve is None else tuple(curve.tolist()),
+            taus=tuple(curve) if any(scored_row.row.curve for scored_row in scored.rows) else (),
             differences=differences(scored.rows, scored.bootstrap),
             classes=class_rows(first, np.array([sample.label for sample in here]), names),
             bootstrap={"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
@@ -311,7 +311,10 @@ class EvaluationRun:
         return Evaluation(results, scored.images)
 
     def _of_boxes(self, found: PerImage, counts: Mapping[str, Counts], on_fullsup: Mapping[str, BoxScores]) -> _Scored:
-        """Models by a protocol with one box an image: the first at its own τ, and baselines at the best for them."""
+        """Models by a protocol with one box an image: the first at its own τ, and baselines at the best for them.
+
+        Models that give boxes have no τ.
+        """
         found, chosen = found.with_fixed_boxes(), self._chosen()
         masks = [self.masks.get(sample.name) for sample in found.samples]
         if found.rules.cropped and covered(masks):
@@ -329,7 +332,10 @@ class EvaluationRun:
             name, scores = model.title, found.scores[model.title]
             if model is self.models[0]:
                 at = scores.nearest(model.engine.config.tau)
-                add(name, name, at, "fixed", coco=box_precision(found, name, at))
+                tau_from = "" if model.engine.gives_boxes else "fixed"
+                add(name, name, at, tau_from, coco=box_precision(found, name, at))
+            elif model.engine.gives_boxes:
+                add(name, name, 0, "")
             if model in chosen:
                 add(name, f"{name}, oracle τ", scores.best(), ORACLE)
             if name in on_fullsup and len(on_fullsup[name].ious):
@@ -393,7 +399,7 @@ class EvaluationRun:
 
         Such a map is scaled image by image, so that no threshold means the same on all.
         """
-        models = [] if self._over_maps() else self.models
+        models = [] if self._over_maps() else [model for model in self.models if not model.engine.gives_boxes]
         return [model for model in models if model is not self.models[0] or model.engine.class_conditional]
 
     def _find_maps(self, folder: Path) -> dict[str, Path]:

@@ -27,7 +27,7 @@ from famcli.evaluation.bootstrap import Bootstrap
 from famcli.evaluation.external import read_map
 from famcli.evaluation.metrics import box as metric
 from famcli.evaluation.metrics.mask import MaskCounts, truth_mask
-from famcli.evaluation.perimage import CENTRE_SIDE, FIXED_BOXES, EvaluationSettings
+from famcli.evaluation.perimage import CENTRE_SIDE, FIXED_BOXES, BoxedMap, EvaluationSettings
 from famcli.evaluation.rows import ORACLE, ScoredRow, as_box, image_result
 from famcli.results.images import BoxResult, ImageResult, error_type
 from famcli.results.schema import Number, Row
@@ -35,7 +35,7 @@ from famcli_models.boxes import FloatArray, box_iou, rescale_boxes
 from famcli_models.errors import DataError
 
 METRIC = {1: "max_box_acc", 2: "max_box_acc_v2"}
-Raw = Path | np.ndarray  # a map (h, w), or the file it is in
+Raw = Path | np.ndarray | BoxedMap  # a map (h, w), or the file it is in, or a map with the box that counts
 
 _CHUNK = 16  # images a task: enough that its counts are cheap to send, few enough for a lively bar
 _AHEAD = 4  # tasks in flight for each process
@@ -103,7 +103,8 @@ def _count(tasks: Sequence[_Task], version: int | None, interval: float) -> Coun
             chosen = right[0, [metric.DELTAS.index(metric.V1_DELTA)]] if version == 1 else right[1]
             counts.right.append(np.packbits(chosen, axis=1))
         if masks is not None:
-            counts.masks.add(scores, truth_mask(*read_truth(masks, stated_size(sample))))
+            of_map = read_scores(raw.M)[0] if isinstance(raw, BoxedMap) else scores
+            counts.masks.add(of_map, truth_mask(*read_truth(masks, stated_size(sample))))
     return counts
 
 
@@ -111,8 +112,10 @@ def read_scores(raw: Raw) -> tuple[FloatArray, bool]:
     """A map in the benchmark's frame, and whether its file was so already.
 
     wsolevaluation's evaluation.py takes maps of 224x224 with values in [0, 1] as they are. Those that its main program
-    wrote have been resized and stretched, and doing it again would change nothing.
+    wrote have been resized and stretched, and doing it again would change nothing. Of a map with a box it is the box.
     """
+    if isinstance(raw, BoxedMap):
+        return metric.box_map(raw.box), False
     if not isinstance(raw, Path):
         return metric.score_map(raw), False
     scores = read_map(raw)
@@ -209,7 +212,8 @@ def map_images(
             box, truth = best_box(maps[title][i], sample, tau, version or 1)
             corners, iou = rescale_boxes(box, (metric.SIDE, metric.SIDE), size_hw)[0], float(box_iou(box, truth).max())
             found[title] = BoxResult(as_box(corners), iou, None, error_type(box, truth, None))
-        arrays = {name: M for name, of in maps.items() if not isinstance(M := of[i], Path)}
+        raws = {name: raw for name, of in maps.items() if not isinstance(raw := of[i], Path)}
+        arrays = {name: raw.M if isinstance(raw, BoxedMap) else raw for name, raw in raws.items()}
         yield image_result(sample, size_hw, found, arrays)
 
 

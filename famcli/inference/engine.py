@@ -34,6 +34,7 @@ class Inference(NamedTuple):
     maps: np.ndarray  # (B, h, w) float32 in [0, 1] at feature resolution, in the frame of the input
     probabilities: np.ndarray  # (B, L) float32, the softmax over the classes
     parts: Sequence[PartMaps] | None = None  # of each image, if asked for
+    boxes: np.ndarray | None = None  # (B, 4) half-open xyxy in shares of the input, of methods that give them
 
 
 class OutOfMemoryError(ConfigError):
@@ -54,6 +55,7 @@ class Engine(ABC, Generic[Out]):
         class_conditional: They depend on the class that is asked for.
         rescaled: They are min-max scaled image by image.
         num_parts: K, or 0 if the model has no parts.
+        gives_boxes: It gives a box for each image, which is used instead of those of the map.
         runs_on: In a few words, for people.
         on_cpu: The model takes the cores that images are decoded on.
     """
@@ -66,6 +68,7 @@ class Engine(ABC, Generic[Out]):
     class_conditional: bool = False
     rescaled: bool = False
     num_parts: int = 0
+    gives_boxes: bool = False
     runs_on: str = ""
     on_cpu: bool = True
 
@@ -89,6 +92,10 @@ class Engine(ABC, Generic[Out]):
         """Part maps ``(B, K, h, w)``, in the same frame, and their weights ``(B, K)``; for models that have parts."""
         raise NotImplementedError
 
+    def boxes(self, out: Out) -> np.ndarray:
+        """Boxes ``(B, 4)``, half-open xyxy in shares of the input, in the same frame; for models that give them."""
+        raise NotImplementedError
+
     def beside(self, method: str) -> Engine[Any] | None:
         """An engine for another method on the same features, which are computed once; none if it has no map of them."""
         del method
@@ -105,8 +112,8 @@ class Engine(ABC, Generic[Out]):
         """What the model says of a batch.
 
         Args:
-            views: The images at one or more input sizes, each ``(B, side, side, 3)`` uint8 RGB; maps and probabilities
-                are averaged over them.
+            views: The images at one or more input sizes, each ``(B, side, side, 3)`` uint8 RGB; maps, boxes and
+                probabilities are averaged over them.
             labels: The class of each image whose map is wanted, where it is known and maps depend on it; else that of
                 the most probable class.
             flip: Also average over the mirrored images.
@@ -124,12 +131,15 @@ class Engine(ABC, Generic[Out]):
         maps = mean_maps([_turned(self.maps(out, chosen), flipped) for out, flipped in outs])
         if self.rescaled and len(outs) > 1:  # a mean need not reach 1
             maps = min_max(maps)
+        boxes = None
+        if self.gives_boxes:
+            boxes = np.mean([_turned_boxes(self.boxes(out), flipped) for out, flipped in outs], axis=0)
         found = [(self.parts(out), flipped) for out, flipped in outs] if parts and self.num_parts else []
         if not found:
-            return Inference(maps, probabilities)
+            return Inference(maps, probabilities, boxes=boxes)
         A = mean_maps([_turned(of_view, flipped) for (of_view, _), flipped in found])
         t = np.mean([weights for (_, weights), _ in found], axis=0).tolist()
-        return Inference(maps, probabilities, [PartMaps(tuple(w), of) for w, of in zip(t, A, strict=True)])
+        return Inference(maps, probabilities, [PartMaps(tuple(w), of) for w, of in zip(t, A, strict=True)], boxes)
 
     def probabilities(self, out: Out) -> np.ndarray:
         """Class probabilities ``(B, L)`` of one run: the softmax at the model's temperature."""
@@ -138,6 +148,12 @@ class Engine(ABC, Generic[Out]):
 
 def _turned(maps: np.ndarray, flipped: bool) -> np.ndarray:
     return maps[..., ::-1] if flipped else maps
+
+
+def _turned_boxes(boxes: np.ndarray, flipped: bool) -> np.ndarray:
+    if not flipped:
+        return boxes
+    return np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

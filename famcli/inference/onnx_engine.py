@@ -128,7 +128,7 @@ class OnnxEngine(Engine[Outputs]):
         self.config = graph.config_of(facts, stored["model"], self.name)
         self.class_names, self.provenance = tuple(stored["class_names"]), stored["provenance"]
         self.title, self.map_title, self.num_parts = of.title, of.map_title, of.num_parts
-        self.class_conditional, self.rescaled = of.class_conditional, of.rescaled
+        self.class_conditional, self.rescaled, self.gives_boxes = of.class_conditional, of.rescaled, of.gives_boxes
         session.want([f"{self.name}.{kind}" for kind in of.outputs])
 
     def beside(self, method: str) -> OnnxEngine | None:
@@ -152,6 +152,10 @@ class OnnxEngine(Engine[Outputs]):
     def parts(self, out: Outputs) -> tuple[np.ndarray, np.ndarray]:
         """See :meth:`Engine.parts`."""
         return out.found[f"{self.name}.{graph.PARTS}"], out.found[f"{self.name}.{graph.PART_WEIGHTS}"]
+
+    def boxes(self, out: Outputs) -> np.ndarray:
+        """See :meth:`Engine.boxes`."""
+        return out.found[f"{self.name}.{graph.BOXES}"]
 
     def _classes(self, out: Outputs) -> np.ndarray:
         """The classes ``(B,)`` that the maps are of."""

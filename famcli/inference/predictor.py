@@ -23,7 +23,7 @@ from famcli.outputs.image_files import SIDE, shrunk
 from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction, Record
 from famcli_models.config import require
 from famcli_models.errors import ConfigError, DataError, FamError, ShapeError, shown
-from famcli_models.localization import localize
+from famcli_models.localization import localize, localize_box
 from famcli_models.preprocess import resize
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class Loaded(NamedTuple):
         return Loaded, (self.size_hw, self.views, None)
 
 
-# Of one image: the map (H, W), the probabilities (L,), and its parts if they are asked for.
-Inferred = tuple[np.ndarray, np.ndarray, PartMaps | None]
+# Of one image: the map (H, W), the probabilities (L,), its parts if asked for, and the box (4,) if the method gives it.
+Inferred = tuple[np.ndarray, np.ndarray, PartMaps | None, np.ndarray | None]
 Then = Callable[[Prediction], object]
 Label = str | int | None
 
@@ -274,8 +274,8 @@ class Predictor:
         views = [np.stack(images) for images in zip(*(loaded.views for _, loaded in batch), strict=True)]
         labels = [None if own else item.label for item, _ in batch]
         found = self.engine.infer(views, labels, flip=self.settings.flip, parts=self.settings.parts)
-        parts = found.parts if found.parts is not None else [None] * len(batch)
-        return list(zip(found.maps, found.probabilities, parts, strict=True))
+        parts, boxes = ([None] * len(batch) if of is None else of for of in (found.parts, found.boxes))
+        return list(zip(found.maps, found.probabilities, parts, boxes, strict=True))
 
 
 def _good(result: Prediction | Failed[Item]) -> Prediction:
@@ -321,8 +321,11 @@ def finish_item(
     then: Then | None = None,
 ) -> Prediction:
     """Find the boxes in an image's map and name its classes; threads and processes may run it."""
-    M, probability, parts = inferred
-    found = localize(M, loaded.size_hw, tau, settings.max_boxes, with_map=settings.masks)
+    M, probability, parts, box = inferred
+    if box is None:
+        found = localize(M, loaded.size_hw, tau, settings.max_boxes, with_map=settings.masks)
+    else:
+        found = localize_box(M, loaded.size_hw, box, tau, with_map=settings.masks)
     if item.label is None:
         best = np.argsort(-probability, kind="stable")[: settings.topk].tolist()
     else:

@@ -16,7 +16,7 @@ from famcli_models.features import Features
 from famcli_models.fusion import fold_norms
 from famcli_models.loading import load_model
 from famcli_models.methods import METHODS
-from famcli_models.methods.method import Method
+from famcli_models.methods.method import Method, run_trunks
 from famcli_models.preprocess import normalize
 
 
@@ -65,6 +65,7 @@ class TorchEngine(Engine[Any]):
         self.config, self.class_names, self.provenance = model.config, model.class_names, model.provenance
         self.title, self.map_title, self.num_parts = model.title, model.map_title, model.num_parts
         self.class_conditional, self.rescaled = model.class_conditional, model.rescaled
+        self.gives_boxes = model.gives_boxes
         self.on_cpu = self.device.type == "cpu"
         self.runs_on = f"PyTorch on {'the CPU' if self.on_cpu else self.device}"
 
@@ -106,12 +107,18 @@ class TorchEngine(Engine[Any]):
         A, t = self.model.parts(out)  # type: ignore[misc]  # asked of models that have parts
         return A.cpu().numpy(), t.cpu().numpy()
 
+    @torch.inference_mode()
+    def boxes(self, out: Any) -> np.ndarray:
+        """See :meth:`Engine.boxes`."""
+        return self.model.boxes(out).cpu().numpy()  # type: ignore[union-attr]  # asked of models that give them
+
 
 class Trunk:
-    """A backbone, and its features of the last batch, so that engines that share a backbone run it once."""
+    """A model's trunks, and their features of the last batch, so that engines that share a backbone run it once."""
 
     def __init__(self, model: Method, fold: bool) -> None:
-        self.backbone = fold_norms(model.backbone) if fold else model.backbone
+        trunks = [model.get_submodule(name) for name in model.trunks]
+        self.trunks = [fold_norms(trunk) for trunk in trunks] if fold else trunks
         self.config = model.config
         self._last: dict[bool, tuple[np.ndarray, Features]] = {}
 
@@ -126,7 +133,7 @@ class Trunk:
     def _run(self, batch: Tensor, amp: bool) -> Features:
         # Not bfloat16: its 8 bits, in the first convolution alone, move boxes of the packaged model by 78 pixels.
         with torch.autocast(batch.device.type, torch.float16, enabled=amp):
-            features: Features = self.backbone(batch).to(torch.float32)
+            features = run_trunks(self.trunks, batch).to(torch.float32)
         if amp and not all(bool(m.isfinite().all()) for m in features.maps):
             return self._run(batch, amp=False)  # a network with values above 65,504
         return features

@@ -165,6 +165,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         self._prepared.zero_grad(set_to_none=True)
+        self.model.begin_step(self.step, self.order.steps)
         logged: list[Tensor] = []
         images: list[int] = []
         for part in range(config.accumulate):

@@ -9,6 +9,7 @@ from famcli_models.methods.cam import CAM
 from famcli_models.methods.cutmix import CutMix
 from famcli_models.methods.eil import EIL
 from famcli_models.methods.fam import FAM
+from famcli_models.methods.gcnet import GCNet
 from famcli_models.methods.has import HaS
 from famcli_models.methods.i2c import I2C
 from famcli_models.methods.method import Method
@@ -25,4 +26,5 @@ METHODS: MutableMapping[str, type[Method]] = {
     "rcam": RCAM,
     "bas": BAS,
     "i2c": I2C,
+    "gcnet": GCNet,
 }

@@ -85,7 +85,9 @@ class Method(nn.Module):
         needs_images: Training changes images or layers of the backbone, so that features cannot be computed once.
         pairs: Training batches are of pairs of images of one class, one after the other.
         gives_boxes: :meth:`boxes` gives a box for each image, beside the map, which is then a picture of it.
-        trunks: Names of the submodules that are trained as the backbone is.
+        trunks: Names of the submodules that are trained as the backbone is, ``backbone`` first. Each is a network that
+            maps images to features, and has its weights where a new model gets those of the backbone; X of the others
+            comes last in ``Features.tapped``.
         channels: C.
         classifier: The linear layer that pretrained weights of the backbone may fill, ``(B, C)`` to ``(B, L)``.
 
@@ -153,9 +155,8 @@ class Method(nn.Module):
         return tuple(self.backbone.earlier_channels)  # type: ignore[arg-type]  # likewise
 
     def features(self, images: Tensor) -> Features:
-        """Backbone features: normalised images ``(B, 3, h, w)`` to X ``(B, C, H, W)`` and what goes with it."""
-        found: Features = self.backbone(images)
-        return found
+        """Features of all trunks: normalised images ``(B, 3, h, w)`` to X ``(B, C, H, W)`` and what goes with it."""
+        return run_trunks([self.get_submodule(name) for name in self.trunks], images)
 
     def head(self, features: Features, labels: Tensor | None = None) -> Any:
         """Everything behind the backbone.
@@ -237,6 +238,9 @@ class Method(nn.Module):
 
     def begin_training(self) -> None:
         """Set what training starts from; called once, after the seed is set, and not when a run is resumed."""
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Prepare for a step of so many, counted from 0; for methods that train in stages."""
 
     def augment(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Change a training batch, as HaS and CutMix do; random numbers come from torch's seeded generator.
@@ -325,7 +329,8 @@ class Method(nn.Module):
         config = replace(config, mean=weights.mean, std=weights.std, same_padding=weights.same_padding)
         provenance = {"backbone_weights": weights.source, "backbone_sha256": weights.sha256}
         model = cls(config, class_names, provenance)
-        load_trunk(model.backbone, weights)  # type: ignore[arg-type]
+        for name in cls.trunks:
+            load_trunk(model.get_submodule(name), weights)  # type: ignore[arg-type]
         if weights.classifier is not None and weights.classifier[0].shape == model.classifier.weight.shape:
             with torch.no_grad():
                 model.classifier.weight.copy_(weights.classifier[0])
@@ -364,13 +369,16 @@ class Method(nn.Module):
             taken |= {f.name: f.default for f in fields(config) if f.name in unused}
         new = cls(replace(config, **taken), class_names)
         state, rows = new.state_dict(), _rows_of(model.class_names, new.class_names)
-        for name, tensor in model.state_dict().items():
+        given = model.state_dict()
+        for trunk in cls.trunks[len(model.trunks) :]:
+            given |= {n.replace("backbone", trunk, 1): t for n, t in given.items() if n.startswith("backbone.")}
+        for name, tensor in given.items():
             if name.startswith("classifier."):
                 if tensor.shape[1:] == state[name].shape[1:]:
                     state[name][list(rows)] = tensor[list(rows.values())]
             elif name in state and state[name].shape == tensor.shape:
                 state[name] = tensor
-            elif name.startswith("backbone."):
+            elif name.split(".")[0] in cls.trunks:
                 own, other = new.config.backbone, model.config.backbone
                 raise WeightsError(f"the weights of a model with backbone '{other}' do not fit '{own}' ({name})")
         new.load_state_dict(state)
@@ -429,6 +437,13 @@ class Method(nn.Module):
             msg = f"{odd[0]} has values that are not finite{' in float16' if half else ''}; nothing was saved"
             raise WeightsError(msg)
         write_checkpoint(Path(path), Checkpoint(self.config.to_dict(), self.class_names, provenance, tensors))
+
+
+def run_trunks(trunks: Sequence[nn.Module], images: Tensor) -> Features:
+    """Features of the first of some networks, and behind its tapped layers X of each of the others."""
+    first: Features
+    first, *others = (trunk(images) for trunk in trunks)
+    return first._replace(tapped=(*first.tapped, *(other.X for other in others))) if others else first
 
 
 def _rows_of(known: Sequence[str], names: Sequence[str]) -> dict[int, int]:

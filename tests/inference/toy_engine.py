@@ -59,7 +59,7 @@ if __name__ == "__main__":
     toy, item = Predictor(Toy()), Item("photo", photo)
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         loaded = pool.submit(load_item, item, [64], 2).result()
-        (M,), (probabilities,), _ = toy.engine.infer([view[None] for view in loaded.views])
-        inferred = M, probabilities, None
+        (M,), (probabilities,), *_ = toy.engine.infer([view[None] for view in loaded.views])
+        inferred = M, probabilities, None, None
         found = pool.submit(toy.finish, item, loaded, inferred).result()
     sys.stdout.write(f"{summary.boxes} {found.regions == toy(photo).regions} {'torch' in sys.modules}")

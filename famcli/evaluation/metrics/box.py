@@ -61,6 +61,18 @@ def score_map(raw: npt.ArrayLike) -> FloatArray:
     return resized
 
 
+def box_map(box: npt.ArrayLike) -> FloatArray:
+    """The map ``(224, 224)`` of a box ``(4,)``, half-open xyxy in shares of the frame: 1 in its pixels, 0 elsewhere.
+
+    So the benchmark's rules give the box at every threshold. Corners are rounded; there is a pixel at least.
+    """
+    x0, y0, x1, y1 = (np.clip(np.asarray(box, np.float64), 0, 1) * SIDE).round().astype(int).tolist()
+    x0, y0 = min(x0, SIDE - 1), min(y0, SIDE - 1)
+    filled = np.zeros((SIDE, SIDE))
+    filled[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = 1
+    return filled
+
+
 def truth_boxes(boxes: npt.ArrayLike, size_hw: tuple[int, int], frame_hw: tuple[int, int] = (SIDE, SIDE)) -> IntArray:
     """Boxes of an image ``(N, 4)``, half-open xyxy in original pixels, in the benchmark's frame of ``frame_hw``.
 
