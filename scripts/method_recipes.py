@@ -140,7 +140,8 @@ SHARED = """All methods have these images, optimiser, epochs and input size, and
 but for heads of convolutions, which have half the channels."""
 HEAD = {"head_channels": 512}  # of the methods that add one: half of what is published, for so few images
 SETTINGS: Mapping[str, Table] = {
-    **dict.fromkeys(("cam-head", "acol", "spg", "danet", "i2c"), HEAD),
+    **dict.fromkeys(("cam-head", "acol", "spg", "danet"), HEAD),
+    "i2c": {**HEAD, "lambda_sc": 0.001, "lambda_gc": 0.000125},  # for the size of this backbone's features
     "fam": {"part_std": 2.0},
     "fam-ext": {"value_bias": True, "lambda_spa": 0.3, "lambda_div": 0.1, "fine_channels": 160, "part_std": 2.0},
 }

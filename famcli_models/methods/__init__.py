@@ -14,6 +14,7 @@ from famcli_models.methods.has import HaS
 from famcli_models.methods.i2c import I2C
 from famcli_models.methods.method import Method
 from famcli_models.methods.rcam import RCAM
+from famcli_models.methods.spg import SPG
 
 METHODS: MutableMapping[str, type[Method]] = {
     "fam": FAM,
@@ -27,4 +28,5 @@ METHODS: MutableMapping[str, type[Method]] = {
     "bas": BAS,
     "i2c": I2C,
     "gcnet": GCNet,
+    "spg": SPG,
 }
