@@ -71,6 +71,11 @@ class ACoL(CAM):
         self.convolutions_b = map_convolutions(self.channels, config.head_channels, config.head_dropout)
         self.classifier_b = nn.Linear(self.classifier.in_features, config.num_classes)
 
+    @property
+    def before_average(self) -> nn.Module:
+        """X to the features that the classifier sees the mean of."""
+        return nn.Sequential(self.smoothing, self.convolutions)
+
     def head(  # type: ignore[override]
         self, features: Features, labels: Tensor | None = None
     ) -> ACoLOutput:

@@ -99,6 +99,11 @@ class CAM(Method):
         self.convolutions = convolutions or map_convolutions(self.channels, width, self.config.head_dropout)
         self.classifier = classifier or nn.Linear(width or self.channels, self.config.num_classes)
 
+    @property
+    def before_average(self) -> nn.Module:
+        """X to the features that the classifier sees the mean of."""
+        return self.convolutions
+
     @classmethod
     def from_model(cls, model: Method) -> CAM:
         """The CAM of a model's own features and classifier, which it shares; at CAM's own threshold.
@@ -134,7 +139,7 @@ class CAM(Method):
 
         ``settings`` are further fields of the config that are not the other's.
         """
-        convolutions, kind = (model.convolutions, CAMConfig) if isinstance(model, CAM) else (None, MethodConfig)
+        convolutions, kind = (model.before_average, CAMConfig) if isinstance(model, CAM) else (None, MethodConfig)
         shared = {f.name: getattr(model.config, f.name) for f in fields(kind)}
         of_the_map = {"tau": cls.config_class.tau, "box_score": ()}  # that of the model is fitted to other maps
         config = cls.config_class(**{**shared, "method": cls.name(), **of_the_map, **settings})

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from famcli_models.config import Choices, Ranges
 from famcli_models.features import Features
@@ -107,6 +107,11 @@ class I2C(CAM):
         self.smoothing = smoothing(self.config.backbone)
         self.register_buffer("memory", torch.zeros(self.config.num_classes, self.channels))
         self.register_buffer("updates", torch.zeros(self.config.num_classes, dtype=torch.int64))
+
+    @property
+    def before_average(self) -> nn.Module:
+        """X to the features that the classifier sees the mean of."""
+        return nn.Sequential(self.smoothing, self.convolutions)
 
     def head(  # type: ignore[override]
         self, features: Features, labels: Tensor | None = None

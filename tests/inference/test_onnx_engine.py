@@ -61,10 +61,10 @@ def edit_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-@pytest.mark.parametrize("method", ["fam", "cam"])
+@pytest.mark.parametrize("method", ["fam", "cam", "rcam"])
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_the_answers_are_those_of_pytorch(photos: list[np.ndarray], method: str, settings: str) -> None:
-    """Boxes, classes, masks and parts are the same, of one view and of several, and those of CAM too."""
+    """Boxes, classes, masks and parts are the same, of one view and of several, and those of CAM and RCAM too."""
     chosen = {k: v for k, v in SETTINGS[settings].items() if k != "parts" or method == "fam"}
     found, wanted = (
         Predictor(DEFAULT_MODEL, "cpu", engine=e, method=method, **chosen)(photos) for e in ("onnx", "torch")
