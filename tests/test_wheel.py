@@ -66,7 +66,16 @@ def test_wheel_has_what_is_no_code(installed: list[PurePosixPath]) -> None:
     names = {file.as_posix() for file in installed}
     assert {file.suffix or file.name for file in installed if file.parts[0] in PACKAGES} <= KINDS
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
-    page = ("page.html", "page.css", "page.js", "pictures.js", "gallery.js", "view.js")
+    page = (
+        "page.html",
+        "page.css",
+        "page.js",
+        "pictures.js",
+        "gallery.js",
+        "view.js",
+        "comparison.html",
+        "comparison.css",
+    )
     assert {f"famcli/report/templates/{name}" for name in page} <= names
     folders = {file.parent for file in installed if file.is_relative_to("famcli_models/weights")}
     assert folders

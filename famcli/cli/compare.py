@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from famcli.results.comparison import Comparison
 
 _GROUP = "Row that a folder belongs to, for a name of your own or for seeds that results do not tell; repeatable."
+GroupOption = Annotated[list[str] | None, Option("--group", metavar="NAME=RESULTS_DIR", help=_GROUP)]
 _BASELINE = "Row, or a folder of it, that all others are compared with; every pair if not given."
+BaselineOption = Annotated[str | None, Option("--baseline", metavar="NAME|RESULTS_DIR", help=_BASELINE)]
 _OUT = "Folder for compare.json and compare.md."
 
 
@@ -23,8 +26,8 @@ def compare(
     results: Annotated[
         list[Path] | None, typer.Argument(metavar="RESULTS_DIR...", help="Folders that fam eval --out wrote.")
     ] = None,
-    group: Annotated[list[str] | None, Option(metavar="NAME=RESULTS_DIR", help=_GROUP)] = None,
-    baseline: Annotated[str | None, Option(metavar="NAME|RESULTS_DIR", help=_BASELINE)] = None,
+    group: GroupOption = None,
+    baseline: BaselineOption = None,
     out: Annotated[Path | None, Option("--out", "-o", metavar="DIR", help=_OUT)] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
@@ -38,12 +41,7 @@ def compare(
     from famcli.evaluation.compare import compare
     from famcli.results.comparison import to_json, write_comparison
 
-    groups: dict[str, list[Path]] = {}
-    for pair in group or ():
-        name, equals, folder = pair.partition("=")
-        if not (name and equals and folder):
-            raise typer.BadParameter(f"'{pair}' is not NAME=RESULTS_DIR", param_hint="--group")
-        groups.setdefault(name, []).append(Path(folder))
+    groups = folders_by_name(group or ())
     if not (results or groups):
         raise typer.BadParameter("give folders that fam eval --out wrote")
     found = compare(results or (), groups=groups, baseline=baseline)
@@ -55,6 +53,17 @@ def compare(
         show_comparison(found)
     if out is not None:
         console.say(f"-> {out}")
+
+
+def folders_by_name(pairs: Sequence[str]) -> dict[str, list[Path]]:
+    """What ``--group`` says."""
+    groups: dict[str, list[Path]] = {}
+    for pair in pairs:
+        name, _, folder = pair.partition("=")
+        if not (name and folder):
+            raise typer.BadParameter(f"'{pair}' is not NAME=RESULTS_DIR", param_hint="--group")
+        groups.setdefault(name, []).append(Path(folder))
+    return groups
 
 
 def show_comparison(found: Comparison) -> None:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
 
+from famcli.cli.compare import BaselineOption, GroupOption, folders_by_name
 from famcli.cli.console import console
 from famcli.cli.options import DeviceOption, QuietOption
 
-REPORT = "report.html"
+if TYPE_CHECKING:
+    from famcli.report.page import Written
 
-_OUT = f"HTML file to write, {REPORT} in the results folder if not given; an existing one is replaced."
+REPORT, COMPARISON = "report.html", "compare.html"
+
+_RESULTS = "Folders that fam eval --out wrote; several of the same images are compared on one page."
+_OUT = f"HTML file, {REPORT} in the results folder or {COMPARISON} here if not given; an existing one is replaced."
 _IMAGES = "Where the photos are now, by name, if they have moved since."
-_GALLERY = "Show at most N images; of more, the best, the worst and random ones."
+_GALLERY = "Show at most N images: the best, the worst and random ones of 5000, or the 48 that several differ on most."
 _MODEL = "Where the model is now, for its parts, if not where it was."
 
 
 def report(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="Folder that fam eval --out wrote.")],
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS_DIR...", help=_RESULTS)],
     out: Annotated[Path | None, Option("--out", "-o", metavar="FILE", help=_OUT)] = None,
     images: Annotated[Path | None, Option(metavar="DIR", help=_IMAGES)] = None,
-    gallery: Annotated[int, Option(min=1, metavar="N", help=_GALLERY)] = 5000,  # so many stay below 25 MB
+    gallery: Annotated[int | None, Option(min=1, metavar="N", help=_GALLERY)] = None,
+    group: GroupOption = None,
+    baseline: BaselineOption = None,
     seed: Annotated[int, Option(min=0, help="Of the random images.")] = 0,
     no_parts: Annotated[bool, Option("--no-parts", help="Do not run the model for maps of its parts.")] = False,
     model: Annotated[str | None, Option("--model", "-m", metavar="MODEL", help=_MODEL)] = None,
@@ -33,15 +41,26 @@ def report(
 ) -> None:
     """Show an evaluation as one HTML file that needs no network: images, curves, errors, classes.
 
-    Example: fam report results/
+    Several folders give one page: their table and differences as fam compare has them, their curves together, and the
+    images on which they differ most, with every method's box.
+
+    Examples: fam report results/, fam report cam/ fam/ mine/ --baseline CAM
     """
-    from famcli.report.page import write_report
+    from famcli.report.page import GALLERY, write_report
     from famcli.results.io import read_results
 
     if no_parts and model is not None:
         raise typer.BadParameter("--model is for the parts, which --no-parts leaves out: give one of them")
-    card, folder = read_results(results), results if results.is_dir() else results.parent
-    file = out or folder / REPORT
+    groups = folders_by_name(group or ())
+    if len(results) > 1 or groups:
+        if model is not None:
+            raise typer.BadParameter("--model is for the parts of one model: give one folder")
+        _report_several(results, out or Path(COMPARISON), groups, baseline, gallery, images)
+        return
+    if baseline is not None:
+        raise typer.BadParameter("--baseline compares several folders, and there is one")
+    card, folder = read_results(results[0]), results[0] if results[0].is_dir() else results[0].parent
+    file, gallery = out or folder / REPORT, gallery or GALLERY
     _check(file, folder)
     with console.progress("images", min(gallery, card.data["images"])) as step:
         written = write_report(
@@ -57,6 +76,30 @@ def report(
             workers=workers,
             on_image=step,
         )
+    _say(written, file)
+
+
+def _report_several(
+    folders: Sequence[Path],
+    file: Path,
+    groups: Mapping[str, Sequence[Path]],
+    baseline: str | None,
+    gallery: int | None,
+    images: Path | None,
+) -> None:
+    from famcli.report.comparison import GALLERY, write_comparison_report
+
+    for folder in (*folders, *(folder for of in groups.values() for folder in of)):
+        _check(file, folder if folder.is_dir() else folder.parent)
+    most = gallery or GALLERY
+    with console.progress("images", most) as step:
+        written = write_comparison_report(
+            folders, file, groups=groups, baseline=baseline, gallery=most, images=images, on_image=step
+        )
+    _say(written, file)
+
+
+def _say(written: Written, file: Path) -> None:
     for photo, reason in written.missing[:5]:
         console.warn(f"{photo}: {reason}")
     if written.missing:

@@ -90,7 +90,11 @@ def compare(
         print(found.differences[0].number)
         ```
     """
-    found = find_groups(folders, groups or {})
+    return compare_groups(find_groups(folders, groups or {}), baseline)
+
+
+def compare_groups(found: Sequence[Group], baseline: str | Path | None = None) -> Comparison:
+    """The same of groups that were found."""
     first = found[0].members[0]
     taken = {group.name for group in found}
     fixed = [row for row in first.results.rows if row.method in FIXED_BOXES and row.title not in taken]

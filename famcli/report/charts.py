@@ -76,8 +76,7 @@ def curves(results: Results) -> Chart | None:
         return None
     shapes = [*_frame("threshold τ on the map", "right boxes, %", 100), *_legend(methods, lines=True)]
     for series, method in enumerate(methods):
-        points = "L".join(f"{_x(tau):.1f} {_y(value, 100):.1f}" for tau, value in zip(taus, drawn[method], strict=True))
-        shapes.append(("path", {"class": f"line line{series}", "d": f"M{points}"}, ""))
+        shapes.append(_line(f"line line{series}", taus, drawn[method]))
     used = [row for row in results.rows if row.method in methods and row.tau is not None]
     for row in used:
         shapes += _mark(taus, row, methods.index(row.method))
@@ -89,6 +88,19 @@ def curves(results: Results) -> Chart | None:
     numbers = Table(["τ", *(f"{method}, %" for method in methods)], lines)
     note = f"Marked: {chosen}." if chosen else ""
     return Chart("curve", "Accuracy over τ", "Right boxes over the threshold τ", note, shapes, numbers)
+
+
+def curves_together(drawn: Mapping[str, tuple[Sequence[float], Sequence[float]]], styles: Sequence[str]) -> Chart:
+    """Curves of several evaluations: by name thresholds and accuracies, in percent, each drawn in its style."""
+    shapes = [
+        *_frame("threshold τ on the map", "right boxes, %", 100),
+        *(_line(f"line {style}", *curve) for style, curve in zip(styles, drawn.values(), strict=True)),
+    ]
+    shared = sorted(set.intersection(*({*taus} for taus, _ in drawn.values())))
+    values = [dict(zip(taus, accuracies, strict=True)) for taus, accuracies in drawn.values()]
+    shown = shared[:: max(1, (len(shared) - 1) // 20)]
+    numbers = Table(["τ", *drawn], [(f"{tau:g}", [Cell(curve[tau]) for curve in values]) for tau in shown])
+    return Chart("curve", "Accuracy over τ", "Right boxes over the threshold τ", "", shapes, numbers)
 
 
 def error_types(results: Results) -> Chart | None:
@@ -193,6 +205,11 @@ def _mark(taus: Sequence[float], row: Row, series: int) -> list[Shape]:
         ("circle", {"class": f"mark mark{series}{hollow}", "cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": 5}, ""),
         _text(f"{x + (-8 if left else 8):.1f}", f"{above:.1f}", label, "end" if left else "start", css="chosen"),
     ]
+
+
+def _line(css: str, taus: Sequence[float], values: Sequence[float]) -> Shape:
+    points = "L".join(f"{_x(tau):.1f} {_y(value, 100):.1f}" for tau, value in zip(taus, values, strict=True))
+    return "path", {"class": css, "d": f"M{points}"}, ""
 
 
 def _bar(series: int, x: float, y: float, width: float, height: float, css: str = "") -> list[Shape]:

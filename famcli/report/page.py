@@ -82,10 +82,13 @@ def write_report(
     selection = select(read_images(folder / IMAGES_NAME), results, gallery, seed)
     shown = Gallery(results, folder / IMAGES_NAME, selection, images, workers, on_image)
     engine, no_parts = open_parts(results, model, device) if parts else (None, "Part maps were not asked for.")
-    level, style, script = results.bootstrap.get("level"), _file("page.css"), "\n".join(map(_file, SCRIPTS))
+    level, style, script = (
+        results.bootstrap.get("level"),
+        template_file("page.css"),
+        "\n".join(map(template_file, SCRIPTS)),
+    )
     context = {
-        "policy": f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'",
+        "policy": policy(style, script),
         "version": version("famcli"),
         "style": Markup(style),  # noqa: S704  (our own files)
         "script": Markup(script),  # noqa: S704
@@ -103,7 +106,7 @@ def write_report(
         "pictures": shown.blocks(),
         "data": lambda: _data(results, shown, dict(part_maps(engine, shown.photos)) if engine else {}),
     }
-    write_pieces(out, _templates().get_template("page.html").generate(context))
+    write_pieces(out, templates().get_template("page.html").generate(context))
     return Written(len(selection.shown), selection.total, shown.missing)
 
 
@@ -145,7 +148,7 @@ def _view(results: Results) -> list[float]:
     return list(rules.to_photo([0, 0, side, side], (1, 1), side)[0].tolist())
 
 
-def _templates() -> Environment:
+def templates() -> Environment:
     """Jinja with every text from data escaped, and what HTML cannot hold replaced."""
     templates = Environment(
         loader=PackageLoader("famcli.report"),
@@ -159,8 +162,18 @@ def _templates() -> Environment:
     return templates
 
 
-def _file(name: str) -> str:
+def template_file(name: str) -> str:
+    """The text of a file of ours beside the templates."""
     return files("famcli.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def policy(style: str, script: str = "") -> str:
+    """What the page may load: its own style and script, by their hashes, and pictures in it."""
+    scripts = _hash(script) if script else "'none'"
+    return (
+        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {scripts}; base-uri 'none'; "
+        "form-action 'none'"
+    )
 
 
 def _hash(content: str) -> str:

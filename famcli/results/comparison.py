@@ -153,7 +153,7 @@ def title(comparison: Comparison) -> str:
 def notes(comparison: Comparison) -> list[str]:
     """How to read the numbers, in sentences."""
     level = 100 * float(comparison.bootstrap.get("level", 0.95))
-    found = [f"All numbers are in percent, differences in points. In brackets: {level:g} % intervals over images."]
+    found = [f"Percent, differences in points, with {level:g} % bootstrap intervals over images."]
     if any(len(row.folders) > 1 for row in comparison.rows):
         found.append(
             "± is the standard deviation over training seeds. For a difference, the scores of each image are averaged "

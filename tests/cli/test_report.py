@@ -145,3 +145,24 @@ def test_a_folder_is_no_target(fam: Fam, folder: Path, tmp_path: Path) -> None:
     result = fam("report", folder, "--out", tmp_path)
     assert result.exit_code == 1
     assert f"'{tmp_path}' is not a file" in result.stderr
+
+
+def test_several_folders(
+    fam: Fam, make_evaluation: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are one page in the current folder; other images are refused, and what is for one model is wrong usage."""
+    monkeypatch.chdir(tmp_path)
+    folders = [make_evaluation(name, [0.9, 0.3], name) for name in ("FAM", "CAM")]
+    result = fam("report", *folders, "--baseline", "CAM")
+    assert (result.exit_code, result.stdout) == (0, "compare.html\n"), result.stderr
+    assert result.stderr.startswith("2 of 2 images, ")
+    assert "FAM minus CAM" in Path("compare.html").read_text(encoding="utf-8")
+    named = fam("report", folders[0], "--group", f"Ours={folders[1]}", "--out", "named.html")
+    assert (named.exit_code, "FAM minus Ours" in Path("named.html").read_text(encoding="utf-8")) == (0, True)
+    other = make_evaluation("other", [0.9, 0.3], label=7)
+    refused = fam("report", *folders, other, "--out", "other.html")
+    assert (refused.exit_code, "the label of '0.png' is 0 in one and 7" in refused.stderr) == (1, True)
+    assert not Path("other.html").exists()
+    assert "is part of the results" in fam("report", *folders, "--out", folders[1] / "results.json").stderr
+    assert fam("report", *folders, "--model", "x").exit_code == 2
+    assert fam("report", folders[0], "--baseline", "CAM").exit_code == 2
