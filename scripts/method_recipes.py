@@ -75,6 +75,7 @@ TRAIN: Mapping[str, Table] = {
     "spg-*-ilsvrc": sgd(1e-3, 1.0, 20, 5e-4, 5),
 }
 
+DANET_INCEPTION = {"maps_per_class": 4, "parent_channels": 384, "root_channels": 256, "alpha": 0.01}
 MODEL: Mapping[str, Table] = {
     "has-*": {"grid": [0, 16, 32, 44, 56], "hide": 0.5},
     "acol-*": {"erase": 0.6},
@@ -84,6 +85,9 @@ MODEL: Mapping[str, Table] = {
     "adl-resnet50-*": {"gamma": 0.9, "drop_rate": 0.75},
     "adl-inceptionv3-*": {"gamma": 0.8, "drop_rate": 0.75},
     "adl-mobilenetv1-*": {"gamma": 0.95, "drop_rate": 0.75},
+    "danet-vgg16-cub": {"hierarchy": "cub", "maps_per_class": 8, "alpha": 0.01},
+    "danet-inceptionv3-cub": {"hierarchy": "cub", **DANET_INCEPTION},
+    "danet-inceptionv3-ilsvrc": {"hierarchy": "none", **DANET_INCEPTION},
     "*": {},
 }
 

@@ -7,6 +7,7 @@ from famcli_models.methods.adl import ADL
 from famcli_models.methods.bas import BAS
 from famcli_models.methods.cam import CAM
 from famcli_models.methods.cutmix import CutMix
+from famcli_models.methods.danet import DANet
 from famcli_models.methods.eil import EIL
 from famcli_models.methods.fam import FAM
 from famcli_models.methods.gcnet import GCNet
@@ -29,4 +30,5 @@ METHODS: MutableMapping[str, type[Method]] = {
     "i2c": I2C,
     "gcnet": GCNet,
     "spg": SPG,
+    "danet": DANet,
 }

@@ -373,9 +373,11 @@ class Method(nn.Module):
         for trunk in cls.trunks[len(model.trunks) :]:
             given |= {n.replace("backbone", trunk, 1): t for n, t in given.items() if n.startswith("backbone.")}
         for name, tensor in given.items():
-            if name.startswith("classifier."):
-                if tensor.shape[1:] == state[name].shape[1:]:
-                    state[name][list(rows)] = tensor[list(rows.values())]
+            if name.startswith("classifier."):  # of one or more rows for a class
+                own = state[name].unflatten(0, (-1, len(new.class_names)))
+                other = tensor.unflatten(0, (-1, len(model.class_names)))
+                if own[:, 0].shape == other[:, 0].shape:
+                    own[:, list(rows)] = other[:, list(rows.values())]
             elif name in state and state[name].shape == tensor.shape:
                 state[name] = tensor
             elif name.split(".")[0] in cls.trunks:
