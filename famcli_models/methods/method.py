@@ -84,6 +84,7 @@ class Method(nn.Module):
         reads: Layers of the backbone that the head reads beside X.
         needs_images: Training changes images or layers of the backbone, so that features cannot be computed once.
         pairs: Training batches are of pairs of images of one class, one after the other.
+        trained: It is trained; one that is not has only its map of other methods' models, see :meth:`from_model`.
         gives_boxes: :meth:`boxes` gives a box for each image, beside the map, which is then a picture of it.
         trunks: Names of the submodules that are trained as the backbone is, ``backbone`` first. Each is a network that
             maps images to features, and has its weights where a new model gets those of the backbone; X of the others
@@ -104,6 +105,7 @@ class Method(nn.Module):
     reads: ClassVar[Layers | None] = None
     needs_images: ClassVar[bool] = False
     pairs: ClassVar[bool] = False
+    trained: ClassVar[bool] = True
     gives_boxes: ClassVar[bool] = False
     trunks: ClassVar[tuple[str, ...]] = ("backbone",)
     config: MethodConfig
