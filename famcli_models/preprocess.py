@@ -84,6 +84,15 @@ class RandomCrop:
         view = np.ascontiguousarray(self._cut(large))
         return np.asarray(cv2.resize(view, size_hw[::-1], interpolation=cv2.INTER_AREA), np.float32)
 
+    def crop_box(self, box: npt.NDArray[np.floating]) -> Float32:
+        """The part in the view of a box of the whole image, half-open xyxy ``(4,)`` in shares of the one and the other.
+
+        Of a box outside of the view an edge is left, without an area.
+        """
+        corner = np.array([self.x, self.y] * 2)
+        x0, y0, x1, y1 = ((box * resized_side(self.size) - corner) / self.size).clip(0, 1).tolist()
+        return np.array([1 - x1, y0, 1 - x0, y1] if self.flipped else [x0, y0, x1, y1], np.float32)
+
     def _cut(self, whole: npt.NDArray[Any]) -> npt.NDArray[Any]:
         view = whole[self.y : self.y + self.size, self.x : self.x + self.size]
         return view[:, ::-1] if self.flipped else view

@@ -6,8 +6,8 @@ scores them, are in :mod:`famcli.evaluation.thresholds`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from famcli.evaluation.external import Found
 from famcli.evaluation.metrics.box import INTERVAL, thresholds
 from famcli.evaluation.models import Model
 from famcli.evaluation.protocols import BOX_RULES, BoxRules, find_protocol, ten_crops
-from famcli.inference.engine import AUTO, UNKNOWN
+from famcli.inference.engine import AUTO, UNKNOWN, fit_to_images
 from famcli.inference.pipeline import Failed, run_images
 from famcli.results.images import MAX_SHOWN_CLASSES, RIGHT_IOU
 from famcli_models.boxes import FloatArray, box_iou
@@ -150,11 +150,12 @@ class PerImage:
     truths: list[FloatArray]  # boxes (N, 4) of each image that counted, in the protocol's frame
     scores: dict[str, BoxScores]  # by title of a model, PREDICTIONS, or a name of FIXED_BOXES
     maps: dict[str, list[np.ndarray]]  # by title of a model, (h, w) float32 in [0, 1] of each image
-    given: dict[str, list[np.ndarray]]  # by title of a model that gives boxes, (4,) in shares of the input of each
     classes: list[tuple[tuple[int, float], ...]]  # the most probable of each image, index and probability, if any
     confidence: FloatArray  # (n,) what scores of boxes as detections are multiplied by
     rules: BoxRules
     side: int  # pixels of the network's input, which is the frame of a cropped protocol
+    # By title of a model that gives boxes, (4,) of each image, half-open xyxy in shares of the input.
+    given: Mapping[str, list[np.ndarray]] = field(default_factory=dict)
 
     def raw_maps(self, title: str) -> Sequence[np.ndarray | BoxedMap]:
         """The maps of a model, each with its box if the model gives it."""
@@ -172,6 +173,19 @@ class PerImage:
         ones = np.ones(len(self.samples))
         fixed = {name: _from_boxes(of, ones, self.truths, self.rules.strict) for name, of in boxes.items()}
         return replace(self, scores={**self.scores, **fixed})
+
+
+def fit_models(models: Sequence[Model], samples: Sequence[Sample], settings: EvaluationSettings) -> None:
+    """Make the first pass over the images of a split, of the models that are fitted to them."""
+    for engine in (model.engine for model in models):
+
+        def load(sample: Sample, side: int = engine.config.size) -> np.ndarray:
+            return settings.rules.view(read_sample(sample, side).image, side)
+
+        def label(sample: Sample) -> int | None:
+            return sample.label if settings.same_classes else None
+
+        fit_to_images(engine, samples, load, label, settings.batch_size, settings.workers)
 
 
 def run_models(
@@ -225,15 +239,15 @@ def run_models(
         truths=[truth for _, _, truth, *_ in done],
         scores={title: column.take([number for number, *_ in done]) for title, column in columns.items()},
         maps={title: [answers[i][0] for *_, answers in done] for i, title in enumerate(columns)},
+        classes=[classes for *_, classes, _ in done],
+        confidence=np.array(confidence, np.float64),
+        rules=rules,
+        side=run.side,
         given={
             model.title: [box for *_, answers in done if (box := answers[i][2]) is not None]
             for i, model in enumerate(models)
             if model.engine.gives_boxes
         },
-        classes=[classes for *_, classes, _ in done],
-        confidence=np.array(confidence, np.float64),
-        rules=rules,
-        side=run.side,
     )
 
 
@@ -328,7 +342,7 @@ def score_boxes(
         for of in named
     ]
     scored, ones = {PREDICTIONS: compared}, np.ones(len(samples))
-    return PerImage(list(samples), list(sizes), truths, scored, {}, {}, shown, ones, rules, side)
+    return PerImage(list(samples), list(sizes), truths, scored, {}, shown, ones, rules, side)
 
 
 def _from_boxes(

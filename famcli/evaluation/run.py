@@ -32,6 +32,7 @@ from famcli.evaluation.perimage import (
     BoxScores,
     EvaluationSettings,
     PerImage,
+    fit_models,
     run_models,
     score_boxes,
 )
@@ -247,6 +248,8 @@ class EvaluationRun:
             return Measured(counts={MAPS: self._count(here, [paths[sample.name] for sample in here], on_images)})
         if not self.models:
             return Measured()
+        if samples:
+            fit_models(self.models, self.samples, self.settings)
         found = run_models(self.models, samples, self._taus(self.models), self.settings, on_images)
         counts, on_fullsup = {}, {}
         if self._over_maps() or (self.masks and not found.rules.cropped):

@@ -13,9 +13,10 @@ from typing import Any
 
 from famcli.data.listing import STDIN, Listing, Names, list_images
 from famcli.hub import find_model
-from famcli.inference.engine import AUTO, open_engine
+from famcli.inference.engine import AUTO, MOST_FITTED, open_engine
 from famcli.inference.journal import Journal, find_shards, is_begun, open_shards
 from famcli.inference.labels import GivenClasses
+from famcli.inference.pipeline import spread
 from famcli.inference.predictor import Predictor, Settings
 from famcli.inference.ranks import Rank, RankFiles, forget_earlier, wait_for_others
 from famcli.outputs import (
@@ -274,20 +275,24 @@ class _Job:
 
     def _predict(self, share: Listing, start: int) -> Iterator[Record]:
         own_names = self.classes.classes.own if self.classes else ()
-        items = self._items(share, start)
+        if self.predictor.engine.fitted_to_images:  # to images of all ranks, so that each has the same maps
+            whole = self.listing.with_members()
+            places = spread(range(len(whole.names)), MOST_FITTED)
+            self.say(f"a first pass over {len(places)} of {len(whole.names)} images")
+            self.predictor.fit([self._item(whole, place) for place in places], own=bool(own_names))
+        items = (self._item(share, place) for place in range(start, len(share.names)))
         return self.predictor.records(items, partial(write_image_files, self.folders), own_names)
 
-    def _items(self, share: Listing, start: int) -> Iterator[Item]:
-        """The images from a place on; those without an id or a label are refused."""
-        for place in range(start, len(share.names)):
-            name, label = share.names[place], None
-            refused = share.refused.get(name)
-            if self.ids is not None and name not in self.ids.images:
-                refused = "not among the images of the --coco-images file"
-            if self.classes is not None and refused is None:
-                label = self.classes.find(name)
-                refused = "no label was given for it" if label is None else None
-            yield Item(name, share.source(place), label, refused)
+    def _item(self, share: Listing, place: int) -> Item:
+        """The image at a place; one without an id or a label is refused."""
+        name, label = share.names[place], None
+        refused = share.refused.get(name)
+        if self.ids is not None and name not in self.ids.images:
+            refused = "not among the images of the --coco-images file"
+        if self.classes is not None and refused is None:
+            label = self.classes.find(name)
+            refused = "no label was given for it" if label is None else None
+        return Item(name, share.source(place), label, refused)
 
 
 def _nothing(_: Record) -> None:

@@ -16,6 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+import numpy as np
+
 from famcli_models.errors import FamError
 
 T = TypeVar("T")
@@ -187,6 +189,11 @@ class _ThreadBatch:
 
     def finished(self) -> list[Any]:
         return [future.result() for future in self.futures]
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of them, from all over the sequence."""
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)]
 
 
 def guarded(function: Callable[..., Finished], item: T, *rest: object) -> Finished | Failed[T]:

@@ -15,7 +15,7 @@ from PIL import Image
 from famcli.data.images import DECODE_MARGIN, Picture, Source, read_file, read_picture
 from famcli.data.sources import Member
 from famcli.hub import find_model
-from famcli.inference.engine import AUTO, Engine, OutOfMemoryError, input_sides, open_engine
+from famcli.inference.engine import AUTO, Engine, OutOfMemoryError, fit_to_images, input_sides, open_engine
 from famcli.inference.labels import Classes
 from famcli.inference.pipeline import Failed, Workers, run_images
 from famcli.inference.scores import box_score, certainty
@@ -211,6 +211,26 @@ class Predictor:
             for i, image in enumerate(images)
         )
         return map(_good, self._run(items, own_names=classes.own))
+
+    def fit(self, items: Sequence[Item], *, own: bool = False) -> None:
+        """Make the first pass over images that a method such as DDT has; the others have none.
+
+        Args:
+            items: The images, or some of their kind; see :func:`famcli.inference.engine.fit_to_images`.
+            own: Their labels are names of one's own.
+
+        Raises:
+            OutOfMemoryError: There is not enough memory for a batch.
+        """
+        load = partial(load_item, sides=[self.config.size], classes=len(self.class_names))
+        fit_to_images(
+            self.engine,
+            items,
+            lambda item: load(replace(item, label=None)).views[0],
+            lambda item: None if own else item.label,
+            self.batch_size,
+            self.settings.workers or 2,
+        )
 
     def stream(
         self, items: Iterable[Item], then: Then | None = None, own_names: Sequence[str] = ()

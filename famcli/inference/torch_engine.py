@@ -65,7 +65,7 @@ class TorchEngine(Engine[Any]):
         self.config, self.class_names, self.provenance = model.config, model.class_names, model.provenance
         self.title, self.map_title, self.num_parts = model.title, model.map_title, model.num_parts
         self.class_conditional, self.rescaled = model.class_conditional, model.rescaled
-        self.gives_boxes = model.gives_boxes
+        self.gives_boxes, self.fitted_to_images = model.gives_boxes, model.fitted_to_images
         self.on_cpu = self.device.type == "cpu"
         self.runs_on = f"PyTorch on {'the CPU' if self.on_cpu else self.device}"
 
@@ -111,6 +111,11 @@ class TorchEngine(Engine[Any]):
     def boxes(self, out: Any) -> np.ndarray:
         """See :meth:`Engine.boxes`."""
         return self.model.boxes(out).cpu().numpy()  # type: ignore[union-attr]  # asked of models that give them
+
+    @torch.inference_mode()
+    def fit(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """See :meth:`Engine.fit`."""
+        self.model.fit(self.run(images, labels), torch.from_numpy(labels).to(self.device))
 
 
 class Trunk:

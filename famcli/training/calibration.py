@@ -7,7 +7,6 @@ is fitted to how well boxes agree with the targets, see :mod:`famcli.inference.s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,16 +22,10 @@ from famcli_models.localization import localize
 from famcli_models.methods.method import Method
 from famcli_models.preprocess import resize
 
-T = TypeVar("T")
 BATCH, WORKERS = 32, 2
 TARGET_TAU = 0.5  # targets are nearly 0 or 1
 RIDGE = 1e-5
 TEMPERATURES = torch.logspace(-1.5, 1.5, 301)  # 0.03 to 32
-
-
-def spread(items: Sequence[T], most: int) -> list[T]:
-    """At most so many of them, from all over the sequence."""
-    return [items[i] for i in np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)]
 
 
 def class_scores(model: Method, samples: Sequence[Sample], device: str = "auto") -> tuple[Tensor, Tensor]:

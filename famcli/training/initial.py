@@ -8,6 +8,7 @@ from pathlib import Path
 from famcli.hub import find_model
 from famcli.training.recipe import IMAGENET, NONE, Recipe
 from famcli_models.checkpoint import WEIGHTS_FILE
+from famcli_models.errors import ConfigError
 from famcli_models.files import sha256_file
 from famcli_models.loading import load_model
 from famcli_models.methods import METHODS
@@ -26,6 +27,11 @@ def initial_model(recipe: Recipe, class_names: Sequence[str] | None, say: Callab
         FamError: The weights cannot be had, or do not fit.
     """
     method, init = METHODS[recipe.model.method], recipe.run.backbone_weights
+    if method.fitted_to_images:
+        raise ConfigError(
+            f"{method.title} is not trained: give any trained model to 'fam predict' or 'fam eval' with "
+            f"--method {method.name()}"
+        )
     if not is_model(init):
         return method.from_backbone(recipe.model, init, class_names)
     folder = find_model(init, say)

@@ -37,12 +37,14 @@ class ImageBatch(NamedTuple):
     images: list[int]  # their numbers
     unreadable: dict[int, str]  # number and reason; the next image stands in
     earlier: tuple[Tensor, ...] = ()  # with X, the maps of earlier layers that the model reads
+    boxes: Tensor | None = None  # of a first stage, (B, 4) in shares of the view
 
 
 class Views(Dataset[ImageBatch]):
     """Random training views of labelled images; the same view for the same seed, epoch and image.
 
-    ``map_hw`` is the size of the model's map; ``targets`` are maps ``(h, w)`` of the whole images in [0, 1], or none.
+    ``map_hw`` is the size of the model's map; ``targets`` are maps ``(h, w)`` of the whole images in [0, 1], or none;
+    ``boxes`` ``(n, 4)`` are in shares of the whole images.
     """
 
     def __init__(
@@ -52,11 +54,12 @@ class Views(Dataset[ImageBatch]):
         map_hw: tuple[int, int],
         seed: int,
         targets: Sequence[np.ndarray] | None = None,
+        boxes: np.ndarray | None = None,
     ) -> None:
         # Flat arrays: a million Python objects would be copied, page by page, into every loading process.
         self.paths = np.array([os.fsencode(sample.path) for sample in samples])
         self.labels = np.array([sample.label for sample in samples])
-        self.size, self.map_hw, self.seed, self.targets = size, map_hw, seed, targets
+        self.size, self.map_hw, self.seed, self.targets, self.boxes = size, map_hw, seed, targets, boxes
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -80,7 +83,9 @@ class Views(Dataset[ImageBatch]):
         if self.targets is not None:
             target = crop.crop_map(self.targets[image], self.map_hw)
         pixels = torch.from_numpy(np.ascontiguousarray(crop.crop_image(picture)))
-        return ImageBatch(pixels, torch.from_numpy(target), torch.tensor(self.labels[image]), [image], unreadable)
+        box = None if self.boxes is None else torch.from_numpy(crop.crop_box(self.boxes[image]))
+        label = torch.tensor(self.labels[image])
+        return ImageBatch(pixels, torch.from_numpy(target), label, [image], unreadable, boxes=box)
 
     def _path(self, image: int) -> Path:
         return Path(os.fsdecode(self.paths[image]))
@@ -155,7 +160,9 @@ def _end_workers(batches: Any) -> None:
 def _collate(items: list[ImageBatch]) -> ImageBatch:
     inputs, targets, labels = (torch.stack(column) for column in list(zip(*items, strict=True))[:3])
     unreadable = {number: reason for item in items for number, reason in item.unreadable.items()}
-    return ImageBatch(inputs, targets, labels, [item.images[0] for item in items], unreadable)
+    boxes = [item.boxes for item in items if item.boxes is not None]
+    images = [item.images[0] for item in items]
+    return ImageBatch(inputs, targets, labels, images, unreadable, boxes=torch.stack(boxes) if boxes else None)
 
 
 class CachedFeatures:

@@ -84,6 +84,7 @@ class Training:
 
     ``model`` is trained in place. ``targets`` are, for each sample, a map ``(h, w)`` in [0, 1] of the whole image that
     the model's map is drawn to with weight ``config.lambda_target``. ``start`` is a saved state to go on from.
+    ``boxes`` ``(n, 4)`` are those of the method's first stage.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Training:
         accelerator: Accelerator,
         targets: Sequence[np.ndarray] | None = None,
         start: State | None = None,
+        boxes: np.ndarray | None = None,
     ) -> None:
         check_labels(samples, model.config.num_classes)
         if config.cached_views and accelerator.num_processes > 1:
@@ -108,6 +110,7 @@ class Training:
         if start is None:
             model.begin_training()
         self.samples, self.config, self.accelerator, self.targets = samples, config, accelerator, targets
+        self.boxes = boxes
         self.order = Order(
             images=len(samples),
             batch_size=config.batch_size,
@@ -144,7 +147,7 @@ class Training:
     def views(self) -> Views:
         """The images as they are trained on, with their targets."""
         map_hw = map_size(self.model, self.accelerator.device)
-        return Views(self.samples, self.model.config.size, map_hw, self.config.seed, self.targets)
+        return Views(self.samples, self.model.config.size, map_hw, self.config.seed, self.targets, self.boxes)
 
     def batches(self, workers: int, progress: Progress = no_progress) -> Generator[ImageBatch, None, None]:
         """What this process passes forward, from the next step on; computes features that are to be cached."""
@@ -266,7 +269,8 @@ class Training:
             pixels = normalize(batch.inputs.to(device), model.config.mean, model.config.std)
             inputs, mixed = model.augment(pixels, labels)
         out = self._network(inputs, labels)
-        total, terms = model.loss(out, Batch(mixed, self._class_weight, self.step, self.order.steps))
+        boxes = None if batch.boxes is None else batch.boxes.to(device)
+        total, terms = model.loss(out, Batch(mixed, self._class_weight, self.step, self.order.steps, boxes))
         terms = dict(terms)
         if self.targets is not None and self.config.lambda_target:
             terms["target"] = target_loss(model.maps(out), batch.targets.to(device))

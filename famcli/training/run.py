@@ -22,8 +22,8 @@ from famcli.checkpoints.doctor import package_versions
 from famcli.checkpoints.reference import record
 from famcli.data.sample import Sample, check_labels, read_sample
 from famcli.evaluation.perimage import count_right
-from famcli.inference.pipeline import Failed, run_images
-from famcli.training.calibration import class_scores, fit_box_score, fit_temperature, spread
+from famcli.inference.pipeline import Failed, run_images, spread
+from famcli.training.calibration import class_scores, fit_box_score, fit_temperature
 from famcli.training.data import HELD_OUT, TrainingData, absolute_paths, open_data
 from famcli.training.environment import Interrupt, agree, connected, environment, leave, make_accelerator
 from famcli.training.folder import RunFolder
@@ -34,7 +34,7 @@ from famcli.training.monitor import Epoch, Progress, counted, no_progress, write
 from famcli.training.pictures import MapSheet, draw_curves, shown_epochs, write_picture
 from famcli.training.recipe import Recipe, load_recipe, migrate
 from famcli.training.resume import State, TrainResult, finished_run, read_state, write_state
-from famcli.training.supervision import make_supervision, needs_pretrained
+from famcli.training.supervision import first_stage, make_supervision, needs_pretrained
 from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE, GRAPH_FILE
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.loading import load_model
@@ -170,6 +170,7 @@ class Run:
         else:
             model = source = METHODS[self.recipe.model.method](self.recipe.model, names, self.provenance)
             if needs_pretrained(self.recipe):  # the model as it was when the run began
+                torch.manual_seed(self.recipe.train.seed)
                 source = initial_model(self.recipe, names, self.say)
                 if source.provenance.get("backbone_sha256") != self.provenance.get("backbone_sha256"):
                     weights = self.recipe.run.backbone_weights
@@ -178,8 +179,9 @@ class Run:
         samples, targets = make_supervision(
             source, self.recipe, self.data, self.accelerator, self.provenance, workers, self.say, self.progress
         )
+        boxes = first_stage(source, samples, str(self.accelerator.device), workers, self.progress)
         agree("weights to start from, or versions", (self.provenance, state and state.facts["step"]))
-        return Training(model, samples, self.recipe.train, self.accelerator, targets, state)
+        return Training(model, samples, self.recipe.train, self.accelerator, targets, state, boxes)
 
     def go(self, training: Training, stopping: Interrupt, resume: bool, workers: int) -> None:
         """Train to the end; or stop after a step, save, and raise a ``KeyboardInterrupt``."""

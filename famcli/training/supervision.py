@@ -40,9 +40,10 @@ from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import sha256_file
 from famcli_models.loading import load_model
+from famcli_models.methods import METHODS
 from famcli_models.methods.cam import class_activation_maps
 from famcli_models.methods.method import Method, min_max
-from famcli_models.preprocess import resize
+from famcli_models.preprocess import normalize, resize
 
 BATCH = 32
 PSEUDO_LABELS = "pseudo_labels_sha256"  # in the provenance, as all keys here
@@ -63,7 +64,8 @@ Targets = list[np.ndarray]  # of each image (98, 98) float16 in [0, 1], in the f
 
 def needs_pretrained(recipe: Recipe) -> bool:
     """Whether supervision is made with the weights that the run began with, in a resumed run too."""
-    return recipe.train.lambda_target > 0 or bool(recipe.run.unlabelled)
+    learns_boxes = METHODS[recipe.model.method].learns_boxes
+    return recipe.train.lambda_target > 0 or bool(recipe.run.unlabelled) or learns_boxes
 
 
 def make_supervision(
@@ -120,6 +122,60 @@ def make_supervision(
         scales, flip = run.teacher_scales, run.teacher_flip
         targets = distill(teacher, samples, targets, device, workers, progress, scales=scales, flip=flip)
     return samples, targets
+
+
+def first_stage(
+    source: Method,
+    samples: Sequence[Sample],
+    device: str = "auto",
+    workers: int = 2,
+    progress: Progress = no_progress,
+) -> np.ndarray | None:
+    """Boxes ``(n, 4)`` that the method's first stage finds in the images, in shares of them; none without such a stage.
+
+    ``source`` is the model as it was when the run began, see :func:`needs_pretrained`.
+    """
+    if not source.learns_boxes:
+        return None
+    with progress("first stage", len(samples)) as step:
+        engine = TorchEngine(source, device, fold=False)
+        return source.first_stage(_Images(source, samples, engine.device, workers, step)).numpy()
+
+
+class _Images:
+    """Samples as a :class:`famcli_models.methods.method.TrainingImages`."""
+
+    def __init__(
+        self,
+        model: Method,
+        samples: Sequence[Sample],
+        device: torch.device,
+        workers: int,
+        step: Callable[[int], object],
+    ) -> None:
+        self.model, self.samples, self.device, self.workers, self.step = model, samples, device, workers, step
+        self.labels = torch.tensor([sample.label for sample in samples])
+
+    def features(self, numbers: Sequence[int], side: int) -> Iterator[Tensor]:
+        def infer(batch: Sequence[tuple[int, np.ndarray]]) -> Tensor:
+            pixels = torch.from_numpy(np.stack([view for _, view in batch])).to(self.device)
+            with torch.inference_mode():
+                X: Tensor = self.model.backbone(normalize(pixels, self.model.config.mean, self.model.config.std)).X
+            return X
+
+        results = run_images(
+            numbers,
+            lambda number: _whole_views(self.samples[number], [side])[0],
+            infer,
+            lambda _number, _view, X: X,
+            batch_size=BATCH,
+            workers=max(1, self.workers),
+        )
+        for X in results:
+            if isinstance(X, Failed):
+                raise X.error
+            self.step(1)
+            yield X
 
 
 def pseudo_labels(

@@ -8,12 +8,14 @@ from famcli_models.methods.bas import BAS
 from famcli_models.methods.cam import CAM
 from famcli_models.methods.cutmix import CutMix
 from famcli_models.methods.danet import DANet
+from famcli_models.methods.ddt import DDT
 from famcli_models.methods.eil import EIL
 from famcli_models.methods.fam import FAM
 from famcli_models.methods.gcnet import GCNet
 from famcli_models.methods.has import HaS
 from famcli_models.methods.i2c import I2C
 from famcli_models.methods.method import Method
+from famcli_models.methods.psol import PSOL
 from famcli_models.methods.rcam import RCAM
 from famcli_models.methods.spg import SPG
 
@@ -28,6 +30,8 @@ METHODS: MutableMapping[str, type[Method]] = {
     "rcam": RCAM,
     "bas": BAS,
     "i2c": I2C,
+    "ddt": DDT,
+    "psol": PSOL,
     "gcnet": GCNet,
     "spg": SPG,
     "danet": DANet,

@@ -6,7 +6,7 @@ Everything outside this folder works on a :class:`Method` and never asks which o
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -51,12 +51,28 @@ class Batch(NamedTuple):
         class_weight: ``(L,)``, see :func:`famcli_models.losses.balanced_class_weight`; or none.
         step: Steps of the optimizer before this one.
         steps: Steps of the whole training.
+        boxes: ``(B, 4)`` of :meth:`Method.first_stage`, half-open xyxy in shares of the view; or none.
     """
 
     labels: Tensor
     class_weight: Tensor | None = None
     step: int = 0
     steps: int = 1
+    boxes: Tensor | None = None
+
+
+class TrainingImages(Protocol):
+    """The images of a training, as a first stage over them reads them."""
+
+    @property
+    def labels(self) -> Tensor:
+        """``(n,)`` the class of each."""
+
+    def features(self, numbers: Sequence[int], side: int) -> Iterator[Tensor]:
+        """X ``(C, H, W)`` of the images of these numbers, in order, by the backbone as training starts from it.
+
+        The whole image is resized to ``side`` pixels.
+        """
 
 
 class Method(nn.Module):
@@ -86,6 +102,8 @@ class Method(nn.Module):
         pairs: Training batches are of pairs of images of one class, one after the other.
         trained: It is trained; one that is not has only its map of other methods' models, see :meth:`from_model`.
         gives_boxes: :meth:`boxes` gives a box for each image, beside the map, which is then a picture of it.
+        learns_boxes: A first stage over the training images, :meth:`first_stage`, gives boxes that it learns from.
+        fitted_to_images: Its maps need a pass over images before, :meth:`fit`, and there is nothing to train.
         trunks: Names of the submodules that are trained as the backbone is, ``backbone`` first. Each is a network that
             maps images to features, and has its weights where a new model gets those of the backbone; X of the others
             comes last in ``Features.tapped``.
@@ -107,6 +125,8 @@ class Method(nn.Module):
     pairs: ClassVar[bool] = False
     trained: ClassVar[bool] = True
     gives_boxes: ClassVar[bool] = False
+    learns_boxes: ClassVar[bool] = False
+    fitted_to_images: ClassVar[bool] = False
     trunks: ClassVar[tuple[str, ...]] = ("backbone",)
     config: MethodConfig
     classifier: nn.Linear
@@ -236,7 +256,22 @@ class Method(nn.Module):
         del output
         return None
 
+    def fit(self, output: Any, labels: Tensor) -> None:
+        """Add a batch to the images that the maps are fitted to, of a method with ``fitted_to_images``.
+
+        Args:
+            output: Of :meth:`head`.
+            labels: ``(B,)`` the class of each image, -1 for the most probable.
+        """
+
     # Training.
+
+    def first_stage(self, images: TrainingImages) -> Tensor:
+        """Boxes ``(n, 4)`` of all training images to learn from, half-open xyxy in shares of the whole images.
+
+        Asked of a method with ``learns_boxes`` before its training, of the model as it starts, in a resumed run too.
+        """
+        raise NotImplementedError
 
     def begin_training(self) -> None:
         """Set what training starts from; called once, after the seed is set, and not when a run is resumed."""

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from famcli.inference import pipeline
-from famcli.inference.pipeline import Failed, Workers, all_finished, run_images
+from famcli.inference.pipeline import Failed, Workers, all_finished, run_images, spread
 from famcli_models.errors import ConfigError, DataError
 
 HERE = Path(__file__).parent
@@ -152,3 +152,10 @@ def test_no_process_outlives_the_run(number: signal.Signals) -> None:
 def test_workers_beside_a_network(on_cpu: bool, cores: int, workers: Workers) -> None:
     """Threads where the network needs the cores, processes where there are some to spare."""
     assert Workers.beside(network_on_cpu=on_cpu, cores=cores) == workers
+
+
+def test_spread() -> None:
+    """First and last are in, and there are no more than asked for."""
+    assert spread(range(10), 4) == [0, 3, 6, 9]
+    assert spread([1, 2], 5) == [1, 2]
+    assert spread([], 5) == []

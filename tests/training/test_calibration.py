@@ -17,7 +17,6 @@ from famcli.training.calibration import (
     class_scores,
     fit_box_score,
     fit_temperature,
-    spread,
 )
 
 
@@ -70,10 +69,3 @@ def test_weights_of_the_box_score(make_model: Callable[..., Any], labelled: list
     assert all(np.isfinite([bias, of_map, of_class, *high]))
     model.config = replace(model.config, tau=0.99)
     assert fit_box_score(model, [(sample, whole) for sample in labelled], "cpu") == ()
-
-
-def test_spread() -> None:
-    """First and last are in, and there are no more than asked for."""
-    assert spread(range(10), 4) == [0, 3, 6, 9]
-    assert spread([1, 2], 5) == [1, 2]
-    assert spread([], 5) == []
