@@ -71,7 +71,8 @@ class RCAM(CAM):
         """
         if type(model) is cls:
             return model
-        if not isinstance(model, CAM):
+        one_row_a_class = model.classifier.out_features == model.config.num_classes  # DANet has several
+        if not (isinstance(model, CAM) and one_row_a_class):
             cls.require_pretrained(model)
         return cls.sharing(model, averaging="plain")
 

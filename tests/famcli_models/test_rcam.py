@@ -58,7 +58,8 @@ def test_negative_weights_count_for_the_class_alone(make_model: Make) -> None:
         torch.testing.assert_close(model.maps(out, labels), scale_to_percentile(cams, 90, 0.2))
 
 
-CAMS = [(name, "test_efficientnet") for name, kind in METHODS.items() if issubclass(kind, CAM) and kind is not RCAM]
+OTHERS = ("rcam", "danet")
+CAMS = [(name, "test_efficientnet") for name, kind in METHODS.items() if issubclass(kind, CAM) and name not in OTHERS]
 SMOOTHED = [("acol", "vgg16"), ("i2c", "vgg16")]
 
 
@@ -76,6 +77,12 @@ def test_of_every_kind_of_cam(make_model: Make, method: str, backbone: str) -> N
     with torch.no_grad():
         assert torch.equal(found(images).logits, model(images).logits)
         assert found.maps(found(images)).amax((1, 2)).tolist() == [1, 1]
+
+
+def test_several_maps_of_a_class_are_none(make_model: Make) -> None:
+    """The classifier of DANet has several rows for a class, and of which the map would be is not known."""
+    with pytest.raises(ConfigError, match="this DANet has no RCAM"):
+        RCAM.from_model(make_model(method="danet", head_channels=8))
 
 
 def test_of_a_fam(make_model: Make) -> None:
