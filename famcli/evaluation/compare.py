@@ -1,6 +1,6 @@
 """Compare evaluations of the same images: a row for each method, its seeds together, and paired differences.
 
-What ``images.jsonl`` says of each image is paired; metrics that are no means over images are compared without interval.
+What ``images.jsonl`` says of each image is paired; metrics that need more, such as PxAP, are compared without interval.
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ def find_groups(folders: Sequence[str | Path], groups: Mapping[str, Sequence[str
     placed = {member.folder.resolve() for members in named.values() for member in members}
     if len(placed) < sum(map(len, named.values())):
         raise ConfigError("a folder belongs to one group: the same one is in two, or twice in one")
-    alone = {path.resolve(): path for path in map(Path, folders) if path.resolve() not in placed}
+    alone = {member.folder.resolve(): member for member in map(_open, folders)}
     together: dict[object, list[Member]] = {}
-    for member in map(_open, alone.values()):
+    for member in (member for folder, member in alone.items() if folder not in placed):
         together.setdefault(member.settings() or member.folder, []).append(member)
     for members in together.values():
         seeds = Counter(member.results.source.get("seed") for member in members)

@@ -117,7 +117,7 @@ def scores(comparison: Comparison) -> Table:
         (
             row.name,
             [
-                *([Cell(len(row.folders), form="d")] if seeds else []),
+                *([Cell(None if row.fixed else len(row.folders), form="d")] if seeds else []),
                 _tau(row.taus, row.tau_from),
                 *(row.metrics[name].cell() if name in row.metrics else Cell() for name in names),
                 *([_tau(row.oracle_taus), row.oracle.cell() if row.oracle else Cell()] if oracle else []),
@@ -161,7 +161,9 @@ def notes(comparison: Comparison) -> list[str]:
         )
     bare = {METRICS[d.metric]: None for d in comparison.differences if d.number.low is None}
     if bare:
-        found.append(f"Differences in {' and '.join(bare)} have no interval: they are no means over images.")
+        found.append(
+            f"Differences in {' and '.join(bare)} have no interval: what is kept of each image is not enough for one."
+        )
     if any(d.metric == "max_box_acc" for d in comparison.differences):
         found.append("Intervals of differences in MaxBoxAcc take each method's best threshold as given.")
     if any(row.oracle for row in comparison.rows):

@@ -70,6 +70,7 @@ def test_groups_by_hand(make_evaluation: Make) -> None:
     """Results that say nothing of seeds are rows of their own, unless they are grouped and named by hand."""
     maps = {"kind": "maps", "backbone": None, "recipe": None}
     folders = [make_evaluation(f"m{i}", GOOD, "maps", source=maps) for i in range(2)]
+    assert len(compare([folders[0], folders[0] / "results.json"]).rows) == 2  # the same, and the centre box
     assert [row.name for row in compare(folders).rows] == [*(f"maps, {f}" for f in folders), "centre box"]
     cam = make_evaluation("cam", POOR)
     found = compare([cam], groups={"Ours": folders})
