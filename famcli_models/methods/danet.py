@@ -163,7 +163,7 @@ class DANet(CAM):
         X, rows = super().head(features, labels)
         child = X, mean_of_rows(rows, self.config.maps_per_class)
         if self.reads is None:
-            none = X.new_zeros(len(X), 0)
+            none = rows[:, :0]
             return DANetOutput(*child, none, none, none, none)
         root, parent = features.tapped
         return DANetOutput(*child, *self.parent(parent), *self.root(root))
@@ -228,7 +228,7 @@ class Level(nn.Module):
 
 def mean_of_rows(scores: Tensor, maps_per_class: int) -> Tensor:
     """Class scores ``(B, L)`` of those of all maps, ``(B, K L)``."""
-    return scores.view(len(scores), maps_per_class, -1).mean(dim=1)
+    return scores.view(scores.shape[0], maps_per_class, -1).mean(dim=1)
 
 
 def class_maps(X: Tensor, classifier: nn.Linear, y: Tensor, maps_per_class: int) -> Tensor:

@@ -111,7 +111,7 @@ class SPG(CAM):
         """CAM's head, and in training the masks."""
         X, logits = super().head(features, labels)
         if not self.training:
-            return SPGOutput(X, logits, X.new_zeros(len(X), 0))
+            return SPGOutput(X, logits, logits[:, :0])
         early, late = features.tapped
         masks = self.shared(self.late(late)), self.shared(self.early(early)), self.last(X)
         return SPGOutput(X, logits, torch.cat([self._at_input(mask) for mask in masks], dim=1))
