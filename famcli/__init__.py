@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from famcli.__main__ import main as main
     from famcli.checkpoints.export import Parity as Parity, export as export
     from famcli.checkpoints.verify import verify_checkpoint as verify_checkpoint
     from famcli.data.dataset import Dataset as Dataset, open_dataset as open_dataset
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     )
 
 _NAMES = {
+    "famcli.__main__": ("main",),
     "famcli.checkpoints.export": ("Parity", "export"),
     "famcli.checkpoints.verify": ("verify_checkpoint",),
     "famcli.data.dataset": ("Dataset", "open_dataset"),

@@ -40,9 +40,9 @@ OPERATORS = frozenset(
     "CumSum Div Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm "
     "GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity "
     "InstanceNormalization IsNaN LayerNormalization LeakyRelu Less LessOrEqual Log MatMul Max MaxPool Mean Min "
-    "Mish Mul Neg Not Or Pad Pow PRelu Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
-    "Relu Reshape Resize Round ScatterElements Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Split Sqrt "
-    "Squeeze Sub Sum Tanh TopK Transpose Unsqueeze Where".split()
+    "Mish Mul Neg Not Or Pad Pow PRelu Reciprocal ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+    "ReduceSum Relu Reshape Resize Round ScatterElements Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Split "
+    "Sqrt Squeeze Sub Sum Tanh TopK Transpose Unsqueeze Where".split()
 )
 
 

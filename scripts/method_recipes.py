@@ -80,6 +80,9 @@ MODEL: Mapping[str, Table] = {
     "has-*": {"grid": [0, 16, 32, 44, 56], "hide": 0.5},
     "acol-*": {"erase": 0.6},
     "eil-*": {"gamma": 0.7, "erased_weight": 1.0},
+    "gcnet-*": {"lambda_area": 2.5},
+    "spg-*": {"high": [0.7, 0.5, 0.7], "low": [0.05, 0.05, 0.1]},
+    "i2c-*": {"seeds": 3, "lambda_sc": 0.008, "lambda_gc": 0.001},
     "rcam-*": {"theta": 0.1, "percentile": 90.0},
     "adl-vgg16-*": {"gamma": 0.8, "drop_rate": 0.75},
     "adl-resnet50-*": {"gamma": 0.9, "drop_rate": 0.75},
@@ -108,9 +111,9 @@ SAID: Mapping[str, str] = {
     "danet-*": """Published for CUB (code of the authors): rate, batch, decay, epochs, a tenth of the rate for
     pretrained layers, K and α. Ours: all of ILSVRC, for which there is neither code nor hierarchy; the paper's row
     repeats that of ADL.""",
-    "eil-*": """Published (code of the authors): rate, batch, decay, steps, a tenth of the rate for pretrained
-    layers, γ. Ours: 10 epochs on ILSVRC, where steps alone are said, and no new convolution before the average. The paper's row is of MEIL, several such
-    modules, whose places and losses are not published; this is the single one.""",
+    "eil-*": """Published (code of the authors): rate, batch, decay, steps, a tenth of the rate for pretrained layers,
+    γ. Ours: 10 epochs on ILSVRC, where steps alone are said, and no new convolution before the average. The paper's
+    row is of MEIL, several such modules, whose places and losses are not published; this is the single one.""",
     "gcnet-*": """Published (code of the authors): Adam's rate for the detector, ten times that for its last
     layer, batch, weights of the losses. Ours: both networks in one run, epochs, a cosine instead of a rate that
     falls ever faster.""",

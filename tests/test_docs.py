@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from famcli_models import METHODS
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -37,3 +39,14 @@ def test_the_api_page_names_public_things_alone() -> None:
     allowed = {"famcli", "famcli_models", *re.findall(r"`(famcli(?:_models)?\.[\w.]+)`", said)}
     assert len(allowed) <= 8
     assert {name.rpartition(".")[0] for name in named} <= allowed
+
+
+def test_settings_and_methods_of_every_method() -> None:
+    """The page of the settings has the config of each method, and the page of the methods says what each is."""
+    settings, methods = (
+        (ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("reference/settings.md", "concepts/rivals.md")
+    )
+    for name, method in METHODS.items():
+        assert f'`method = "{name}"`' in settings
+        assert f".{method.config_class.__name__}\n" in settings
+        assert f"| `{name}` |" in methods

@@ -171,6 +171,28 @@ def test_a_run_of_it_resumes_exactly(fam: Fam, data: Path, tmp_path: Path, monke
     assert (tmp_path / "cut" / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
+@pytest.mark.graphs
+def test_a_graph_that_would_be_refused_is_not_kept(
+    fam: Fam, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator that is not run in graphs of others leaves the model to PyTorch, which predicts with it."""
+    plain = Toy.head
+
+    def summed(self: Toy, features: Features, labels: Tensor | None = None) -> ToyOutput:
+        out = plain(self, features, labels)
+        return out._replace(logits=out.logits.asinh())
+
+    monkeypatch.setattr(Toy, "head", summed)
+    arguments = ["--data", data, "--method", "toy", "--backbone", "test_efficientnet", "--set", "backbone_weights=none"]
+    run = tmp_path / "run"
+    done = fam("train", *arguments, "--set", "size=64", "--set", "epochs=1", "--out", run, "--workers", 0)
+    assert "graph.onnx has the operator Asinh, which no graph of fam has; it is not run; PyTorch will" in done.stderr
+    assert not (run / "graph.onnx").exists()
+    found = fam("predict", data.parent / "labelled", "--model", run, "--out", tmp_path / "boxes.json")
+    assert found.exit_code == 0, found.stderr
+
+
 def test_another_methods_map_needs_its_own_training(fam: Fam, checkpoint: Path, image_dir: Path) -> None:
     """A FAM cannot be predicted with as a toy, and the message names the way."""
     done = fam("predict", image_dir, "--model", checkpoint, "--method", "toy")

@@ -25,7 +25,7 @@ from famcli_models.boxes import rescale_boxes
 from famcli_models.checkpoint import GRAPH, GRAPH_FILE, read_config, write_config
 from famcli_models.errors import ConfigError, FamError
 from famcli_models.files import check_target, write_atomic
-from famcli_models.graph import OPSETS, GraphFacts, graph_weights, read_graph
+from famcli_models.graph import OPSETS, GraphFacts, check_graph, graph_weights, read_graph, weight_shapes
 from famcli_models.loading import load_model
 from famcli_models.localization import localize
 from famcli_models.methods.method import Method
@@ -150,14 +150,15 @@ def write_graph(folder: Path, model: Method | None = None, like: Path | None = N
         like: Of a checkpoint with the same network, whose graph is taken.
 
     Raises:
-        FamError: torch cannot export the model, or ONNX Runtime does not give the model's results; then the folder
-            stays as it is.
+        FamError: torch cannot export the model, its graph has what is not run of anybody's, or ONNX Runtime does not
+            give the model's results; then the folder stays as it is.
     """
     from famcli.inference.onnx_engine import OnnxEngine, Session
 
     model, stored = (model or load_model(folder)).eval(), read_config(folder)
     facts = GraphFacts.from_provenance(read_config(like)["provenance"]) if like else None
     data, facts = (read_graph(like, facts), facts) if like and facts else _make_graph(model)
+    check_graph(data, weight_shapes(folder, facts), facts)
     engine = OnnxEngine(Session(data, graph_weights(folder, facts)), facts, stored)
     found = _compare(engine, TorchEngine(model, "cpu", fold=False))
     if not found.good:
