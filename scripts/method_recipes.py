@@ -168,7 +168,7 @@ def recipes() -> Iterator[tuple[str, str]]:
     names = {method.title: name for name, method in METHODS.items()}
     for (data, backbone), rows in TABLE1.items():
         for row in rows:
-            if row.method in names.keys() - {"FAM"}:  # whose recipes have headers of their own
+            if row.method != "FAM":  # whose recipes have headers of their own
                 yield of_cell(names[row.method], row.method, backbone, data)
     trained = {name: title for title, name in names.items() if name != "ddt"}
     for data in SMALL:
