@@ -36,6 +36,7 @@ every_method = pytest.mark.parametrize("name", TRAINED)
 every_method_slowly = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name != FAST else []) for name in TRAINED]
 )
+BOXES = torch.tensor([[0.1, 0.2, 0.5, 0.9]]).expand(4, 4)  # of a first stage, for the methods that have one
 LABELS = torch.tensor([0, 0, 3, 3])  # pairs of a class, for the methods that need them
 
 
@@ -138,7 +139,7 @@ def loss(model: Method, step: int, steps: int) -> torch.Tensor:
     """What a step of training minimises, on random images."""
     model.begin_step(step, steps)
     images, labels = model.augment(torch.randn(4, 3, 64, 64), LABELS)
-    return model.loss(model(images, LABELS), Batch(labels, None, step, steps)).total
+    return model.loss(model(images, LABELS), Batch(labels, None, step, steps, BOXES)).total
 
 
 def answers(model: Method, images: torch.Tensor) -> list[torch.Tensor]:

@@ -215,6 +215,8 @@ class Training:
             tensors |= {f"optimizer.{name}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
         if self._average is not None:
             tensors |= {f"average.{name}": tensor for name, tensor in self._average.state_dict().items()}
+        if self.boxes is not None:
+            tensors["boxes"] = torch.from_numpy(self.boxes)
         scaler = self.accelerator.scaler
         facts: dict[str, Any] = {
             "step": self.step,

@@ -170,7 +170,6 @@ class Run:
         else:
             model = source = METHODS[self.recipe.model.method](self.recipe.model, names, self.provenance)
             if needs_pretrained(self.recipe):  # the model as it was when the run began
-                torch.manual_seed(self.recipe.train.seed)
                 source = initial_model(self.recipe, names, self.say)
                 if source.provenance.get("backbone_sha256") != self.provenance.get("backbone_sha256"):
                     weights = self.recipe.run.backbone_weights
@@ -179,7 +178,10 @@ class Run:
         samples, targets = make_supervision(
             source, self.recipe, self.data, self.accelerator, self.provenance, workers, self.say, self.progress
         )
-        boxes = first_stage(source, samples, str(self.accelerator.device), workers, self.progress)
+        if state is None:
+            boxes = first_stage(source, samples, str(self.accelerator.device), workers, self.progress)
+        else:
+            boxes = state.tensors["boxes"].numpy() if "boxes" in state.tensors else None
         agree("weights to start from, or versions", (self.provenance, state and state.facts["step"]))
         return Training(model, samples, self.recipe.train, self.accelerator, targets, state, boxes)
 

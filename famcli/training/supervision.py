@@ -40,7 +40,6 @@ from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
 from famcli_models.files import sha256_file
 from famcli_models.loading import load_model
-from famcli_models.methods import METHODS
 from famcli_models.methods.cam import class_activation_maps
 from famcli_models.methods.method import Method, min_max
 from famcli_models.preprocess import normalize, resize
@@ -64,8 +63,7 @@ Targets = list[np.ndarray]  # of each image (98, 98) float16 in [0, 1], in the f
 
 def needs_pretrained(recipe: Recipe) -> bool:
     """Whether supervision is made with the weights that the run began with, in a resumed run too."""
-    learns_boxes = METHODS[recipe.model.method].learns_boxes
-    return recipe.train.lambda_target > 0 or bool(recipe.run.unlabelled) or learns_boxes
+    return recipe.train.lambda_target > 0 or bool(recipe.run.unlabelled)
 
 
 def make_supervision(
@@ -133,7 +131,7 @@ def first_stage(
 ) -> np.ndarray | None:
     """Boxes ``(n, 4)`` that the method's first stage finds in the images, in shares of them; none without such a stage.
 
-    ``source`` is the model as it was when the run began, see :func:`needs_pretrained`.
+    ``source`` is the model as training starts from it; a resumed run has kept its boxes.
     """
     if not source.learns_boxes:
         return None

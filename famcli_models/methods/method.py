@@ -103,7 +103,7 @@ class Method(nn.Module):
         trained: It is trained; one that is not has only its map of other methods' models, see :meth:`from_model`.
         gives_boxes: :meth:`boxes` gives a box for each image, beside the map, which is then a picture of it.
         learns_boxes: A first stage over the training images, :meth:`first_stage`, gives boxes that it learns from.
-        fitted_to_images: Its maps need a pass over images before, :meth:`fit`, and there is nothing to train.
+        fitted_to_images: Its maps need a pass over images before, :meth:`fit`.
         trunks: Names of the submodules that are trained as the backbone is, ``backbone`` first. Each is a network that
             maps images to features, and has its weights where a new model gets those of the backbone; X of the others
             comes last in ``Features.tapped``.
@@ -269,7 +269,7 @@ class Method(nn.Module):
     def first_stage(self, images: TrainingImages) -> Tensor:
         """Boxes ``(n, 4)`` of all training images to learn from, half-open xyxy in shares of the whole images.
 
-        Asked of a method with ``learns_boxes`` before its training, of the model as it starts, in a resumed run too.
+        Asked of a method with ``learns_boxes`` before its training, of the model as it starts.
         """
         raise NotImplementedError
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from typer.testing import Result
 
 from famcli_models.errors import ConfigError
 from famcli_models.methods.ddt import DDT, FEWEST, boxes, find_direction, find_scores, group_labels
@@ -61,3 +64,29 @@ def test_it_is_fitted_to_images(make_model: Make) -> None:
         assert torch.equal(four > ddt.config.tau, pooled)
     assert not torch.equal(zero, one)
     assert (one.amin() >= 0, one.amax() <= 1) == (True, True)
+
+
+@pytest.mark.slow
+def test_the_command_line(
+    fam: Callable[..., Result], make_model: Make, make_splits: Callable[..., Path], tmp_path: Path
+) -> None:
+    """predict and eval take a model of any method, with shards alike, and training is refused."""
+    model, photos = tmp_path / "model", tmp_path / "labelled"
+    make_model(num_classes=2).save_pretrained(model)
+    data, whole, joined = (
+        make_splits(train_weaksup=[0, 1], test=list(range(2, 8))),
+        tmp_path / "whole.jsonl",
+        tmp_path / "joined.jsonl",
+    )
+    arguments = ("--model", model, "--method", "ddt", "--device", "cpu")
+    done = fam("predict", photos, *arguments, "--out", whole)
+    assert (done.exit_code, "first pass over 8 of 8 images" in done.stderr) == (0, True), done.stderr
+    for shard in ("0/2", "1/2"):
+        fam("predict", photos, *arguments, "--out", joined, "--shard", shard)
+    assert fam("predict", photos, *arguments, "--out", joined, "--join").exit_code == 0
+    assert joined.read_bytes() == whole.read_bytes()
+    done = fam("eval", "--data", data, *arguments, "--out", tmp_path / "results")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads((tmp_path / "results/results.json").read_text())["rows"][0]["title"] == "DDT"
+    refused = fam("train", "--data", data, "--method", "ddt", "--set", "backbone_weights=none", "--out", tmp_path / "x")
+    assert (refused.exit_code, "DDT is not trained" in refused.stderr) == (1, True)

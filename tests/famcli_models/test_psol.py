@@ -104,7 +104,7 @@ def test_a_class_has_the_boxes_of_its_own_direction(make_model: Make, labelled: 
 def test_a_run_learns_from_the_boxes_and_resumes_exactly(
     fam: Callable[..., Result], make_splits: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that was stopped makes the same boxes again, and ends with the weights of one that was not."""
+    """A run that was stopped goes on with the same boxes, and ends with the weights of one that was not."""
     data, seen = make_splits(train_weaksup=[0, 1, 2, 3, 4, 5], test=[6, 7]), []
     plain = PSOL.loss
 
