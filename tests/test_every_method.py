@@ -31,13 +31,14 @@ Make = Callable[..., Method]
 FAST = (
     "eil"  # the case of the slow tests that the default run has: its training differs from evaluation in the backbone
 )
-TRAINED = [name for name, method in METHODS.items() if method.trained]
+TRAINED = [name for name, method in METHODS.items() if not method.fitted_to_images]
 every_method = pytest.mark.parametrize("name", TRAINED)
 every_method_slowly = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name != FAST else []) for name in TRAINED]
 )
 BOXES = torch.tensor([[0.1, 0.2, 0.5, 0.9]]).expand(4, 4)  # of a first stage, for the methods that have one
 LABELS = torch.tensor([0, 0, 3, 3])  # pairs of a class, for the methods that need them
+BOXES = torch.tensor([[0.2, 0.1, 0.7, 0.6]]).expand(4, 4)  # what a first stage gives, likewise
 
 
 @pytest.fixture
@@ -235,6 +236,10 @@ def test_the_graph_gives_the_models_answers(stepped: Callable[[str], Method], tm
             np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-4)
 
 
-def test_methods_without_training_say_so() -> None:
-    """Whatever is not among the trained methods has a map of other methods' models instead."""
-    assert all(METHODS[name].from_model.__func__ is not Method.from_model.__func__ for name in {*METHODS} - {*TRAINED})
+@pytest.mark.parametrize("name", sorted({*METHODS} - {*TRAINED}))
+def test_what_is_not_trained_is_refused_to_train(fam: Fam, data: Path, tmp_path: Path, name: str) -> None:
+    """A method without training says so in one sentence, and has a map of other methods' models instead."""
+    done = train(fam, data, tmp_path / "run", name)
+    assert done.exit_code == 1
+    assert f"{METHODS[name].title} is not trained: give any trained model to 'fam predict'" in done.stderr
+    assert not (tmp_path / "run").exists()

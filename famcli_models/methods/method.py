@@ -100,7 +100,6 @@ class Method(nn.Module):
         reads: Layers of the backbone that the head reads beside X.
         needs_images: Training changes images or layers of the backbone, so that features cannot be computed once.
         pairs: Training batches are of pairs of images of one class, one after the other.
-        trained: It is trained; one that is not has only its map of other methods' models, see :meth:`from_model`.
         gives_boxes: :meth:`boxes` gives a box for each image, beside the map, which is then a picture of it.
         learns_boxes: A first stage over the training images, :meth:`first_stage`, gives boxes that it learns from.
         fitted_to_images: Its maps need a pass over images before, :meth:`fit`.
@@ -123,7 +122,6 @@ class Method(nn.Module):
     reads: ClassVar[Layers | None] = None
     needs_images: ClassVar[bool] = False
     pairs: ClassVar[bool] = False
-    trained: ClassVar[bool] = True
     gives_boxes: ClassVar[bool] = False
     learns_boxes: ClassVar[bool] = False
     fitted_to_images: ClassVar[bool] = False
