@@ -54,7 +54,7 @@ def find_direction(X: Tensor) -> Direction:
     """μ and v of features ``(n, C, H, W)`` of the images of one class; the covariance is added up in float64."""
     C = X.shape[1]
     total, products = X.new_zeros(C, dtype=torch.float64), X.new_zeros(C, C, dtype=torch.float64)
-    for chunk in X.split(CHUNK):
+    for chunk in torch.split(X, CHUNK):
         cells = _cells(chunk).double()
         total += cells.sum(dim=0)
         products += cells.T @ cells
@@ -62,7 +62,7 @@ def find_direction(X: Tensor) -> Direction:
     mean = total / count
     v = torch.linalg.eigh(products / count - torch.outer(mean, mean)).eigenvectors[:, -1]
     direction = Direction(mean.float(), v.float())
-    scores = torch.cat([find_scores(chunk, *direction) for chunk in X.split(CHUNK)]).flatten()
+    scores = torch.cat([find_scores(chunk, *direction) for chunk in torch.split(X, CHUNK)]).flatten()
     return direction if scores[scores.abs().argmax()] > 0 else direction._replace(v=-direction.v)
 
 
@@ -89,7 +89,7 @@ def boxes(scores: Tensor) -> Tensor:
 
 def group_labels(labels: Tensor) -> Tensor:
     """Labels ``(n,)`` with :data:`POOLED` for all of the classes that have few images."""
-    classes, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
+    classes, inverse, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     return torch.where(counts < FEWEST, POOLED, classes)[inverse]
 
 
@@ -177,7 +177,7 @@ class DDT(Method):
             X, classes = map(torch.cat, zip(*self._fitted, strict=True))
             pooled, groups = find_direction(X), group_labels(classes)
             means, vs = (of.repeat(self.config.num_classes, 1) for of in pooled)
-            for label in groups[groups != POOLED].unique().tolist():
+            for label in torch.unique(groups[groups != POOLED]).tolist():
                 means[label], vs[label] = find_direction(X[groups == label])
             self._directions = means, vs
         return self._directions

@@ -101,12 +101,14 @@ class PSOL(Method):
         """Boxes ``(n, 4)`` by DDT, class by class, in shares of the whole images."""
         found, groups = torch.zeros(len(images.labels), 4), ddt.group_labels(images.labels)
         pool = max(1, DDT_STRIDE // self.config.stride)
-        for group in groups.unique():
+        for group in torch.unique(groups):
             numbers = (groups == group).nonzero()[:, 0]
             each = images.features(numbers.tolist(), DDT_SIDE)
             X = torch.stack([F.max_pool2d(of_image, pool).half().cpu() for of_image in each])
             direction = ddt.find_direction(X)
-            found[numbers] = torch.cat([ddt.boxes(ddt.find_scores(part, *direction)) for part in X.split(ddt.CHUNK)])
+            found[numbers] = torch.cat(
+                [ddt.boxes(ddt.find_scores(part, *direction)) for part in torch.split(X, ddt.CHUNK)]
+            )
         return found
 
     def head(self, features: Features, labels: Tensor | None = None) -> PSOLOutput:
