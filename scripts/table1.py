@@ -13,9 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from table1_page import DATA, ROWS, write
 from table1_results import RESULTS, append, read
 
-METHODS = "cam cam-head has cutmix acol adl spg danet eil psol gcnet rcam i2c bas fam fam-ext".split()
 SEEDS = (0, 1, 2)
 
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     for seed in options.seeds:
         for data in options.data:
             for method in options.methods:
-                recipe = f"{method}-mobilenetv1-{data}"
+                recipe = f"{method}-{options.backbone}-{data}"
                 if any((r.recipe, r.data, r.seed) == (recipe, data, seed) for r in read(options.results)):
                     continue
                 result = run_cell(recipe, data, options.root / data, options.weights, seed, options.recipes)
@@ -44,13 +44,18 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="train and measure what is missing")
     running.add_argument("--root", type=Path, required=True, help="folder that holds the prepared data sets")
-    running.add_argument("--weights", type=Path, required=True, help="safetensors file of the MobileNetV1 of ILSVRC")
+    running.add_argument("--weights", type=Path, required=True, help="safetensors file of the backbone's weights")
     running.add_argument("--recipes", type=Path, help="folder of recipes, instead of the packaged ones")
-    running.add_argument("--data", nargs="+", default=["imagenette-wsol", "butterflies"])
-    running.add_argument("--methods", nargs="+", default=METHODS)
+    running.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    running.add_argument("--methods", nargs="+", default=[row.name for row in ROWS])
+    running.add_argument("--backbone", default="mobilenetv1")
     running.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     running.add_argument("--threads", type=int, default=1)
+    writing = commands.add_parser("write", help="fill the page's tables and draw the plot")
+    writing.add_argument("--check", action="store_true", help="exit 1 if they are out of date instead of writing them")
     options = parser.parse_args()
+    if options.command == "write":
+        return write(options.results, check=options.check)
     run(options)
     return 0
 

@@ -12,7 +12,7 @@ from table1_results import Result
 
 from famcli.data.dataset import open_dataset
 from famcli.evaluation.parts import Measured
-from famcli.evaluation.perimage import EvaluationSettings
+from famcli.evaluation.perimage import FIXED_BOXES, EvaluationSettings
 from famcli.evaluation.run import EvaluationRun
 from famcli.evaluation.thresholds import count_maps, mask_metrics
 from famcli.training.folder import RunFolder
@@ -74,6 +74,8 @@ def measure(model: Method, folder: Path) -> tuple[dict[str, float], dict[str, st
     own, oracle = boxes.nearest(model.config.tau), boxes.best()
     scores = {name: 100 * float(values.mean()) for name, values in boxes.scores(own).items()}
     scores |= {f"oracle_{name}": 100 * float(values.mean()) for name, values in boxes.scores(oracle).items()}
+    fixed = {name: of.right()[:, 0] for name, of in found.with_fixed_boxes().scores.items() if name in FIXED_BOXES}
+    scores |= {name: 100 * float(right.mean()) for name, right in fixed.items()}
     scores["oracle_tau"] = float(boxes.taus[oracle])
     for counts in measured.counts.values():
         scores |= {name: number.value for name, number in mask_metrics(counts.masks).items()}
