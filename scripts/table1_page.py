@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from markdown_table import table
 from plot_runs import COLOURS
+from table1_paper import paper_table
 from table1_results import Result, read
 
 from famcli.evaluation.bootstrap import Bootstrap
@@ -114,10 +115,11 @@ def of_data(results: Sequence[Result], data: str, rows: Sequence[Row] = ROWS, ba
     for row in rows:
         runs = of(results, row.name, data, backbone)
         cells = [spread(scores(runs, column), 2 if column == "oracle_tau" else 1) for column in columns]
+        cells = cells if runs else [NOT_RUN, *[""] * (len(columns) - 1)]
         against = difference(runs, of(results, row.beside, data, backbone)) if row.name != row.beside else ""
         minus = BY_NAME[row.beside].label.partition(",")[0] + (" with the head" if row.beside == "cam-head" else "")
         mark = " †" if row.marked and backbone == "mobilenetv1" else ""
-        lines.append([row.label + mark, str(len(runs)), *cells, f"{against} to {minus}" if against else ""])
+        lines.append([row.label + mark, str(len(runs) or ""), *cells, f"{against} to {minus}" if against else ""])
     for fixed, label in (("centre", "centre box, 70 % of each side"), ("whole", "whole image")):
         value = next((run.scores[fixed] for run in results if run.data == data and fixed in run.scores), None)
         if value is not None:
@@ -132,7 +134,8 @@ def readings(results: Sequence[Result], data: str) -> str:
     if not known:
         return ""
     best = max(known, key=lambda row: known[row])
-    said = [f"Highest in GT-known at its best threshold: **{best.label}**, {known[best]:.1f}."]
+    said = [f"{len(known)} of {len(ROWS)} rows were run."] if len(known) < len(ROWS) else []
+    said += [f"Highest in GT-known at its best threshold: **{best.label}**, {known[best]:.1f}."]
     centre = next((run.scores["centre"] for run in results if run.data == data and "centre" in run.scores), None)
     if centre is not None:
         below = [row.label for row, value in known.items() if value <= centre]
@@ -219,6 +222,7 @@ def inception(results: Sequence[Result]) -> str:
 
 TABLES: Mapping[str, Callable[[Sequence[Result]], str]] = {
     "budget": budget,
+    "paper": lambda _: paper_table(),
     "imagenette": lambda results: of_data(results, "imagenette-wsol") + "\n\n" + readings(results, "imagenette-wsol"),
     "butterflies": lambda results: of_data(results, "butterflies") + "\n\n" + readings(results, "butterflies"),
     "inception": inception,
