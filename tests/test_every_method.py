@@ -36,7 +36,6 @@ every_method = pytest.mark.parametrize("name", TRAINED)
 every_method_slowly = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name != FAST else []) for name in TRAINED]
 )
-BOXES = torch.tensor([[0.1, 0.2, 0.5, 0.9]]).expand(4, 4)  # of a first stage, for the methods that have one
 LABELS = torch.tensor([0, 0, 3, 3])  # pairs of a class, for the methods that need them
 BOXES = torch.tensor([[0.2, 0.1, 0.7, 0.6]]).expand(4, 4)  # what a first stage gives, likewise
 

@@ -27,7 +27,7 @@ def initial_model(recipe: Recipe, class_names: Sequence[str] | None, say: Callab
         FamError: The weights cannot be had, or do not fit.
     """
     method, init = METHODS[recipe.model.method], recipe.run.backbone_weights
-    if not method.trained:
+    if method.fitted_to_images:
         raise ConfigError(
             f"{method.title} is not trained: give any trained model to 'fam predict' or 'fam eval' with "
             f"--method {method.name()}"

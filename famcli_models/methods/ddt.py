@@ -123,7 +123,6 @@ class DDT(Method):
     class_conditional = True
     learns_map = False
     fitted_to_images = True
-    trained = False
     config: DDTConfig
 
     def __init__(self, config: DDTConfig, model: Method) -> None:

@@ -102,7 +102,7 @@ class Method(nn.Module):
         pairs: Training batches are of pairs of images of one class, one after the other.
         gives_boxes: :meth:`boxes` gives a box for each image, beside the map, which is then a picture of it.
         learns_boxes: A first stage over the training images, :meth:`first_stage`, gives boxes that it learns from.
-        fitted_to_images: Its maps need a pass over images before, :meth:`fit`.
+        fitted_to_images: Its maps need a pass over images before, :meth:`fit`, and there is nothing to train.
         trunks: Names of the submodules that are trained as the backbone is, ``backbone`` first. Each is a network that
             maps images to features, and has its weights where a new model gets those of the backbone; X of the others
             comes last in ``Features.tapped``.
