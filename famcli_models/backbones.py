@@ -175,6 +175,11 @@ class Backbone(nn.Module):
     def layers(self, name: str, wanted: Layers) -> list[nn.Module]:
         """The modules of a table for this network, which is called ``name``."""
         modules: dict[str, nn.Module] = dict(self.net.named_modules())
+        if str(getattr(self.net, "output_fmt", "")).endswith("NHWC"):
+            raise ConfigError(
+                f"the method reads layers of the backbone as (B, c, h, w), and those of '{name}' have their channels "
+                "last; take another backbone, such as mobilenetv1"
+            )
         if name in wanted.by_backbone:
             return [modules[layer] for layer in wanted.by_backbone[name]]
         stages: list[str] = [stage["module"] for stage in self.net.feature_info.info]

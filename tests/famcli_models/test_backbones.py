@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +12,9 @@ import timm
 import torch
 from torch import nn
 
-from famcli_models.backbones import BACKBONES, Backbone
+from famcli_models.backbones import BACKBONES, Backbone, Layers
 from famcli_models.errors import ConfigError, UnknownNameError
+from famcli_models.methods import METHODS
 
 # Channels, and sides of the map at stride 16 and 32 for 224 pixels.
 SHAPES = {"vgg16": (512, 14, 7), "resnet50": (2048, 14, 7), "inceptionv3": (768, 12, 5), "mobilenetv1": (1024, 14, 7)}
@@ -71,6 +74,42 @@ def test_networks_with_channels_at_the_end() -> None:
     backbone = built("swin_tiny_patch4_window7_224")
     assert backbone.channels in {384, 768}
     assert shape(backbone) == (2, backbone.channels, 14, 14)
+
+
+TAPPED = Layers({"mobilenetv1": ("blocks.3.0",)}, stages=(-1,))
+
+
+@pytest.mark.parametrize(("name", "channels"), [("mobilenetv1", 512), ("test_efficientnet", 48)])
+def test_layers_are_given_beside_the_map_and_changed(name: str, channels: int) -> None:
+    """A layer of a table, or of any network a stage, is tapped, in copies too; a module that is inserted changes it."""
+    backbone = Backbone(name, tapped=TAPPED).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        (found,) = backbone(images).tapped
+        assert backbone.tapped_channels == (found.shape[1],) == (channels,)
+        copied = copy.deepcopy(backbone)
+        torch.testing.assert_close(copied(images).tapped[0], found)
+        copied.insert(copied.layers(name, TAPPED), [nn.Threshold(math.inf, 0.0)])
+        assert not copied(images).X.equal(backbone(images).X)
+        assert backbone(images).tapped[0].equal(found)
+
+
+def test_layers_of_networks_that_cannot_be_read() -> None:
+    """Too few stages, and channels at the end, are refused in a sentence."""
+    with pytest.raises(ConfigError, match="has 5 stages up to X"):
+        Backbone("test_efficientnet", tapped=Layers({}, stages=(-5,)))
+    with pytest.raises(ConfigError, match="channels last"):
+        Backbone("swin_tiny_patch4_window7_224", tapped=TAPPED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_layers_of_every_method_exist(name: str) -> None:
+    """Every method can be built on every backbone of the table."""
+    for method in METHODS.values():
+        if not method.fitted_to_images:
+            with torch.device("meta"):
+                method(method.config_class(backbone=name, num_classes=3))
 
 
 def test_what_no_backbone_is_made_of() -> None:
