@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, KwargsHandler, gather_object
 
 from famcli.checkpoints.doctor import package_versions
 from famcli.inference.torch_engine import pick_device
@@ -34,17 +34,22 @@ PATIENCE = dt.timedelta(hours=1)  # of a process with one that is slower, with i
 SAME = 1.0  # seconds: torchrun and timeout send a process what its group has been sent already
 
 
-def make_accelerator(device: str = "auto", precision: str = "fp32") -> Accelerator:
-    """The processes and devices of this run; several processes take one GPU each, or the CPU."""
+def make_accelerator(device: str = "auto", precision: str = "fp32", *, in_stages: bool = False) -> Accelerator:
+    """The processes and devices of this run; several processes take one GPU each, or the CPU.
+
+    ``in_stages``: some parameters have no gradient in some steps.
+    """
     where = pick_device(device)
     if where.type == "cuda" and where.index is not None:
         torch.cuda.set_device(where)
     # One process may train several times, with another precision each time.
     AcceleratorState._reset_state()  # noqa: SLF001  (Accelerate has no public way)
     try:
-        patience = InitProcessGroupKwargs(timeout=PATIENCE)
+        settings: list[KwargsHandler] = [InitProcessGroupKwargs(timeout=PATIENCE)]
+        if in_stages:
+            settings.append(DistributedDataParallelKwargs(find_unused_parameters=True))
         accelerator = Accelerator(
-            mixed_precision=PRECISIONS[precision], cpu=where.type == "cpu", kwargs_handlers=[patience]
+            mixed_precision=PRECISIONS[precision], cpu=where.type == "cpu", kwargs_handlers=settings
         )
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(f"cannot train on '{where}' in {precision}: {error}") from error

@@ -202,7 +202,7 @@ def load_recipe(
         shared = _fields(MethodConfig) - ({"method", "tau"} if "method" in tables["model"] else set())
         tables["model"] = {key: value for key, value in tables["model"].items() if key in shared}
     known = {"run": _fields(RunConfig), "model": _fields(method.config_class), "train": _fields(TrainConfig)}
-    if not method.learns_map:  # nothing can be drawn to targets
+    if not method.learns_map or written != method.name():  # targets are for the learnt map of the recipe's method
         tables["train"].pop("lambda_target", None)
         for field in ("teacher", "teacher_scales", "teacher_flip"):
             tables["run"].pop(field, None)

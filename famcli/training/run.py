@@ -120,7 +120,8 @@ def open_run(recipe: Recipe, device: str) -> tuple[Recipe, TrainingData, Acceler
     data = open_data(recipe.run, recipe.train.seed)
     recipe = recipe.with_classes(data.num_classes, bool(data.class_names)).fitted(len(data.samples))
     check_labels(data.validation, recipe.model.num_classes)  # now, and not after an hour
-    accelerator = make_accelerator(device, recipe.train.precision)
+    in_stages = METHODS[recipe.model.method].learns_in_stages
+    accelerator = make_accelerator(device, recipe.train.precision, in_stages=in_stages)
     agree("images, labels or settings", (data.digest(), recipe.model, recipe.train))
     return recipe, data, accelerator
 

@@ -95,6 +95,7 @@ class GCNet(Method):
     map_title = "ellipse masks"
     needs_images = True
     gives_boxes = True
+    learns_in_stages = True
     trunks = ("backbone", "localizer")
     config: GCNetConfig
 

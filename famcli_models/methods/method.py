@@ -103,6 +103,7 @@ class Method(nn.Module):
         gives_boxes: :meth:`boxes` gives a box for each image, beside the map, which is then a picture of it.
         learns_boxes: A first stage over the training images, :meth:`first_stage`, gives boxes that it learns from.
         fitted_to_images: Its maps need a pass over images before, :meth:`fit`, and there is nothing to train.
+        learns_in_stages: Some parameters have no gradient in some steps, see :meth:`begin_step`.
         trunks: Names of the submodules that are trained as the backbone is, ``backbone`` first. Each is a network that
             maps images to features, and has its weights where a new model gets those of the backbone; X of the others
             comes last in ``Features.tapped``.
@@ -123,6 +124,7 @@ class Method(nn.Module):
     needs_images: ClassVar[bool] = False
     pairs: ClassVar[bool] = False
     gives_boxes: ClassVar[bool] = False
+    learns_in_stages: ClassVar[bool] = False
     learns_boxes: ClassVar[bool] = False
     fitted_to_images: ClassVar[bool] = False
     trunks: ClassVar[tuple[str, ...]] = ("backbone",)
