@@ -181,7 +181,7 @@ class Backbone(nn.Module):
                 "last; take another backbone, such as mobilenetv1"
             )
         if name in wanted.by_backbone:
-            return [modules[layer] for layer in wanted.by_backbone[name]]
+            return [_module(modules, layer, name) for layer in wanted.by_backbone[name]]
         stages: list[str] = [stage["module"] for stage in self.net.feature_info.info]
         own = stages.index(self.layer)
         if own + min(wanted.stages) < 0:
@@ -189,7 +189,7 @@ class Backbone(nn.Module):
                 f"'{name}' has {own + 1} stages up to X, and the method reads one further back; take another backbone"
             )
         names = [stages[own + stage] for stage in wanted.stages]
-        return [modules.get(layer) or modules[layer.replace(".", "_")] for layer in names]  # timm flattens some
+        return [_module(modules, layer, name) for layer in names]
 
     def insert(self, layers: Sequence[nn.Module], made: Sequence[nn.Module]) -> None:
         """Pass the output of each layer through a module of its own, which is thereby a part of this one."""
@@ -226,6 +226,14 @@ class Backbone(nn.Module):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  (torch has no public base)
                     module.eval()
         return self
+
+
+def _module(modules: Mapping[str, nn.Module], layer: str, name: str) -> nn.Module:
+    """The module of a layer, which timm calls by its name or by a flattened one."""
+    found = modules.get(layer) or modules.get(layer.replace(".", "_"))
+    if found is None:
+        raise ConfigError(f"'{name}', as it is cut here, has no layer '{layer}'; set stride=16 or another backbone")
+    return found
 
 
 def _create(name: str, stride: int, same_padding: bool, earlier: bool) -> Any:

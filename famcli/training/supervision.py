@@ -154,7 +154,7 @@ class _Images:
         self.model, self.samples, self.device, self.workers, self.step = model, samples, device, workers, step
         self.labels = torch.tensor([sample.label for sample in samples])
 
-    def features(self, numbers: Sequence[int], side: int) -> Iterator[Tensor]:
+    def features(self, numbers: Sequence[int], side: int) -> Iterator[Tensor | None]:
         def infer(batch: Sequence[tuple[int, np.ndarray]]) -> Tensor:
             pixels = torch.from_numpy(np.stack([view for _, view in batch])).to(self.device)
             with torch.inference_mode():
@@ -163,17 +163,17 @@ class _Images:
 
         results = run_images(
             numbers,
-            lambda number: _whole_views(self.samples[number], [side])[0],
+            lambda number: resize(read_sample(self.samples[number], side).image, side),
             infer,
             lambda _number, _view, X: X,
             batch_size=BATCH,
             workers=max(1, self.workers),
         )
         for X in results:
-            if isinstance(X, Failed):
+            if isinstance(X, Failed) and not isinstance(X.error, DataError):
                 raise X.error
             self.step(1)
-            yield X
+            yield None if isinstance(X, Failed) else X
 
 
 def pseudo_labels(

@@ -124,9 +124,7 @@ def sweep(
         except (FamError, OSError) as error:
             failed = str(error)
         except KeyboardInterrupt:
-            say(
-                f"what is done is kept; go on with all runs of '{out}' by the same command, or fam train --resume {out}"
-            )
+            say(f"what is done is kept; go on with all runs of '{out}' by fam train --resume {out}")
             raise
         if failed:
             say(f"run {name} failed: {failed}")

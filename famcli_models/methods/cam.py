@@ -148,6 +148,11 @@ class CAM(Method):
         made.training = model.training  # train() would reach into the shared modules
         return made
 
+    @property
+    def head_width(self) -> int:
+        """Those of the convolutions before the classifier."""
+        return self.config.head_channels
+
     def head(self, features: Features, labels: Tensor | None = None) -> CAMOutput:
         """Everything behind the backbone: X ``(B, C, H, W)`` to :class:`CAMOutput`; earlier maps are not read."""
         del labels

@@ -34,6 +34,11 @@ POOLED = -1  # stands for the classes with fewer images
 class DDTConfig(MethodConfig):
     """Settings of DDT: those of every method.
 
+    Ours, where :func:`boxes`, which PSOL learns from, is as the authors' code: images have the model's input size, and
+    not 448 pixels; X is not pooled; the map is enlarged as other methods' maps are, and not cell by cell. μ and v come
+    from the images that are predicted or scored, at most 2,000, by their labels where these are known, so that with
+    many classes most share one direction.
+
     Attributes:
         method: ``ddt``.
         tau: Threshold τ on the map, which is 0.5 where the score is 0.

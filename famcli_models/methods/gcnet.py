@@ -125,7 +125,7 @@ class GCNet(Method):
     ) -> Self:
         """See :meth:`Method.from_trained`."""
         new = super().from_trained(config, model, class_names, stated)
-        same = new.class_names == model.class_names
+        same = new.class_names == model.class_names and new.head_width == model.head_width
         return _checked(new, same and new.classifier.weight.shape == model.classifier.weight.shape)
 
     def begin_step(self, step: int, steps: int) -> None:
@@ -194,8 +194,8 @@ class GCNet(Method):
         return {**super().measures(output, labels), "detector": learnt}
 
     def collapsed(self, measures: Mapping[str, float]) -> bool:
-        """Whether an epoch's masks say nothing: before the detector has learnt they do not."""
-        return measures["detector"] == 0 or super().collapsed(measures)
+        """Whether an epoch's masks say nothing: until the detector learns in all of its steps they do not."""
+        return measures["detector"] < 1 or super().collapsed(measures)
 
 
 Model = TypeVar("Model", bound=GCNet)

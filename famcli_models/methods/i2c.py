@@ -8,6 +8,8 @@ is above a threshold are seeds of the object, with features f_1..f_n of the back
   remembered of the class; then ``C_y <- (1 - r) C_y + r f̄`` with ``r = exp(-0.002 t)`` after t updates of it.
 
 ``L = CE(y) + λ_sc L_sc + λ_gc L_gc``. Training starts from a CAM with the same head: ``backbone_weights`` is its run.
+On VGG16 X is smoothed first, which that CAM does not do. The pairs of a batch are drawn from all images, so that
+classes come as often as they have images, and one may come twice; in the authors' code a batch has 40 different ones.
 """
 
 from __future__ import annotations

@@ -68,10 +68,10 @@ class TrainingImages(Protocol):
     def labels(self) -> Tensor:
         """``(n,)`` the class of each."""
 
-    def features(self, numbers: Sequence[int], side: int) -> Iterator[Tensor]:
+    def features(self, numbers: Sequence[int], side: int) -> Iterator[Tensor | None]:
         """X ``(C, H, W)`` of the images of these numbers, in order, by the backbone as training starts from it.
 
-        The whole image is resized to ``side`` pixels.
+        The whole image is resized to ``side`` pixels. There is none of an image that cannot be read.
         """
 
 
@@ -175,6 +175,11 @@ class Method(nn.Module):
     def earlier_channels(self) -> tuple[int, ...]:
         """Channels of the earlier maps that the backbone gives beside X."""
         return tuple(self.backbone.earlier_channels)  # type: ignore[arg-type]  # likewise
+
+    @property
+    def head_width(self) -> int:
+        """Channels of what the classifier sees, where these are not X's own; else 0."""
+        return 0
 
     def features(self, images: Tensor) -> Features:
         """Features of all trunks: normalised images ``(B, 3, h, w)`` to X ``(B, C, H, W)`` and what goes with it."""
@@ -368,7 +373,8 @@ class Method(nn.Module):
         model = cls(config, class_names, provenance)
         for name in cls.trunks:
             load_trunk(model.get_submodule(name), weights)  # type: ignore[arg-type]
-        if weights.classifier is not None and weights.classifier[0].shape == model.classifier.weight.shape:
+        fits = weights.classifier is not None and weights.classifier[0].shape == model.classifier.weight.shape
+        if weights.classifier is not None and fits and model.head_width == 0:
             with torch.no_grad():
                 model.classifier.weight.copy_(weights.classifier[0])
                 model.classifier.bias.copy_(weights.classifier[1])
@@ -413,7 +419,7 @@ class Method(nn.Module):
             if name.startswith("classifier."):  # of one or more rows for a class
                 own = state[name].unflatten(0, (-1, len(new.class_names)))
                 other = tensor.unflatten(0, (-1, len(model.class_names)))
-                if own[:, 0].shape == other[:, 0].shape:
+                if own[:, 0].shape == other[:, 0].shape and new.head_width == model.head_width:
                     own[:, list(rows)] = other[:, list(rows.values())]
             elif name in state and state[name].shape == tensor.shape:
                 state[name] = tensor
@@ -422,7 +428,8 @@ class Method(nn.Module):
                 raise WeightsError(f"the weights of a model with backbone '{other}' do not fit '{own}' ({name})")
         new.load_state_dict(state)
         origin = model.provenance
-        if origin.get("classifier") == "pretrained" and len(rows) == len(new.class_names):
+        same_features = new.head_width == model.head_width
+        if origin.get("classifier") == "pretrained" and len(rows) == len(new.class_names) and same_features:
             new.provenance["classifier"] = "pretrained"
         new.provenance |= {key: origin[key] for key in (BACKBONE_TRAINING, "tuned_on_test") if key in origin}
         return new

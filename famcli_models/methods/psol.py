@@ -10,6 +10,7 @@ y + h), cut to the image, is the box, whatever the class is; there is no thresho
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,6 +27,7 @@ from famcli_models.methods.method import Batch, Method, TrainingImages
 
 DDT_SIDE = 448  # pixels that the first stage resizes images to
 DDT_STRIDE = 32  # its grid: the authors take VGG16 behind its fifth pooling, 14x14 cells
+MOST = 2000  # images of a class that its direction comes from
 WIDTH = 512  # of the regressor's hidden layer
 USUAL_BOX = (0.2, 0.2, 0.6, 0.6)  # x, y, w, h
 
@@ -98,18 +100,24 @@ class PSOL(Method):
         self.classifier = nn.Linear(self.channels, self.config.num_classes)
 
     def first_stage(self, images: TrainingImages) -> Tensor:
-        """Boxes ``(n, 4)`` by DDT, class by class, in shares of the whole images."""
-        found, groups = torch.zeros(len(images.labels), 4), ddt.group_labels(images.labels)
-        pool = max(1, DDT_STRIDE // self.config.stride)
-        for group in torch.unique(groups):
-            numbers = (groups == group).nonzero()[:, 0]
-            each = images.features(numbers.tolist(), DDT_SIDE)
-            X = torch.stack([F.max_pool2d(of_image, pool).half().cpu() for of_image in each])
-            direction = ddt.find_direction(X)
-            found[numbers] = torch.cat(
-                [ddt.boxes(ddt.find_scores(part, *direction)) for part in torch.split(X, ddt.CHUNK)]
-            )
+        """Boxes ``(n, 4)`` by DDT, class by class, in shares of the whole images; all of one that cannot be read."""
+        found, groups = torch.tensor([0.0, 0, 1, 1]).repeat(len(images.labels), 1), ddt.group_labels(images.labels)
+        for group in sorted(set(groups.tolist())):
+            numbers = (groups == group).nonzero()[:, 0].tolist()
+            some = numbers[:: -(-len(numbers) // MOST)]
+            kept = list(self._descriptors(images, some))
+            if kept:
+                direction = ddt.find_direction(torch.stack([X for _, X in kept]))
+                for number, X in kept if some == numbers else self._descriptors(images, numbers):
+                    found[number] = ddt.boxes(ddt.find_scores(X[None], *direction))[0]
         return found
+
+    def _descriptors(self, images: TrainingImages, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Number and DDT's features ``(C, H, W)`` in float16 of the images that can be read."""
+        pool = max(1, DDT_STRIDE // self.config.stride)
+        for number, X in zip(numbers, images.features(numbers, DDT_SIDE), strict=True):
+            if X is not None:
+                yield number, F.max_pool2d(X, pool).half().cpu()
 
     def head(self, features: Features, labels: Tensor | None = None) -> PSOLOutput:
         """Everything behind the trunks."""

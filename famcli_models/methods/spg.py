@@ -22,8 +22,8 @@ from famcli_models.backbones import Layers
 from famcli_models.config import Ranges, require
 from famcli_models.features import Features
 from famcli_models.losses import Losses, classification_loss
-from famcli_models.methods.cam import CAM, CAMConfig, class_activation_maps
-from famcli_models.methods.method import Batch
+from famcli_models.methods.cam import CAM, CAMConfig
+from famcli_models.methods.method import Batch, min_max
 
 # Of B1 and B2: InceptionV3 as in the authors' code, VGG16 and ResNet50 as in wsolevaluation. Ours: MobileNetV1 at
 # ResNet50's places in their stage, and other networks at the ends of the two stages before that of X.
@@ -120,8 +120,8 @@ class SPG(CAM):
         """L of the module's docstring, of an output in training mode."""
         B2, B1, C = output.masks.unbind(dim=1)  # (B, h, w)
         with torch.no_grad():
-            S = class_activation_maps(output.X, self.classifier.weight[batch.labels])
-            S = self._at_input(S[:, None])[:, 0]
+            S = torch.einsum("bchw,bc->bhw", output.X, self.classifier.weight[batch.labels])
+            S = min_max(self._at_input(S[:, None])[:, 0])
             sources = S, B2.sigmoid(), (B1.sigmoid() + B2.sigmoid()) / 2
             limits = zip(sources, self.config.high, self.config.low, strict=True)
             targets = [mask_target(a, high, low) for a, high, low in limits]
