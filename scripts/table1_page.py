@@ -5,6 +5,7 @@ What is said beside the tables is computed from the numbers, so that it cannot s
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -72,14 +73,14 @@ def of(results: Sequence[Result], name: str, data: str, backbone: str = "mobilen
 def spread(values: Sequence[float], digits: int = 1) -> str:
     """Mean ± sample standard deviation; the value alone of a single run."""
     if not values:
-        return NOT_RUN
+        return ""
     mean = f"{statistics.fmean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def scores(runs: Sequence[Result], name: str) -> list[float]:
-    """One score of each run that has it."""
-    return [run.scores[name] for run in runs if name in run.scores]
+    """One score of each run that has it; methods that give boxes have no threshold."""
+    return [run.scores[name] for run in runs if name in run.scores and not math.isnan(run.scores[name])]
 
 
 @cache
@@ -167,12 +168,12 @@ def order(results: Sequence[Result]) -> str:
     for name in IN_PAPER:
         runs = of(results, name, "imagenette-wsol")
         ours[name] = statistics.fmean(scores(runs, "top1_loc")) if runs else None
-        shown = spread(scores(runs, "top1_loc"))
+        shown = spread(scores(runs, "top1_loc")) or NOT_RUN
         lines.append([names[name], f"{printed[names[name]]:.2f}" if names[name] in printed else "", shown])
     known = [name for name in IN_PAPER if ours[name] is not None and names[name] in printed]
     wrong = [
         f"{names[b]} over {names[a]}"
-        for a, b in pairwise(sorted(known, key=lambda name: printed[names[name]]))
+        for a, b in combinations(sorted(known, key=lambda name: printed[names[name]]), 2)
         if (ours[b] or 0) <= (ours[a] or 0)
     ]
     said = f"Of the paper's order not seen here: {listed(wrong)}."

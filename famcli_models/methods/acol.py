@@ -2,8 +2,8 @@
 
 ``image -> backbone -> X``; head A gives a map of each class from X. Where its map of the class y, min-max scaled, is δ
 or more, X is set to 0, and head B has to find y in what is left. ``L = CE(A, y) + CE(B, y)``, and the map of a class
-is the larger of the two heads' maps, cell by cell. Where no class is given and several views are averaged, B does not see
-the region of the class that A finds most probable in each view.
+is the larger of the two heads' maps, cell by cell. Where no class is given and several views are averaged, B lacks the
+region of the class that A finds most probable in each view.
 """
 
 from __future__ import annotations
