@@ -7,7 +7,7 @@ it is cut at its deepest feature map whose stride is not above the one asked for
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -135,6 +135,7 @@ class Backbone(nn.Module):
         tapped_channels: Those of ``Features.tapped``, likewise.
         reduction: The stride that the network gave.
         layer: timm's name of the layer X is read from.
+        name: As it was given.
 
     Raises:
         UnknownNameError: No such row and no such timm model.
@@ -154,6 +155,7 @@ class Backbone(nn.Module):
         tapped: Layers | None = None,
     ) -> None:
         super().__init__()
+        self.name = name
         self.net = _create(name, stride, same_padding, earlier)
         info: Any = self.net.feature_info
         self.channels: int = info.channels()[-1]
@@ -167,35 +169,42 @@ class Backbone(nn.Module):
         self._tapped: dict[int, Tensor] = {}
         self.tapped_channels: tuple[int, ...] = ()
         if tapped is not None:
-            layers = self.layers(name, tapped)
-            for i, layer in enumerate(layers):
+            for i, layer in enumerate(self.layers(tapped)):
                 layer.register_forward_hook(partial(self._tap, i))
             self.tapped_channels = self._measure_tapped()
 
-    def layers(self, name: str, wanted: Layers) -> list[nn.Module]:
-        """The modules of a table for this network, which is called ``name``."""
-        modules: dict[str, nn.Module] = dict(self.net.named_modules())
+    def layers(self, wanted: Layers) -> list[nn.Module]:
+        """The modules of a table for this network."""
+        name = self.name
         if str(getattr(self.net, "output_fmt", "")).endswith("NHWC"):
             raise ConfigError(
                 f"the method reads layers of the backbone as (B, c, h, w), and those of '{name}' have their channels "
                 "last; take another backbone, such as mobilenetv1"
             )
         if name in wanted.by_backbone:
-            return [_module(modules, layer, name) for layer in wanted.by_backbone[name]]
+            return [self.layer_module(layer) for layer in wanted.by_backbone[name]]
         stages: list[str] = [stage["module"] for stage in self.net.feature_info.info]
         own = stages.index(self.layer)
         if own + min(wanted.stages) < 0:
             raise ConfigError(
                 f"'{name}' has {own + 1} stages up to X, and the method reads one further back; take another backbone"
             )
-        names = [stages[own + stage] for stage in wanted.stages]
-        return [_module(modules, layer, name) for layer in names]
+        return [self.layer_module(stages[own + stage]) for stage in wanted.stages]
 
-    def insert(self, layers: Sequence[nn.Module], made: Sequence[nn.Module]) -> None:
-        """Pass the output of each layer through a module of its own, which is thereby a part of this one."""
-        for layer, module in zip(layers, made, strict=True):
+    def layer_module(self, layer: str) -> nn.Module:
+        """The module of a layer, which timm calls by its name or by a flattened one."""
+        modules: dict[str, nn.Module] = dict(self.net.named_modules())
+        found = modules.get(layer) or modules.get(layer.replace(".", "_"))
+        if found is None:
+            msg = f"'{self.name}', as it is cut here, has no layer '{layer}'; set stride=16 or another backbone"
+            raise ConfigError(msg)
+        return found
+
+    def insert(self, wanted: Layers, make: Callable[[], nn.Module]) -> None:
+        """Pass the output of each layer of a table through a module made for it, which is a part of this one then."""
+        for layer in self.layers(wanted):
             key = str(len(self.inserted))
-            self.inserted[key] = module
+            self.inserted[key] = make()
             layer.register_forward_hook(partial(self._insert, key))
 
     def forward(self, images: Tensor) -> Features:
@@ -226,14 +235,6 @@ class Backbone(nn.Module):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  (torch has no public base)
                     module.eval()
         return self
-
-
-def _module(modules: Mapping[str, nn.Module], layer: str, name: str) -> nn.Module:
-    """The module of a layer, which timm calls by its name or by a flattened one."""
-    found = modules.get(layer) or modules.get(layer.replace(".", "_"))
-    if found is None:
-        raise ConfigError(f"'{name}', as it is cut here, has no layer '{layer}'; set stride=16 or another backbone")
-    return found
 
 
 def _create(name: str, stride: int, same_padding: bool, earlier: bool) -> Any:

@@ -5,7 +5,6 @@ What the page concludes is computed here from the numbers, so that it cannot say
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +13,7 @@ from ablation_plot import draw
 from ablation_readings import ROWS as READING_ROWS, of_readings, which
 from ablation_results import EMPTY, FULL, NOISE, Mean, Result, collapses, mean, read, spread
 from ablation_rows import AXES, FROZEN, GROUPS, LIGHTER, SEEDS, TABLE_2, TABLE_3, Axis, Row
+from generated import write_or_check
 from markdown_table import table
 
 PAGE = Path("docs/concepts/ablations.md")
@@ -246,12 +246,5 @@ def write(path: Path, *, check: bool, root: Path = ROOT) -> int:
         1 if they are out of date.
     """
     results = read(path)
-    wrong = 0
-    for file, text in ((root / PAGE, page(results)), (root / PLOT, draw(AXES, results))):
-        if not check:
-            file.write_text(text, encoding="utf-8")
-            print(f"wrote {file}")
-        elif not file.is_file() or file.read_text(encoding="utf-8") != text:
-            print(f"{file} is out of date: run python scripts/ablations.py write", file=sys.stderr)
-            wrong = 1
-    return wrong
+    files = {root / PAGE: page(results), root / PLOT: draw(AXES, results)}
+    return write_or_check(files, "scripts/ablations.py write", check=check)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablation_rows import Row, Value
+from json_lines import append, read_lines  # noqa: F401  (this module gives both ways)
 
 EMPTY, FULL = 50, 95  # percent: share of maps without a box from which, and of foreground beyond which, M says nothing
 NOISE = "smaller than the spread"
@@ -76,16 +76,7 @@ class Mean:
 
 def read(path: Path = RESULTS) -> list[Result]:
     """The runs of a file, in its order; none if there is no file."""
-    if not path.is_file():
-        return []
-    return [Result(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def append(path: Path, result: Result) -> None:
-    """Add a finished run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+    return read_lines(path, Result)
 
 
 def mean(results: Iterable[Result], row: Row, score: str) -> Mean:

@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from generated import write_or_check
+
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "cli.md"
 NOTE = "<!-- Written by scripts/cli_reference.py. Change the commands, not this page. -->\n\n"
 COMMAND = ("-m", "typer", "famcli.cli.app", "utils", "docs", "--name", "fam", "--title", "Commands")
@@ -36,15 +38,7 @@ def reference() -> str:
 
 def main() -> int:
     """Write or compare."""
-    new = reference()
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(new, encoding="utf-8")
-        print(f"wrote {PAGE}")
-        return 0
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == new:
-        return 0
-    print(f"{PAGE} is out of date: run python scripts/cli_reference.py", file=sys.stderr)
-    return 1
+    return write_or_check({PAGE: reference()}, "scripts/cli_reference.py", check="--check" in sys.argv[1:])
 
 
 if __name__ == "__main__":

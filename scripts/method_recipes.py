@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from typing import Any
 
+from generated import write_or_check
+
 from famcli.results.paper import TABLE1
 from famcli.training.catalog import RECIPES_DIR, RecipeNote
 from famcli_models.methods import METHODS
@@ -239,16 +241,9 @@ def written(name: str, what: str, facts: Mapping[str, str], said: str, tables: M
 
 def main() -> int:
     """Write or compare."""
-    check = "--check" in sys.argv[1:]
     stale = {RECIPES_DIR / f"{name}.toml": new for name, new in recipes()}
     stale = {path: new for path, new in stale.items() if not path.is_file() or path.read_text(encoding="utf-8") != new}
-    for path, new in stale.items():
-        if check:
-            print(f"{path} is out of date: run python scripts/method_recipes.py", file=sys.stderr)
-        else:
-            path.write_text(new, encoding="utf-8")
-            print(f"wrote {path}")
-    return int(check and bool(stale))
+    return write_or_check(stale, "scripts/method_recipes.py", check="--check" in sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from generated import write_or_check
+
 from famcli.evaluation.protocols import PROTOCOLS
 
 PAGE = Path(__file__).parent.parent / "docs" / "concepts" / "protocols.md"
@@ -38,14 +40,7 @@ def main() -> int:
     before, _, rest = old.partition(BEGIN)
     _, _, after = rest.partition(END)
     new = f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(new, encoding="utf-8")
-        print(f"wrote {PAGE}")
-        return 0
-    if new == old:
-        return 0
-    print(f"{PAGE} is out of date: run python scripts/protocols_reference.py", file=sys.stderr)
-    return 1
+    return write_or_check({PAGE: new}, "scripts/protocols_reference.py", check="--check" in sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from generated import write_or_check
+
 from famcli.training.catalog import FACTS, RecipeNote, recipes
 
 ROOT = Path(__file__).parent.parent
@@ -69,15 +71,7 @@ def page() -> str:
 
 def main() -> int:
     """Write or compare."""
-    new = page()
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(new, encoding="utf-8")
-        print(f"wrote {PAGE}")
-        return 0
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == new:
-        return 0
-    print(f"{PAGE} is out of date: run python scripts/recipes_reference.py", file=sys.stderr)
-    return 1
+    return write_or_check({PAGE: page()}, "scripts/recipes_reference.py", check="--check" in sys.argv[1:])
 
 
 if __name__ == "__main__":

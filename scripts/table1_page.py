@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from generated import write_or_check
 from markdown_table import table
 from plot_runs import COLOURS
 from table1_paper import paper_table
@@ -176,7 +176,7 @@ def order(results: Sequence[Result]) -> str:
         for a, b in combinations(sorted(known, key=lambda name: printed[names[name]]), 2)
         if (ours[b] or 0) <= (ours[a] or 0)
     ]
-    said = f"Of the paper's order not seen here: {listed(wrong)}."
+    said = f"Of the paper's order not found here: {listed(wrong)}."
     return table(["method", "paper, ILSVRC, Top-1 Loc", "here, imagenette-wsol, Top-1 Loc"], lines) + "\n\n" + said
 
 
@@ -271,13 +271,5 @@ def write(path: Path, *, check: bool) -> int:
     results = read(path)
     page = (ROOT / PAGE).read_text(encoding="utf-8")
     filled = MARKER.sub(lambda found: f"{found[1]}\n{TABLES[found[2]](results)}\n\n{found[3]}", page)
-    stale = False
-    for file, text in ((PAGE, filled), (PLOT, draw(results))):
-        target = ROOT / file
-        if not target.is_file() or target.read_text(encoding="utf-8") != text:
-            stale = True
-            if check:
-                print(f"{file} is out of date: python scripts/table1.py write", file=sys.stderr)
-            else:
-                target.write_text(text, encoding="utf-8")
-    return int(check and stale)
+    files = {ROOT / PAGE: filled, ROOT / PLOT: draw(results)}
+    return write_or_check(files, "scripts/table1.py write", check=check)

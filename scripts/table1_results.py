@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+from json_lines import append, read_lines  # noqa: F401  (this module gives both ways)
 
 RESULTS = Path(__file__).parent.parent / "docs" / "assets" / "methods.jsonl"
 
@@ -50,13 +51,4 @@ class Result:
 
 def read(path: Path = RESULTS) -> list[Result]:
     """The runs of a file, in its order; none if there is no file."""
-    if not path.is_file():
-        return []
-    return [Result(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def append(path: Path, result: Result) -> None:
-    """Add a finished run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+    return read_lines(path, Result)

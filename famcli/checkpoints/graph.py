@@ -142,9 +142,9 @@ class MapsGraph(nn.Module):
         # No submodules: their tensors are those of the model, by whose names the graph asks for them.
         self.methods = {model.name(): self.model}
         for name, other in METHODS.items():
+            if other.fitted_to_images:  # which no checkpoint can hold
+                continue
             with suppress(ConfigError):  # there is none without training
-                if other.fitted_to_images:  # and what is fitted to images is no part of a checkpoint
-                    continue
                 self.methods.setdefault(name, other.from_model(self.model))
         self.facts = {name: _facts(method) for name, method in self.methods.items()}
         self.outputs = [f"{name}.{kind}" for name, facts in self.facts.items() for kind in facts.outputs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,13 @@ class TorchEngine(Engine[Any]):
 
 
 class Trunk:
-    """A model's trunks, and their features of the last batch, so that engines that share a backbone run it once."""
+    """A model's trunks, all or those of some names, and their features of the last batch.
 
-    def __init__(self, model: Method, fold: bool) -> None:
-        trunks = [model.get_submodule(name) for name in model.trunks]
+    So engines that share a backbone run it once.
+    """
+
+    def __init__(self, model: Method, fold: bool, names: Sequence[str] | None = None) -> None:
+        trunks = [model.get_submodule(name) for name in names or model.trunks]
         self.trunks = [fold_norms(trunk) for trunk in trunks] if fold else trunks
         self.config = model.config
         self._last: dict[bool, tuple[np.ndarray, Features]] = {}

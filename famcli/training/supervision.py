@@ -32,7 +32,7 @@ from famcli.data.sample import Sample, read_sample
 from famcli.hub import find_model
 from famcli.inference.engine import input_sides
 from famcli.inference.pipeline import Failed, all_finished, run_images
-from famcli.inference.torch_engine import TorchEngine
+from famcli.inference.torch_engine import TorchEngine, Trunk
 from famcli.training.data import TrainingData, digest_of
 from famcli.training.monitor import Progress, counted, no_progress
 from famcli.training.recipe import Recipe
@@ -42,7 +42,7 @@ from famcli_models.files import sha256_file
 from famcli_models.loading import load_model
 from famcli_models.methods.cam import class_activation_maps
 from famcli_models.methods.method import Method, min_max
-from famcli_models.preprocess import normalize, resize
+from famcli_models.preprocess import resize
 
 BATCH = 32
 PSEUDO_LABELS = "pseudo_labels_sha256"  # in the provenance, as all keys here
@@ -135,36 +135,26 @@ def first_stage(
     """
     if not source.learns_boxes:
         return None
+    trunk = Trunk(source, fold=False, names=("backbone",))  # the others have its weights now
+    engine = TorchEngine(source, device, fold=False, trunk=trunk)
     with progress("first stage", len(samples)) as step:
-        engine = TorchEngine(source, device, fold=False)
-        return source.first_stage(_Images(source, samples, engine.device, workers, step)).numpy()
+        return source.first_stage(_Images(engine, samples, workers, step)).numpy()
 
 
 class _Images:
     """Samples as a :class:`famcli_models.methods.method.TrainingImages`."""
 
     def __init__(
-        self,
-        model: Method,
-        samples: Sequence[Sample],
-        device: torch.device,
-        workers: int,
-        step: Callable[[int], object],
+        self, engine: TorchEngine, samples: Sequence[Sample], workers: int, step: Callable[[int], object]
     ) -> None:
-        self.model, self.samples, self.device, self.workers, self.step = model, samples, device, workers, step
+        self.engine, self.samples, self.workers, self.step = engine, samples, workers, step
         self.labels = torch.tensor([sample.label for sample in samples])
 
     def features(self, numbers: Sequence[int], side: int) -> Iterator[Tensor | None]:
-        def infer(batch: Sequence[tuple[int, np.ndarray]]) -> Tensor:
-            pixels = torch.from_numpy(np.stack([view for _, view in batch])).to(self.device)
-            with torch.inference_mode():
-                X: Tensor = self.model.backbone(normalize(pixels, self.model.config.mean, self.model.config.std)).X
-            return X
-
         results = run_images(
             numbers,
             lambda number: resize(read_sample(self.samples[number], side).image, side),
-            infer,
+            lambda batch: self.engine.features(np.stack([view for _, view in batch])).X,
             lambda _number, _view, X: X,
             batch_size=BATCH,
             workers=max(1, self.workers),
@@ -361,8 +351,7 @@ def _stage_below(model: Method, keep: Callable[[Tensor], None]) -> Iterator[None
     net: Any = model.backbone.net
     names = [stage["module"] for stage in net.feature_info.info]
     name = names[max(0, names.index(model.backbone.layer) - 1)]
-    modules = dict(net.named_modules())
-    module = modules.get(name) or modules[name.replace(".", "_")]
+    module = model.backbone.layer_module(name)  # type: ignore[operator]  # nn.Module types it as a Tensor
     handle = module.register_forward_hook(lambda _module, _inputs, output: keep(output))
     try:
         yield

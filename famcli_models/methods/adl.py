@@ -67,8 +67,7 @@ class ADL(CAM):
         super().__init__(*args, **kwargs)
         config = self.config
         settings = config.gamma or GAMMA.get(config.backbone, 0.9), config.drop_rate
-        places = self.backbone.layers(config.backbone, PLACES)  # type: ignore[operator]  # nn.Module types it as a Tensor
-        self.backbone.insert(places, [AttentionDropout(*settings) for _ in places])  # type: ignore[operator]  # likewise
+        self.backbone.insert(PLACES, lambda: AttentionDropout(*settings))  # type: ignore[operator]  # nn.Module types it as a Tensor
         if isinstance(self.convolutions, nn.Sequential):  # before its last layer, which is dropout
             self.convolutions.insert(len(self.convolutions) - 1, AttentionDropout(*settings))
 

@@ -17,13 +17,12 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from famcli_models.backbones import Layers
 from famcli_models.config import MethodConfig, Ranges
 from famcli_models.features import Features
 from famcli_models.losses import Losses, classification_loss
-from famcli_models.methods.method import Batch, Method, min_max, wanted_classes
+from famcli_models.methods.method import Batch, Method, min_max, run_constant, wanted_classes
 
 READS = Layers(
     {
@@ -111,11 +110,11 @@ class BAS(Method):
         backbone: nn.Module | None = None,
     ) -> None:
         super().__init__(config, class_names, provenance, backbone=backbone)
-        name, classes = self.config.backbone, self.config.num_classes
+        classes = self.config.num_classes
         self.mask = nn.Conv2d(self.backbone.tapped_channels[0], classes, 3, padding=1)  # type: ignore[index, arg-type]
         self.classifier = nn.Linear(self.channels, classes)  # of each cell: a 1x1 convolution
         self.outside = Factor()
-        self.backbone.insert(self.backbone.layers(name, READS), [self.outside])  # type: ignore[operator]
+        self.backbone.insert(READS, lambda: self.outside)  # type: ignore[operator]
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> BASOutput:
         """See :meth:`Method.forward`; in training the backbone runs once more, on what is outside m."""
@@ -137,11 +136,9 @@ class BAS(Method):
 
     def erased_scores(self, images: Tensor, m: Tensor) -> Tensor:
         """S_e ``(B, L)`` of F (1 - m), by a network whose weights are constants: gradients flow through m alone."""
-        constants = {name: tensor.detach() for name, tensor in self.backbone.named_parameters()}
-        constants |= {name: tensor.clone() for name, tensor in self.backbone.named_buffers()}  # no image counts twice
         self.outside.factor = 1 - m
         try:
-            X = functional_call(self.backbone, constants, (images,)).X
+            X = run_constant(self.backbone, images).X
         finally:
             self.outside.factor = None
         return class_maps(X, self.classifier.weight.detach(), self.classifier.bias.detach()).mean(dim=(2, 3))

@@ -87,8 +87,7 @@ class EIL(CAM):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.erasing = Erasing(self.config.gamma)
-        places = self.backbone.layers(self.config.backbone, PLACES)  # type: ignore[operator]  # nn.Module types it as a Tensor
-        self.backbone.insert(places, [self.erasing])  # type: ignore[operator]  # likewise
+        self.backbone.insert(PLACES, lambda: self.erasing)  # type: ignore[operator]  # nn.Module types it as a Tensor
 
     def head(self, features: Features, labels: Tensor | None = None) -> EILOutput:  # type: ignore[override]
         """Everything behind the backbone, of one feature or of two; see the class."""

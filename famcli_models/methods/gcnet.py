@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from famcli_models.config import MethodConfig, Ranges
 from famcli_models.errors import ConfigError
 from famcli_models.features import Features
 from famcli_models.losses import Losses, classification_loss
-from famcli_models.methods.method import Batch, Method
+from famcli_models.methods.method import Batch, Method, run_constant
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -148,8 +147,7 @@ class GCNet(Method):
         mask = ellipse_mask(out.ellipse, self.sharpness, (images.shape[-2], images.shape[-1]))[:, None]
         # The mean colour is 0 in normalised images, so this is what fills the rest.
         masked = torch.cat([images * mask, images * (1 - mask)])
-        frozen = {name: tensor.detach() for name, tensor in self.backbone.state_dict(keep_vars=True).items()}
-        X = functional_call(self.backbone, frozen, (masked,)).X
+        X = run_constant(self.backbone, masked).X
         scores = F.linear(X.mean(dim=(2, 3)), self.classifier.weight.detach(), self.classifier.bias.detach())
         of_object, of_background = scores.chunk(2)
         return out._replace(logits=out.logits.detach(), object_logits=of_object, background_logits=of_background)

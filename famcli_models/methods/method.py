@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from famcli_models.backbones import Backbone, Layers
 from famcli_models.checkpoint import GRAPH, REFERENCE, Checkpoint, read_checkpoint, resolve, write_checkpoint
@@ -373,11 +374,11 @@ class Method(nn.Module):
         model = cls(config, class_names, provenance)
         for name in cls.trunks:
             load_trunk(model.get_submodule(name), weights)  # type: ignore[arg-type]
-        fits = weights.classifier is not None and weights.classifier[0].shape == model.classifier.weight.shape
-        if weights.classifier is not None and fits and model.head_width == 0:
+        known = weights.classifier if model.head_width == 0 else None
+        if known is not None and known[0].shape == model.classifier.weight.shape:
             with torch.no_grad():
-                model.classifier.weight.copy_(weights.classifier[0])
-                model.classifier.bias.copy_(weights.classifier[1])
+                model.classifier.weight.copy_(known[0])
+                model.classifier.bias.copy_(known[1])
             model.provenance["classifier"] = "pretrained"
         return model
 
@@ -412,14 +413,14 @@ class Method(nn.Module):
             taken |= {f.name: f.default for f in fields(config) if f.name in unused}
         new = cls(replace(config, **taken), class_names)
         state, rows = new.state_dict(), _rows_of(model.class_names, new.class_names)
-        given = model.state_dict()
+        given, same_features = model.state_dict(), new.head_width == model.head_width
         for trunk in cls.trunks[len(model.trunks) :]:
             given |= {n.replace("backbone", trunk, 1): t for n, t in given.items() if n.startswith("backbone.")}
         for name, tensor in given.items():
             if name.startswith("classifier."):  # of one or more rows for a class
                 own = state[name].unflatten(0, (-1, len(new.class_names)))
                 other = tensor.unflatten(0, (-1, len(model.class_names)))
-                if own[:, 0].shape == other[:, 0].shape and new.head_width == model.head_width:
+                if own[:, 0].shape == other[:, 0].shape and same_features:
                     own[:, list(rows)] = other[:, list(rows.values())]
             elif name in state and state[name].shape == tensor.shape:
                 state[name] = tensor
@@ -428,7 +429,6 @@ class Method(nn.Module):
                 raise WeightsError(f"the weights of a model with backbone '{other}' do not fit '{own}' ({name})")
         new.load_state_dict(state)
         origin = model.provenance
-        same_features = new.head_width == model.head_width
         if origin.get("classifier") == "pretrained" and len(rows) == len(new.class_names) and same_features:
             new.provenance["classifier"] = "pretrained"
         new.provenance |= {key: origin[key] for key in (BACKBONE_TRAINING, "tuned_on_test") if key in origin}
@@ -490,6 +490,14 @@ def run_trunks(trunks: Sequence[nn.Module], images: Tensor) -> Features:
     first: Features
     first, *others = (trunk(images) for trunk in trunks)
     return first._replace(tapped=(*first.tapped, *(other.X for other in others))) if others else first
+
+
+def run_constant(trunk: nn.Module, images: Tensor) -> Features:
+    """Features by a network whose weights are constants: gradients flow to the images and what is inserted alone."""
+    constants = {name: tensor.detach() for name, tensor in trunk.named_parameters()}
+    constants |= {name: tensor.clone() for name, tensor in trunk.named_buffers()}  # statistics stay as they are
+    found: Features = functional_call(trunk, constants, (images,))
+    return found
 
 
 def _rows_of(known: Sequence[str], names: Sequence[str]) -> dict[int, int]:

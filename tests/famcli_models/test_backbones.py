@@ -89,7 +89,7 @@ def test_layers_are_given_beside_the_map_and_changed(name: str, channels: int) -
         assert backbone.tapped_channels == (found.shape[1],) == (channels,)
         copied = copy.deepcopy(backbone)
         torch.testing.assert_close(copied(images).tapped[0], found)
-        copied.insert(copied.layers(name, TAPPED), [nn.Threshold(math.inf, 0.0)])
+        copied.insert(TAPPED, lambda: nn.Threshold(math.inf, 0.0))
         assert not copied(images).X.equal(backbone(images).X)
         assert backbone(images).tapped[0].equal(found)
 

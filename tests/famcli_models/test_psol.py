@@ -105,12 +105,12 @@ def test_a_run_learns_from_the_boxes_and_resumes_exactly(
     fam: Callable[..., Result], make_splits: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that was stopped goes on with the same boxes, and ends with the weights of one that was not."""
-    data, seen = make_splits(train_weaksup=[0, 1, 2, 3, 4, 5], test=[6, 7]), []
+    data, targets = make_splits(train_weaksup=[0, 1, 2, 3, 4, 5], test=[6, 7]), []
     plain = PSOL.loss
 
     def loss(self: PSOL, output: Any, batch: Batch) -> Any:
-        seen.append(batch.boxes)
-        if len(seen) == 7:
+        targets.append(batch.boxes)
+        if len(targets) == 7:
             raise KeyboardInterrupt
         return plain(self, output, batch)
 
@@ -121,7 +121,7 @@ def test_a_run_learns_from_the_boxes_and_resumes_exactly(
     fam("train", *arguments, "--out", tmp_path / "whole", "--device", "cpu")
     assert fam("train", *arguments, "--out", tmp_path / "cut", "--device", "cpu").exit_code == 130
     fam("train", "--resume", tmp_path / "cut", "--workers", 0, "--device", "cpu", "-q")
-    for first, again in zip(seen[:4], [*seen[4:6], *seen[7:]], strict=True):
+    for first, again in zip(targets[:4], [*targets[4:6], *targets[7:]], strict=True):
         torch.testing.assert_close(first, again, atol=0, rtol=0)
     assert (tmp_path / "cut/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
     assert type(load_model(tmp_path / "cut")) is PSOL
