@@ -5,9 +5,25 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
+
+KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}  # and devices
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file, or a link to one, to read its bytes.
+
+    Raises:
+        OSError: It cannot be opened; or it is a pipe, a socket or a device, of which reading may never end.
+    """
+    kind = stat.S_IFMT(os.stat(path).st_mode)
+    if kind != stat.S_IFREG:
+        raise OSError(errno.EINVAL, f"it is a {KINDS.get(kind, 'device')} and no regular file", os.fspath(path))
+    return open(path, "rb")
 
 
 def sha256_file(path: Path) -> str:

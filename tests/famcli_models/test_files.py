@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from famcli_models.files import check_target, write_atomic
+from famcli_models.files import check_target, open_regular, write_atomic
 
 
 def write(path: Path) -> None:
@@ -106,3 +106,16 @@ def test_interrupted_writes(tmp_path: Path, kind: type[BaseException], old: str 
     with pytest.raises(kind):
         write_atomic(path, fail)
     assert [p.read_text() for p in tmp_path.iterdir()] == ([old] if old else [])
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    """A link to a file is read; a pipe, a device, a folder and links to them are refused by name, without a wait."""
+    (tmp_path / "file").write_bytes(b"bytes")
+    os.mkfifo(tmp_path / "pipe")
+    for name, target in {"link": "file", "to-pipe": "pipe", "to-device": os.devnull, "to-folder": "."}.items():
+        (tmp_path / name).symlink_to(target)
+    with open_regular(tmp_path / "link") as file:
+        assert file.read() == b"bytes"
+    for name in ("pipe", "to-pipe", "to-device", "to-folder"):
+        with pytest.raises(OSError, match=f"it is a {name.removeprefix('to-')} and no regular file.*{name}"):
+            open_regular(tmp_path / name)
