@@ -10,12 +10,13 @@ from importlib import import_module
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from famcli.data.sources import Member, read_bytes, scheme_of
+from famcli.data.foreign import HEAD, describe
+from famcli.data.sources import Member, open_local, read_bytes, scheme_of
 from famcli_models.errors import DataError, FamError, ShapeError
 
 # Loaded here, once: Pillow's own loading on first use is not safe between threads.
@@ -46,7 +47,6 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (FileNotFoundError, "no such file"),
     (PermissionError, "no permission to read it"),
     (IsADirectoryError, "it is a folder, not an image"),
-    (UnidentifiedImageError, "not a JPEG, PNG, WebP, BMP or TIFF image"),
 )
 
 
@@ -105,14 +105,7 @@ def _check_kind(source: object) -> None:
 
 
 def _decode(source: str | Path | bytes, at_least: int | None) -> Picture:
-    try:
-        file = Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-    except UnidentifiedImageError as error:
-        empty = not (source if isinstance(source, bytes) else Path(source).stat().st_size)
-        if empty:
-            raise DataError("the file is empty") from error
-        raise
-    with file as image:
+    with BytesIO(source) if isinstance(source, bytes) else open_local(source) as file, _open(file) as image:
         full = image.size
         if full[0] * full[1] > MAX_PIXELS:
             raise DataError(_too_large(f"{full[0]}x{full[1]}"))
@@ -120,6 +113,18 @@ def _decode(source: str | Path | bytes, at_least: int | None) -> Picture:
             image.draft("RGB", (at_least, at_least))
         # Pillow turns TIFF itself, on opening or on loading, and never decodes it small.
         return _upright_picture(image, None if image.format == "TIFF" else full)
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    """An image whose header is read; of something else is said what it is."""
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        head = file.read(HEAD)
+        what = describe(head)
+        known = "not a JPEG, PNG, WebP, BMP or TIFF image" + (f", but {what}" if what else "")
+        raise DataError(known if head else "the file is empty") from error
 
 
 def _too_large(what: str) -> str:
@@ -179,12 +184,12 @@ class Header(NamedTuple):
 def read_header(path: Path) -> Header:
     """Size and orientation of an image file."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_local(path) as file, _open(file) as image:
             width, height = image.size
             orientation = 1 if image.format == "TIFF" else orientation_of(image)  # Pillow turns TIFF itself
             return Header((width, height) if orientation in TURNED else (height, width), orientation)
-    except FileNotFoundError as error:
-        raise DataError("no such file") from error
+    except DataError:
+        raise
     except Exception as error:  # Pillow raises whatever a damaged byte leads to
         why = str(error).partition(" <")[0] or type(error).__name__
         raise DataError(f"not an image that can be read ({why})") from error

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from famcli_models.errors import DataError, shown
+from famcli_models.files import open_regular
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 30  # of an image that is read whole; the largest picture that may be decoded has half of that
 TAR = ".tar"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")  # two letters at least: C: is a drive
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)  # two letters at least: C: is a drive
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # also of a path, which has lost a slash
+_HOME = re.compile(r"~[^/]*/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,31 @@ class Member:
 def scheme_of(place: object) -> str:
     """``s3`` of ``s3://bucket/photo.jpg``; empty of a local path, and of what is no text."""
     match = _SCHEME.match(place) if isinstance(place, str) else None
-    return match[1] if match else ""
+    return match[1].lower() if match else ""
+
+
+def why_unread(path: str | Path, error: OSError) -> str:
+    """Why a local file or folder cannot be read, in a few words, with what was probably meant."""
+    if error.errno == errno.ELOOP:
+        return "its symbolic links lead in a circle"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if not isinstance(error, FileNotFoundError):
+        return error.strerror or type(error).__name__
+    text, here = str(path), os.path.relpath(path)  # as it was typed below the working directory
+    if _URL.match(text) or _URL.match(here):
+        return "no such file here: it is a URL, so download it first"
+    if _HOME.match(text) or _HOME.match(here):
+        return "no such file; only the shell knows what ~ is, and only without quotes: write the path out, or $HOME"
+    return "no such file, but a link to it" if os.path.islink(path) else "no such file"
+
+
+def open_local(path: str | Path) -> BinaryIO:
+    """Open a regular file to read its bytes; of a ``DataError`` the message is the reason alone."""
+    try:
+        return open_regular(path)
+    except OSError as error:
+        raise DataError(why_unread(path, error)) from error
 
 
 def file_system(url: str) -> tuple[AbstractFileSystem, str]:
@@ -64,8 +93,11 @@ def read_bytes(source: str | Path | Member) -> bytes:
     try:
         if isinstance(source, Member):
             return _read_member(source)
-        return _read_url(source) if isinstance(source, str) and scheme_of(source) else Path(source).read_bytes()
-    except (DataError, FileNotFoundError, PermissionError, IsADirectoryError):
+        if isinstance(source, str) and scheme_of(source):
+            return _read_url(source)
+        with open_local(source) as file:
+            return file.read()
+    except (DataError, FileNotFoundError, PermissionError, IsADirectoryError):  # of URLs
         raise
     except Exception as error:  # each file system has errors of its own
         raise DataError(f"it cannot be read ({_reason(error)})") from error
@@ -84,7 +116,7 @@ def _read_member(member: Member) -> bytes:
         fs, path = file_system(member.tar)
         content = bytes(fs.cat_file(path, start=member.offset, end=member.offset + member.size))
     else:
-        with open(member.tar, "rb") as file:
+        with open_local(member.tar) as file:
             file.seek(member.offset)
             content = file.read(member.size)
     if len(content) < member.size:
@@ -134,7 +166,7 @@ def _check_end(block: bytes) -> None:
 
 def _open(place: str) -> IO[bytes]:
     if not scheme_of(place):
-        return open(place, "rb")
+        return open_local(place)
     fs, path = file_system(place)
     file: IO[bytes] = fs.open(path, "rb", cache_type="readahead")
     return file

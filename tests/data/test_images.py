@@ -189,22 +189,60 @@ def test_truncated_file(tmp_path: Path, suffix: str, share: float) -> None:
     assert "damaged" in reason(path) or "not a JPEG" in reason(path)
 
 
-def test_what_is_no_image(tmp_path: Path) -> None:
-    """Files that are empty, text, of another format, a folder, gone or a link to nowhere are called that."""
+def test_what_is_no_file(tmp_path: Path) -> None:
+    """Files that are empty, gone, a folder or a pipe are called that, and links to nowhere or in a circle too."""
     path = tmp_path / "x.jpg"
     assert reason(path) == "no such file"
     path.symlink_to(tmp_path / "nowhere.jpg")
-    assert reason(path) == "no such file"
+    assert reason(path) == "no such file, but a link to it"
+    path.unlink()
+    path.symlink_to(path)
+    assert reason(path) == "its symbolic links lead in a circle"
     path.unlink()
     path.touch()
     assert reason(path) == "the file is empty"
-    path.write_text("<html>404 not found</html>")
-    assert reason(path) == "not a JPEG, PNG, WebP, BMP or TIFF image"
-    Image.new("RGB", (4, 4)).save(path, format="GIF")  # Pillow could read it
-    assert reason(path) == "not a JPEG, PNG, WebP, BMP or TIFF image"
     path.unlink()
     path.mkdir()
-    assert reason(path) == "it is a folder, not an image"
+    assert reason(path) == "it is a folder and no regular file"
+    path.rmdir()
+    os.mkfifo(path)
+    assert reason(path) == "it is a pipe and no regular file"
+    (tmp_path / "link.png").symlink_to("/dev/zero")
+    assert reason(tmp_path / "link.png") == "it is a device and no regular file"
+    with pytest.raises(DataError, match="device"):
+        read_size(tmp_path / "link.png")
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [("~/x.jpg", "only the shell knows what ~ is"), ("https:/host/x.jpg", "a URL"), ("HTTPS://host/x.jpg", "a URL")],
+)
+def test_paths_that_are_none_here(path: str, hint: str) -> None:
+    """What only a shell or a browser would find is answered."""
+    assert hint in reason(Path(path))
+
+
+def test_what_is_no_image(tmp_path: Path) -> None:
+    """Files in another form are called that, with what to do, and what is unknown is none of the formats."""
+    path = tmp_path / "x.jpg"
+    Image.new("RGB", (4, 4)).save(path, format="GIF")  # Pillow could read it
+    contents = {
+        path.read_bytes(): "a video clip or an animation",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n": "'git lfs pull'",
+        b"\0\0\0\x20ftypisom": "a video clip",
+        b"\0\0\0\x20ftypavif": "an AVIF image",
+        b"\0\0\0\x20ftypheic": "a HEIC image",
+        b"<html>404 not found</html>": "a web page",
+        b"<?xml version='1.0'?>\n<svg/>": "an SVG drawing",
+        b"PK\x03\x04...": "an archive",
+        "a.jpg\nkäse.jpg\n".encode() * 100: "fam predict - < LIST",
+    }
+    for content, what in contents.items():
+        path.write_bytes(content)
+        assert reason(path).startswith("not a JPEG, PNG, WebP, BMP or TIFF image, but ")
+        assert what in reason(path)
+    path.write_bytes(b"\0\1\2\3")
+    assert reason(path) == "not a JPEG, PNG, WebP, BMP or TIFF image"
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
