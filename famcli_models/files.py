@@ -118,23 +118,26 @@ def _check_file(path: Path, target: Path) -> None:
 def write_pieces(path: Path, pieces: Iterable[str | bytes]) -> None:
     """Write text, as UTF-8, and bytes as they come: to a file that is whole or not there, or to a stream.
 
-    Odd bytes of a file name that is no Unicode are written as JSON escapes.
-
     Raises:
         OSError: See :func:`check_target`; or the disk refuses.
     """
-    encoded = (p.encode("utf-8", "backslashreplace") if isinstance(p, str) else p for p in pieces)
 
     def write(to: Path) -> None:
         with to.open("wb") as file:
-            file.writelines(encoded)
+            file.writelines(encoded(pieces))
 
     if not is_stream(path):
         write_atomic(path, write)
         return
     with _opened(path) as file:
-        file.writelines(encoded)
+        file.writelines(encoded(pieces))
         file.flush()
+
+
+def encoded(pieces: Iterable[str | bytes]) -> Iterator[bytes]:
+    """Text as UTF-8, and bytes as they are; odd bytes of a file name that is no Unicode become JSON escapes."""
+    for piece in pieces:
+        yield piece.encode("utf-8", "backslashreplace") if isinstance(piece, str) else piece
 
 
 def _opened(path: Path) -> BinaryIO | nullcontext[BinaryIO]:

@@ -24,7 +24,7 @@ from famcli.inference.torch_engine import TorchEngine
 from famcli_models.boxes import rescale_boxes
 from famcli_models.checkpoint import GRAPH, GRAPH_FILE, read_config, write_config
 from famcli_models.errors import ConfigError, FamError
-from famcli_models.files import check_target, write_atomic
+from famcli_models.files import check_target, write_atomic, write_pieces
 from famcli_models.graph import OPSETS, GraphFacts, check_graph, graph_weights, read_graph, weight_shapes
 from famcli_models.loading import load_model
 from famcli_models.localization import localize
@@ -69,7 +69,7 @@ def export(model: Method, path: Path, form: ExportFormat, *, tau: float | None =
 
     Args:
         model: On the CPU; it is set to evaluation mode.
-        path: File to write.
+        path: File or stream to write to; see :func:`famcli_models.files.write_pieces`.
         form: A name in :data:`EXPORT_FORMATS`.
         tau: Find the largest region's box inside, with this threshold; ``None`` gives maps and probabilities alone.
         opset: Of ONNX.
@@ -92,25 +92,18 @@ def export(model: Method, path: Path, form: ExportFormat, *, tau: float | None =
         "threshold": f"{model.config.tau if tau is None else tau:g}",
         "backbone": model.config.backbone,
     }
-    found: list[Parity] = []
-
-    def write(temporary: Path) -> None:
-        with warnings.catch_warnings():
-            # Tracers warn of every constant they meet, and torch of its own older parts. The parity tells.
-            warnings.simplefilter("ignore")
-            try:
-                row.write(graph, example, temporary, facts, opset)
-                found.append(parity(model, row.read(temporary), tau))
-            except OSError:  # a full disk
-                raise
-            except Exception as error:  # each exporter and runtime has its own errors
-                raise FamError(_cannot(form, error).replace(str(temporary), str(path))) from error
-        if not found[0].good:
-            msg = f"the file's results are not the model's ({found[0]}); it was not kept, try another --format"
-            raise FamError(msg)
-
-    write_atomic(path, write)
-    return found[0]
+    with warnings.catch_warnings():
+        # Tracers warn of every constant they meet, and torch of its own older parts. The parity tells.
+        warnings.simplefilter("ignore")
+        try:
+            content = row.write(graph, example, facts, opset)  # in memory: on a full disk torch would end the process
+            found = parity(model, row.read(content), tau)
+        except Exception as error:  # each exporter and runtime has its own errors
+            raise FamError(_cannot(form, error)) from error
+    if not found.good:
+        raise FamError(f"the file's results are not the model's ({found}); it was not kept, try another --format")
+    write_pieces(path, [content])
+    return found
 
 
 def check_opset(opset: int) -> None:
@@ -199,7 +192,7 @@ def _compare(engine: OnnxEngine, wanted: TorchEngine) -> Parity:
     return Parity(*np.max(gaps, axis=0).tolist())
 
 
-def _write_onnx(graph: Graph, example: Example, path: Path, facts: dict[str, str], opset: int) -> None:
+def _write_onnx(graph: Graph, example: Example, facts: dict[str, str], opset: int) -> bytes:
     import onnx
 
     made: Any = torch.onnx.export(
@@ -215,24 +208,25 @@ def _write_onnx(graph: Graph, example: Example, path: Path, facts: dict[str, str
     )
     proto = made.model_proto
     onnx.helper.set_model_props(proto, facts)
-    onnx.save_model(proto, str(path))
+    return bytes(proto.SerializeToString())
 
 
-def _write_torchscript(graph: Graph, example: Example, path: Path, facts: dict[str, str], _: int) -> None:
-    traced = torch.jit.trace(graph, example, check_trace=False)
-    torch.jit.save(traced, str(path), _extra_files={FACTS: json.dumps(facts).encode()})
+def _write_torchscript(graph: Graph, example: Example, facts: dict[str, str], _: int) -> bytes:
+    traced, file = torch.jit.trace(graph, example, check_trace=False), io.BytesIO()
+    torch.jit.save(traced, file, _extra_files={FACTS: json.dumps(facts).encode()})
+    return file.getvalue()
 
 
-def _write_torch_export(graph: Graph, example: Example, path: Path, facts: dict[str, str], _: int) -> None:
-    program = torch.export.export(graph, example, dynamic_shapes=ANY_BATCH)
-    with path.open("wb") as file:  # a path must end in .pt2, and this one is temporary
-        torch.export.save(program, file, extra_files={FACTS: json.dumps(facts)})
+def _write_torch_export(graph: Graph, example: Example, facts: dict[str, str], _: int) -> bytes:
+    program, file = torch.export.export(graph, example, dynamic_shapes=ANY_BATCH), io.BytesIO()
+    torch.export.save(program, file, extra_files={FACTS: json.dumps(facts)})
+    return file.getvalue()
 
 
-def _read_onnx(path: Path) -> Runner:
+def _read_onnx(content: bytes) -> Runner:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {INPUT: images})
 
 
@@ -240,20 +234,20 @@ def _in_torch(module: Callable[[torch.Tensor], Sequence[torch.Tensor]]) -> Runne
     return lambda images: [output.numpy() for output in module(torch.from_numpy(images))]
 
 
-def _read_torchscript(path: Path) -> Runner:
-    return _in_torch(torch.jit.load(str(path)))
+def _read_torchscript(content: bytes) -> Runner:
+    return _in_torch(torch.jit.load(io.BytesIO(content)))
 
 
-def _read_torch_export(path: Path) -> Runner:
-    return _in_torch(torch.export.load(io.BytesIO(path.read_bytes())).module())
+def _read_torch_export(content: bytes) -> Runner:
+    return _in_torch(torch.export.load(io.BytesIO(content)).module())
 
 
 class FormatRow(NamedTuple):
     """A row of :data:`EXPORT_FORMATS`."""
 
     suffix: str  # of the file's name
-    write: Callable[[Graph, Example, Path, dict[str, str], int], None]  # with facts and ONNX's opset
-    read: Callable[[Path], Runner]  # loads the file with its runtime
+    write: Callable[[Graph, Example, dict[str, str], int], bytes]  # with facts and ONNX's opset
+    read: Callable[[bytes], Runner]  # loads the file's content with its runtime
 
 
 EXPORT_FORMATS: Mapping[ExportFormat, FormatRow] = {

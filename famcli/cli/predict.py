@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +16,7 @@ from famcli.cli.console import console, visible
 from famcli.outputs import FORMATS, IMAGE_FILES, choose_format
 from famcli_models.checkpoint import DEFAULT_MODEL
 from famcli_models.errors import ConfigError, UnknownNameError
+from famcli_models.files import STDOUT, is_stdout, is_stream
 
 if TYPE_CHECKING:
     from famcli.inference.job import Summary
@@ -29,7 +28,6 @@ FORMS = ", ".join(f"{name} ({row.summary.replace('`', '')})" for name, row in FO
 INPUT = "Images, folders (searched recursively), tars, globs, each also as a URL, or - for a list on stdin."
 LABEL = "What is in all images: a class of the model, a WordNet id, or a name of your own."
 LABELS = "Likewise for each image: 'folder', or a file of lines IMAGE,CLASS."
-STDOUT = Path("-")
 OUT = "Results file, - for stdout; the suffix picks the format. Without it a line a box is printed."
 IDS = "COCO file to take image and category ids from, by file name and name."
 RESUME = "Go on with an interrupted run of the same command."
@@ -84,17 +82,17 @@ def predict(
 
     Examples: fam predict photos/ (prints NAME  CLASS SCORE  box X0,Y0,X1,Y1), fam predict photos/ --out boxes.json
     """
-    file = None if out == STDOUT else out
+    file = None if out is None or is_stream(out) else out
     rank = options.this_rank(shard)
     for wanted, option in ((resume, "--resume"), (shard, "--shard"), (join, "--join"), (rank.count > 1, str(rank))):
         if file is None and wanted:
             raise typer.BadParameter(f"{option} needs --out FILE, beside which finished images are kept")
-    if as_json and (out == STDOUT or (out is None and format not in (None, "jsonl"))):
+    if as_json and (is_stdout(out) if out else format not in (None, "jsonl")):
         raise typer.BadParameter("--json and the results would both be on standard output: leave out --json")
     if as_json and out is None:
         format = "jsonl"  # noqa: A001
     printed = out is None and format is None
-    chosen = _chosen_format(format, file)
+    chosen = _chosen_format(format, out, folder=file is not None)
     segmentation = masks if masks in SEGMENTATIONS else None
     pictures = Path(masks) if masks and not segmentation else None
     if printed and (all_categories or coco_images):
@@ -107,41 +105,38 @@ def predict(
 
     follows = bool(rank.launcher) and rank.index > 0  # rank 0 speaks for all
     started = time.monotonic()
-    with nullcontext() if printed or file else tempfile.TemporaryDirectory() as scratch:
-        target = file if scratch is None else Path(scratch) / "stdout"
-        try:
-            summary = predict_files(
-                inputs,
-                target,
-                model=model,
-                method=method,
-                device=device,
-                engine=engine,
-                settings=Settings(
-                    threshold, max_boxes, topk, multiples, flip, batch_size, workers, amp, parts=parts, processes=None
-                ),
-                format=chosen,
-                image_files={name: folder for name, folder in folders.items() if folder is not None},
-                label=label,
-                labels=labels,
-                coco_images=coco_images,
-                segmentation=segmentation,
-                all_categories=all_categories,
-                resume=resume,
-                rank=rank,
-                join=join,
-                say=(lambda _: None) if follows else console.say,  # a first use says what it downloads
-                progress=partial(console.progress, "images", hidden=follows or (printed and sys.stdout.isatty())),
-                on_record=partial(_print_record, lines=printed, table=_PartsTable() if parts else None),
-            )
-        except KeyboardInterrupt:
-            if file and (journal := journal_path(file, rank)).is_file():
-                console.say(f"finished images are kept in '{journal}'; the same command with --resume goes on")
-            raise
-        if scratch is not None and target is not None:
-            console.result_file(target)
+    try:
+        summary = predict_files(
+            inputs,
+            out or (None if printed else STDOUT),
+            model=model,
+            method=method,
+            device=device,
+            engine=engine,
+            settings=Settings(
+                threshold, max_boxes, topk, multiples, flip, batch_size, workers, amp, parts=parts, processes=None
+            ),
+            format=chosen,
+            image_files={name: folder for name, folder in folders.items() if folder is not None},
+            label=label,
+            labels=labels,
+            coco_images=coco_images,
+            segmentation=segmentation,
+            all_categories=all_categories,
+            resume=resume,
+            rank=rank,
+            join=join,
+            say=(lambda _: None) if follows else console.say,  # a first use says what it downloads
+            progress=partial(console.progress, "images", hidden=follows or (printed and sys.stdout.isatty())),
+            on_record=partial(_print_record, lines=printed, table=_PartsTable() if parts else None),
+        )
+    except KeyboardInterrupt:
+        if file and (journal := journal_path(file, rank)).is_file():
+            console.say(f"finished images are kept in '{journal}'; the same command with --resume goes on")
+        raise
     part = rank if rank.count > 1 and not rank.joins else None
-    _report(summary, file, time.monotonic() - started, as_json and not follows, part)
+    shown = None if out is None or is_stdout(out) else out
+    _report(summary, shown, time.monotonic() - started, as_json and not follows, part)
     # Launchers end all ranks when one ends with an error, and a shard of which every image was tried is done.
     if (summary.failures or summary.warnings) and part is None:
         raise typer.Exit(1)
@@ -212,12 +207,12 @@ def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool, p
         console.result_json({"out": str(out), **run, **numbers, **told, "seconds": round(seconds, 3)})
 
 
-def _chosen_format(name: str | None, file: Path | None) -> str:
+def _chosen_format(name: str | None, out: Path | None, *, folder: bool) -> str:
     try:
-        chosen = choose_format(name, file)
+        chosen = choose_format(name, out)
     except (ConfigError, UnknownNameError) as error:
         raise typer.BadParameter(str(error), param_hint="--format") from error
-    if file is None and FORMATS[chosen].folder:
+    if FORMATS[chosen].folder and not folder:
         raise typer.BadParameter(f"--format {chosen} is a folder of files and needs --out FOLDER")
     return chosen
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +15,22 @@ from famcli.data.metadata import METADATA, split_folder, splits_of
 from famcli.data.readers import coco
 from famcli.data.sample import BENCHMARK_NAMES, FULLSUP, MAX_CLASSES, Sample, split_name
 from famcli_models.errors import DataError
-from famcli_models.files import write_atomic
+from famcli_models.files import is_stream, write_pieces
 
 
 def to_coco(dataset: Dataset, out: Path, splits: Sequence[str] = (), *, exist_ok: bool = False) -> list[Path]:
-    """Write a COCO file for each of some splits, or all, to a folder, or of one to a ``*.json``; gives the files."""
+    """Write a COCO file for each of some splits, or all, to a folder, or of one to a ``*.json`` or stream."""
     read = _read(dataset, splits)
-    single = out.suffix.lower() == ".json"
+    single = out.suffix.lower() == ".json" or is_stream(out)
     if single and len(read) > 1:
         there = f"there are {len(read)} splits ({', '.join(read)})"
         raise DataError(f"'{out}' is one file, but {there}: choose one with --split")
     files = {split: out if single else out / coco.file_name(split) for split in read}
-    _refuse([path for path in files.values() if path.exists()], exist_ok)
+    _refuse([path for path in files.values() if path.exists() and not is_stream(path)], exist_ok)
     labels = (s.label for split in dataset.own_splits() for s in read.get(split) or dataset.samples(split))
     count = len(dataset.class_names) or 1 + max(labels)
     for split, path in files.items():
-        write_atomic(path, partial(_write_pieces, coco.split_json(read[split], dataset.class_names, count, split)))
+        write_pieces(path, coco.split_json(read[split], dataset.class_names, count, split))
     return list(files.values())
 
 
@@ -69,12 +68,6 @@ def to_wsol(
     names = dataset.class_names
     write_dataset(out, dataset.name, dataset.images, names, read, dataset.fullsup, about, benchmark_names=True)
     return folders
-
-
-def _write_pieces(pieces: Iterator[str], path: Path) -> None:
-    # Odd bytes of a file name that is no Unicode become JSON's own escapes.
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        file.writelines(pieces)
 
 
 def _read(dataset: Dataset, splits: Sequence[str]) -> Mapping[str, list[Sample]]:

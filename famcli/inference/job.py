@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -14,7 +14,7 @@ from typing import Any
 from famcli.data.listing import STDIN, Listing, Names, list_images
 from famcli.hub import find_model
 from famcli.inference.engine import AUTO, MOST_FITTED, open_engine
-from famcli.inference.journal import Journal, find_shards, is_begun, open_shards
+from famcli.inference.journal import Journal, TransientJournal, find_shards, is_begun, journal_path, open_shards
 from famcli.inference.labels import GivenClasses
 from famcli.inference.pipeline import spread
 from famcli.inference.predictor import Predictor, Settings
@@ -36,7 +36,8 @@ from famcli.outputs.coco import CocoIds
 from famcli.outputs.prediction import Failure, Item, Record
 from famcli_models.checkpoint import COLLAPSED, DEFAULT_MODEL, WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError, short
-from famcli_models.files import sha256_file
+from famcli_models.files import is_stream, sha256_file
+from famcli_models.locks import only_writer
 
 Progress = Callable[[int, int], AbstractContextManager[Callable[[], object]]]
 PACE = {"batch_size", "workers", "processes"}  # settings that change no result
@@ -103,7 +104,8 @@ def predict_files(
     Args:
         inputs: Images, folders (searched recursively), tars, glob patterns, each also as a URL that fsspec knows, or
             ``-`` for a list on standard input.
-        out: The file of the results, or the folder if the format is one; by default none is written.
+        out: The file of the results, or the folder if the format is one; by default none is written. It may be ``-``,
+            a device or a pipe, and then the run cannot be resumed.
         model: A packaged name, the folder of a checkpoint, or a name on the Hugging Face Hub.
         method: See :func:`famcli_models.load_model`.
         device: See :class:`famcli.Predictor`.
@@ -133,7 +135,8 @@ def predict_files(
         FamError: An argument cannot be used, there are no images, the disk refuses, or another rank has failed.
     """
     out, rank = None if out is None else Path(out), rank or Rank()
-    _check_processes(out, rank, resume, join)
+    stream = out is not None and is_stream(out)
+    _check_processes(None if stream else out, rank, resume, join)
     format = choose_format(format, out)  # noqa: A001
     folders = {kind: Path(folder) for kind, folder in (image_files or {}).items()}
     for path in (*folders.values(), *([out] if out else [])):
@@ -145,7 +148,11 @@ def predict_files(
     if out is not None and (resume or join) and not is_begun(out, rank if resume else None) and out.exists():
         say(f"'{out}' is there and no unfinished run beside it: nothing is left to do")
         return Summary(finished_before=True)
-    with RankFiles.beside(out, rank).noting_failure() if out and rank.launcher and rank.count > 1 else nullcontext():
+    with ExitStack() as held:
+        if out is not None:
+            held.enter_context(only_writer(journal_path(out, rank) if rank.count > 1 else out))
+        if out is not None and rank.launcher and rank.count > 1:
+            held.enter_context(RankFiles.beside(out, rank).noting_failure())
         given = [str(item) for item in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
         listing = list_images(given, sys.stdin if STDIN in given else (), [*folders.values(), *([out] if out else [])])
         if out is not None and (rank.index == 0 or not rank.launcher):
@@ -188,8 +195,8 @@ def predict_files(
             write_results(FORMATS[format], records, run, target)
 
         job = _Job(listing, predictor, classes, ids, folders, header, write, say, progress, on_record)
-        if out is None:
-            return job.run_through()
+        if out is None or stream:
+            return job.run_through(out)
         return job.join(out, find_shards(out)) if join else job.run(out, rank, resume)
 
 
@@ -208,14 +215,18 @@ class _Job:
     progress: Progress
     on_record: Callable[[Record], object]
 
-    def run_through(self) -> Summary:
-        """Predict all images, and keep nothing."""
+    def run_through(self, out: Path | None) -> Summary:
+        """Predict all images, and keep nothing but what the results to a stream need."""
         share, summary = self.listing.with_members(), self._summary()
-        with self.progress(len(share.names), 0) as step:
-            for record in self._predict(share, 0):
-                summary.count(record)
-                self.on_record(record)
-                step()
+        predicted = self._predict(share, 0)
+        with closing(TransientJournal()) as journal:
+            with self.progress(len(share.names), 0) as step:
+                for record in predicted if out is None else journal.keep(predicted):
+                    summary.count(record)
+                    self.on_record(record)
+                    step()
+            if out is not None:
+                self.write(journal.records, share.names, out)
         return summary
 
     def run(self, out: Path, rank: Rank, resume: bool) -> Summary:
@@ -264,7 +275,8 @@ class _Job:
         images = Names(names())
         if not self.listing.has_tars and images != self.listing.names:
             raise DataError(f"the journals beside '{out}' do not hold each image once: make them again")
-        self.write(records, images, out)
+        with only_writer(out) if rank.launcher else nullcontext():
+            self.write(records, images, out)
         for journal in journals:
             journal.remove()
         return summary

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +15,11 @@ from famcli.inference.ranks import Rank, RankFiles
 from famcli.outputs.prediction import Record
 from famcli_models.errors import DataError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 SUFFIX = ".partial"  # of the journal of a run in one process, behind the name of the results
 VERSION = 4  # of the journal; the first had none
 AGAIN = "start again without --resume"
 SHOWN = 20  # shards in a message
+IN_MEMORY = 64 << 20  # bytes of records
 
 
 def journal_path(out: Path, rank: Rank) -> Path:
@@ -47,7 +44,7 @@ class Journal:
 
     @contextmanager
     def open(self, names: Sequence[str], resume: bool) -> Iterator[None]:
-        """Begin a run over these sorted images, or take up an interrupted one; other runs are kept out meanwhile.
+        """Begin a run over these sorted images, or take up an interrupted one.
 
         Of what is taken up, a last line that was cut short is dropped.
         """
@@ -59,7 +56,6 @@ class Journal:
         except OSError as error:
             raise self._unwritable(error) from error
         with file:
-            self._lock(file)
             if resume:
                 file.seek(0)
                 file.truncate(self._read(file, names))
@@ -104,20 +100,6 @@ class Journal:
             raise DataError(f"'{self.path}' is of a run with other options ({', '.join(changed)}); {self.advice}")
         return len(line)
 
-    def _lock(self, file: IO[bytes]) -> None:
-        """Keep other runs out until the file is closed, where the file system can."""
-        taken = False
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                taken = os.fstat(file.fileno()).st_nlink == 0  # its run has removed it meanwhile
-            except BlockingIOError:
-                taken = True
-            except OSError:  # no locks there
-                pass
-        if taken:
-            raise DataError(f"another run is writing '{self.path}': wait for it, or choose another --out")
-
     def keep(self, records: Iterable[Record]) -> Iterator[Record]:
         """Give each record on when the operating system has it."""
         if not os.fstat(self._file.fileno()).st_size:
@@ -155,6 +137,35 @@ class Journal:
             self.files.remove()
         else:
             self.path.unlink(missing_ok=True)
+
+
+class TransientJournal:
+    """Records of results beside which nothing can lie: in memory, or if they are many in a file without a name."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+        self.close = self._file.close
+
+    def keep(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Give each record on when it is kept."""
+        for record in records:
+            try:
+                self._file.write(f"{json.dumps(record)}\n".encode())
+            except OSError as error:
+                why = f"there is no room for more than {IN_MEMORY >> 20} MiB of results ({error.strerror or error})"
+                raise DataError(f"{why}; name a file with --out, or a folder with the variable TMPDIR") from error
+            yield record
+
+    def records(self) -> Iterator[Record]:
+        """All records from the beginning, one at a time."""
+        place = 0
+        while True:
+            self._file.seek(place)
+            line = self._file.readline()
+            if not line:
+                return
+            place = self._file.tell()
+            yield json.loads(line)
 
 
 def open_shards(out: Path, header: Mapping[str, Any], first: Rank) -> list[Journal]:

@@ -5,9 +5,9 @@ Adding either is one function and one row. Modules are imported on first use, so
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from famcli_models.errors import ConfigError, DataError, UnknownNameError
-from famcli_models.files import write_atomic
+from famcli_models.files import encoded, is_stream, real_path, scratch, write_atomic, write_pieces
 
 if TYPE_CHECKING:
     from famcli.data.listing import Listing
@@ -160,11 +160,13 @@ def check_out(out: Path, name: str, listing: Listing) -> None:
             f"--format {name} names the photographs as files, and these lie in tars or at URLs, which only {taken} take"
         )
     if chosen.folder:
+        if is_stream(out):
+            raise ConfigError(f"--format {name} is a folder of files, and '{out}' is none; name a new folder")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ConfigError(f"--out '{out}' is there already; name a new folder")
     elif out.is_dir():
         raise ConfigError(f"--out '{out}' is a folder; name a file, for example {out / 'boxes.json'}")
-    elif out.exists() and not isinstance(listing.root, str):
+    elif out.exists() and not is_stream(out) and not isinstance(listing.root, str):
         paths = map(listing.path, listing.names)
         if any(out.samefile(path) for path in paths if path.exists()):
             raise ConfigError(f"--out '{out}' is one of the images; name another file")
@@ -181,9 +183,11 @@ def write_results(chosen: Output, records: Records, run: Run, out: Path) -> None
     pieces = pkgutil.resolve_name(chosen.writer)(records, run)
     try:
         if chosen.folder:
-            _write_folder(pieces, out)
+            _write_folder(pieces, real_path(out))
         else:
-            write_atomic(out, partial(_write_text, pieces))
+            write_pieces(out, pieces)
+    except BrokenPipeError:  # whoever reads a stream has enough
+        raise
     except OSError as error:
         raise DataError(f"cannot write '{out}': {error.strerror or error}") from error
 
@@ -212,22 +216,16 @@ def write_image_files(folders: Mapping[str, Path], prediction: Prediction) -> No
         for ending, content in pkgutil.resolve_name(IMAGE_FILES[name].writer)(prediction):
             path = folder / (prediction.name.lstrip("/") + ending)
             try:
-                write_atomic(path, partial(Path.write_bytes, data=content))
+                write_atomic(path, partial(Path.write_bytes, data=content), one_of_many=True)
             except OSError as error:
                 refused.append(f"'{path}' ({error.strerror or error})")
     if refused:
         raise DataError(f"cannot write {', '.join(refused)}")
 
 
-def _write_text(pieces: Iterable[str], path: Path) -> None:
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-        file.writelines(pieces)
-
-
 def _write_folder(files: Iterable[tuple[str, str | bytes | Path | Iterator[str]]], folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fam.") as scratch:
-        made = Path(scratch) / folder.name
+    with scratch(folder.parent) as beside:
+        made = beside / folder.name
         made.mkdir()
         for name, content in files:
             path = made / name.lstrip("/")
@@ -237,7 +235,11 @@ def _write_folder(files: Iterable[tuple[str, str | bytes | Path | Iterator[str]]
             elif isinstance(content, bytes):
                 path.write_bytes(content)
             else:
-                _write_text([content] if isinstance(content, str) else content, path)
+                pieces = [content] if isinstance(content, str) else content
+                with path.open("wb") as file:
+                    file.writelines(encoded(pieces))
+        if hasattr(os, "sync"):  # not on Windows
+            os.sync()  # once for all files, which may be a million
         if folder.is_dir():
             folder.rmdir()  # it is empty, or this refuses
         made.rename(folder)

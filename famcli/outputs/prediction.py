@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from famcli.data.images import Source
 from famcli.data.masks import encode
 from famcli_models.boxes import clip_boxes
 from famcli_models.errors import ConfigError, DataError
-from famcli_models.files import write_atomic
+from famcli_models.files import write_pieces
 from famcli_models.localization import Region, upsample
 
 if TYPE_CHECKING:
@@ -198,9 +198,10 @@ class Prediction:
             return
         if suffix not in PICTURES:
             raise ConfigError(f"'{path}' is no name to save a prediction by: use {', '.join([*PICTURES, *formats])}")
-        picture = self.overlay()
+        content = io.BytesIO()
+        self.overlay().save(content, PICTURES[suffix], quality=90)
         try:
-            write_atomic(path, partial(picture.save, format=PICTURES[suffix], quality=90))
+            write_pieces(path, [content.getvalue()])
         except OSError as error:
             raise DataError(f"cannot write '{path}': {error.strerror or error}") from error
 

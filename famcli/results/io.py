@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 from famcli.results.images import ImageResult
 from famcli.results.schema import FORMAT, FORMAT_VERSION, Results, check, dumps
 from famcli.results.tables import markdown
+from famcli_models import files
 from famcli_models.errors import DataError
-from famcli_models.files import write_atomic
 
 JSON_NAME, MARKDOWN_NAME, IMAGES_NAME = "results.json", "results.md", "images.jsonl"
 MAX_BYTES = 64 * 2**20  # a table of 100,000 classes fits
@@ -43,7 +43,7 @@ def write_results(folder: Path, results: Results) -> None:
 
 def write_evaluation(folder: Path, results: Results, images: Iterable[ImageResult]) -> None:
     """Write all files of an evaluation; ``results.json``, the last, never stands beside images of another one."""
-    (folder / JSON_NAME).unlink(missing_ok=True)
+    files.real_path(folder / JSON_NAME).unlink(missing_ok=True)
     write_images(folder / IMAGES_NAME, images)
     write_results(folder, results)
 
@@ -68,14 +68,8 @@ def write_images(path: Path, images: Iterable[ImageResult]) -> None:
 
 def write_pieces(path: Path, pieces: Iterable[str]) -> None:
     """Write a text as its pieces come; the file is whole or not there."""
-
-    def fill(temporary: Path) -> None:
-        # A name with bytes that are no text becomes \udcXX, which is what JSON calls it.
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.writelines(pieces)
-
     try:
-        write_atomic(path, fill)
+        files.write_pieces(path, pieces)
     except OSError as error:
         raise DataError(f"cannot write '{path}': {error.strerror or error}; choose another --out") from error
 

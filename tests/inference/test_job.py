@@ -349,7 +349,7 @@ def test_two_runs_of_the_same_results(predict: Predict, tmp_path: Path) -> None:
     predict("whole")
     predict(on_record=again)
     assert len(refused) == 5
-    assert f"another run is writing '{tmp_path / 'out.partial'}'" in refused[0]
+    assert f"is writing '{tmp_path / 'out'}': wait for it, or choose another --out" in refused[0]
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 

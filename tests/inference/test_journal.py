@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from famcli.inference.journal import Journal
+from famcli.inference.journal import Journal, TransientJournal
 from famcli.inference.ranks import Rank
 from famcli_models.errors import DataError
 
@@ -99,12 +100,13 @@ def test_nothing_to_resume(out: Path) -> None:
         assert (resumed(out).done, path.read_bytes()) == (0, b"")
 
 
-def test_one_run_at_a_time(out: Path) -> None:
-    """A second run with the same results is refused while the first goes on."""
-    first = Journal(out, HEADER, Rank())
-    with first.open(NAMES, resume=False), pytest.raises(DataError, match="another run is writing"):
-        resumed(out)
-    resumed(out)
+@pytest.mark.parametrize("limit", [10, 1 << 20], ids=["in a file", "in memory"])
+def test_a_journal_beside_which_nothing_lies(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that are only kept for a while are read in order, any number of times and in turn."""
+    monkeypatch.setattr("famcli.inference.journal.IN_MEMORY", limit)
+    with closing(TransientJournal()) as journal:
+        assert list(journal.keep(map(record, NAMES))) == [record(name) for name in NAMES]
+        assert list(zip(journal.records(), journal.records(), strict=True)) == [(record(n), record(n)) for n in NAMES]
 
 
 @pytest.mark.parametrize("content", [b"\n", b"not json\n", b"[1]\n", b"\xff\xfe\n", b'"x"\n{}\n'])
