@@ -16,7 +16,9 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, req
 from pathlib import Path
 from typing import Literal
 
+from famcli import __version__
 from famcli.data.public.catalog import human
+from famcli_models.errors import FamError
 
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 ONE_OPENCV = f"pip uninstall -y {' '.join(OPENCV)} && pip install opencv-python-headless"
@@ -25,7 +27,6 @@ LOW_DISK = 2 * 10**9  # bytes: the packaged model, a ResNet50 checkpoint and its
 TIMEOUT = 5.0  # seconds for the Hub to answer
 PIP = f"{Path(sys.executable).name} -m pip install"
 PACKAGES = (
-    "famcli",
     "torch",
     "torchvision",
     "timm",
@@ -64,16 +65,23 @@ def examine(*, offline: bool = False) -> Iterator[Finding]:
             yield from (replace(finding, group=group) for finding in part())
         except Exception as error:  # noqa: BLE001  (whatever is broken here is a finding)
             reason, fix = f"{type(error).__name__}: {error}", f"reinstall with: {PIP} --force-reinstall famcli"
+            if isinstance(error, FamError):
+                reason, fix = str(error), ""
             yield Finding(group, reason, "note" if group in {"folders", "hub"} else "broken", fix, group)
 
 
 def versions() -> Iterator[Finding]:
     """Python, fam and every package that it needs, beside what it asks for."""
     yield Finding("python", f"{platform.python_version()} ({sys.executable}, {platform.platform()})")
-    yield Finding("famcli", version("famcli"))
+    yield Finding("famcli", __version__)
     from packaging.requirements import Requirement
 
-    for wanted in map(Requirement, requires("famcli") or ()):
+    try:
+        needs = requires("famcli") or ()
+    except PackageNotFoundError:
+        yield Finding("packages", "famcli runs from a folder that is not installed, so what it needs is not compared")
+        needs = ()
+    for wanted in map(Requirement, needs):
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
         name, bound = wanted.name, str(wanted.specifier)
@@ -90,7 +98,7 @@ def versions() -> Iterator[Finding]:
 
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers may depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), "famcli": __version__, **{name: version(name) for name in PACKAGES}}
 
 
 def opencv() -> Iterator[Finding]:

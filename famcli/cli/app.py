@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import warnings
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -13,28 +13,47 @@ from typer.core import TyperGroup
 from famcli.cli import checkpoints, compare, demo, evaluate, hub, predict, recipes, report, train
 from famcli.cli.console import console
 from famcli.cli.data.app import app as data
-from famcli_models.errors import FamError
+from famcli_models.errors import FamError, short
 
 
 class FamGroup(TyperGroup):
-    """One exit for errors: a ``FamError`` or the disk's is one line on stderr and exit 1, Ctrl-C is exit 130."""
+    """The outermost guard: what ends a command is one line on stderr, and exit 1, or 130 for Ctrl-C."""
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run the command line as if it were the first of the process; never a traceback unless ``--debug`` asks."""
+        console.quiet = console.as_json = console.debug = False
+        console.open_closed()
+        try:
+            return super().main(*args, **settings)
+        except Exception as error:
+            if console.debug:
+                raise
+            with suppress(OSError):  # standard error may be what is full
+                console.error(_sentence(error))
+            raise SystemExit(1) from error
+        finally:
+            console.drop_unwritten()
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command, as if it were the first of the process."""
-        console.quiet = console.as_json = False
+        """Run the command; Typer would end without a word at Ctrl-C."""
         try:
             return super().invoke(ctx)
-        except FamError as error:
-            console.error(str(error))
-            raise typer.Exit(1) from error
-        except OSError as error:  # a full disk, a folder that may not be written to
-            if error.errno == errno.EPIPE:  # the reader of a pipe has gone: Typer knows what to do
-                raise
-            console.error(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}")
-            raise typer.Exit(1) from error
         except KeyboardInterrupt as interrupt:
             console.error("interrupted")
             raise typer.Exit(130) from interrupt
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, for a user; what nobody foresaw is named by its type."""
+    if isinstance(error, FamError):
+        return str(error)
+    if isinstance(error, OSError):  # a full disk, a folder that may not be written to
+        return f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}"
+    kind = type(error).__name__
+    said = f"{kind}: {short(str(error))}" if str(error) else kind
+    if isinstance(error, MemoryError):
+        return f"memory ran out ({said}); try a smaller --batch-size, fewer --workers or smaller images"
+    return f"{said}; this is a fault of fam, 'fam --debug ...' shows where it is: please report it"
 
 
 app = typer.Typer(
@@ -48,9 +67,9 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        from importlib.metadata import version
+        from famcli import __version__
 
-        console.result(f"fam {version('famcli')}")
+        console.result(f"fam {__version__}")
         raise typer.Exit
 
 
@@ -59,11 +78,13 @@ def main(
     version: Annotated[  # noqa: ARG001  (handled by its callback)
         bool, Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    debug: Annotated[bool, Option("--debug", help="Show the whole traceback of an error.")] = False,
 ) -> None:
     """Find the object in images with Foreground Activation Maps, trained on image labels alone.
 
     Exit codes: 0 done, 1 an error or some inputs failed, 2 wrong usage, 130 interrupted.
     """
+    console.debug = debug
     # Pillow's remarks on odd files, such as a corrupt EXIF tag, would break into the progress bar.
     warnings.filterwarnings("ignore", module="PIL")
 

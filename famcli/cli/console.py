@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -10,16 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from famcli_models.errors import short
 
+LONGEST = 2000  # characters of a line on stderr
 LINE_SECONDS = 30  # from one line of progress to the next, off a terminal
 
 
-def visible(text: str) -> str:
+def visible(text: str, limit: int | None = None) -> str:
     """Untrusted text that neither breaks its line nor talks to the terminal: what is not printable is escaped."""
-    return short(text, len(text))
+    return short(text, len(text) if limit is None else limit)
 
 
 class Console:
@@ -28,15 +30,33 @@ class Console:
     def __init__(self) -> None:
         self.quiet = False  # say nothing but errors
         self.as_json = False  # results and errors are JSON on stdout
+        self.debug = False  # errors keep their tracebacks
+
+    def open_closed(self) -> None:
+        """Give standard streams that the caller has closed a place, so that no file gets their numbers.
+
+        Writing results there is an error, as it is for other programs; what is said is lost.
+        """
+        streams = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_RDWR))
+        for name, mode, flags in streams:
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
+
+    def drop_unwritten(self) -> None:
+        """Give up what a stream cannot take, which the interpreter would try, and say, again at its end."""
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
     def result(self, text: str) -> None:
         """A result for people or pipes, one line on stdout: UTF-8 whatever the locale, as JSON demands.
 
         The odd bytes of a file name that is no Unicode are written as JSON escapes.
         """
-        sys.stdout.flush()
-        sys.stdout.buffer.write(f"{text}\n".encode("utf-8", "backslashreplace"))
-        sys.stdout.buffer.flush()
+        with _standard_output() as stdout:
+            stdout.write(f"{text}\n".encode("utf-8", "backslashreplace"))
 
     def result_json(self, value: Any) -> None:
         """A result as JSON on stdout."""
@@ -44,19 +64,17 @@ class Console:
 
     def result_file(self, path: Path) -> None:
         """A result that is a file, as it is, on stdout."""
-        sys.stdout.flush()
-        with path.open("rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        with _standard_output() as stdout, path.open("rb") as file:
+            shutil.copyfileobj(file, stdout)
 
     def say(self, text: str) -> None:
         """A remark on stderr, unless quiet; it may have several lines."""
         if not self.quiet:
-            sys.stderr.write("\n".join(map(visible, text.split("\n"))) + "\n")
+            sys.stderr.write("\n".join(visible(line, LONGEST) for line in text.split("\n")) + "\n")
 
     def warn(self, text: str) -> None:
         """Something that went wrong while the rest went on; on stderr, always."""
-        sys.stderr.write(f"fam: {visible(text)}\n")
+        sys.stderr.write(f"fam: {visible(text, LONGEST)}\n")
 
     def error(self, text: str) -> None:
         """Why a command ended; on stderr, and as JSON on stdout if results are JSON."""
@@ -108,6 +126,17 @@ class Console:
         with bar:
             task = bar.add_task(what, total=total, completed=done)
             yield lambda n=1: bar.advance(task, n)
+
+
+@contextmanager
+def _standard_output() -> Iterator[BinaryIO]:
+    """Standard output for bytes; an error of it says so."""
+    try:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise OSError(error.errno, f"standard output cannot be written to: {error.strerror}") from error
 
 
 class _Lines:

@@ -55,7 +55,7 @@ def evaluate(
     engine: options.EngineOption = "auto",
     batch_size: options.BatchSizeOption = 32,
     workers: options.WorkersOption = 2,
-    processes: Annotated[int | None, Option(min=1, help=_PROCESSES)] = None,
+    processes: Annotated[int | None, Option(min=1, max=options.MOST_WORKERS, help=_PROCESSES)] = None,
     as_json: options.JsonOption = False,
     quiet: options.QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:

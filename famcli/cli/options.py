@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from famcli.inference.ranks import Rank
 
 
+MOST_IMAGES, MOST_WORKERS = 65_536, 1024
+
+
 def _set_quiet(value: bool) -> bool:
     console.quiet = value
     return value
@@ -33,11 +36,11 @@ _ENGINE = "onnx (ONNX Runtime, CPU), torch, or auto: onnx on the CPU where the m
 EngineOption = Annotated[str, Option("--engine", metavar="NAME", help=_ENGINE)]
 DeviceOption = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
 _BATCH = "Images per forward pass; by default what suits the device, and less where memory is short."
-AutoBatchSizeOption = Annotated[int | None, Option(min=1, help=_BATCH)]
+AutoBatchSizeOption = Annotated[int | None, Option(min=1, max=MOST_IMAGES, help=_BATCH)]
 _WORKERS = "Threads, or processes where there are cores to spare, that decode images and find boxes; by default found."
-AutoWorkersOption = Annotated[int | None, Option(min=1, help=_WORKERS)]
-BatchSizeOption = Annotated[int, Option(min=1, help="Images per forward pass.")]
-WorkersOption = Annotated[int, Option(min=1, help="Threads that decode images and find boxes.")]
+AutoWorkersOption = Annotated[int | None, Option(min=1, max=MOST_WORKERS, help=_WORKERS)]
+BatchSizeOption = Annotated[int, Option(min=1, max=MOST_IMAGES, help="Images per forward pass.")]
+WorkersOption = Annotated[int, Option(min=1, max=MOST_WORKERS, help="Threads that decode images and find boxes.")]
 AmpOption = Annotated[bool, Option("--amp", help="Run the backbone in float16, for GPUs; boxes move by a few pixels.")]
 _THRESHOLD = "Threshold on the map; the model's own if not given (FAM 0.5, CAM 0.2)."
 ThresholdOption = Annotated[float | None, Option(help=_THRESHOLD)]

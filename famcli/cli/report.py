@@ -11,7 +11,7 @@ from typer import Option
 
 from famcli.cli.compare import BaselineOption, GroupOption, folders_by_name
 from famcli.cli.console import console
-from famcli.cli.options import DeviceOption, QuietOption
+from famcli.cli.options import MOST_WORKERS, DeviceOption, QuietOption
 
 if TYPE_CHECKING:
     from famcli.report.page import Written
@@ -36,7 +36,7 @@ def report(
     no_parts: Annotated[bool, Option("--no-parts", help="Do not run the model for maps of its parts.")] = False,
     model: Annotated[str | None, Option("--model", "-m", metavar="MODEL", help=_MODEL)] = None,
     device: DeviceOption = "auto",
-    workers: Annotated[int, Option(min=1, help="Threads that read photos.")] = 2,
+    workers: Annotated[int, Option(min=1, max=MOST_WORKERS, help="Threads that read photos.")] = 2,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
     """Show an evaluation as one HTML file that needs no network: images, curves, errors, classes.

@@ -21,7 +21,7 @@ from famcli.data.metadata import METADATA
 from famcli.data.public.catalog import CATALOG
 from famcli.data.readers import read_own
 from famcli.data.sample import BENCHMARK_NAMES, FULLSUP, NO_BOXES, SPLITS, Sample, in_order, split_name
-from famcli_models.errors import DataError, UnknownNameError
+from famcli_models.errors import ConfigError, DataError, UnknownNameError
 from famcli_models.files import write_atomic
 
 __all__ = ["DATASET_FILE", "SPLITS", "Dataset", "Sample", "data_home", "open_dataset", "write_dataset"]
@@ -136,9 +136,14 @@ class Dataset:
 
 def data_home() -> Path:
     """Where prepared datasets live: ``$FAM_DATA``, else the user's cache folder."""
-    if os.environ.get("FAM_DATA"):
-        return Path(os.environ["FAM_DATA"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fam" / "data"
+    try:
+        if os.environ.get("FAM_DATA"):
+            return Path(os.environ["FAM_DATA"]).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fam" / "data"
+    except RuntimeError as error:
+        raise ConfigError(
+            "no home folder is known for this user: set HOME, or FAM_DATA to a folder for data"
+        ) from error
 
 
 def is_prepared(name: str) -> bool:

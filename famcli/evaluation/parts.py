@@ -8,12 +8,12 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from famcli import __version__
 from famcli.data.sample import FULLSUP, Sample, sha256_samples
 from famcli.evaluation.metrics.box import BoxCounts
 from famcli.evaluation.metrics.mask import MaskCounts
@@ -167,7 +167,7 @@ def remove_parts(out: Path, rank: Rank) -> None:
 def _key(run: EvaluationRun) -> str:
     """SHA-256 of all that a part depends on, but for the pixels of images, masks and maps."""
     facts = {
-        "fam": version("famcli"),
+        "fam": __version__,
         "settings": {name: value for name, value in asdict(run.settings).items() if name not in _PACE},
         "samples": sha256_samples(run.samples),
         "masks": sorted(run.masks),

@@ -95,8 +95,10 @@ def _cached(say: Say) -> Iterator[Listed]:
         repos = scan_cache_dir().repos
     except CacheNotFound:
         return
-    except (ValueError, OSError) as error:
-        why = "it is no folder" if isinstance(error, ValueError) else short(error.strerror or str(error))
+    except (ValueError, OSError, RuntimeError) as error:  # the last if no home folder is known
+        why = (
+            "it is no folder" if isinstance(error, ValueError) else short(getattr(error, "strerror", "") or str(error))
+        )
         say(f"the cache of the Hub, '{constants.HF_HUB_CACHE}', cannot be read ({why}); HF_HOME names another")
         return
     pairs = [(repo.repo_id, revision) for repo in repos if repo.repo_type == "model" for revision in repo.revisions]

@@ -63,6 +63,8 @@ def cached(model: HubModel) -> Path | None:
     """
     try:
         folder = _download(model.repo, model.revision, local=True)
+    except RuntimeError as error:
+        raise WeightsError("no home folder is known for this user, where models go: set HOME, or HF_HOME") from error
     except (errors.EntryNotFoundError, ValueError):  # nothing there, or not whole
         return None
     return folder if all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)) else None

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from famcli import __version__
 from famcli.data.listing import STDIN, Listing, Names, list_images
 from famcli.hub import find_model
 from famcli.inference.engine import AUTO, MOST_FITTED, open_engine
@@ -182,7 +182,7 @@ def predict_files(
         }
         info = {
             "description": f"Boxes by {running.map_title} (weakly supervised object localization)",
-            "version": f"fam {version('famcli')}",
+            "version": f"fam {__version__}",
             "model": str(model),
             **used,
             "threshold": predictor.tau,

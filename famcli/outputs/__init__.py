@@ -194,13 +194,12 @@ def write_results(chosen: Output, records: Records, run: Run, out: Path) -> None
 
 def write_prediction(prediction: Prediction, out: Path, name: str) -> None:
     """Write one prediction as a file of a format; a ``DataError`` says why the disk refuses."""
-    from importlib.metadata import version
-
+    from famcli import __version__
     from famcli.data.listing import Listing, Names
     from famcli.outputs.coco import CocoIds
 
     names, class_names = Names([prediction.name]), prediction.class_names
-    info = {"version": f"fam {version('famcli')}"}
+    info = {"version": f"fam {__version__}"}
     num_parts = len(prediction.parts.weights) if prediction.parts else 0
     run = Run(Listing(Path(), names), class_names, CocoIds.numbered(names, class_names), info, num_parts)
     write_results(FORMATS[name], lambda: [prediction.to_dict()], run, out)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
+from famcli import __version__
 from famcli.evaluation.compare import Group, compare_groups, find_groups, read_together
 from famcli.report.charts import WIDTH, curves_together
 from famcli.report.page import Written, policy, template_file, templates
@@ -77,7 +77,7 @@ def write_comparison_report(
     style = template_file("page.css") + template_file("comparison.css")
     context: dict[str, Any] = {
         "policy": policy(style),
-        "version": version("famcli"),
+        "version": __version__,
         "style": Markup(style),  # noqa: S704  (our own files)
         "compared": compared,
         "comparison": comparison,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from famcli import __version__
 from famcli.evaluation.metrics.box import SIDE
 from famcli.evaluation.protocols import BOX_RULES
 from famcli.report.charts import WIDTH, charts
@@ -89,7 +89,7 @@ def write_report(
     )
     context = {
         "policy": policy(style, script),
-        "version": version("famcli"),
+        "version": __version__,
         "style": Markup(style),  # noqa: S704  (our own files)
         "script": Markup(script),  # noqa: S704
         "results": results,

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -91,3 +91,59 @@ def test_an_error_is_one_line(fam: Fam, tmp_path: Path, monkeypatch: pytest.Monk
     assert (result.exit_code, result.stdout) == (130, "")
     assert "interrupted" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("--help >/dev/full", "fam: error: No space left on device"),
+        ("models --json >/dev/full", "fam: error: standard output cannot be written to: No space left on device"),
+        ("models --json >&-", "fam: error: standard output cannot be written to: Bad file descriptor"),
+        ("predict no.jpg 2>/dev/full", ""),
+    ],
+)
+def test_streams_that_take_nothing(command: str, said: str) -> None:
+    """A standard stream that is full or closed ends a command with one line and exit code 1."""
+    line = f"{sys.executable} -m famcli {command}"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)  # noqa: S602
+    assert (done.returncode, done.stderr.strip()) == (1, said)
+
+
+def test_an_error_that_nobody_foresaw(fam: Fam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one line that names its type and how to see more, and its traceback with --debug."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("at\x1b[31m dawn")
+
+    monkeypatch.setattr("famcli.hub.listing.all_models", fail)
+    result = fam("models")
+    said = "ZeroDivisionError: at\\x1b[31m dawn; this is a fault of fam, 'fam --debug ...' shows where it is"
+    assert (result.exit_code, result.stderr) == (1, f"fam: error: {said}: please report it\n")
+    assert isinstance(fam("--debug", "models").exception, ZeroDivisionError)
+
+
+def test_a_user_without_a_home(fam: Fam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packaged models are listed, and what needs a home folder names the variable."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("FAM_DATA")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: (_ for _ in ()).throw(KeyError("uid")))
+    assert "fam-mobilenetv1-ilsvrc" in fam("models").stdout
+    result = fam("data", "list")
+    assert result.exit_code == 1
+    assert "set HOME" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_checkout_that_is_not_installed(
+    fam: Fam, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image_dir: Path
+) -> None:
+    """Without the metadata of an installed package the version is unknown, and the work is done."""
+
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", absent)
+    assert fam("--version").stdout == "fam unknown\n"
+    out = tmp_path / "boxes.jsonl"
+    assert fam("predict", image_dir, "--out", out).exit_code == 0
+    assert out.is_file()

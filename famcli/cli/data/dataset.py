@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from famcli.cli.console import console
-from famcli.cli.options import JsonOption, QuietOption
+from famcli.cli.options import MOST_WORKERS, JsonOption, QuietOption
 
 if TYPE_CHECKING:
     from famcli.data.dataset import Dataset
@@ -38,7 +38,7 @@ def check(
     fast: Annotated[
         bool, typer.Option("--fast", help="Read the headers of images alone, and do not compare their bytes.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read images.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=MOST_WORKERS, help="Threads that read images.")] = 2,
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
