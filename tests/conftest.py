@@ -125,7 +125,7 @@ def fam() -> Callable[..., Result]:
 
 
 def _write_dataset(root: Path, rows: list[tuple[str, int, list[tuple[int, int, int, int]], tuple[int, int]]]) -> Path:
-    """A dataset in wsolevaluation's layout.
+    """A dataset in wsolevaluation's layout, whose classes are those of the models.
 
     Args:
         root: Folder to make.
@@ -136,6 +136,7 @@ def _write_dataset(root: Path, rows: list[tuple[str, int, list[tuple[int, int, i
     for i, (name, _, _, (h, w)) in enumerate(rows):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(_picture(h, w, seed=i)).save(root / name)
+    (root / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
     (folder / "image_ids.txt").write_text("".join(f"{r[0]}\n" for r in rows))
     (folder / "class_labels.txt").write_text("".join(f"{r[0]},{r[1]}\n" for r in rows))
     boxes = [f"{name},{','.join(map(str, box))}\n" for name, _, boxes, _ in rows for box in boxes]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tokenize import TokenError
@@ -27,6 +27,7 @@ from famcli.data.images import Header, read_headers
 from famcli.data.readers.coco import CocoFile, dataset_files
 from famcli.data.sample import MAX_PIXEL, Sample
 from famcli_models.boxes import FloatArray, as_boxes, xywh_to_xyxy
+from famcli_models.class_names import Matches
 from famcli_models.errors import DataError, shown
 
 MAX_BYTES = 2**29  # of text; parsed, it takes about ten times as much memory
@@ -91,19 +92,23 @@ class Found:
 
 
 def read_predictions(
-    path: Path, dataset: Dataset, samples: Sequence[Sample], same_classes: bool = True
+    path: Path,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    same_classes: bool = True,
+    say: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Found]:
     """Detections of each sample that the file covers, by name.
 
-    Images are matched by file name (see :func:`match_names`), and classes by name up to case; in a results list both by
-    the ids of the COCO file that the dataset was opened from. What makes no sense, or is of other images or classes, is
-    refused with the first such entry and their number.
+    Images are matched by file name (see :func:`match_names`), and classes as :class:`Matches` does, which is said; in a
+    results list both by the ids of the COCO file that the dataset was opened from. What makes no sense, or is of other
+    images or classes, is refused with the first such entry and their number.
     """
     data = _parsed(path)
     if isinstance(data, list):
         file = _from_results(path, data, dataset, samples, same_classes)
     elif isinstance(data, dict) and all(isinstance(data.get(key), list) for key in ("images", "annotations")):
-        file = _from_dataset(path, data, dataset, samples, same_classes)
+        file = _from_dataset(path, data, dataset, samples, same_classes, say)
     else:
         raise DataError(
             f"'{path}' holds no predictions in COCO's form: a list of results, or a dataset with images, annotations "
@@ -260,7 +265,12 @@ def _one_class(path: Path, name: str) -> str:
 
 
 def _from_dataset(
-    path: Path, data: Mapping[str, Any], dataset: Dataset, samples: Sequence[Sample], same_classes: bool
+    path: Path,
+    data: Mapping[str, Any],
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    same_classes: bool,
+    say: Callable[[str], object],
 ) -> _File:
     faults = _Faults(path)
     by_name = {sample.name: sample for sample in samples}
@@ -292,7 +302,7 @@ def _from_dataset(
     _refuse_unknown(path, unknown, len(files))
     names: dict[int, str | None] = {number: matched.get(name) for name, number in files.items()}
     _check_sizes(path, names, sizes, by_name)
-    labels = _labels(path, data.get("categories"), dataset, samples) if same_classes else {}
+    labels = _labels(path, data.get("categories"), dataset, samples, say) if same_classes else {}
     return _File(path, "annotations", data["annotations"], names, labels, matched.values(), listed=True)
 
 
@@ -312,7 +322,9 @@ def _check_sizes(
     faults.check()
 
 
-def _labels(path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sample]) -> dict[int, int]:
+def _labels(
+    path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sample], say: Callable[[str], object]
+) -> dict[int, int]:
     """Label by category id; from :data:`NO_LABEL` down for classes that the dataset does not have."""
     listed = [c for c in categories if isinstance(c, dict)] if isinstance(categories, list) else []
     named = [(c["id"], c["name"]) for c in listed if _whole(c.get("id")) and isinstance(c.get("name"), str)]
@@ -323,9 +335,9 @@ def _labels(path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sam
         raise DataError(f"'{path}': the category id {most} occurs more than once")
     # Without names the labels stand for themselves, as 'fam data convert' writes them.
     names = dataset.class_names or tuple(str(i) for i in range(1 + max(s.label for s in samples)))
-    lower = {name.lower(): label for label, name in reversed(list(enumerate(names)))}
-    exact = {name: label for label, name in enumerate(names)}
-    labels = {number: exact.get(name, lower.get(name.lower(), NO_LABEL - i)) for i, (number, name) in enumerate(named)}
+    matches = Matches.from_names([name for _, name in named], names)
+    matches.check()
+    labels = {number: matches.places.get(name, NO_LABEL - i) for i, (number, name) in enumerate(named)}
     known = {label for label in labels.values() if label >= 0}
     if not known and len(named) == 1:
         raise DataError(_one_class(path, f"'{named[0][1]}'"))
@@ -336,6 +348,8 @@ def _labels(path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sam
         first = names[lacking[0]] if lacking[0] < len(names) else str(lacking[0])
         lacks = f"has no category for {len(lacking):,} classes of the dataset, the first is '{first}'"
         raise DataError(f"'{path}' {lacks}: {how}")
+    by_number = "" if dataset.class_names else ", which are numbers: the data have no names"
+    say(f"'{path}': {matches.sentence(names, len(named))}{by_number}")
     return labels
 
 

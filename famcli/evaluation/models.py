@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from famcli.data.dataset import Dataset
+from famcli.data.sample import Sample
 from famcli.hub.names import find_model
 from famcli.inference.engine import AUTO, Engine, open_engine
 from famcli_models.checkpoint import WEIGHTS_FILE
-from famcli_models.errors import ConfigError, UnknownNameError
+from famcli_models.class_names import BY_NUMBER, Matches
+from famcli_models.errors import DataError, UnknownNameError, listed
 from famcli_models.files import sha256_file
 
 if TYPE_CHECKING:  # torch takes seconds to import, and maps and boxes of others are scored without it
@@ -19,6 +22,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and maps and boxes of others
 
 
 BASELINE = "cam"  # what an evaluation compares with, unless it is told otherwise
+SHOWN = 3  # classes that are unknown, in a message
+BOXES_ALONE = "score the boxes alone with --other-classes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +34,17 @@ class Model:
     title: str  # what rows of results call it; no two of an evaluation have the same
     name: str | None = None  # what the user called it; none for a baseline that is part of the model under test
     folder: Path | None = None  # its checkpoint, if it was read from one
+    classes: Mapping[int, int] | None = None  # by label of the data; none where labels are classes of the model
+
+    def class_of(self, sample: Sample) -> int:
+        """The class of the model that an image is of."""
+        return sample.label if self.classes is None else self.classes[sample.label]
 
 
 def find_models(
     model: str | Path | Method,
     method: str | None = None,
     baseline: str | Path | Method | None = None,
-    same_classes: bool = True,
     say: Callable[[str], None] | None = None,
     *,
     device: str = AUTO,
@@ -50,8 +59,6 @@ def find_models(
     first = opened(model, method)
     if baseline is not None:
         other = opened(baseline, None)
-        if same_classes and other.engine.class_names != first.engine.class_names:
-            raise ConfigError(f"--baseline '{other.name}' knows other classes than the model: they cannot be compared")
         title = other.title if other.title != first.title else f"{other.title} (baseline)"
         return [first, replace(other, title=title)]
     if first.engine.config.method == BASELINE:
@@ -65,6 +72,45 @@ def find_models(
             f"--method {BASELINE}' on the same data and give its run as --baseline RUN"
         )
     return [first]
+
+
+def match_classes(
+    models: Sequence[Model], dataset: Dataset, labels: Collection[int], say: Callable[[str], None] | None = None
+) -> list[Model]:
+    """The models, each with its class for the labels of a dataset; how they were matched is said.
+
+    Raises:
+        DataError: A class of these labels is none of a model's, or the dataset has no names and another number.
+    """
+    names: Sequence[str] = dataset.class_names
+    if not names:  # what the first model calls them is what the others have to know
+        names = models[0].engine.class_names
+        _check_numbers(dataset, len(names), models[0].title)
+    found: list[Model] = []
+    for model in models:
+        known = model.engine.class_names
+        matches = Matches.from_lists(names, known)
+        classes = {label: matches.places[name] for label, name in enumerate(names) if name in matches.places}
+        if unknown := sorted(label for label in labels if label not in classes):
+            first = [names[label] if label < len(names) else f"number {label}, which has no name" for label in unknown]
+            what = f"{len(unknown):,} of {len(labels):,} classes of '{dataset.name}' are none of {model.title}"
+            more = " ..." if len(first) > SHOWN else ""
+            raise DataError(f"{what}: {listed(first[:SHOWN])}{more}; {BOXES_ALONE}, or correct the names")
+        if say is not None and known not in [other.engine.class_names for other in found]:
+            by_number = not dataset.class_names or BY_NUMBER in matches.ways.values()
+            how = f"{len(names):,} classes go by number" if by_number else matches.sentence(known, len(names))
+            say(f"{dataset.name} and {model.title}: {how}")
+        found.append(replace(model, classes=classes))
+    return found
+
+
+def _check_numbers(dataset: Dataset, number: int, title: str) -> None:
+    """Make sure that a dataset without names has as many classes as a model."""
+    labels = {sample.label for split in dataset.own_splits() for sample in dataset.samples(split)}
+    if labels != set(range(number)):
+        what = f"'{dataset.name}' has no class names, and {len(labels):,} labels from {min(labels)} to {max(labels)}"
+        needs = f"to go by number it would need the {number:,} classes of {title}"
+        raise DataError(f"{what}; {needs}: put their names into 'classes.txt' in '{dataset.root}', or {BOXES_ALONE}")
 
 
 def _open(

@@ -173,6 +173,7 @@ def _key(run: EvaluationRun) -> str:
         "masks": sorted(run.masks),
         "maps": str(run.maps),
         "models": [(m.title, m.folder and sha256_file(m.folder / WEIGHTS_FILE)) for m in run.models],
+        "classes": [m.classes and list(m.classes.items()) for m in run.models],
     }
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 

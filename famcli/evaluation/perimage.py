@@ -177,15 +177,15 @@ class PerImage:
 
 def fit_models(models: Sequence[Model], samples: Sequence[Sample], settings: EvaluationSettings) -> None:
     """Make the first pass over the images of a split, of the models that are fitted to them."""
-    for engine in (model.engine for model in models):
+    for model in models:
 
-        def load(sample: Sample, side: int = engine.config.size) -> np.ndarray:
+        def load(sample: Sample, side: int = model.engine.config.size) -> np.ndarray:
             return settings.rules.view(read_sample(sample, side).image, side)
 
-        def label(sample: Sample) -> int | None:
-            return sample.label if settings.same_classes else None
+        def label(sample: Sample, model: Model = model) -> int | None:
+            return model.class_of(sample) if settings.same_classes else None
 
-        fit_to_images(engine, samples, load, label, settings.batch_size, settings.workers)
+        fit_to_images(model.engine, samples, load, label, settings.batch_size, settings.workers)
 
 
 def run_models(
@@ -207,9 +207,10 @@ def run_models(
         columns[model.title] = BoxScores.empty(len(samples), own, ranked=settings.same_classes, strict=rules.strict)
 
     def finish(number: int, loaded: _Views, answers: _Answers) -> _Finished:
-        size_hw, label = loaded[0], samples[number].label
+        size_hw = loaded[0]
         truth, frame_hw = rules.truth(samples[number].boxes, size_hw, run.side), rules.frame_hw(size_hw, run.side)
-        for column, (M, probabilities, box) in zip(columns.values(), answers, strict=True):
+        for model, (M, probabilities, box) in zip(models, answers, strict=True):
+            column = columns[model.title]
             regions: Sequence[Region | None] = ()
             if taus:
                 regions = localize_at(M, frame_hw, taus) if box is None else localize_box(M, frame_hw, box).regions
@@ -219,7 +220,7 @@ def run_models(
                     column.boxes[number, t] = region.xyxy
                     column.foreground[number, t] = region.foreground
             if column.ranks is not None:
-                column.ranks[number] = rank(probabilities, label)
+                column.ranks[number] = rank(probabilities, model.class_of(samples[number]))
         best = np.argsort(-answers[0][1], kind="stable")[:MAX_SHOWN_CLASSES]
         classes = tuple((int(i), float(answers[0][1][i])) for i in best)
         return number, size_hw, truth, classes, answers
@@ -257,8 +258,9 @@ class _Run:
     def __init__(self, models: Sequence[Model], samples: Sequence[Sample], settings: EvaluationSettings) -> None:
         if settings.same_classes:
             for model in models:
-                check_labels(samples, model.engine.config.num_classes)
-        self.titles, self.samples, self.rules = [model.title for model in models], samples, settings.rules
+                if model.classes is None:
+                    check_labels(samples, model.engine.config.num_classes)
+        self.models, self.samples, self.rules = models, samples, settings.rules
         self.same_classes, self.engines = settings.same_classes, [model.engine for model in models]
         self.ten_crop = settings.crops > 1 and self.same_classes and settings.protocol in BOX_RULES
         self.side = self.engines[0].config.size
@@ -270,20 +272,22 @@ class _Run:
         return picture.size_hw, views, {side: ten_crops(picture.image, side) for side in self.sides if self.ten_crop}
 
     def infer(self, batch: Sequence[tuple[int, _Views]]) -> list[_Answers]:
-        labels = [self.samples[number].label for number, _ in batch] if self.same_classes else None
         stacked = {side: np.stack([views[side] for _, (_, views, _) in batch]) for side in self.sides}
-        inferred = [engine.infer([stacked[engine.config.size]], labels) for engine in self.engines]
+        inferred = [m.engine.infer([stacked[m.engine.config.size]], self._labels(m, batch)) for m in self.models]
         probabilities = self._of_crops(batch) if self.ten_crop else [found.probabilities for found in inferred]
         answers: list[_Answers] = [[] for _ in batch]
-        for title, found, of_images in zip(self.titles, inferred, probabilities, strict=True):
+        for model, found, of_images in zip(self.models, inferred, probabilities, strict=True):
             boxes = [None] * len(batch) if found.boxes is None else found.boxes
             each = zip(batch, answers, found.maps, of_images, boxes, strict=True)
             for (number, _), answer, M, of_classes, box in each:
                 if not (np.isfinite(M).all() and np.isfinite(of_classes).all()):
-                    what = f"what {title} says of '{self.samples[number].name}' is not finite"
+                    what = f"what {model.title} says of '{self.samples[number].name}' is not finite"
                     raise WeightsError(f"{what}: the weights are damaged; check with fam verify")
                 answer.append((M, of_classes, box))
         return answers
+
+    def _labels(self, model: Model, batch: Sequence[tuple[int, _Views]]) -> list[int] | None:
+        return [model.class_of(self.samples[number]) for number, _ in batch] if self.same_classes else None
 
     def _of_crops(self, batch: Sequence[tuple[int, _Views]]) -> list[np.ndarray]:
         """Class probabilities ``(B, L)`` of each model, averaged over crops; a shared backbone runs once a crop."""

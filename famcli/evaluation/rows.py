@@ -121,11 +121,11 @@ def detection_scores(found: PerImage, method: str, at: int) -> FloatArray:
     return found.scores[method].foreground[:, at].astype(np.float64) * found.confidence
 
 
-def box_precision(found: PerImage, method: str, at: int) -> dict[str, float]:
-    """COCO's average precision of the one box of each image."""
+def box_precision(found: PerImage, method: str, at: int, classes_of_images: Sequence[int]) -> dict[str, float]:
+    """COCO's average precision of the one box of each image; of an image, the class is one of the model's."""
     boxes = found.scores[method]
     classes = boxes.ranks is not None
-    truth_labels = [sample.label if classes else 0 for sample in found.samples]
+    truth_labels = [of if classes else 0 for of in classes_of_images]
     labels = [of[0][0] if classes and of else 0 for of in found.classes]
     corners = boxes.boxes[:, at].astype(np.float64)
     return average_precision(found.truths, truth_labels, corners, labels, detection_scores(found, method, at))

@@ -24,7 +24,7 @@ from famcli.evaluation.bootstrap import LEVEL, RESAMPLES, SEED, Bootstrap
 from famcli.evaluation.external import Found, find_maps, read_predictions, some_names
 from famcli.evaluation.metrics.box import SIDE, thresholds
 from famcli.evaluation.metrics.coco import average_precision
-from famcli.evaluation.models import Model, find_models, source
+from famcli.evaluation.models import Model, find_models, match_classes, source
 from famcli.evaluation.parts import Measured
 from famcli.evaluation.perimage import (
     FIXED_BOXES,
@@ -226,7 +226,15 @@ class EvaluationRun:
         models = []
         if not (maps or predictions):
             where = {"device": settings.device, "engine": settings.engine}
-            models = find_models(model, method, baseline, settings.same_classes, say, **where)
+            models = find_models(model, method, baseline, say, **where)
+            if settings.same_classes:
+                models = match_classes(models, dataset, {sample.label for sample in samples}, talk)
+            for given in models:
+                if given.engine.class_conditional and not settings.same_classes:
+                    talk(
+                        f"--other-classes: a map of {given.title} is of a class, and it knows none of the labels; its "
+                        "boxes are those of the most probable class, so its GT-known is not that of a given class"
+                    )
         return cls(dataset, data is None, samples, sources, models, maps, predictions, settings, talk, on_images)
 
     def measure(self, part: Callable[[int], slice] = _all, on_step: Callable[[int], object] = _nothing) -> Measured:
@@ -336,7 +344,8 @@ class EvaluationRun:
             if model is self.models[0]:
                 at = scores.nearest(model.engine.config.tau)
                 tau_from = "" if model.engine.gives_boxes else "fixed"
-                add(name, name, at, tau_from, coco=box_precision(found, name, at))
+                classes = [model.class_of(sample) for sample in found.samples]
+                add(name, name, at, tau_from, coco=box_precision(found, name, at, classes))
             elif model.engine.gives_boxes:
                 add(name, name, 0, "")
             if model in chosen:
@@ -350,7 +359,7 @@ class EvaluationRun:
 
     def _of_predictions(self, path: Path) -> _Scored:
         """Boxes that were found elsewhere, by a protocol with one box an image."""
-        read = read_predictions(path, self.dataset, self.samples, self.settings.same_classes)
+        read = read_predictions(path, self.dataset, self.samples, self.settings.same_classes, self.say)
         samples = self._leave_out(read, f"are not in '{path}'")
         predictions, sizes = [read[sample.name] for sample in samples], [stated_size(sample) for sample in samples]
         found = score_boxes(predictions, samples, sizes, self.settings, SIDE).with_fixed_boxes()
@@ -426,9 +435,12 @@ class EvaluationRun:
         if split_name(self.settings.split) == FULLSUP or FULLSUP not in self.dataset.splits():
             return []
         samples = self.dataset.samples(FULLSUP, with_boxes=True, boxes_optional=True)
-        if all(len(sample.boxes) for sample in samples):
+        bare = not all(len(sample.boxes) for sample in samples)
+        known = [model.classes for model in self.models if model.classes is not None]
+        if not bare and all(sample.label in classes for classes in known for sample in samples):
             return samples
-        self.say(f"{FULLSUP} has images without a box, so no τ can be chosen on it")
+        what = "without a box" if bare else "of classes that the model does not know"
+        self.say(f"{FULLSUP} has images {what}, so no τ can be chosen on it")
         return []
 
 

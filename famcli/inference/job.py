@@ -282,7 +282,7 @@ class _Job:
         return summary
 
     def _summary(self) -> Summary:
-        remarks = list(self.classes.remarks) if self.classes else []
+        remarks = [*(self.classes.remarks if self.classes else ()), *([self.ids.remark] if self.ids else ())]
         return Summary(runs_on=self.predictor.engine.runs_on, remarks=remarks)
 
     def _predict(self, share: Listing, start: int) -> Iterator[Record]:

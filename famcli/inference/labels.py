@@ -3,64 +3,21 @@
 from __future__ import annotations
 
 import csv
-import functools
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 from famcli.data.listing import Listing
+from famcli_models.class_names import Matches
 from famcli_models.errors import ConfigError, DataError, UnknownNameError, listed, near_names, shown
 
 BY_FOLDER = "folder"
+MOST_COMPARED = 100  # names that the model's nearest are looked for, which takes a millisecond each
 TYPING_ERROR = 0.8  # share of letters that a name has in common with a class that was probably meant
-WORDNET_ID = re.compile(r"n\d{8}")
-NUMBER = re.compile(r"0|[1-9][0-9]*")
-
-
-def find_class(text: str, class_names: Sequence[str]) -> int | None:
-    """Class index of a name, of the one name like it up to case, of a WordNet id, or of a number in range, or ``None``.
-
-    A number has no leading zeros: a folder ``001`` is somebody's name.
-    """
-    lowered = [name.lower() for name in class_names]
-    if text in class_names:
-        return class_names.index(text)
-    if text.lower() in lowered:
-        return lowered.index(text.lower()) if lowered.count(text.lower()) == 1 else None
-    if WORDNET_ID.fullmatch(text):
-        return _find_synset(text, lowered)
-    return int(text) if NUMBER.fullmatch(text) and int(text) < len(class_names) else None
-
-
-def _find_synset(wordnet_id: str, lowered: Sequence[str]) -> int | None:
-    """The class that is a lemma of this synset alone; of all 1,000 of ILSVRC, which repeat names, by place."""
-    order, lemmas, uses = _wordnet()
-    if len(order) == len(lowered) and all(
-        name.partition(" (")[0] in lemmas[synset] for name, synset in zip(lowered, order, strict=True)
-    ):
-        return order.index(wordnet_id) if wordnet_id in order else None
-    own = [lemma for lemma in lemmas.get(wordnet_id, ()) if uses[lemma] == 1]
-    found = {lowered.index(lemma) for lemma in own if lemma in lowered}
-    return found.pop() if len(found) == 1 else None
-
-
-@functools.cache
-def _wordnet() -> tuple[list[str], dict[str, frozenset[str]], Counter[str]]:
-    """The synsets of ILSVRC in order, the lower-case lemmas of all that timm lists, and how many have each lemma."""
-    spec = find_spec("timm")  # found, not imported: that takes torch and seconds
-    if spec is None or spec.origin is None:
-        raise ConfigError("WordNet ids are read from timm, which is not installed here: pip install timm")
-    folder = Path(spec.origin).parent / "data" / "_info"
-    order = (folder / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
-    lines = (folder / "imagenet_synset_to_lemma.txt").read_text(encoding="utf-8").splitlines()
-    rows = (line.lower().partition("\t") for line in lines)
-    lemmas = {synset: frozenset(names.split(", ")) for synset, _, names in rows}
-    return order, lemmas, Counter(lemma for names in lemmas.values() for lemma in names)
+NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")  # without leading zeros: a folder 001 is somebody's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +27,14 @@ class Classes:
     Attributes:
         indices: Of each text that was given: its class among those of the model, or among ``own``.
         own: Names of one's own, sorted; empty if all are classes of the model.
-        unknown: Those of them that are no classes of the model, each with the model's nearest names.
-        numbered: Classes of the model that were given by number, and their names.
+        unknown: The first of them that are no classes of the model, each with the model's nearest names.
+        how: How they were matched with classes of the model, a sentence; empty if names are one's own.
     """
 
     indices: Mapping[str, int]
     own: tuple[str, ...] = ()
     unknown: Mapping[str, list[str]] | None = None
-    numbered: Mapping[str, str] = field(default_factory=dict)
+    how: str = ""
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], class_names: Sequence[str], *, conditional: bool = False) -> Classes:
@@ -88,16 +45,21 @@ class Classes:
         given = sorted(set(texts))
         if any(not text.strip() for text in given):
             raise DataError("the name of a class is empty")
-        found = {text: find_class(text, class_names) for text in given}
-        known = {text: index for text, index in found.items() if index is not None}
-        if len(known) == len(found):
-            numbers = (text for text in known if NUMBER.fullmatch(text) and text not in class_names)
-            return cls(known, numbered={text: class_names[known[text]] for text in numbers})
-        unknown = [text for text in given if text not in known]
+        matches = Matches.from_names(given, class_names)
+        others = [text for text in given if text not in matches.places]
+        numbers = {text: int(text) for text in others if NUMBER.fullmatch(text) and int(text) < len(class_names)}
+        unknown = [text for text in others if text not in numbers and text not in matches.ambiguous]
+        if not unknown:
+            matches.check()
+            remarks = [matches.sentence(class_names)] if matches.places else []
+            if numbers:
+                named = listed([f"{number} is {class_names[index]}" for number, index in numbers.items()])
+                remarks.append(f"numbers: classes of the model by index ({named})")
+            return cls({**matches.places, **numbers}, how="; ".join(remarks))
         if conditional:
             hint = "the model's map is that of the class asked for, so it takes no names of your own; a FAM does"
             raise UnknownNameError("class", unknown[0], class_names, hint)
-        near = {text: near_names(text, class_names, TYPING_ERROR) for text in unknown}
+        near = {text: near_names(text, class_names, TYPING_ERROR) for text in unknown[:MOST_COMPARED]}
         return cls({text: i for i, text in enumerate(given)}, tuple(given), near)
 
     def find(self, label: str | int | None) -> int | None:
@@ -105,12 +67,9 @@ class Classes:
         return self.indices[label] if isinstance(label, str) else label if label is None else int(label)
 
     def remark(self) -> str | None:
-        """Says which names are one's own, or which classes go by numbers, so that an error is noticed."""
-        if self.numbered:
-            classes = listed([f"{number} is {name}" for number, name in self.numbered.items()])
-            return f"numbers: classes of the model by index ({classes})"
+        """Says how classes were matched, or which names are one's own, so that an error is noticed."""
         if not self.own or self.unknown is None:
-            return None
+            return self.how or None
         near = [f"{shown(text)} is near {listed(names)}" for text, names in self.unknown.items() if names]
         hint = f"; no class of the model, but {'; '.join(near[:3])}" if near else ""
         return f"names: {len(self.own)} own class{'es' * (len(self.own) > 1)} ({listed(self.own)}){hint}"

@@ -16,7 +16,8 @@ from famcli.data.readers.coco import CocoFile, annotation_entry, document, image
 from famcli.outputs import Records, Run
 from famcli.outputs.annotations import Annotation, categories, read_annotations
 from famcli_models.boxes import xyxy_to_xywh
-from famcli_models.errors import DataError
+from famcli_models.class_names import Matches
+from famcli_models.errors import DataError, short
 
 
 class Numbers(Mapping[str, int]):
@@ -49,6 +50,7 @@ class CocoIds:
     images: Mapping[str, int]  # by file name
     categories: Mapping[int, int]  # by class index
     names: Mapping[int, str]  # of categories, by id
+    remark: str = ""  # how the categories of a file were matched, a sentence
 
     @classmethod
     def numbered(cls, file_names: Sequence[str], class_names: Sequence[str]) -> CocoIds:
@@ -61,21 +63,28 @@ class CocoIds:
 
     @classmethod
     def from_file(cls, path: Path, class_names: Sequence[str]) -> CocoIds:
-        """Ids of an existing COCO dataset file: images by file name, categories by name, up to case.
+        """Ids of an existing COCO dataset file: images by file name, categories as :class:`Matches` has them.
 
-        A file with one category takes all boxes into it, whatever the class. Classes that the file does not have get no
-        id, and their boxes are left out; if it has none of them, that is a mistake.
+        Classes that the file does not have get no id, and their boxes are left out. A single category that is no class
+        takes all boxes, whatever their class; several of which none is a class are a mistake.
         """
         file = CocoFile.load(path)
         images, names = file.ids, file.categories
-        if len(names) == 1:
-            return cls(images, dict.fromkeys(range(len(class_names)), *names), names)
-        by_name = {name.lower(): i for i, name in names.items()}
-        categories = {i: by_name[n.lower()] for i, n in enumerate(class_names) if n.lower() in by_name}
+        matches = Matches.from_lists(tuple(names.values()), class_names)
+        categories = {matches.places[name]: i for i, name in names.items() if name in matches.places}
+        if not categories and len(names) == 1:
+            (number, name), *_ = names.items()
+            remark = f"'{path}': its one category, {short(name)}, is no class of the model and takes every box"
+            return cls(images, dict.fromkeys(range(len(class_names)), number), names, remark)
         if not categories:
             msg = f"none of the {len(names)} categories of '{path}' is a class of the model; compare their names"
             raise DataError(msg)
-        return cls(images, categories, names)
+        others = len(class_names) - len(categories)
+        left_out = (
+            f"; boxes of the model's {others:,} other classes have no category and are left out" if others else ""
+        )
+        remark = f"'{path}': {matches.sentence(class_names, len(names))}{left_out}"
+        return cls(images, categories, names, remark)
 
 
 def results_json(records: Records, run: Run) -> Iterator[str]:

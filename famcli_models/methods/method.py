@@ -20,6 +20,7 @@ from torch.func import functional_call
 
 from famcli_models.backbones import Backbone, Layers
 from famcli_models.checkpoint import GRAPH, REFERENCE, Checkpoint, read_checkpoint, resolve, write_checkpoint
+from famcli_models.class_names import Matches
 from famcli_models.config import MethodConfig
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
 from famcli_models.features import Features
@@ -501,9 +502,9 @@ def run_constant(trunk: nn.Module, images: Tensor) -> Features:
 
 
 def _rows_of(known: Sequence[str], names: Sequence[str]) -> dict[int, int]:
-    """Index of each name, up to case, that occurs once among known ones, and its index there."""
-    lowered = [name.casefold() for name in known]
-    return {i: lowered.index(n.casefold()) for i, n in enumerate(names) if lowered.count(n.casefold()) == 1}
+    """Index of each name that is one of the known classes, and its index there."""
+    places = Matches.from_names(names, known).places
+    return {i: places[name] for i, name in enumerate(names) if name in places}
 
 
 def wanted_classes(logits: Tensor, labels: Tensor | None) -> Tensor:

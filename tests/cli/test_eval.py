@@ -111,7 +111,7 @@ def test_table(run: Eval, model: tuple) -> None:
     assert (quiet.stdout, quiet.stderr) == (result.stdout, "")
 
 
-def test_json(run: Eval, model: tuple) -> None:
+def test_json(run: Eval, model: tuple, dataset: Path) -> None:
     """--json prints the same result as one object of the documented schema."""
     data = done(run(*model, "--json"))
     assert (data["format"], data["format_version"], data["kind"]) == ("fam-results", 1, "evaluation")
@@ -124,6 +124,7 @@ def test_json(run: Eval, model: tuple) -> None:
     assert (set(first["coco"]), sum(first["kinds"].values())) == ({"AP", "AP50", "AP75"}, 3)
     assert data["source"]["weights_sha256"] == sha256_file(model[1] / "model.safetensors")
     assert data["source"]["class_names"] == data["data"]["class_names"] == ["cat", "dog", "cup", "rocket", "person"]
+    (dataset / "classes.txt").unlink()
     other = done(run(*model, "--other-classes", "--json"))
     assert other["data"]["class_names"] == []  # the model's names are not those of the labels
     assert other["source"]["class_names"][0] == "cat"
@@ -188,7 +189,7 @@ def test_a_trained_baseline(
 
 def test_a_baseline_at_the_threshold_of_fullsup(run: Eval, with_cam: tuple, make_splits: Callable[..., Path]) -> None:
     """Data with train-fullsup give a second row, at the τ that was chosen there; without boxes they cost that row."""
-    root = make_splits(test=[0, 1, 2], train_fullsup=[3, 4, 5])
+    root = make_splits(classes=("cat", "dog"), test=[0, 1, 2], train_fullsup=[3, 4, 5])
     rows = done(run("--data", root, *with_cam, "--json"))["rows"]
     assert [row["tau_from"] for row in rows] == ["fixed", "oracle", "train-fullsup", "", ""]
     assert (rows[2]["title"], rows[2]["tau"] is None) == ("CAM, τ of train-fullsup", False)
@@ -275,6 +276,7 @@ def test_images_of_predictions(run: Eval, fam: Fam, model: tuple, dataset: Path,
     """Where the right class was not named its place is behind all others, and the score is the file's."""
     boxes = tmp_path / "boxes.json"
     fam("predict", dataset, *model, "--device", "cpu", "--threshold", 0, "--out", boxes)
+    (dataset / "classes.txt").unlink()
     document = json.loads(boxes.read_text())
     document["categories"] = [{"id": i + 1, "name": str(i)} for i in range(5)]  # the data have numbers for names
     for annotation in document["annotations"]:
@@ -337,7 +339,7 @@ def test_labels_of_another_dataset(run: Eval, model: tuple, make_dataset: Callab
     """Labels beyond the model's classes are one line and exit code 1."""
     (tmp_path / "dataset").rename(tmp_path / "first")
     root = make_dataset([("a.png", 7, [(0, 0, 5, 5)], (20, 20))])
-    refused(run("--data", root, *model), "'a.png' has label 7, but the model's 5 classes")
+    refused(run("--data", root, *model), "1 of 1 classes of 'dataset' are none of FAM: number 7, which has no name")
 
 
 @pytest.mark.parametrize(
@@ -428,3 +430,55 @@ def test_a_rank_that_fails_ends_all(
         assert result.exit_code == 1
     assert "rank 1 of 2 has failed (" in result.stderr
     assert "2.png" in result.stderr
+
+
+@pytest.fixture
+def two_classes(tmp_path: Path, fam: Fam, with_cam: tuple, pictures: Callable[..., Path]) -> Path:
+    """A COCO file whose first category is the class that the model gives its images, and whose other is another."""
+    pictures(tmp_path / "coco", "a.png", "b.png", size_hw=(40, 50))
+    (tmp_path / "coco" / "b.png").write_bytes((tmp_path / "coco" / "a.png").read_bytes())
+    lines = fam("predict", tmp_path / "coco" / "a.png", *with_cam, "--format", "jsonl", "--threshold", 0).stdout
+    first = json.loads(lines)["classes"][0]["name"]
+    second = "rocket" if first != "rocket" else "cat"
+    annotation = {"category_id": 1, "bbox": [0, 0, 50, 40], "area": 2000, "iscrowd": 0}
+    document = {
+        "images": [{"id": i, "file_name": f"{name}.png", "width": 50, "height": 40} for i, name in enumerate("ab", 1)],
+        "annotations": [{"id": i, "image_id": i, **annotation} for i in (1, 2)],
+        "categories": [{"id": 1, "name": first.upper()}, {"id": 2, "name": f" {second}_"}],
+    }
+    (tmp_path / "coco" / "test.json").write_text(json.dumps(document))
+    return tmp_path / "coco"
+
+
+@pytest.mark.parametrize("options", [(), ("--crops", 10), ("--protocol", "psol"), ("--method", "cam")])
+def test_classes_go_by_name(run: Eval, two_classes: Path, with_cam: tuple, options: tuple) -> None:
+    """The label of a COCO file is the class of its name, whatever the numbers, for models and for predictions."""
+    result = run("--data", two_classes, *with_cam, *options, "--json")
+    assert done(result)["rows"][0]["metrics"]["top1_cls"]["value"] == 100
+    assert "coco and FAM: 2 of 2 classes matched by name" in result.stderr.replace("CAM", "FAM")
+
+
+def test_predictions_go_by_name(run: Eval, fam: Fam, two_classes: Path, with_cam: tuple, tmp_path: Path) -> None:
+    """So do those of a file, with ids of the dataset or of the model."""
+    for options in ((), ("--coco-images", two_classes / "test.json")):
+        predicted = fam("predict", two_classes, *with_cam, "--out", tmp_path / "p.json", "--threshold", 0, *options)
+        assert ("2 of 2 classes matched by name" in predicted.stderr) == bool(options)
+        result = run("--data", two_classes, "--predictions", tmp_path / "p.json", "--json")
+        # Without the ids the file has the one category that occurs.
+        assert done(result)["rows"][0]["metrics"]["top1_cls"]["value"] == 100, result.stderr
+        assert "classes matched by name" in result.stderr
+
+
+def test_classes_of_others(run: Eval, with_cam: tuple, make_splits: Callable[..., Path]) -> None:
+    """They are refused, or boxes are scored alone; of a map of a class it is said which class it is."""
+    root = make_splits(classes=("red", "green"), test=[0, 1, 2])
+    refused(
+        run("--data", root, *with_cam), "2 of 2 classes of 'tiny' are none of FAM: red, green; score the boxes alone"
+    )
+    result = run("--data", root, *with_cam, "--other-classes", "--json")
+    assert {row["method"]: "top1_cls" in row["metrics"] for row in done(result)["rows"][:2]} == {
+        "FAM": False,
+        "CAM": False,
+    }
+    assert "a map of CAM is of a class, and it knows none of the labels" in result.stderr
+    assert "a map of FAM" not in result.stderr

@@ -73,7 +73,7 @@ def test_lines(predict: Fam, image_dir: Path, names: list[str]) -> None:
     (image_dir / "bad.png").touch()
     result = predict(image_dir, "--label", "cup", "--max-boxes", 2)
     assert result.exit_code == 1
-    assert result.stderr.startswith("fam: bad.png: the file is empty\n6 images, ")
+    assert result.stderr.startswith("fam: bad.png: the file is empty\n1 of 1 classes matched by name\n6 images, ")
     lines = [re.fullmatch(r"(.+?)  cup 0\.\d\d  box (\d+),(\d+),(\d+),(\d+)", x) for x in result.stdout.splitlines()]
     assert list(dict.fromkeys(line[1] for line in lines if line)) == ["0007.jpg", "a.jpg", "b\\x1b[31m.png", *names[2:]]
     records = map(json.loads, predict(image_dir, "--json", "--label", "cup", "--max-boxes", 2).stdout.splitlines())

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from famcli.evaluation.models import find_models, source
-from famcli_models.errors import ConfigError, UnknownNameError
+from famcli.data.dataset import Dataset
+from famcli.data.sample import NO_BOXES, Sample
+from famcli.evaluation.models import find_models, match_classes, source
+from famcli_models.errors import DataError, UnknownNameError
 from famcli_models.files import sha256_file
 from famcli_models.methods.cam import CAM
 
@@ -43,12 +45,10 @@ def test_the_baseline_of_its_own_features(tmp_path: Path, make_model: Make) -> N
 
 
 def test_another_model_as_baseline(tmp_path: Path, checkpoint: Path, make_model: Make) -> None:
-    """It may be of any method, that of the model under test too; its classes have to be the same where they count."""
+    """It may be of any method, that of the model under test too."""
     cam = make_model(method="cam", num_classes=3)
     cam.save_pretrained(tmp_path / "cam")
-    with pytest.raises(ConfigError, match="knows other classes"):
-        find_models(checkpoint, baseline=tmp_path / "cam")
-    models = find_models(checkpoint, baseline=tmp_path / "cam", same_classes=False)
+    models = find_models(checkpoint, baseline=tmp_path / "cam")
     assert [model.title for model in models] == ["FAM", "CAM"]
     facts = source(models)
     assert (facts["baseline"], facts["baseline_tuned_on_test"]) == (str(tmp_path / "cam"), False)
@@ -66,3 +66,50 @@ def test_models_in_memory(make_model: Make) -> None:
     assert isinstance(find_models(cam, "cam")[0].engine.model, CAM)
     with pytest.raises(UnknownNameError, match="unknown method 'cma'"):
         find_models(fam, "cma")
+
+
+def dataset(labels: list[int], *names: str) -> Dataset:
+    samples = [Sample(f"{i}.png", Path(f"{i}.png"), label, NO_BOXES) for i, label in enumerate(labels)]
+    return Dataset("mine", Path(), Path(), names, held={"test": samples})
+
+
+def matched(models: list[Any], data: Dataset) -> tuple[list[Any], list[str]]:
+    """The class of each model by label, and what was said."""
+    said: list[str] = []
+    labels = {sample.label for sample in data.samples("test")}
+    return [model.classes for model in match_classes(models, data, labels, said.append)], said
+
+
+def test_classes_by_name(make_model: Make) -> None:
+    """Labels become classes of each model, whose order may be another; of a class without an image nothing is asked."""
+    fam, cam = make_model(), make_model(method="cam")
+    cam.class_names = cam.class_names[::-1]
+    classes, said = matched(find_models(fam, baseline=cam), dataset([0, 1, 1], "Rocket", "cat", "wing"))
+    assert classes == [{0: 3, 1: 0}, {0: 1, 1: 4}]
+    assert said == [f"mine and {title}: 2 of 3 classes matched by name" for title in ("FAM", "CAM")]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "words"),
+    [
+        ([0, 1], ("cat", "spatula"), "1 of 2 classes of 'mine' are none of FAM: spatula; .* --other-classes"),
+        ([0, 1, 2, 3], (), "no class names, and 4 labels from 0 to 3; .* 5 classes of FAM: .* --other-classes"),
+        ([0, 1, 2, 3, 7], (), "no class names, and 5 labels from 0 to 7"),
+        ([0], ("001", "002"), "1 of 1 classes of 'mine' are none of FAM: 001"),
+        ([0, 7], ("cat", "dog"), "number 7, which has no name"),
+    ],
+)
+def test_classes_of_others(make_model: Make, labels: list[int], names: tuple[str, ...], words: str) -> None:
+    """Other names are refused, and without names another number; what to do is said."""
+    with pytest.raises(DataError, match=words):
+        matched(find_models(make_model()), dataset(labels, *names))
+
+
+def test_classes_by_number(make_model: Make) -> None:
+    """Without names as many classes are those of the model, and a baseline has to know them by their names."""
+    fam, cam = make_model(), make_model(method="cam")
+    cam.class_names = cam.class_names[::-1]
+    classes, said = matched(find_models(fam, baseline=cam), dataset([4, 0, 1, 2, 3]))
+    assert classes == [{i: i for i in range(5)}, {i: 4 - i for i in range(5)}]
+    assert said[0] == "mine and FAM: 5 classes go by number"
+    assert matched(find_models(fam), dataset([0], "1", "2", "3", "4", "5"))[1] == said[:1]

@@ -122,7 +122,7 @@ def test_images_by_hand() -> None:
     found.classes[:] = [((1, 0.5), (0, 0.2)), ((0, 0.9), (1, 0.1)), ((1, 0.7),)]
     found.confidence[:] = [0.5, 0.9, 0.7]
     assert detection_scores(found, "FAM", 0) == pytest.approx([0.4, 0.54, 0])
-    precision = box_precision(found, "FAM", 0)
+    precision = box_precision(found, "FAM", 0, [sample.label for sample in found.samples])
     assert precision == pytest.approx(dict.fromkeys(("AP", "AP50", "AP75"), 100 * 34 / 101))
     scored = score_row(found, "FAM", "FAM", 0, "fixed", Bootstrap(3), coco=precision)
     assert scored.row.kinds == {"right": 1, "wrong class": 1, "empty": 1}
