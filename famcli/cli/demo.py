@@ -23,7 +23,7 @@ def demo(
 
     Writes boxes.json (COCO), an overlay of each photograph, and demo.jpg with all of them together.
     """
-    from famcli.data.listing import OVERLAY_SUFFIX
+    from famcli.data.search import OVERLAY_SUFFIX
     from famcli.demo import PHOTOS, contact_sheet, photo_folder
     from famcli.inference.job import predict_files
     from famcli.outputs.prediction import OBJECT, UNSURE

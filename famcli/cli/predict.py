@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from famcli.outputs.prediction import Record
 
 SHOWN_FAILURES = 20
+SHOWN_NAME = 300  # characters
 FORMS = ", ".join(f"{name} ({row.summary.replace('`', '')})" for name, row in FORMATS.items())
 INPUT = "Images, folders (searched recursively), tars, globs, each also as a URL, or - for a list on stdin."
 LABEL = "What is in all images: a class of the model, a WordNet id, or a name of your own."
@@ -178,11 +179,8 @@ def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool, p
     if summary.finished_before:
         return
     failed = summary.failures
-    for listed in (failed, summary.warnings) if not (part and part.launcher) else ():
-        for failure in listed[:SHOWN_FAILURES]:
-            console.warn(f"{failure.name}: {failure.reason}")
-        if len(listed) > SHOWN_FAILURES:
-            console.warn(f"... and {len(listed) - SHOWN_FAILURES} more")
+    if not (part and part.launcher):
+        _report_failures(summary, None if part else out)
     for remark in summary.remarks if not (part and part.launcher) else ():
         console.say(remark)
     others = {
@@ -205,6 +203,29 @@ def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool, p
         told = {"failed": failures, "warnings": warnings, "remarks": summary.remarks}
         run = {"engine": summary.runs_on, **({"shard": f"{part.index}/{part.count}"} if part else {})}
         console.result_json({"out": str(out), **run, **numbers, **told, "seconds": round(seconds, 3)})
+
+
+def _report_failures(summary: Summary, out: Path | None) -> None:
+    """Name the first failures; if there are more, all are in a file beside the results, if these are in one."""
+    from famcli.inference.job import failures_path, write_failures
+
+    more = []
+    for failures, what in ((summary.failures, "failed"), (summary.warnings, "without all of their files")):
+        for failure in failures[:SHOWN_FAILURES]:
+            name = summary.as_typed(failure.name)
+            # Of a long name the end says most.
+            console.warn(f"{name if len(name) <= SHOWN_NAME else f'...{name[-SHOWN_NAME:]}'}: {failure.reason}")
+        if len(failures) > SHOWN_FAILURES:
+            more.append(f"{len(failures) - SHOWN_FAILURES} more {what}")
+    in_file = out is not None and (out.is_file() or out.is_dir())
+    if more and out and in_file:
+        more.append(f"all are listed in '{write_failures(summary, out)}'")
+    elif more:
+        more.append("with --out FILE all are listed beside it")
+    elif out and in_file:
+        failures_path(out).unlink(missing_ok=True)  # of an earlier run
+    if more:
+        console.warn(f"... and {'; '.join(more)}")
 
 
 def _chosen_format(name: str | None, out: Path | None, *, folder: bool) -> str:

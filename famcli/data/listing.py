@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import bisect
-import glob
 import hashlib
 import heapq
 import os
 import posixpath
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, overload
 
-from famcli.data.images import EXTENSIONS, is_image
-from famcli.data.sources import COMPRESSED, TAR, Member, file_system, read_tar, scheme_of
-from famcli_models.errors import DataError, shown
+from famcli.data.images import EXTENSIONS
+from famcli.data.search import LocalSearch, Omissions, Search, UrlSearch, is_input
+from famcli.data.sources import COMPRESSED, TAR, Member, read_tar, scheme_of
+from famcli_models.errors import DataError, listed, short
 
 STDIN = "-"
-# What a run writes an image:
-OVERLAY_SUFFIX, PARTS_SUFFIX, MASK_SUFFIX = ".overlay.jpg", ".parts.overlay.jpg", ".mask.png"
+SHOWN_LOST = 3  # inputs, in a message
 
 
 class Names(Sequence[str]):
@@ -94,13 +93,19 @@ class Listing:
         names: Sorted relative POSIX paths, each once; those of the images in a tar begin with the tar's. Before
             :meth:`with_members` a tar is a name that ends with ``/``.
         tars: Where the images are that lie in tars.
-        refused: Why something is no image that can be read, by name: a tar that is damaged.
+        refused: Why something is no image that can be read, by name: a tar that is damaged, or has no image.
+        lost: Why an input could not be searched or matches nothing, by its name; such an input has no image.
+        remarks: Sentences on what was left out by a rule, such as files of other types.
+        typed: What was typed before the names of images that were given one by one.
     """
 
     root: Path | str  # a string is a URL
     names: Names
     tars: Sequence[Tar] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    typed: str = ""
 
     @property
     def has_tars(self) -> bool:
@@ -115,6 +120,16 @@ class Listing:
     def path(self, name: str) -> Path:
         """The file behind a name; of images that are local files only."""
         return Path(self.root) / name
+
+    def as_typed(self, name: str) -> str:
+        """The name of an image in a message: as it was typed, or below the folder that was given."""
+        return f"{self.typed.rstrip('/')}/{name}" if self.typed and name not in self.lost else name
+
+    def check_whole(self) -> Listing:
+        """The listing itself, if every input could be searched; else a ``DataError`` says which could not."""
+        for name, why in self.lost.items():
+            raise DataError(f"'{short(name)}': {why}")
+        return self
 
     def source(self, place: int) -> Path | str | Member:
         """What an image is read from, by the place of its name."""
@@ -143,6 +158,7 @@ class Listing:
             return self
         tars: list[Tar] = []
         refused: dict[str, str] = {}
+        omissions = Omissions()
 
         def names() -> Iterator[str]:
             place = 0
@@ -154,42 +170,56 @@ class Listing:
                 members: dict[str, tuple[int, int]] = {}
                 try:
                     for member, *extent in read_tar(str(self._place(name[:-1]))):
-                        if _is_input(member):
+                        if is_input(member):
                             members[member] = extent[0], extent[1]  # the last of a name, as when it is unpacked
+                        else:
+                            omissions.count(member)
                 except DataError as error:
                     refused[name] = str(error)
+                if not members:
+                    refused.setdefault(name, "no image is in it")
+                if name in refused:
                     yield name
                     place += 1
-                in_order = sorted(members)
-                offsets, sizes = (array("Q", (members[m][k] for m in in_order)) for k in (0, 1))
+                ordered = sorted(members)
+                offsets, sizes = (array("Q", (members[m][k] for m in ordered)) for k in (0, 1))
                 tars.append(Tar(name[:-1], place, offsets, sizes))
-                yield from (name + member for member in in_order)
-                place += len(in_order)
+                yield from (name + member for member in ordered)
+                place += len(ordered)
 
-        return replace(self, names=Names(names()), tars=tars, refused=refused)
+        in_order = Names(names())
+        remarks = (*self.remarks, *(f"in tars, {remark}" for remark in omissions.remarks()))
+        return replace(self, names=in_order, tars=tars, refused=refused, remarks=remarks)
 
 
 def list_images(
     inputs: Sequence[str], stdin: Iterable[str] = (), exclude: Sequence[Path] = (), *, follow_links: bool = False
 ) -> Listing:
-    """Expand files, folders, glob patterns, each also as a URL of fsspec, and ``-`` (one of them a line on stdin).
+    """Expand files, folders, glob patterns, each also as a URL of fsspec, and ``-`` (those on stdin, never patterns).
 
     Folders are searched recursively for the extensions of the supported formats; hidden files and folders, the
-    pictures and masks of earlier runs, and the folders in ``exclude`` are left out. Folders that are symbolic links are
-    searched if ``follow_links``, but none that holds the link itself. A file named by itself is taken whatever its
-    extension, even if it does not exist: reading it will say so. Tars are taken where they are named, or match a
-    pattern.
+    pictures and masks of earlier runs, and folders in ``exclude`` that hold no input are left out. Folders that are
+    symbolic links are searched if ``follow_links``, but none that holds the link itself. A file named by itself is
+    taken whatever its extension, even if it does not exist: reading it will say so. Tars are taken where they are
+    named, or match a pattern. What is left out is in the listing's ``remarks`` and ``lost``.
     """
-    lines = (line for line in (raw.rstrip("\r\n") for raw in stdin) if line) if STDIN in inputs else ()
-    skipped = {os.path.abspath(folder) for folder in exclude}
-    folders: list[str] = []
     files: list[str] = []
+    folders: list[str] = []
     parents: set[str] = set()
-    schemes: set[str] = set()
-    for item in chain((i for i in inputs if i not in ("", STDIN)), lines):
-        schemes.add(scheme := scheme_of(item))
-        searched, found = _find_url(item) if scheme else _find_local(item, skipped)
+    local = LocalSearch(exclude, follow_links=follow_links)
+    searches: dict[str, Search] = {}
+    here = True  # every input is a file with a relative path
+    typed = ((item, False) for item in inputs if item != STDIN)
+    read = ((name, True) for name in (stdin if STDIN in inputs else ()) if name)
+    for item, literal in chain(typed, read):
+        if not item:
+            local.omissions.lost["''"] = "the name is empty"
+            continue
+        if (scheme := scheme_of(item)) not in searches:
+            searches[scheme] = UrlSearch(scheme) if scheme else local
+        searched, found = searches[scheme].find(item, literal=literal)
         folders += searched
+        here = here and not os.path.isabs(item)
         for file in found:
             if file.lower().endswith(COMPRESSED):
                 raise DataError(
@@ -197,10 +227,10 @@ def list_images(
                 )
             files.append(file)
             parents.add(os.path.dirname(file))
-    if len(schemes) > 1:
-        kinds = ", ".join(f"{scheme}://" if scheme else "local files" for scheme in sorted(schemes))
-        raise DataError(f"the images of one run lie in one file system, and these are in {len(schemes)}: {kinds}")
-    scheme = schemes.pop() if schemes else ""
+    if len(searches) > 1:
+        kinds = ", ".join(f"{scheme}://" if scheme else "local files" for scheme in sorted(searches))
+        raise DataError(f"the images of one run lie in one file system, and these are in {len(searches)}: {kinds}")
+    scheme, search = next(iter(searches.items()), ("", local))
     root = _common([*folders, *parents], scheme)
     prefix = root if root.endswith("/") or not root else root + ("/" if scheme else os.sep)
     for i, file in enumerate(files):  # in place: there may be millions
@@ -208,17 +238,24 @@ def list_images(
         files[i] = name + "/" if name.lower().endswith(TAR) else name
     walks = [_in_order(files)]
     for folder in dict.fromkeys(folders):
-        scan = _url_scanner(scheme) if scheme else _local_scanner(folder, skipped, follow_links)
         below = f"{folder}/".removeprefix(prefix).replace(os.sep, "/")
-        walks.append(_walk(scan, folder, "" if folder == root else below))
+        walks.append(search.walk(folder, "" if folder == root else below))
     names = Names(heapq.merge(*walks))
+    lost, remarks = {**local.omissions.lost, **search.omissions.lost}, search.omissions.remarks()
     if not names:
-        given = ", ".join(f"'{i}'" for i in inputs)
-        raise DataError(
-            f"no images in {given}; folders are searched for {', '.join(sorted(EXTENSIONS))}, and tars are given by "
-            f"their own names"
-        )
-    return Listing(f"{scheme}://{root}" if scheme else Path(root), names)
+        raise _no_images(inputs, lost, remarks)
+    place = f"{scheme}://{root}" if scheme else root
+    typed_root = os.path.relpath(root) if here and not scheme else place
+    before = "" if folders or typed_root == os.curdir else typed_root
+    return Listing(place if scheme else Path(root), names, lost=lost, remarks=remarks, typed=before)
+
+
+def _no_images(inputs: Sequence[str], lost: Mapping[str, str], remarks: Iterable[str]) -> DataError:
+    why = "; ".join([*(f"{short(name)}: {why}" for name, why in islice(lost.items(), SHOWN_LOST)), *remarks])
+    return DataError(
+        f"no images in {listed([repr(item) for item in inputs])}{f' ({why})' if why else ''}; folders are searched "
+        f"for {', '.join(sorted(EXTENSIONS))}, and tars are given by their own names"
+    )
 
 
 def _common(places: Sequence[str], scheme: str) -> str:
@@ -231,106 +268,8 @@ def _common(places: Sequence[str], scheme: str) -> str:
         return Path(places[0]).anchor
 
 
-def _find_local(item: str, skipped: set[str]) -> tuple[list[str], Iterable[str]]:
-    """The folder that an input is, or the files."""
-    path = os.path.abspath(item)
-    if os.path.isdir(path):
-        return [path], ()
-    if not os.path.lexists(path) and glob.has_magic(item):
-        matches = (os.path.abspath(p) for p in glob.iglob(item, recursive=True) if not os.path.isdir(p))
-        return [], (m for m in matches if not any(m.startswith(folder + os.sep) for folder in skipped))
-    return [], (path,)
-
-
-def _find_url(item: str) -> tuple[list[str], Iterable[str]]:
-    """The folder that a URL is, or the files, without their scheme."""
-    fs, path = file_system(item)
-    scheme = scheme_of(item)
-
-    def plain(name: str) -> str:
-        return str(name).removeprefix(f"{scheme}://").rstrip("/")
-
-    pattern = glob.has_magic(item) and not scheme.startswith("http")  # whose ? is none
-    if not pattern and (is_image(posixpath.basename(item)) or item.lower().endswith((TAR, *COMPRESSED))):
-        return [], (plain(path),)  # without asking: there may be millions
-    try:
-        if pattern and not fs.exists(path):
-            matches = fs.glob(path, detail=True)
-            return [], (plain(name) for name, info in matches.items() if info["type"] != "directory")
-        return ([plain(path)], ()) if fs.isdir(path) else ([], (plain(path),))
-    except Exception as error:  # each file system has errors of its own
-        raise DataError(f"{shown(item)} cannot be listed: {str(error) or type(error).__name__}") from error
-
-
 def _in_order(names: list[str]) -> Iterator[str]:
     """A list sorted and emptied, so that each name is free when it is packed."""
     names.sort(reverse=True)
     while names:
         yield names.pop()
-
-
-Scan = Callable[[str], Iterable[tuple[str, bool]]]  # of a folder: the names in it, and which of them are folders
-
-
-def _walk(scan: Scan, folder: str, prefix: str) -> Iterator[str]:
-    """Names of the images below a folder, sorted as strings."""
-    # With a slash behind them, folders come among the files as the names of what is in them do.
-    entries = [
-        f"{name}/" if is_folder else name
-        for name, is_folder in scan(folder)
-        if (is_folder and not name.startswith(".")) or _is_input(name)
-    ]
-    for entry in _in_order(entries):
-        if entry.endswith("/"):
-            yield from _walk(scan, f"{folder.rstrip('/')}/{entry[:-1]}", prefix + entry)
-        else:
-            yield prefix + entry
-
-
-def _is_input(name: str) -> bool:
-    hidden = any(part.startswith(".") for part in name.split("/"))
-    return is_image(posixpath.basename(name)) and not hidden and not name.endswith((OVERLAY_SUFFIX, MASK_SUFFIX))
-
-
-def _local_scanner(top: str, skipped: set[str], follow_links: bool) -> Scan:
-    def scan(folder: str) -> Iterator[tuple[str, bool]]:
-        try:
-            entries = os.scandir(folder)
-        except OSError:  # such as lost+found at the top of a disk
-            return
-        with entries:
-            for entry in entries:
-                if not os.path.isdir(entry):
-                    yield entry.name, False
-                elif os.path.abspath(entry.path) not in skipped and (
-                    not entry.is_symlink() or (follow_links and not _is_loop(entry.path, top))
-                ):
-                    yield entry.name, True
-
-    return scan
-
-
-def _is_loop(link: str, top: str) -> bool:
-    """Whether a link to a folder leads to one that holds it, itself by way of links or not."""
-    target, above = os.path.realpath(link), os.path.dirname(link)
-    while os.path.realpath(above) != target:
-        if above == top or above == os.path.dirname(above):
-            return False
-        above = os.path.dirname(above)
-    return True
-
-
-def _url_scanner(scheme: str) -> Scan:
-    def scan(folder: str) -> Iterator[tuple[str, bool]]:
-        fs, path = file_system(f"{scheme}://{folder}")
-        try:
-            entries = fs.ls(path, detail=True)
-        except Exception as error:  # each file system has errors of its own
-            where = f"{scheme}://{folder}"
-            raise DataError(f"'{where}' cannot be listed: {str(error) or type(error).__name__}") from error
-        for entry in entries:
-            name = str(entry["name"]).rstrip("/")
-            if name != path.rstrip("/"):  # some list the folder itself
-                yield posixpath.basename(name), entry["type"] == "directory"
-
-    return scan

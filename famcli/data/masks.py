@@ -20,11 +20,11 @@ from PIL import Image
 
 from famcli.data.dataset import Dataset
 from famcli.data.images import MAX_PIXELS
-from famcli.data.listing import MASK_SUFFIX
 from famcli.data.metadata import BOXES, METADATA, names_masks, read_mask_lines
 from famcli.data.readers import find_images
 from famcli.data.readers.coco import CocoFile, dataset_files, image_folder
 from famcli.data.sample import Sample
+from famcli.data.search import MASK_SUFFIX
 from famcli_models.errors import DataError, shown
 
 FOLDERS = ("masks", "segmentations")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
@@ -12,6 +13,7 @@ from typing import Any
 
 from famcli import __version__
 from famcli.data.listing import STDIN, Listing, Names, list_images
+from famcli.data.lists import read_list
 from famcli.hub import find_model
 from famcli.inference.engine import AUTO, MOST_FITTED, open_engine
 from famcli.inference.journal import Journal, TransientJournal, find_shards, is_begun, journal_path, open_shards
@@ -36,7 +38,7 @@ from famcli.outputs.coco import CocoIds
 from famcli.outputs.prediction import Failure, Item, Record
 from famcli_models.checkpoint import COLLAPSED, DEFAULT_MODEL, WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError, short
-from famcli_models.files import is_stream, sha256_file
+from famcli_models.files import is_stream, sha256_file, write_atomic
 from famcli_models.locks import only_writer
 
 Progress = Callable[[int, int], AbstractContextManager[Callable[[], object]]]
@@ -55,6 +57,8 @@ class Summary:
     warnings: list[Failure] = field(default_factory=list)  # images whose files beside the results could not be written
     remarks: list[str] = field(default_factory=list)  # what to know of the names that were given
     finished_before: bool = False  # the results were there: nothing was done, and nothing counted
+    # The name of an image, or of an input, as a message has it:
+    as_typed: Callable[[str], str] = field(default=str, repr=False, compare=False)
 
     def count(self, record: Record) -> None:
         """Add one record."""
@@ -154,7 +158,8 @@ def predict_files(
         if out is not None and rank.launcher and rank.count > 1:
             held.enter_context(RankFiles.beside(out, rank).noting_failure())
         given = [str(item) for item in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
-        listing = list_images(given, sys.stdin if STDIN in given else (), [*folders.values(), *([out] if out else [])])
+        names = read_list(sys.stdin.buffer, "standard input") if STDIN in given else ()
+        listing = list_images(given, names, [*folders.values(), *([out] if out else [])])
         if out is not None and (rank.index == 0 or not rank.launcher):
             check_out(out, format, listing)
         for folder in folders.values():
@@ -217,8 +222,8 @@ class _Job:
 
     def run_through(self, out: Path | None) -> Summary:
         """Predict all images, and keep nothing but what the results to a stream need."""
-        share, summary = self.listing.with_members(), self._summary()
-        predicted = self._predict(share, 0)
+        share = self.listing.with_members()
+        summary, predicted = self._summary(share), self._predict(share, 0)
         with closing(TransientJournal()) as journal:
             with self.progress(len(share.names), 0) as step:
                 for record in predicted if out is None else journal.keep(predicted):
@@ -232,7 +237,8 @@ class _Job:
     def run(self, out: Path, rank: Rank, resume: bool) -> Summary:
         """Predict the share of a rank; the only rank, and rank 0 of a launcher when all are done, write the results."""
         part = rank.share(len(self.listing.names), 1 if self.listing.has_tars else self.predictor.batch_size)
-        share, summary = self.listing.share(part).with_members(), self._summary()
+        share = self.listing.share(part).with_members()
+        summary = self._summary(share)
         on_record = self.on_record if rank.count == 1 or not rank.launcher else _nothing
         journal = Journal(out, self.header, rank)
         with journal.open(share.names, resume):
@@ -260,7 +266,7 @@ class _Job:
 
     def join(self, out: Path, rank: Rank) -> Summary:
         """Write the results from the journals of all ranks, which lie one behind the other as the images do."""
-        journals, summary = open_shards(out, self.header, rank), self._summary()
+        journals, summary = open_shards(out, self.header, rank), self._summary(self.listing)
 
         def records() -> Iterator[Record]:
             for journal in journals:
@@ -281,9 +287,12 @@ class _Job:
             journal.remove()
         return summary
 
-    def _summary(self) -> Summary:
-        remarks = [*(self.classes.remarks if self.classes else ()), *([self.ids.remark] if self.ids else ())]
-        return Summary(runs_on=self.predictor.engine.runs_on, remarks=remarks)
+    def _summary(self, share: Listing) -> Summary:
+        """Of no image yet, with what the listing lost."""
+        lost = [Failure(name, why) for name, why in share.lost.items()]
+        given = [*(self.classes.remarks if self.classes else ()), *([self.ids.remark] if self.ids else ())]
+        remarks = [*share.remarks, *given]
+        return Summary(self.predictor.engine.runs_on, failures=lost, remarks=remarks, as_typed=share.as_typed)
 
     def _predict(self, share: Listing, start: int) -> Iterator[Record]:
         own_names = self.classes.classes.own if self.classes else ()
@@ -305,6 +314,21 @@ class _Job:
             label = self.classes.find(name)
             refused = "no label was given for it" if label is None else None
         return Item(name, share.source(place), label, refused)
+
+
+def write_failures(summary: Summary, out: Path) -> Path:
+    """Write all failures and warnings of a run to a file of JSON lines beside its results."""
+    path = failures_path(out)
+    lines = [json.dumps(failure.to_dict(), ensure_ascii=False) for failure in summary.failures]
+    lines += [json.dumps({"file_name": failure.name, "warning": failure.reason}) for failure in summary.warnings]
+    content = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+    write_atomic(path, partial(Path.write_bytes, data=content))
+    return path
+
+
+def failures_path(out: Path) -> Path:
+    """Where the failures of a run are listed, if there are too many to print."""
+    return out.with_name(out.name + ".failed.jsonl")
 
 
 def _nothing(_: Record) -> None:

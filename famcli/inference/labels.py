@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from famcli.data.listing import Listing
+from famcli.data.lists import read_list
 from famcli_models.class_names import Matches
 from famcli_models.errors import ConfigError, DataError, UnknownNameError, listed, near_names, shown
 
@@ -85,22 +86,29 @@ def read_labels(path: Path) -> dict[str, str]:
     if not path.is_file():
         either = "is neither 'folder' nor a file of lines IMAGE,CLASS"
         raise DataError(f"--labels {shown(str(path))} {either}; --label gives one class, or name, to all images")
-    labels = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read labels '{path}': {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        name, _, label = line.rpartition(",")
-        quoted = next(csv.reader([line])) if line.startswith('"') else []
-        if len(quoted) == 2:
-            name, label = quoted
-        if not name.strip() or not label.strip():
-            raise DataError(f"{path}, line {number}: expected 'image,class', got '{line}'")
-        labels[name.strip()] = sys.intern(label.strip())
+    labels: dict[str, str] = {}
+    with path.open("rb") as file:
+        for number, line in enumerate(read_list(file, f"'{path}'"), 1):
+            if not line.strip():
+                continue
+            name, label = _split_label(line)
+            if not name or not label:
+                raise DataError(f"{path}, line {number}: expected 'image,class', got {shown(line)}")
+            if not label.isprintable():  # nor are bytes that are no text
+                raise DataError(f"{path}, line {number}: the class {shown(label)} is no text")
+            if labels.setdefault(name, label) != label:
+                both = f"{shown(labels[name])} and {shown(label)}"
+                raise DataError(f"{path}, line {number}: {shown(name)} has two classes, {both}")
     return labels
+
+
+def _split_label(line: str) -> tuple[str, str]:
+    """Name and class of a line, whose name may be quoted as a spreadsheet does."""
+    name, _, label = line.rpartition(",")
+    quoted = next(csv.reader([line])) if line.startswith('"') else []
+    if len(quoted) == 2:
+        name, label = quoted
+    return name.strip(), sys.intern(label.strip())
 
 
 @dataclass(frozen=True, slots=True)

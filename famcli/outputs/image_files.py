@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from famcli.data.images import read_picture
-from famcli.data.listing import MASK_SUFFIX, OVERLAY_SUFFIX, PARTS_SUFFIX
+from famcli.data.search import MASK_SUFFIX, OVERLAY_SUFFIX, PARTS_SUFFIX
 from famcli.outputs.prediction import Prediction, shown_name
 from famcli_models.boxes import rescale_boxes
 from famcli_models.errors import ConfigError, DataError

@@ -175,7 +175,7 @@ def _without_labels(name: str, split: str) -> tuple[str, Sequence[Sample]]:
     if is_prepared(name) or not folder.is_dir() or is_dataset(folder):
         dataset = open_dataset(name)
         return dataset.name, dataset.samples(split)
-    listing = list_images([name])
+    listing = list_images([name]).check_whole()
     return folder.absolute().name, [Sample(n, listing.path(n), 0, NO_BOXES) for n in listing.names]
 
 

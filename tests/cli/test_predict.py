@@ -242,7 +242,7 @@ def test_a_bad_image_among_good_ones(predict: Fam, image_dir: Path, tmp_path: Pa
     assert result.exit_code == 1
     assert "fam: aa.png: the file is empty\n" in result.stderr
     assert "fam: bad\\nname.jpg: the file is empty\n" in result.stderr
-    assert "fam: zz.jpg: not a JPEG, PNG, WebP, BMP or TIFF image\n" in result.stderr
+    assert "fam: zz.jpg: not a JPEG, PNG, WebP, BMP or TIFF image, but text; a list" in result.stderr
     assert "4 failed" in result.stderr
     found = {i["file_name"]: i["id"] for i in read(tmp_path / "o.json")["images"]}
     assert found == {"0007.jpg": 1, "a.jpg": 2, "b.png": 4, "sub/c.bmp": 7, "sub/d.webp": 8}
@@ -252,15 +252,37 @@ def test_a_bad_image_among_good_ones(predict: Fam, image_dir: Path, tmp_path: Pa
     assert summary["failed"][2] == {"file_name": "gone.png", "reason": "no such file"}
 
 
-def test_many_failures_do_not_fill_the_screen(predict: Fam, tmp_path: Path) -> None:
-    """Of many bad images the first are named and the others counted."""
+def test_many_failures_do_not_fill_the_screen(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
+    """Of many bad images the first are named, and all are in a file beside the results as long as there are so many."""
     for i in range(30):
-        (tmp_path / f"{i:02}.png").touch()
-    result = predict(tmp_path, "--out", "-")
+        (image_dir / f"{i:02}.png").touch()
+    result = predict(image_dir, "--out", "-")
     assert result.exit_code == 1
     assert result.stderr.count("the file is empty") == 20
-    assert "... and 10 more" in result.stderr
-    assert json.loads(result.stdout)["images"] == []
+    assert "... and 10 more failed; with --out FILE all are listed beside it\n" in result.stderr
+    out, listed = tmp_path / "o.json", tmp_path / "o.json.failed.jsonl"
+    assert f"... and 10 more failed; all are listed in '{listed}'\n" in predict(image_dir, "--out", out).stderr
+    records = [json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines()]
+    assert records == [{"file_name": f"{i:02}.png", "error": "the file is empty"} for i in range(30)]
+    assert predict(image_dir / "a.jpg", "--out", out).exit_code == 0
+    assert not listed.exists()
+
+
+def test_nothing_is_lost_without_a_word(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
+    """An input that gives no image fails among those that do, and what a rule leaves out is counted."""
+    (image_dir / "x.jfif").touch()
+    (image_dir / "linked").symlink_to(tmp_path)
+    result = predict(image_dir, tmp_path / "*.gif", "--json", "--out", tmp_path / "o.json")
+    assert result.exit_code == 1
+    assert f"fam: {tmp_path}/*.gif: it matches no file\n" in result.stderr
+    assert "5 images, 5 boxes, 1 failed" in result.stderr
+    said = json.loads(result.stdout)
+    assert said["failed"] == [{"file_name": f"{tmp_path}/*.gif", "reason": "it matches no file"}]
+    assert [remark.partition(":")[0] for remark in said["remarks"]] == [
+        "links to folders not followed",
+        "files of other types left out",
+    ]
+    assert all(f"{remark}\n" in result.stderr for remark in said["remarks"])
 
 
 @pytest.mark.parametrize(
@@ -303,7 +325,8 @@ def test_values_that_cannot_be_used(
 def test_quiet_list_on_stdin(predict: Fam, image_dir: Path, tmp_path: Path) -> None:
     """`-` takes the images from stdin, one a line; --quiet says nothing but what failed."""
     (image_dir / "bad.png").touch()
-    for names, said in ((["b.png", "a.jpg"], ""), (["a.jpg", "bad.png"], "fam: bad.png: the file is empty\n")):
+    bad = image_dir / "bad.png"
+    for names, said in ((["b.png", "a.jpg"], ""), (["a.jpg", "bad.png"], f"fam: {bad}: the file is empty\n")):
         listed = "".join(f"{image_dir / name}\n" for name in names)
         result = predict("-", "--quiet", "--out", tmp_path / "o.json", stdin=listed)
         assert (result.exit_code, result.stdout, result.stderr) == (int(bool(said)), "", said)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import subprocess
 import tracemalloc
 from pathlib import Path
 
@@ -67,11 +70,147 @@ def test_a_file_whose_name_looks_like_a_pattern(tree: Path) -> None:
 
 
 def test_stdin(tree: Path) -> None:
-    """`-` reads one path a line, blank ones and any line ends; it may stand among others, and is not read otherwise."""
-    lines = ["photos/b.jpg\n", "\n", "photos/sub/c.tif\r\n", "photos/a.PNG"]
-    assert list_images(["-"], lines).names == ALL[:3]
-    assert list_images(["photos/b.jpg", "-"], ["more/f.bmp\n"]).names == ("more/f.bmp", "photos/b.jpg")
-    assert list_images(["photos/b.jpg"], ["more/f.bmp\n"]).names == ("b.jpg",)
+    """`-` takes names and folders, no patterns; it may stand among others, and is not read otherwise."""
+    assert list_images(["-"], ["photos/b.jpg", "", "photos/sub", "photos/a.PNG"]).names == ALL
+    assert list_images(["-"], ["photos/*.jpg", "photos/b.jpg"]).names == ("*.jpg", "b.jpg")
+    assert list_images(["photos/b.jpg", "-"], ["more/f.bmp"]).names == ("more/f.bmp", "photos/b.jpg")
+    assert list_images(["photos/b.jpg"], ["more/f.bmp"]).names == ("b.jpg",)
+
+
+@pytest.mark.parametrize(
+    ("item", "names"),
+    [
+        ("img[1].jpg", ("img[1].jpg",)),  # not there, and no img1.jpg: reading it will say so
+        ("p [2020]/*.jpg", ("a1.jpg", "x[1].jpg")),
+        ("p [2020]/x[1]*", ("x[1].jpg",)),
+        ("p [2020]/[ab]*.jpg", ("a1.jpg",)),  # nothing has these brackets in its name
+        ("p [2020]/[!a]*.jpg", ("x[1].jpg",)),
+        ("p [202?]/?1.jpg", ("a1.jpg",)),
+        ("p*/a?.jpg", ("a1.jpg",)),
+        ("**/a1.jpg", ("a1.jpg",)),
+        ("**", ("img1.jpg", "p [2020]/a1.jpg", "p [2020]/x[1].jpg")),
+    ],
+)
+def test_brackets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, item: str, names: tuple[str, ...]) -> None:
+    """Brackets are names before they are patterns, and make no pattern alone."""
+    (tmp_path / "p [2020]").mkdir()
+    for name in ("img1.jpg", "p [2020]/a1.jpg", "p [2020]/x[1].jpg", "p [2020]/.a1.jpg"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert list_images([item]).names == names
+
+
+@pytest.mark.parametrize(
+    ("item", "lost"),
+    [
+        ("photos/*.gif", "it matches no file"),
+        ("img[1]/*.jpg", "it matches no file"),
+        ("pho*", "it matches no file but folders; for the images in them give 'pho*/**/*'"),
+        ("", "the name is empty"),
+        ("locked", "the folder cannot be searched: File name too long"),
+    ],
+)
+def test_what_is_lost(tree: Path, monkeypatch: pytest.MonkeyPatch, item: str, lost: str) -> None:
+    """An input that gives no image is named with the reason, and is an error if it is alone."""
+    (tree / "img1").mkdir()
+    (tree / "img1" / "a.jpg").touch()
+    (tree / "locked" / "in").mkdir(parents=True)
+    scandir = os.scandir
+
+    def refuse(folder: str) -> object:
+        if os.path.basename(folder) == "locked":
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        return scandir(folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refuse)
+        listing = list_images([item, "more"])
+        with pytest.raises(DataError, match=re.escape(lost)):
+            list_images([item])
+    assert [name.rpartition("/")[2] for name in listing.names] == ["f.bmp"]
+    assert list(listing.lost.values()) == [lost]
+    with pytest.raises(DataError, match=re.escape(lost)):
+        listing.check_whole()
+
+
+def test_what_is_left_out(tree: Path) -> None:
+    """Links, files of other types and pictures of earlier runs are counted, once each."""
+    for name in ("x.jfif", "y.AVIF", "z", "b.jpg.overlay.jpg", "b.jpg.mask.png"):
+        (tree / "photos" / name).touch()
+    for name, target in {"linked": "../more", "up": "..", "self": ".", "round": "round", "gone": "nowhere"}.items():
+        (tree / "photos" / name).symlink_to(target)
+    os.mkfifo(tree / "photos" / "sub" / "pipe")
+    (tree / "photos" / "ov").mkdir()
+    assert list_images(["photos", "photos/sub"], exclude=[Path("photos/ov")]).remarks == (
+        "links to folders not followed: 2 (linked, up); give a folder itself to search it",
+        "links in a circle or to nothing: 3 (gone, round, self)",
+        "files of other types left out: 5 (no suffix: 2, .avif: 1, .jfif: 1, .txt: 1)",
+        "overlays and masks of earlier runs left out: 2",
+        "folders that this run writes to left out: 1 (ov)",
+    )
+    followed = list_images(["photos"], follow_links=True)
+    assert followed.names == (*ALL[:2], "linked/f.bmp", *ALL[2:], "up/more/f.bmp")
+    assert followed.remarks[0] == "links in a circle or to nothing: 4 (gone, round, self, up/photos)"
+    assert list_images(["photos/**/b.*"]).remarks == (
+        "links to folders not followed: 3 (photos/linked, photos/self, photos/up); give a folder itself to search it",
+        "overlays and masks of earlier runs left out: 2",
+    )
+
+
+def test_overlays_into_the_folder_of_a_pattern(tree: Path) -> None:
+    """A folder that holds the inputs is no folder of results to leave out, but the results in it are."""
+    (tree / "photos" / "b.jpg.overlay.jpg").touch()
+    assert list_images(["photos/*.jpg"], exclude=[Path("photos")]).names == ("b.jpg",)
+    assert list_images(["photos/*/*.tif"], exclude=[Path("photos"), Path(".")]).names == ("c.tif",)
+
+
+def test_deep_folders(tmp_path: Path) -> None:
+    """Folders may be nested deeper than Python's stack, and paths longer than the system takes are said."""
+    here = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(2100):
+            os.mkdir("d")
+            os.chdir("d")
+        Path("deep.jpg").touch()
+    finally:
+        os.chdir(here)
+    (tmp_path / "top.jpg").touch()
+    for item in (tmp_path, tmp_path / "**" / "*"):
+        listing = list_images([str(item)])
+        assert listing.names == ("top.jpg",)
+        assert list(listing.lost.values()) == ["the folder cannot be searched: File name too long"]
+    subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # Python's own is recursive
+
+
+def test_links_from_each_folder_to_each(tmp_path: Path) -> None:
+    """Of folders that all link to each other not every path is followed."""
+    for name in "abcdefghij":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.jpg").touch()
+        for other in "abcdefghij":
+            (tmp_path / name / f"to-{other}").symlink_to(tmp_path / other)
+    listing = list_images([str(tmp_path)], follow_links=True)
+    assert {f"{name}/x.jpg" for name in "abcdefghij"} <= set(listing.names)
+    assert len(listing.names) < 1000
+
+
+@pytest.mark.parametrize(
+    ("inputs", "typed"),
+    [
+        (["photos/gone.jpg"], "photos/gone.jpg"),
+        (["./photos/gone.jpg", "photos/b.jpg"], "photos/gone.jpg"),
+        (["../{}/photos/gone.jpg"], "photos/gone.jpg"),
+        (["/photos/gone.jpg"], "/photos/gone.jpg"),
+        (["gone.jpg"], "gone.jpg"),
+        (["photos", "more/gone.jpg"], "more/gone.jpg"),  # below what holds both
+    ],
+)
+def test_names_as_typed(tree: Path, inputs: list[str], typed: str) -> None:
+    """A message has the name of a file as it was typed, though it is shorter in the results."""
+    listing = list_images([item.format(tree.name) for item in inputs])
+    name = next(name for name in listing.names if name.endswith("gone.jpg"))
+    assert listing.as_typed(name) == typed
 
 
 @pytest.mark.parametrize("inputs", ["photos", "photos/**/*"])

@@ -65,6 +65,7 @@ def test_folder_names() -> None:
     ("text", "labels"),
     [
         ("a.jpg,cup\n\nb, c.jpg , 0\n", {"a.jpg": "cup", "b, c.jpg": "0"}),
+        ("a.jpg," + "9" * 5000, {"a.jpg": "9" * 5000}),
         ("\ufeffa.jpg,cup\n", {"a.jpg": "cup"}),  # the mark that a spreadsheet saves
         ('"x, y.jpg",cup\nx, z.jpg,tabby\n', {"x, y.jpg": "cup", "x, z.jpg": "tabby"}),
     ],
@@ -81,7 +82,10 @@ def test_file(tmp_path: Path, text: str, labels: dict[str, str]) -> None:
     [
         (b"a.jpg,cup\nb.jpg\n", "line 2: expected 'image,class'"),
         (b"a.jpg, \n", "line 1: expected 'image,class'"),
-        (b"\xff\xfe\x00\x81", "cannot read labels"),
+        (b"\xff\xfe\x00\x81", "line 1: expected 'image,class'"),  # UTF-16
+        (b"a.jpg,c\xfcp\n", r"line 1: the class .* is no text"),
+        (b"a.jpg,cup\nb.jpg,cup\na.jpg,dog\n", "line 3: 'a.jpg' has two classes, 'cup' and 'dog'"),
+        (b'"' + b"x" * 200_000 + b'",cup', "is no list of names"),
         (None, "is neither 'folder' nor a file .* --label gives one"),
     ],
 )

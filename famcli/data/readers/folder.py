@@ -19,9 +19,9 @@ def detect(source: Path) -> bool:
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     """Read a folder, or link, of images for each class, which is the first folder's name, whatever lies deeper."""
     del images  # they are in the folder itself
-    listing = list_images([str(source)], follow_links=True)
+    listing = list_images([str(source)], follow_links=True).check_whole()
     parts = [PurePosixPath(name).parts for name in listing.names]
-    remarks: list[str] = []
+    remarks = [f"'{source}': {remark}" for remark in listing.remarks]
     # Folders named as splits that hold folders, and no images, are splits and not classes of that name.
     named = [p for p in parts if len(p) > 1 and find_split(p[0])]
     if named and all(len(p) > 2 for p in named):

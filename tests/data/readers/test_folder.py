@@ -18,7 +18,8 @@ def test_classes(tmp_path: Path, pictures: Pictures) -> None:
     pictures(tmp_path, "dog/b.png", "cat/x/y/a.png", "dog/a.jpg", "dog/.hidden.png", ".git/a.png")
     (tmp_path / "dog/notes.txt").write_text("no image")
     own = read_own(tmp_path)
-    assert (own.format, own.class_names, own.images, own.remarks) == ("folder", ("cat", "dog"), tmp_path, ())
+    assert (own.format, own.class_names, own.images) == ("folder", ("cat", "dog"), tmp_path)
+    assert own.remarks == (f"'{tmp_path}': files of other types left out: 1 (.txt: 1)",)
     assert list(own.splits) == ["train-weaksup"]
     samples = own.splits["train-weaksup"]
     assert [(s.name, s.label) for s in samples] == [("cat/x/y/a.png", 0), ("dog/a.jpg", 1), ("dog/b.png", 1)]
