@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from famcli.data.dataset import DATASET_FILE, Dataset
-from famcli.data.images import on_threads, read_picture, read_size
+from famcli.data.images import Header, on_threads, read_header, read_picture
 from famcli.data.masks import MaskSource, find_masks, read_truth
 from famcli.data.public.catalog import CATALOG
 from famcli.data.sample import FULLSUP, MAX_CLASSES, TEST, TRAIN, Sample, in_order, split_name
+from famcli.data.truth import truth_faults
 from famcli_models.errors import DataError
 
 EXAMPLES = 3  # shown of each problem
-SLACK = 0.5  # pixels that a box may reach out of its image: other tools round
 DECODED = 64  # pixels: a JPEG decoded at an eighth of its size is still read to its end
 
 
@@ -61,7 +61,7 @@ def check(
     pictures: dict[bytes, tuple[str, str, int]] = {}  # split, name and label by digest
     for split in chosen:
         try:
-            samples = dataset.samples(split, with_boxes=True, boxes_optional=True)
+            samples = dataset.samples(split, with_boxes=True, boxes_optional=True, checked=False)
         except DataError as error:
             findings.add("split cannot be read", split, str(error))
             continue
@@ -70,11 +70,10 @@ def check(
         masks = _check_truth(findings, dataset, split, samples)
         files = on_threads(partial(_read_file, fast=fast), (sample.path for sample in samples), workers)
         listed: set[str] = set()
-        for sample, (size_hw, digest, reason), mask in zip(samples, files, masks, strict=True):
-            _check_size(findings, split, sample, size_hw, reason)
-            if mask is not None and size_hw is not None and not fast:
-                _check_mask(findings, split, sample, mask, size_hw)
-            _check_boxes(findings, split, sample, size_hw or sample.size_hw)
+        for sample, (header, digest), mask in zip(samples, files, masks, strict=True):
+            _check_image(findings, split, sample, header)
+            if mask is not None and isinstance(header, Header) and not fast:
+                _check_mask(findings, split, sample, mask, header.size_hw)
             path = os.fspath(sample.path)
             if path in listed:
                 findings.add("listed twice", split, sample.name)
@@ -141,36 +140,25 @@ def _check_mask(findings: _Findings, split: str, sample: Sample, mask: MaskSourc
         findings.add("mask that cannot be used", split, str(error))
 
 
-def _read_file(path: Path, fast: bool) -> tuple[tuple[int, int] | None, bytes, str]:
-    """Upright size and digest of the bytes; or why it cannot be read."""
+def _read_file(path: Path, fast: bool) -> tuple[Header | DataError, bytes]:
+    """Header and digest of the bytes; or why it cannot be read."""
     try:
+        header = read_header(path)
         if fast:
-            return read_size(path), b"", ""
-        size_hw = read_picture(path, at_least=DECODED).size_hw
-        return size_hw, hashlib.blake2b(path.read_bytes(), digest_size=16).digest(), ""
+            return header, b""
+        read_picture(path, at_least=DECODED)
+        return header, hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
     except DataError as error:
-        return None, b"", str(error)
+        return error, b""
 
 
-def _check_size(findings: _Findings, split: str, sample: Sample, size_hw: tuple[int, int] | None, reason: str) -> None:
-    if size_hw is None and not os.path.exists(sample.path):
-        findings.add("missing file", split, sample.name)
-    elif size_hw is None:
-        findings.add("unreadable image", split, f"{sample.name} ({reason})")
-    elif sample.size_hw is not None and sample.size_hw != size_hw:
-        (h, w), (height, width) = size_hw, sample.size_hw
-        findings.add("wrong image size", split, f"{sample.name} ({w}x{h}, the list says {width}x{height})")
-
-
-def _check_boxes(findings: _Findings, split: str, sample: Sample, size_hw: tuple[int, int] | None) -> None:
-    for x0, y0, x1, y1 in sample.boxes.tolist():
-        shown = f"{sample.name} ({x0:g},{y0:g},{x1:g},{y1:g})"
-        if x1 <= x0 or y1 <= y0:
-            findings.add("box without area", split, shown)
-        elif x0 < -SLACK or y0 < -SLACK:
-            findings.add("box outside the image", split, shown)
-        elif size_hw is not None and (x1 > size_hw[1] + SLACK or y1 > size_hw[0] + SLACK):
-            findings.add("box outside the image", split, f"{shown[:-1]} of {size_hw[1]}x{size_hw[0]})")
+def _check_image(findings: _Findings, split: str, sample: Sample, header: Header | DataError) -> None:
+    if isinstance(header, DataError):
+        missing = not os.path.exists(sample.path)
+        example = sample.name if missing else f"{sample.name} ({header})"
+        findings.add("missing file" if missing else "unreadable image", split, example)
+    for problem, example in truth_faults(sample, header):
+        findings.add(problem, split, example)
 
 
 def _check_picture(findings: _Findings, split: str, sample: Sample, first: tuple[str, str, int]) -> None:

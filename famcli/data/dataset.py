@@ -21,6 +21,7 @@ from famcli.data.metadata import METADATA
 from famcli.data.public.catalog import CATALOG
 from famcli.data.readers import read_own
 from famcli.data.sample import BENCHMARK_NAMES, FULLSUP, NO_BOXES, SPLITS, Sample, in_order, split_name
+from famcli.data.truth import check_truth
 from famcli_models.errors import ConfigError, DataError, UnknownNameError
 from famcli_models.files import write_atomic
 
@@ -83,17 +84,28 @@ class Dataset:
                 total += metadata.count_images(folder)
         return total
 
-    def samples(self, split: str, *, with_boxes: bool = False, boxes_optional: bool = False) -> list[Sample]:
+    def samples(
+        self, split: str, *, with_boxes: bool = False, boxes_optional: bool = False, checked: bool = True
+    ) -> list[Sample]:
         """Samples of a split, in the order of its list.
 
         Args:
             split: One of :meth:`splits`, or the same by another name: ``train``, ``val``.
             with_boxes: Read the boxes too, at least one for each image. Training never does.
             boxes_optional: With boxes, let images have none.
+            checked: With boxes, compare them and the stated sizes with the headers of the images.
 
         Raises:
-            DataError: The split is not there, a file cannot be read, or an image has no label or no box.
+            DataError: The split is not there, a file cannot be read, an image has no label or no box, or a box or a
+                stated size cannot be true (see :mod:`famcli.data.truth`).
         """
+        samples = self._samples(split, with_boxes=with_boxes, boxes_optional=boxes_optional)
+        if with_boxes and checked:
+            name = self.name if self.root == data_home() / self.name else os.fspath(self.root)
+            check_truth(samples, f"'{name}', {split_name(split)}", f"fam data check {shlex.quote(name)}")
+        return samples
+
+    def _samples(self, split: str, *, with_boxes: bool, boxes_optional: bool) -> list[Sample]:
         name = split_name(split)
         if self.held is not None and name in self.held:
             samples = self.held[name]
@@ -105,7 +117,7 @@ class Dataset:
             return metadata.read_split(folder, self.images, with_boxes=with_boxes, boxes_optional=boxes_optional)
         if name == FULLSUP and self.fullsup:
             if sibling := self._sibling():
-                return sibling.samples(name, with_boxes=with_boxes, boxes_optional=boxes_optional)
+                return sibling.samples(name, with_boxes=with_boxes, boxes_optional=boxes_optional, checked=False)
             why = f"'{self.fullsup}', which is not there: {_get(self.fullsup)}"
             raise DataError(f"'{self.name}' takes {FULLSUP} from {why}")
         found = f"splits found: {', '.join(self.splits()) or 'none'}"
@@ -193,11 +205,9 @@ def _open_folder(root: Path) -> Dataset:
         return Dataset(root.absolute().name, root, root, metadata.class_names_in(root))
     path = root / DATASET_FILE
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB, which no dataset needs")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot read {path}: {error}: prepare the dataset again") from error
+        data = metadata.read_json(path, MAX_FILE_BYTES)
+    except DataError as error:
+        raise DataError(f"{error}: prepare the dataset again") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("format_version") != FORMAT_VERSION:
         needs = f"'format' {FORMAT}, version {FORMAT_VERSION}"
         raise DataError(f"{path} is not a dataset of this version of fam: it needs {needs}")

@@ -21,8 +21,8 @@ from PIL import Image
 from famcli.data.dataset import Dataset
 from famcli.data.images import MAX_PIXELS
 from famcli.data.metadata import BOXES, METADATA, names_masks, read_mask_lines
-from famcli.data.readers import find_images
-from famcli.data.readers.coco import CocoFile, dataset_files, image_folder
+from famcli.data.readers import files_below, find_images
+from famcli.data.readers.coco import CocoFile, CocoObject, Id, dataset_files, image_folder
 from famcli.data.sample import Sample
 from famcli.data.search import MASK_SUFFIX
 from famcli_models.errors import DataError, shown
@@ -140,9 +140,7 @@ def _values(path: Path) -> npt.NDArray[np.int64]:
 def _in_folder(folder: Path, samples: Sequence[Sample], *, strict: bool) -> dict[str, MaskFiles]:
     """Files named as the images; where one may be of several, none, or an error if ``strict``."""
     files = {  # by relative path without the suffix; what fam predict made is no truth
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() == SUFFIX and not path.name.endswith(MASK_SUFFIX) and not path.name.startswith(".")
+        name[: -len(SUFFIX)]: folder / name for name in files_below(folder, SUFFIX) if not name.endswith(MASK_SUFFIX)
     }
     by_stem: dict[str, list[Path]] = {}
     for key, file in files.items():
@@ -197,20 +195,20 @@ def _segmented(dataset: Dataset, samples: Sequence[Sample]) -> dict[str, Segment
     wanted = {os.path.abspath(sample.path): sample for sample in samples}
     for path in dataset_files(dataset.root):
         file = CocoFile.load(path)
-        of_image: dict[int, list[Mapping[str, Any]]] = {}
-        for entry in file.annotations:
-            of_image.setdefault(int(entry["image_id"]), []).append(entry)
+        of_image: dict[Id, list[CocoObject]] = {}
+        for item in file.objects():
+            of_image.setdefault(item.image, []).append(item)
         labels = {category: label for label, category in enumerate(file.categories)}
         roots = [dataset.images, image_folder(file) or path.parent]  # the first if --images was given
-        for name, number in file.ids.items():
-            sample = next((s for root in roots if (s := wanted.get(os.path.abspath(root / name)))), None)
+        for image in file.images:
+            sample = next((s for root in roots if (s := wanted.get(os.path.abspath(root / image.name)))), None)
             if sample is None:
                 continue
-            entries = [e for e in of_image.get(number, []) if labels.get(int(e["category_id"])) == sample.label]
-            objects = [e.get("segmentation") for e in entries if not e.get("iscrowd")]
-            crowds = [e["segmentation"] for e in entries if e.get("iscrowd") and e.get("segmentation")]
+            items = [item for item in of_image.get(image.id, ()) if labels[item.category] == sample.label]
+            objects = [item.segmentation for item in items if not item.crowd]
+            crowds = [item.segmentation for item in items if item.crowd and item.segmentation]
             if objects and all(objects):  # an object with a box alone would be background
-                found.setdefault(sample.name, Segmentations(f"{path}, '{name}'", tuple(objects), tuple(crowds)))
+                found.setdefault(sample.name, Segmentations(f"{path}, '{image.name}'", tuple(objects), tuple(crowds)))
     return found
 
 

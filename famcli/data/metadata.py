@@ -7,21 +7,25 @@ corners, and only here is one added or taken away. Decimals, which the benchmark
 
 from __future__ import annotations
 
+import io
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from famcli.data.sample import BENCHMARK_NAMES, MAX_CLASSES, MAX_PIXEL, NO_BOXES, Sample, in_order, split_name
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError, short
-from famcli_models.files import write_atomic
+from famcli_models.files import open_regular, write_atomic
 
 METADATA = "metadata"
 IDS, LABELS, SIZES, BOXES = "image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt"
 CLASS_FILES = ("classes.txt", "synset_words.txt")
+MAX_LINE = 2**16  # characters: a path of 4,096 with its numbers is far shorter
+MAX_JSON = 2**29  # bytes; parsed, it takes about ten times as much memory
 WHOLE_NUMBER = re.compile(r"-?[0-9]+(\.0*)?")  # numbers of some tools are written 12.0
 DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]*)?(e-?[0-9]+)?")
 # What the fields after a path must be: in words, their form, and the largest value.
@@ -56,6 +60,8 @@ def read_split(folder: Path, images: Path, *, with_boxes: bool = False, boxes_op
     labels: list[int | None] = [None] * len(names)
     for name, label in read_labels(folder / LABELS):
         if name in places:
+            if labels[places[name]] not in (None, label):
+                raise DataError(f"{folder / LABELS}: '{short(name)}' has the labels {labels[places[name]]} and {label}")
             labels[places[name]] = label
     sizes: list[tuple[int, int] | None] = [None] * len(names)
     known: dict[tuple[int, int], tuple[int, int]] = {}  # a million images share a few thousand sizes
@@ -190,8 +196,10 @@ def class_names_in(folder: Path) -> tuple[str, ...]:
 def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
     """Number and text of lines that are not blank; only line feeds end one: names may hold what looks like an end."""
     try:
-        with path.open(encoding="utf-8-sig", errors=errors, newline="\n") as file:
-            for number, line in enumerate(file, 1):
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", errors=errors, newline="\n") as file:
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), ""), 1):
+                if len(line) == MAX_LINE:
+                    raise DataError(f"{path}, line {number}: longer than {MAX_LINE:,} characters, which none needs")
                 text = line.rstrip("\r\n")
                 if text.strip():
                     yield number, text
@@ -200,6 +208,21 @@ def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError as error:
         hint = "get it again, or save it as UTF-8"
         raise DataError(f"'{path}' is not UTF-8 text (byte {error.start}): {hint}") from error
+
+
+def read_json(path: Path, most: int = MAX_JSON) -> Any:
+    """What a JSON file of at most so many bytes holds."""
+    try:
+        with open_regular(path) as file:
+            content = file.read(most + 1)
+        if len(content) <= most:
+            return json.loads(content)
+    except OSError as error:
+        raise DataError(f"cannot read '{path}': {error.strerror}") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        why = short(str(error) or "it needs too much memory")
+        raise DataError(f"'{path}' is not JSON that can be read ({why})") from error
+    raise DataError(f"'{path}' is larger than {most >> 20} MiB, which no such file needs to be")
 
 
 def _rows(path: Path, count: int, numbers: Numbers) -> Iterator[tuple[str, list[float]]]:

@@ -10,8 +10,6 @@ has entries alone: an image without any was perhaps never tried, and counts as m
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +22,15 @@ import numpy.typing as npt
 
 from famcli.data.dataset import Dataset
 from famcli.data.images import Header, read_headers
-from famcli.data.readers.coco import CocoFile, dataset_files
-from famcli.data.sample import MAX_PIXEL, Sample
+from famcli.data.metadata import read_json
+from famcli.data.readers.coco import CocoFile, Id, bbox_fault, dataset_files, identifier, read_categories, read_images
+from famcli.data.sample import Sample
+from famcli.data.truth import size_fault
 from famcli_models.boxes import FloatArray, as_boxes, xywh_to_xyxy
 from famcli_models.class_names import Matches
-from famcli_models.errors import DataError, shown
+from famcli_models.errors import DataError, short, shown
 
-MAX_BYTES = 2**29  # of text; parsed, it takes about ten times as much memory
+MAX_SCORE = 1e300
 MAX_MAP_PIXELS = 2**26  # a larger array is no map of a picture
 NO_LABEL = -1  # where classes do not apply; this and what is below are classes that the dataset does not have
 AGNOSTIC = "score the boxes alone with --other-classes"
@@ -104,7 +104,10 @@ def read_predictions(
     results list both by the ids of the COCO file that the dataset was opened from. What makes no sense, or is of other
     images or classes, is refused with the first such entry and their number.
     """
-    data = _parsed(path)
+    try:
+        data = read_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; give a file such as 'fam predict --out boxes.json' writes") from error
     if isinstance(data, list):
         file = _from_results(path, data, dataset, samples, same_classes)
     elif isinstance(data, dict) and all(isinstance(data.get(key), list) for key in ("images", "annotations")):
@@ -115,17 +118,6 @@ def read_predictions(
             "that have a score, and categories, as 'fam predict --out boxes.json' writes it"
         )
     return _entries_of(file, same_classes)
-
-
-def _parsed(path: Path) -> Any:
-    if not os.path.isfile(path):
-        raise DataError(f"'{path}' is not a file; give a JSON file, as 'fam predict --out boxes.json' writes it")
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"'{path}' is larger than {MAX_BYTES >> 20} MiB; keep only boxes with the highest scores")
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"'{path}' is not JSON that can be read ({error}); see 'fam predict --out'") from error
 
 
 @dataclass(slots=True)
@@ -152,8 +144,8 @@ class _File(NamedTuple):
     path: Path
     key: str  # what its list of entries is called in messages
     entries: Sequence[Any]
-    names: Mapping[int, str | None]  # sample by image id; none for an image of the dataset that is not scored
-    labels: Mapping[int, int]  # by category id
+    names: Mapping[Id, str | None]  # sample by image id; none for an image of the dataset that is not scored
+    labels: Mapping[Id, int]  # by category id
     covered: Collection[str]  # names of the images that were tried, whether they have entries or not
     listed: bool  # the file lists its images, and its entries have ids of their own
 
@@ -162,27 +154,33 @@ def _entries_of(file: _File, same_classes: bool) -> dict[str, Found]:
     """The entries by sample."""
     faults = _Faults(file.path)
     rows: dict[str, list[tuple[float, list[float], int]]] = {name: [] for name in file.covered}
-    ids: set[int] = set()
-    images: dict[int, None] = {}  # in the order of the file
+    ids: set[Id] = set()
+    images: dict[Id, None] = {}  # in the order of the file
     for number, entry in enumerate(file.entries):
         where = f"{file.key}[{number}]"
+        image = identifier(entry.get("image_id")) if isinstance(entry, dict) else None
+        if image is None:
+            faults.add("such entries", f"{where} has no image_id, a whole number or a text")
+            continue
         if (fault := _fault(entry)) is not None:
             faults.add(fault[0], f"{where} {fault[1]}")
             continue
         if file.listed and "id" in entry:
-            if not _whole(own := entry["id"]) or own in ids:
-                faults.add("such ids", f"{where} has the id {shown(own)}, which is no number of its own")
+            own = identifier(entry["id"])
+            if own is None or own in ids:
+                faults.add("such ids", f"{where} has the id {shown(entry['id'])}, which is no id of its own")
                 continue
             ids.add(own)
-        image, category = entry["image_id"], entry.get("category_id")
-        if same_classes and (not _whole(category) or category not in file.labels):
-            faults.add("such categories", f"{where} has the category_id {shown(category)}, which is not known")
+        category = identifier(entry.get("category_id"))
+        label = NO_LABEL if category is None or not same_classes else file.labels.get(category)
+        if label is None or (same_classes and category is None):
+            which = f"the category_id {shown(entry.get('category_id'))}, which is not known"
+            faults.add("such categories", f"{where} has {which}")
             continue
         images[image] = None
         if image not in file.names and file.listed:
             faults.add("such entries", f"{where} belongs to image {shown(image)}, which the file does not list")
         if (name := file.names.get(image)) is not None:
-            label = file.labels.get(category, NO_LABEL) if same_classes else NO_LABEL
             rows.setdefault(name, []).append((float(entry["score"]), entry["bbox"], label))
     faults.check()
     unknown = [f"image_id {shown(image)}" for image in images if image not in file.names]
@@ -199,28 +197,15 @@ def _found(rows: list[tuple[float, list[float], int]]) -> Found:
     )
 
 
-def _whole(value: Any) -> bool:
-    return type(value) is int  # and not a truth value
-
-
-def _number(value: Any, most: float) -> bool:
-    """A number from -most to most; text, truth values and NaN are none."""
-    return type(value) in {int, float} and abs(value) <= most
-
-
-def _fault(entry: Any) -> tuple[str, str] | None:
+def _fault(entry: Mapping[str, Any]) -> tuple[str, str] | None:
     """Kind and words of what is wrong with an entry, whatever images and classes there are."""
-    if not isinstance(entry, dict) or not _whole(entry.get("image_id")):
-        return "such entries", "has no image_id, a whole number"
-    box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(_number(side, MAX_PIXEL) for side in box):
-        return "such boxes", f"has the bbox {shown(box)}; four finite numbers [x, y, width, height] are needed"
-    if box[2] < 0 or box[3] < 0:
-        return "such boxes", f"has the bbox {shown(box)}, whose width or height is negative"
+    if fault := bbox_fault(entry.get("bbox")):
+        return "such boxes", fault
     if "score" not in entry:
         return "such entries", "has no score; truth has none, predictions need one"
-    if not _number(entry["score"], 1e300):
-        return "such scores", f"has the score {shown(entry['score'])}; a finite number is needed"
+    score = entry["score"]
+    if type(score) not in {int, float} or not abs(score) <= MAX_SCORE:  # text, truth values and NaN are none
+        return "such scores", f"has the score {shown(score)}; a finite number is needed"
     return None
 
 
@@ -254,7 +239,7 @@ def _from_results(
     scored = {sample.name for sample in samples}
     names = {number: name if name in scored else None for name, number in source.ids.items()}
     labels = {category: label for label, category in enumerate(source.categories)}
-    used = {e.get("category_id") for e in entries if isinstance(e, dict) and _whole(e.get("category_id"))}
+    used = {identifier(e.get("category_id")) for e in entries if isinstance(e, dict)} - {None}
     if same_classes and len(used) == 1 and not used & set(labels):
         raise DataError(_one_class(path, f"number {used.pop()}"))
     return _File(path, "entry ", entries, names, labels, (), listed=False)
@@ -272,67 +257,38 @@ def _from_dataset(
     same_classes: bool,
     say: Callable[[str], object],
 ) -> _File:
-    faults = _Faults(path)
     by_name = {sample.name: sample for sample in samples}
-    files: dict[str, int] = {}  # image id by file name
-    sizes: dict[int, tuple[int, int]] = {}
-    ids: set[int] = set()
-    for number, image in enumerate(data["images"]):
-        where = f"images[{number}]"
-        name = image.get("file_name") if isinstance(image, dict) else None
-        if not isinstance(name, str) or not name or not _whole(image.get("id")):
-            faults.add("such images", f"{where} needs an id, a whole number, and a file_name")
-            continue
-        plain = name if name in by_name else name.replace("\\", "/").removeprefix("./")
-        if image["id"] in ids:
-            faults.add("such ids", f"{where} has the id {image['id']}, which an image before it has")
-        if plain in files:
-            faults.add("such names", f"{where} has the file_name '{name}', which an image before it has")
-        ids.add(image["id"])
-        files[plain] = image["id"]
-        size = image.get("height"), image.get("width")
-        if _whole(size[0]) and _whole(size[1]):
-            sizes[image["id"]] = size[0], size[1]
-        elif size != (None, None):
-            faults.add("such sizes", f"{where} has the width {shown(size[1])} and the height {shown(size[0])}")
-    faults.check()
-    matched, source = match_names(path, list(files), by_name), _coco_source(dataset)
+    images = read_images(path, data["images"], by_name.__contains__)
+    files = [image.name for image in images]
+    matched, source = match_names(path, files, by_name), _coco_source(dataset)
     others = set(source.ids) - set(by_name) if source else set()  # in the dataset's file, but not scored
     unknown = [f"'{name}'" for name in files if name not in matched and name not in others]
     _refuse_unknown(path, unknown, len(files))
-    names: dict[int, str | None] = {number: matched.get(name) for name, number in files.items()}
-    _check_sizes(path, names, sizes, by_name)
+    _check_sizes(path, [(by_name[matched[i.name]], i.size_hw) for i in images if i.size_hw and i.name in matched])
+    names = {image.id: matched.get(image.name) for image in images}
     labels = _labels(path, data.get("categories"), dataset, samples, say) if same_classes else {}
     return _File(path, "annotations", data["annotations"], names, labels, matched.values(), listed=True)
 
 
-def _check_sizes(
-    path: Path, names: Mapping[int, str | None], sizes: Mapping[int, tuple[int, int]], samples: Mapping[str, Sample]
-) -> None:
+def _check_sizes(path: Path, pairs: Sequence[tuple[Sample, tuple[int, int]]]) -> None:
     """Sizes in the file against those of the images; boxes in another frame would be wrong without a word."""
     faults = _Faults(path)
-    pairs = [(samples[name], sizes[i]) for i, name in names.items() if name is not None and i in sizes]
     headers = iter(read_headers(sample.path for sample, _ in pairs if sample.size_hw is None))
-    for sample, (h, w) in pairs:
+    for sample, stated_hw in pairs:
         header = Header(sample.size_hw) if sample.size_hw is not None else next(headers)
         # An image that cannot be read has no size to differ from: its boxes can be scored all the same.
-        if isinstance(header, Header) and header.size_hw != (h, w):
-            real = f"is {header.size_hw[1]}x{header.size_hw[0]}; boxes must be in the pixels of the image"
-            faults.add("such images", f"'{sample.name}' is given as {w}x{h}, but {real}")
+        if isinstance(header, Header) and (fault := size_fault(stated_hw, header)):
+            faults.add("such images", f"'{short(sample.name)}' {fault}")
     faults.check()
 
 
 def _labels(
     path: Path, categories: Any, dataset: Dataset, samples: Sequence[Sample], say: Callable[[str], object]
-) -> dict[int, int]:
+) -> dict[Id, int]:
     """Label by category id; from :data:`NO_LABEL` down for classes that the dataset does not have."""
-    listed = [c for c in categories if isinstance(c, dict)] if isinstance(categories, list) else []
-    named = [(c["id"], c["name"]) for c in listed if _whole(c.get("id")) and isinstance(c.get("name"), str)]
-    if not named or len(named) < len(categories):
+    if not isinstance(categories, list) or not categories:
         raise DataError(f"'{path}' needs categories, each with an id and a name, or {AGNOSTIC}")
-    (most, count), *_ = Counter(number for number, _ in named).most_common(1)
-    if count > 1:
-        raise DataError(f"'{path}': the category id {most} occurs more than once")
+    named = list(read_categories(path, categories).items())
     # Without names the labels stand for themselves, as 'fam data convert' writes them.
     names = dataset.class_names or tuple(str(i) for i in range(1 + max(s.label for s in samples)))
     matches = Matches.from_names([name for _, name in named], names)

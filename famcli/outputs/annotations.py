@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from famcli.data.masks import decode
+from famcli.data.readers.coco import Id
 from famcli.outputs import Records, Run
 from famcli.outputs.prediction import Record
 from famcli_models.boxes import box_area, clip_boxes
@@ -34,7 +35,7 @@ class Annotation:
         segmentation: The region as COCO's packed run lengths, if masks were asked for.
     """
 
-    category: int
+    category: Id
     name: str
     xyxy: tuple[float, float, float, float]
     score: float
@@ -70,11 +71,12 @@ def read_annotations(record: Record, run: Run) -> Iterator[Annotation]:
                 yield Annotation(category, run.ids.names[category], corners, score, area, segmentation)
 
 
-def categories(records: Records, run: Run) -> dict[int, str]:
+def categories(records: Records, run: Run) -> dict[Id, str]:
     """Names of the categories that occur, or of all if those are asked for, in the order of their ids."""
     if run.all_categories:
-        return dict(sorted(run.ids.names.items()))
-    return dict(sorted({a.category: a.name for record in records() for a in read_annotations(record, run)}.items()))
+        return dict(run.ids.names)
+    occurring = {a.category for record in records() for a in read_annotations(record, run)}
+    return {number: name for number, name in run.ids.names.items() if number in occurring}
 
 
 class Stems:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from famcli.data.listing import Names
-from famcli.data.readers.coco import CocoFile, annotation_entry, document, image_entry, joined
+from famcli.data.readers.coco import CocoFile, Id, annotation_entry, document, image_entry, joined
 from famcli.outputs import Records, Run
 from famcli.outputs.annotations import Annotation, categories, read_annotations
 from famcli_models.boxes import xyxy_to_xywh
@@ -47,9 +47,9 @@ class Numbers(Mapping[str, int]):
 class CocoIds:
     """The numbers that images and classes go by."""
 
-    images: Mapping[str, int]  # by file name
-    categories: Mapping[int, int]  # by class index
-    names: Mapping[int, str]  # of categories, by id
+    images: Mapping[str, Id]  # by file name
+    categories: Mapping[int, Id]  # by class index
+    names: Mapping[Id, str]  # of categories, by id, in the order of ids
     remark: str = ""  # how the categories of a file were matched, a sentence
 
     @classmethod
@@ -116,7 +116,7 @@ def dataset_json(records: Records, run: Run) -> Iterator[str]:
     return document(run.info, images, listed, categories(records, run).items())
 
 
-def _entries(records: Records, run: Run) -> Iterator[tuple[int, list[float], Annotation, dict[str, Any]]]:
+def _entries(records: Records, run: Run) -> Iterator[tuple[Id, list[float], Annotation, dict[str, Any]]]:
     """Each annotation, with its image's id, its box, and its ``segmentation`` if masks were asked for."""
     for record in records():
         for found in read_annotations(record, run):

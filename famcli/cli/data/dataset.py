@@ -92,7 +92,8 @@ def info(
     from famcli.data.check import summary
 
     dataset = _opened(data, images)
-    summaries = [summary(s, dataset.samples(s, with_boxes=True, boxes_optional=True)) for s in dataset.splits()]
+    read = partial(dataset.samples, with_boxes=True, boxes_optional=True, checked=False)
+    summaries = [summary(split, read(split)) for split in dataset.splits()]
     about: dict[str, Any] = {
         "name": dataset.name,
         "where": str(dataset.root),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ READERS: Mapping[str, str] = {
     "csv": "CSV with a header",
     "folder": "a folder of images for each class",
 }
+T = TypeVar("T")
 TRIED = 20  # image files, to tell which folder they are in
 
 
@@ -103,9 +105,9 @@ def own_data(
     return OwnData(class_names, splits, root, form, (*remarks, *left_out))
 
 
-def main_class(classes: Sequence[str], boxes: FloatArray) -> str:
+def main_class(classes: Sequence[T], boxes: FloatArray) -> T:
     """The class whose boxes, one for each entry of ``classes``, cover the largest area; of equals the first."""
-    areas: dict[str, float] = {}
+    areas: dict[T, float] = {}
     for name, area in zip(classes, box_area(boxes).tolist(), strict=True):
         areas[name] = areas.get(name, 0.0) + area
     return max(areas, key=lambda name: areas[name])
@@ -119,6 +121,31 @@ def boxes_from(rows: Sequence[Sequence[float]] | FloatArray) -> FloatArray:
 def default_split(samples: Sequence[Sample]) -> str:
     """The split of images of which nothing says it: those with boxes can be tested on, others train."""
     return TEST if any(len(s.boxes) for s in samples) else TRAIN
+
+
+def files_below(folder: Path, suffix: str) -> list[str]:
+    """Sorted relative names of files with a suffix at any depth; links to folders and hidden ones are passed over."""
+    found: list[str] = []
+    waiting = [""] if folder.is_dir() else []
+    while waiting:
+        here = waiting.pop()
+        try:
+            entries = list(os.scandir(folder / here))
+        except OSError as error:
+            raise DataError(f"cannot read the folder '{folder / here}': {error.strerror}") from error
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(f"{here}{entry.name}/")
+            elif entry.name.lower().endswith(suffix):
+                found.append(here + entry.name)
+    return sorted(found)
+
+
+def portable(name: str) -> str:
+    """A name in its plainest form, with slashes where Windows programs write backslashes."""
+    return posixpath.normpath(name.replace("\\", "/"))
 
 
 def find_images(names: Sequence[str], folders: Iterable[Path]) -> Path | None:

@@ -11,44 +11,182 @@ import json
 import mmap
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from famcli.data.readers import OwnData, boxes_from, default_split, find_images, main_class
-from famcli.data.sample import BENCHMARK_NAMES, NO_BOXES, SPLITS, Sample, bounded, find_split, in_order, split_name
+from famcli.data.metadata import read_json
+from famcli.data.readers import OwnData, boxes_from, default_split, find_images, main_class, portable
+from famcli.data.sample import (
+    BENCHMARK_NAMES,
+    MAX_PIXEL,
+    NO_BOXES,
+    SPLITS,
+    Sample,
+    bounded,
+    find_split,
+    in_order,
+    split_name,
+)
+from famcli.data.truth import area_fault
 from famcli_models.boxes import xywh_to_xyxy, xyxy_to_xywh
-from famcli_models.errors import DataError, shown
+from famcli_models.errors import DataError, short, shown
+from famcli_models.files import open_regular
 
 LABEL_KEY = "fam_category_id"
+DIGITS = re.compile(r"0|-?[1-9][0-9]{0,17}")
+Id = int | str  # of an image or a category: only which are equal matters
+
+
+class CocoImage(NamedTuple):
+    """An entry of ``images``."""
+
+    id: Id
+    name: str  # relative to the folder of the images
+    size_hw: tuple[int, int] | None  # (h, w) if stated
+    category: Any  # its id, if this program noted it
+
+
+class CocoObject(NamedTuple):
+    """An entry of ``annotations``."""
+
+    image: Id
+    category: Id
+    box: list[float]  # half-open corners
+    crowd: bool
+    segmentation: Any  # as it stands
 
 
 class CocoFile(NamedTuple):
-    """A parsed dataset file; ``images`` and ``annotations`` are the entries as they stand."""
+    """A parsed dataset file; ``annotations`` are the entries as they stand, which :meth:`objects` checks."""
 
     path: Path
-    ids: Mapping[str, int]  # by file name
-    categories: Mapping[int, str]  # name by id, in the order of ids
-    images: Sequence[Mapping[str, Any]]
-    annotations: Sequence[Mapping[str, Any]]
+    categories: Mapping[Id, str]  # name by id, in the order of ids, numbers before texts
+    images: Sequence[CocoImage]
+    annotations: Sequence[Any]
     marks: Mapping[str, Any]  # what this program noted when it wrote the file
+
+    @property
+    def ids(self) -> dict[str, Id]:
+        """Ids of images by name."""
+        return {image.name: image.id for image in self.images}
 
     @classmethod
     def load(cls, path: Path) -> CocoFile:
-        """Parse a file."""
+        """Parse a file; an entry that cannot be used, or that another one contradicts, is named."""
+        data = read_json(path)
+        lists = [data.get(key) for key in ("images", "categories")] if isinstance(data, dict) else [None]
+        annotations = (data.get("annotations") or []) if isinstance(data, dict) else []
+        if not all(isinstance(entries, list) for entries in (*lists, annotations)):
+            raise DataError(f"'{path}' is not a COCO dataset file; it needs lists of images, annotations, categories")
+        info = data.get("info")
+        noted = info.get("fam") if isinstance(info, dict) else None
+        marks = noted if isinstance(noted, dict) else {}
+        images = read_images(path, data["images"], lambda _: bool(marks))
+        return cls(path, read_categories(path, data["categories"]), images, annotations, marks)
+
+    def objects(self) -> Iterator[CocoObject]:
+        """The annotations, each of an image and a category of the file; one that cannot be used is named."""
+        images = {image.id for image in self.images}
+        for number, entry in enumerate(self.annotations):
+            where = f"'{self.path}', annotations[{number}]"
+            if not isinstance(entry, dict):
+                raise DataError(f"{where} is {shown(entry)}; image_id, category_id and bbox are needed")
+            image, category = identifier(entry.get("image_id")), identifier(entry.get("category_id"))
+            if image is None or image not in images:
+                which = f"image {shown(entry.get('image_id'))}, which the file does not list"
+                raise DataError(f"{where} belongs to {which}")
+            if category is None or category not in self.categories:
+                which = f"category_id {shown(entry.get('category_id'))}, which is not in categories"
+                raise DataError(f"{where} has {which}")
+            crowd: Any = entry.get("iscrowd")
+            bbox: Any = entry.get("bbox")
+            if crowd is not None and (not isinstance(crowd, int | float) or crowd not in (0, 1)):
+                raise DataError(f"{where} has iscrowd {shown(crowd)}; 0 or 1 is needed")
+            if not crowd and (fault := bbox_fault(bbox, empty=False)):  # boxes of crowds are left out
+                raise DataError(f"{where} {fault}")
+            box = [] if crowd else xywh_to_xyxy(bbox)[0].tolist()
+            yield CocoObject(image, category, box, bool(crowd), entry.get("segmentation"))
+
+
+def identifier(value: object) -> Id | None:
+    """An id as it is compared: a whole number, as such or in digits, or another text; ``None`` if it is neither."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value:
+        return int(value) if DIGITS.fullmatch(value) else value
+    return value if isinstance(value, int) else None
+
+
+def bbox_fault(bbox: Any, *, empty: bool = True) -> str:
+    """What is wrong with a ``bbox``, in words behind the entry; nothing if it is a box, which may be ``empty``."""
+    good = isinstance(bbox, list) and len(bbox) == 4
+    if not good or not all(type(side) in {int, float} and abs(side) <= MAX_PIXEL for side in bbox):
+        return f"has the bbox {shown(bbox)}; four finite numbers [x, y, width, height] are needed"
+    fault = area_fault(0, 0, bbox[2], bbox[3])
+    return f"has the bbox {shown(bbox)}, {fault}" if min(bbox[2:]) < 0 or (fault and not empty) else ""
+
+
+def _stated_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """``(h, w)`` that an entry of ``images`` states, if it does."""
+    if entry.get("height") is None and entry.get("width") is None:
+        return None
+    height, width = (bounded(entry.get(side)) for side in ("height", "width"))
+    if min(height, width) < 0 or height % 1 or width % 1:
+        raise ValueError(f"it is {width:g}x{height:g}")
+    return (int(height), int(width)) if height and width else None  # some programs write 0 for what they do not know
+
+
+def _named(entry: Any, key: str, where: str) -> tuple[Id, str]:
+    """The id and the name of an entry."""
+    number, name = (identifier(entry.get("id")), entry.get(key)) if isinstance(entry, dict) else (None, None)
+    if number is None or not isinstance(name, str) or not name:
+        raise DataError(f"{where} is {shown(entry)}; an id, a whole number or a text, and a {key} are needed")
+    try:
+        name.encode("utf-8", "surrogateescape")  # odd bytes of file names, and no other halves of characters
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where} has the {key} {shown(name)}, which is no text that can be written") from error
+    return number, name
+
+
+def read_categories(path: Path, entries: Sequence[Any]) -> dict[Id, str]:
+    """Names of categories by id, in the order of ids, numbers before texts."""
+    categories: dict[Id, str] = {}
+    for number, entry in enumerate(entries):
+        where = f"'{path}', categories[{number}]"
+        category, name = _named(entry, "name", where)
+        if category in categories:
+            both = f"'{short(categories[category])}' and '{short(name)}'"
+            raise DataError(f"{where} has the category id {shown(category)} a second time: it is of {both}")
+        categories[category] = name
+    return dict(sorted(categories.items(), key=lambda pair: (isinstance(pair[0], str), pair[0])))
+
+
+def read_images(path: Path, entries: Sequence[Any], is_literal: Callable[[str], bool]) -> list[CocoImage]:
+    """Images of a file, each once; names that are not to be taken literally may be those of a Windows program."""
+    images: list[CocoImage] = []
+    known: dict[Id, str] = {}
+    places: dict[str, Id] = {}
+    for number, entry in enumerate(entries):
+        where = f"'{path}', images[{number}]"
+        image, name = _named(entry, "file_name", where)
+        name = name if is_literal(name) else portable(name)
+        if image in known:
+            both = f"'{short(known[image])}' and '{short(name)}'"
+            raise DataError(f"{where} has the image id {shown(image)} a second time: it is of {both}")
+        if name in places:
+            ids = f"{shown(places[name])} and {shown(image)}"
+            raise DataError(f"{where} is '{short(name)}' a second time: the file has the ids {ids}")
+        known[image], places[name] = name, image
         try:
-            data = json.loads(path.read_text(encoding="utf-8-sig"))
-            ids = {str(image["file_name"]): int(image["id"]) for image in data["images"]}
-            categories = {int(c["id"]): str(c["name"]) for c in data["categories"]}
-            info = data.get("info")
-            marks = info.get("fam") if isinstance(info, dict) else None
-            annotations = list(data.get("annotations") or [])
-        except (OSError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            why = f"({type(error).__name__}: {error}); it needs images and categories"
-            raise DataError(f"'{path}' is not a COCO dataset file {why}") from error
-        marks = marks if isinstance(marks, dict) else {}
-        return cls(path, ids, dict(sorted(categories.items())), data["images"], annotations, marks)
+            size_hw = _stated_size(entry)
+        except ValueError as error:
+            raise DataError(f"{where} has a width or height that is no whole number: {error}") from error
+        images.append(CocoImage(image, name, size_hw, entry.get(LABEL_KEY)))
+    return images
 
 
 def detect(source: Path) -> bool:
@@ -67,7 +205,7 @@ def dataset_files(source: Path) -> list[Path]:
 
 def _is_coco(path: Path) -> bool:
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return content.find(b'"images"') >= 0 and content.find(b'"categories"') >= 0
     except (OSError, ValueError):  # unreadable or empty
         return False
@@ -125,33 +263,33 @@ def image_folder(file: CocoFile) -> Path | None:
     folders = [home, home / "images", above, above / "images"]
     word = next((w for w in re.split(r"[_.]", file.path.stem)[::-1] if find_split(re.sub(r"\d+$", "", w))), "")
     folders += [folder / word for folder in folders] if word else []
-    return find_images([str(i["file_name"]) for i in file.images], folders)
+    return find_images([image.name for image in file.images], folders)
 
 
 def _samples(file: CocoFile, root: Path, remarks: list[str]) -> list[Sample]:
-    boxes, crowds = _boxes(file)
-    labels = {category: i for i, category in enumerate(file.categories)}
+    found: dict[Id, list[CocoObject]] = {}
+    crowds = bare = others = 0
+    for item in file.objects():
+        crowds += item.crowd
+        if not item.crowd:
+            found.setdefault(item.image, []).append(item)
+    labels = {category: label for label, category in enumerate(file.categories)}
     samples: list[Sample] = []
-    known: set[int] = set()
-    bare = others = 0
-    for number, entry in enumerate(file.images):
-        where = f"{file.path}, images[{number}]"
-        name, image = str(entry["file_name"]), int(entry["id"])
-        if image in known:
-            raise DataError(f"{where}: the image id {image} occurs twice")
-        known.add(image)
-        found = boxes.pop(image, [])
-        category = _category(entry, found, file, where)
-        if category is None:
+    for number, image in enumerate(file.images):
+        objects, category = found.get(image.id, []), image.category
+        if category is None and not objects:
             bare += 1
             continue
-        kept = [box for c, box in found if c == category]
-        others += len(found) - len(kept)
+        if category is None:
+            in_id_order = sorted(objects, key=lambda item: labels[item.category])  # of equal areas the first id wins
+            category = main_class([o.category for o in in_id_order], boxes_from([o.box for o in in_id_order]))
+        elif (category := identifier(category)) not in labels:
+            noted = f"{LABEL_KEY} {shown(image.category)}, which is not in categories"
+            raise DataError(f"'{file.path}', images[{number}] has {noted}")
+        kept = [item.box for item in objects if item.category == category]
+        others += len(objects) - len(kept)
         xyxy = boxes_from(kept) if kept else NO_BOXES
-        samples.append(Sample(name, root / name, labels[category], xyxy, _size(entry, where)))
-    if boxes:
-        image = next(iter(boxes))
-        raise DataError(f"{file.path}: an annotation belongs to image {image}, which the file does not list")
+        samples.append(Sample(image.name, root / image.name, labels[category], xyxy, image.size_hw))
     for count, what in (
         (crowds, "annotations of crowds (iscrowd) were left out"),
         (others, "boxes of other categories than the image's main one were left out"),
@@ -162,51 +300,6 @@ def _samples(file: CocoFile, root: Path, remarks: list[str]) -> list[Sample]:
     if not samples:
         raise DataError(f"{file.path}: no image has a label: no annotations")
     return samples
-
-
-def _boxes(file: CocoFile) -> tuple[dict[int, list[tuple[int, list[float]]]], int]:
-    """Category and half-open corners of each image's boxes, and the number of crowds, which are left out."""
-    boxes: dict[int, list[tuple[int, list[float]]]] = {}
-    crowds = 0
-    for number, entry in enumerate(file.annotations):
-        where = f"{file.path}, annotations[{number}]"
-        try:
-            image, category, xywh = int(entry["image_id"]), int(entry["category_id"]), entry["bbox"]
-            crowd = bool(entry.get("iscrowd", 0))
-            values = [bounded(v) for v in xywh]
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            needs = f"needs image_id, category_id and bbox [x, y, width, height] ({type(error).__name__}: {error})"
-            raise DataError(f"{where}: {needs}") from error
-        if len(values) != 4:
-            raise DataError(f"{where}: bbox is {shown(xywh)}, not four numbers [x, y, width, height]")
-        if category not in file.categories:
-            raise DataError(f"{where}: category_id {category} is not in categories")
-        if crowd:
-            crowds += 1
-        else:
-            boxes.setdefault(image, []).append((category, xywh_to_xyxy(values)[0].tolist()))
-    return boxes, crowds
-
-
-def _category(entry: Mapping[str, Any], boxes: list[tuple[int, list[float]]], file: CocoFile, where: str) -> int | None:
-    noted = entry.get(LABEL_KEY)
-    if noted is None:
-        if not boxes:
-            return None
-        in_id_order = sorted(boxes, key=lambda pair: pair[0])  # of equal areas the first id wins
-        return int(main_class([str(c) for c, _ in in_id_order], boxes_from([b for _, b in in_id_order])))
-    if not isinstance(noted, int) or noted not in file.categories:
-        raise DataError(f"{where}: {LABEL_KEY} {noted!r} is not in categories")
-    return noted
-
-
-def _size(entry: Mapping[str, Any], where: str) -> tuple[int, int] | None:
-    if entry.get("width") is None or entry.get("height") is None:
-        return None
-    try:
-        return int(bounded(entry["height"])), int(bounded(entry["width"]))
-    except ValueError as error:
-        raise DataError(f"{where}: width and height must be whole numbers: {error}") from error
 
 
 def file_name(split: str) -> str:
@@ -236,7 +329,7 @@ def document(
     info: Mapping[str, Any],
     images: Iterable[Mapping[str, Any]],
     annotations: Iterable[Mapping[str, Any]],
-    categories: Iterable[tuple[int, str]],
+    categories: Iterable[tuple[Id, str]],
 ) -> Iterator[str]:
     """A dataset file piece by piece, so that memory does not grow with the number of images."""
     yield f'{{"info": {json.dumps(dict(info), ensure_ascii=False)},\n"licenses": [],\n"images": ['
@@ -257,14 +350,14 @@ def joined(objects: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def image_entry(
-    number: int, name: str, size_hw: tuple[int, int] | None, more: Mapping[str, Any] | None = None
+    number: Id, name: str, size_hw: tuple[int, int] | None, more: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """An entry of ``images``; a size that is not known is left out."""
     size = {} if size_hw is None else {"width": size_hw[1], "height": size_hw[0]}
     return {"id": number, "file_name": name, **size, **(more or {})}
 
 
-def annotation_entry(number: int, image: int, category: int, xywh: Sequence[float], **more: Any) -> dict[str, Any]:
+def annotation_entry(number: int, image: Id, category: Id, xywh: Sequence[float], **more: Any) -> dict[str, Any]:
     """An entry of ``annotations``; the empty segmentation is what annotation tools take for "a rectangle"."""
     place = {"id": number, "image_id": image, "category_id": category, "bbox": list(xywh)}
     return {**place, "area": xywh[2] * xywh[3], "iscrowd": 0, "segmentation": [], **more}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
-from famcli.data.readers import OwnData, Row, find_images, own_data
+from famcli.data.readers import OwnData, Row, find_images, own_data, portable
 from famcli.data.sample import SPLITS, bounded, find_split
-from famcli_models.errors import DataError, shown
+from famcli.data.truth import area_fault
+from famcli_models.errors import DataError, short, shown
+from famcli_models.files import open_regular
 
 CORNERS = ("x0", "y0", "x1", "y1")
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -40,16 +44,20 @@ def detect(source: Path) -> bool:
 
 def _file(source: Path) -> Path | None:
     if source.is_dir():
-        found = [p for p in sorted(source.iterdir()) if p.suffix.lower() in SUFFIXES and _file(p)]
+        found = [p for p in sorted(source.iterdir()) if p.is_file() and _file(p)]
         return found[0] if len(found) == 1 else None
     if source.suffix.lower() not in SUFFIXES:
         return None
     try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
+        with _opened(source) as file:
             columns = _columns(file.readline(MAX_HEADER))[1]
     except (OSError, UnicodeDecodeError, csv.Error):
         return None
     return source if {"image", "label"} <= set(columns) else None
+
+
+def _opened(path: Path) -> TextIO:
+    return io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="")
 
 
 def _columns(header: str) -> tuple[str, dict[str, int]]:
@@ -84,7 +92,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Number and known columns of each line."""
     line = 1
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with _opened(path) as file:
             delimiter, places = _columns(file.readline(MAX_HEADER))
             missing = [c for c in ("image", "label") if c not in places]
             if missing or sum(c in places for c in CORNERS) not in {0, 4}:
@@ -105,12 +113,13 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _add(images: dict[str, _Image], where: str, line: int, row: dict[str, str]) -> None:
     """Take one line into the rows of its image."""
-    name, split = row["image"], find_split(row.get("split", ""))
+    name, split = portable(row["image"]), find_split(row.get("split", ""))
     if row.get("split") and split is None:
-        raise DataError(f"{where}: unknown split '{row['split']}' (known: {', '.join(SPLITS)}; train, val, test)")
+        known = f"known: {', '.join(SPLITS)}; train, val, test"
+        raise DataError(f"{where}: unknown split '{short(row['split'])}' ({known})")
     image = images.setdefault(name, _Image(line, split))
     if image.split != split:
-        raise DataError(f"{where}: '{name}' has another split than on line {image.line}")
+        raise DataError(f"{where}: '{short(name)}' has another split than on line {image.line}")
     texts = [row.get(corner, "") for corner in CORNERS]
     if any(texts):
         try:
@@ -118,20 +127,21 @@ def _add(images: dict[str, _Image], where: str, line: int, row: dict[str, str]) 
         except ValueError as error:
             what = f"the box is {shown(','.join(texts))}, not four numbers x0,y0,x1,y1: {error}"
             raise DataError(f"{where}: {what}") from error
+        if fault := area_fault(*box):
+            raise DataError(f"{where}: the box is {shown(','.join(texts))}, {fault}")
         if len(image.boxes) < len(image.classes):
-            raise DataError(f"{where}: '{name}' has a box here and none on line {image.line}")
+            raise DataError(f"{where}: '{short(name)}' has a box here and none on line {image.line}")
         image.boxes.append(box)
     elif image.boxes:
-        raise DataError(f"{where}: '{name}' has no box here and one on line {image.line}")
+        raise DataError(f"{where}: '{short(name)}' has no box here and one on line {image.line}")
     elif image.classes:
         other = "" if image.classes[0] == row["label"] else ", with another label"
-        raise DataError(f"{where}: '{name}' was on line {image.line} already{other}")
+        raise DataError(f"{where}: '{short(name)}' was on line {image.line} already{other}")
     image.classes.append(row["label"])
 
 
-def _names(path: Path, written: Sequence[str], images: Path | None) -> tuple[Path, list[str]]:
+def _names(path: Path, names: list[str], images: Path | None) -> tuple[Path, list[str]]:
     """The folder of the images, and their names relative to it."""
-    names = [name.replace("\\", "/") if "/" not in name else name for name in written]  # as Windows writes them
     if any(os.path.isabs(name) for name in names):
         full = [os.path.abspath(path.parent / name) for name in names]
         root = images.absolute() if images else Path(os.path.commonpath([os.path.dirname(f) for f in full]))

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from famcli.data.images import EXTENSIONS
 from famcli.data.metadata import read_lines
-from famcli.data.readers import OwnData, Row, boxes_from, own_data
+from famcli.data.readers import OwnData, Row, boxes_from, files_below, own_data, portable
 from famcli.data.sample import bounded, find_split
+from famcli.data.truth import area_fault
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError, shown
+from famcli_models.files import open_regular
 
 ANNOTATIONS, IMAGES, LISTS = "Annotations", "JPEGImages", "ImageSets/Main"
 MAX_XML_BYTES = 16 * 2**20  # thousands of objects fit into one
@@ -32,8 +34,10 @@ class Annotation(NamedTuple):
 
 def detect(source: Path) -> bool:
     """A folder with ``Annotations``, or with an XML file in it or in one of its folders."""
-    patterns = (f"{ANNOTATIONS}/**/*.xml", "*.xml", "*/*.xml")
-    return source.is_dir() and any(any(source.glob(pattern)) for pattern in patterns)
+    if not source.is_dir():
+        return False
+    near = any(any(source.glob(pattern)) for pattern in ("*.xml", "*/*.xml"))
+    return near or bool(files_below(source / ANNOTATIONS, ".xml"))
 
 
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
@@ -46,10 +50,8 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     lists = _lists(source)
     rows: list[Row] = []
     bare = 0
-    for path in sorted(top.rglob("*.xml")):
-        if any(part.startswith(".") for part in path.relative_to(top).parts):
-            continue
-        stem = path.relative_to(top).with_suffix("").as_posix()
+    for name in files_below(top, ".xml"):
+        path, stem = top / name, name[: -len(".xml")]
         if lists and stem not in lists:
             continue
         annotation = read_xml(path)
@@ -57,8 +59,8 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
             bare += 1
             continue
         where = lists.get(stem) or (find_split(stem.partition("/")[0]) if "/" in stem else None)
-        name = _image_name(path, top, root, annotation.file_name)
-        rows.append(Row(name, where, annotation.classes, annotation.boxes, annotation.size_hw))
+        image = _image_name(path, top, root, annotation.file_name)
+        rows.append(Row(image, where, annotation.classes, annotation.boxes, annotation.size_hw))
     missing = next((stem for stem in lists if not os.path.isfile(top / f"{stem}.xml")), None)
     if missing is not None:
         raise DataError(f"'{source}': {LISTS} names '{missing}', but there is no {top / missing}.xml")
@@ -71,9 +73,11 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
 def read_xml(path: Path) -> Annotation:
     """Parse one file."""
     try:
-        if path.stat().st_size > MAX_XML_BYTES:
+        with open_regular(path) as file:
+            content = file.read(MAX_XML_BYTES + 1)
+        if len(content) > MAX_XML_BYTES:
             raise DataError(f"{path}: larger than {MAX_XML_BYTES >> 20} MiB, which no annotation needs")
-        return parse_xml(path.read_bytes(), str(path))
+        return parse_xml(content, str(path))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
 
@@ -95,10 +99,12 @@ def parse_xml(content: bytes, where: str) -> Annotation:
         if not name:
             raise DataError(f"{where}, object {number}: no <name>")
         x0, y0, x1, y1 = (_number(item, f"bndbox/{corner}", f"{where}, object {number}") for corner in CORNERS)
+        if fault := area_fault(x0 - 1, y0 - 1, x1, y1):
+            raise DataError(f"{where}, object {number}: bndbox is {x0:g},{y0:g},{x1:g},{y1:g}, {fault}")
         classes.append(name)
         rows.append((x0 - 1, y0 - 1, x1, y1))
     # Windows tools write C:\photos\1.jpg
-    file_name = PurePosixPath((root.findtext("filename") or "").strip().replace("\\", "/")).name
+    file_name = PurePosixPath(portable((root.findtext("filename") or "").strip())).name
     return Annotation(file_name, _size(root, where), tuple(classes), boxes_from(rows))
 
 

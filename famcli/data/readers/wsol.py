@@ -12,7 +12,7 @@ from famcli_models.errors import DataError
 
 def detect(source: Path) -> bool:
     """A folder with ``image_ids.txt``, or with splits that have it, itself or in its ``metadata``."""
-    return source.is_dir() and bool((source / IDS).is_file() or _home(source))
+    return source.is_dir() and bool((source / IDS).exists() or _home(source))
 
 
 def _home(source: Path) -> Path | None:

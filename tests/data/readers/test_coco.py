@@ -113,13 +113,23 @@ def test_files_that_do_not_go_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("annotation", "message"),
     [
-        (box(10, 4, 0, 0, 2, 2), r"annotations\[0\]: category_id 4 is not in categories"),
+        (box(10, 4, 0, 0, 2, 2), r"annotations\[0\] has category_id 4, which is not in categories"),
         (box(12, 3, 0, 0, 2, 2), "belongs to image 12, which the file does not list"),
-        (box(10, 3, 0, 0, 2), r"annotations\[0\]: bbox is \[0, 0, 2\]"),
-        (box(10, 3, 0, 0, float("nan"), 2), r"annotations\[0\]: .*nan is not a number"),
-        ({"image_id": 10, "category_id": 3}, r"annotations\[0\]: needs .*KeyError: 'bbox'"),
-        ({"image_id": 10, "category_id": 3, "bbox": None}, r"annotations\[0\]: needs"),
-        ("text", r"annotations\[0\]: needs"),
+        (box(10, 3, 0, 0, 2), r"annotations\[0\] has the bbox \[0, 0, 2\]; four"),
+        (box(10, 3, 0, 0, float("nan"), 2), r"annotations\[0\] has the bbox \[0, 0, nan, 2\]; four finite"),
+        ({"image_id": 10, "category_id": 3}, r"annotations\[0\] has the bbox None; four"),
+        ({"image_id": 10, "category_id": 3, "bbox": "1234"}, r"annotations\[0\] has the bbox '1234'; four"),
+        ("text", r"annotations\[0\] is 'text'; image_id"),
+        (
+            box(10, 3, 9, 9, -4, -4),
+            r"annotations\[0\] has the bbox \[9, 9, -4, -4\], whose width or height is negative",
+        ),
+        (box(10, 3, 9, 9, 4, 0), r"annotations\[0\] has the bbox \[9, 9, 4, 0\], which has no area"),
+        (box(10, 3, 0, 0, True, 2), r"annotations\[0\] has the bbox \[0, 0, True, 2\]; four"),
+        (box(10, 3, 0, 0, 2, 2, iscrowd="0"), r"annotations\[0\] has iscrowd '0'; 0 or 1"),
+        ({**box(10, 3, 0, 0, 2, 2), "category_id": 3.5}, r"annotations\[0\] has category_id 3.5, which"),
+        ({**box(10, 3, 0, 0, 2, 2), "image_id": 10.5}, r"annotations\[0\] belongs to image 10.5, which"),
+        ({**box(10, 3, 0, 0, 2, 2), "image_id": True}, r"annotations\[0\] belongs to image True, which"),
     ],
 )
 def test_bad_annotations(tmp_path: Path, annotation: Any, message: str) -> None:
@@ -132,14 +142,27 @@ def test_bad_annotations(tmp_path: Path, annotation: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], r"images\[1\]: the image id 1 occurs twice"),
-        ([{"id": 1, "file_name": "a", "fam_category_id": 7}], r"images\[0\]: fam_category_id 7 is not in categories"),
+        (
+            [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}],
+            r"images\[1\] has the image id 1 a second time.*'a' and 'b'",
+        ),
+        (
+            [{"id": 1, "file_name": "a", "fam_category_id": 7}],
+            r"images\[0\] has fam_category_id 7, which is not",
+        ),
         (
             [{"id": 1, "file_name": "a", "fam_category_id": 3, "width": "x", "height": 2}],
-            r"images\[0\]: width and height",
+            r"images\[0\] has a width or height that",
         ),
         ([{"id": 1, "file_name": "a"}], "no image has a label"),
-        ([{"file_name": "a"}], "is not a COCO dataset file"),
+        ([{"file_name": "a"}], r"images\[0\] is {'file_name': 'a'}; an id"),
+        ([{"id": 1.5, "file_name": "a"}], r"images\[0\] is .* an id"),
+        ([{"id": 1, "file_name": 5}], r"images\[0\] is .* a file_name are needed"),
+        ([{"id": 1, "file_name": "\ud800.jpg"}], r"images\[0\] has the file_name '.*ud800.jpg', which is no text"),
+        ([{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "./a"}], r"images\[1\] is 'a' a second time: .* 1 and 2"),
+        ([{"id": 1, "file_name": "b/a"}, {"id": "x", "file_name": "b\\a"}], r"images\[1\] is 'b/a' a second time"),
+        ([{"id": 1, "file_name": "a", "width": 1.5, "height": 2}], r"images\[0\] has a width or height that"),
+        ([{"id": 1, "file_name": "a", "width": 1}], r"images\[0\] has a width or height that"),
         (3, "is not a COCO dataset file"),
     ],
 )
@@ -152,12 +175,13 @@ def test_bad_images(tmp_path: Path, images: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("entry", "value", "message"),
     [
-        ({"id": 10}, "Infinity", "is not a COCO dataset file .OverflowError"),
-        ({"image_id": 10}, "1e999", r"annotations\[0\]: .*OverflowError"),
-        ({"category_id": 3}, "Infinity", r"annotations\[0\]: .*OverflowError"),
-        ({"bbox": [0, 0, 2, 2]}, "[0, 0, 1e999, 2]", r"annotations\[0\]: .*inf is not a number"),
-        ({"bbox": [0, 0, 2, 2]}, f"[0, 0, {'9' * 400}, 2]", r"annotations\[0\]: .*9\.\.\.9+'? is not a number"),
-        ({"width": 30}, "Infinity", r"images\[0\]: width and height .*inf is not a number"),
+        ({"id": 10}, "Infinity", r"images\[0\] is .*inf.* an id"),
+        ({"image_id": 10}, "1e999", r"annotations\[0\] belongs to image inf"),
+        ({"category_id": 3}, "Infinity", r"annotations\[0\] has category_id inf"),
+        ({"category_id": 3}, "9" * 5000, "is not JSON that can be read .Exceeds the limit"),
+        ({"bbox": [0, 0, 2, 2]}, "[0, 0, 1e999, 2]", r"annotations\[0\] .*inf, 2\]; four finite"),
+        ({"bbox": [0, 0, 2, 2]}, f"[0, 0, {'9' * 400}, 2]", r"annotations\[0\] .*9\.\.\.9+, 2\]; four finite"),
+        ({"width": 30}, "Infinity", r"images\[0\] has a width .*inf is not a number"),
     ],
 )
 def test_numbers_beyond_all_bounds(tmp_path: Path, entry: dict[str, Any], value: str, message: str) -> None:
@@ -177,3 +201,31 @@ def test_a_name_too_long_for_a_file(tmp_path: Path) -> None:
     own = read_own(write(tmp_path / "a.json", ["x" * 300 + ".png"], [box(10, 3, 0, 0, 2, 2)]))
     assert len(own.splits["test"]) == 1
     assert "no image of" in own.remarks[0]
+
+
+@pytest.mark.parametrize("second", [{"id": 3, "name": "cow"}, {"id": "3", "name": "cat"}])
+def test_a_category_twice(tmp_path: Path, second: dict[str, Any]) -> None:
+    """Two categories of one id are refused, whatever they are called."""
+    path = write(tmp_path / "a.json", ["a.png"], [box(10, 3, 0, 0, 2, 2)], categories=[*CATEGORIES, second])
+    with pytest.raises(DataError, match=rf"categories\[2\] has the category id 3 .*'cat' and '{second['name']}'"):
+        read_own(path)
+
+
+def test_ids_that_are_texts(tmp_path: Path) -> None:
+    """Texts are ids too, digits those of the number; categories go by number, then by text."""
+    categories = [{"id": "b", "name": "owl"}, {"id": "a", "name": "fox"}, {"id": "10", "name": "cat"}, *CATEGORIES[:1]]
+    images = [{"id": name, "file_name": f"{name}.png"} for name in ("x", "007", "7")]
+    pairs = (("x", "b"), ("007", 10), (7, 9.0))
+    annotations = [{"image_id": image, "category_id": category, "bbox": [0, 0, 2, 2]} for image, category in pairs]
+    own = read_own(write(tmp_path / "a.json", [], annotations, images=images, categories=categories))
+    assert own.class_names == ("dog", "cat", "fox", "owl")
+    assert [(s.name, s.label) for s in own.splits["test"]] == [("x.png", 3), ("007.png", 1), ("7.png", 0)]
+
+
+def test_names_as_windows_writes_them(tmp_path: Path, pictures: Pictures) -> None:
+    """A backslash is a slash, unless this program wrote the file."""
+    pictures(tmp_path, "images/a.png")
+    path = write(tmp_path / "a.json", ["images\\a.png"], [box(10, 3, 0, 0, 2, 2)])
+    assert [s.path.is_file() for s in read_own(path).splits["test"]] == [True]
+    path = write(tmp_path / "a.json", ["a\\b.png"], [box(10, 3, 0, 0, 2, 2)], info={"fam": {"split": "test"}})
+    assert [s.name for s in read_own(path).splits["test"]] == ["a\\b.png"]
