@@ -51,6 +51,14 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
+    """The bytes of a regular file that has at most so many; raises as :func:`open_regular`, and where it has more."""
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MiB, which none needs to be", os.fspath(path))
+        return file.read()
+
+
 def real_path(path: Path) -> Path:
     """Where a path leads through all links, there or not."""
     return Path(os.path.realpath(path))

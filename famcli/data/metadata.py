@@ -19,7 +19,7 @@ import numpy as np
 from famcli.data.sample import BENCHMARK_NAMES, MAX_CLASSES, MAX_PIXEL, NO_BOXES, Sample, in_order, split_name
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError, short
-from famcli_models.files import open_regular, write_atomic
+from famcli_models.files import open_regular, read_regular, write_atomic
 
 METADATA = "metadata"
 IDS, LABELS, SIZES, BOXES = "image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt"
@@ -213,16 +213,12 @@ def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, str]]:
 def read_json(path: Path, most: int = MAX_JSON) -> Any:
     """What a JSON file of at most so many bytes holds."""
     try:
-        with open_regular(path) as file:
-            content = file.read(most + 1)
-        if len(content) <= most:
-            return json.loads(content)
+        return json.loads(read_regular(path, most))
     except OSError as error:
         raise DataError(f"cannot read '{path}': {error.strerror}") from error
     except (ValueError, RecursionError, MemoryError) as error:
         why = short(str(error) or "it needs too much memory")
         raise DataError(f"'{path}' is not JSON that can be read ({why})") from error
-    raise DataError(f"'{path}' is larger than {most >> 20} MiB, which no such file needs to be")
 
 
 def _rows(path: Path, count: int, numbers: Numbers) -> Iterator[tuple[str, list[float]]]:

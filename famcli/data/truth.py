@@ -57,13 +57,13 @@ def check_truth(samples: Sequence[Sample], origin: str, command: str) -> None:
     counts: Counter[str] = Counter()
     known: set[str] = set()
     for sample, header in zip(boxed, read_headers(sample.path for sample in boxed), strict=True):
-        faults = dict(truth_faults(sample, header))  # by problem: an image counts once
-        if sample.name in known:
-            faults["listed twice"] = short(sample.name)
+        faults = {"listed twice": short(sample.name)} if sample.name in known else {}
+        for problem, example in truth_faults(sample, header):
+            faults.setdefault(problem, example)  # an image counts once
         known.add(sample.name)
         first = first or next(iter(faults.items()), None)
         counts.update(faults.keys())
     if first:
         problem, example = first
-        others = f", and of {counts[problem] - 1:,} more images" if counts[problem] > 1 else ""
-        raise DataError(f"{origin}: {problem}: {example}{others}; put it right, '{command}' lists what is wrong")
+        others = f" ({counts[problem]:,} such images)" if counts[problem] > 1 else ""
+        raise DataError(f"{origin}: {problem}: {example}{others}; '{command}' lists what is wrong")

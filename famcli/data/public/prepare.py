@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from famcli.data.public.download import DOWNLOADS, only_one
 from famcli.data.public.fullsup import read_cubv2, read_imagenetv2
 from famcli.data.public.ilsvrc import read_ilsvrc
 from famcli.data.public.source import Contents, Source, Talk
-from famcli.data.readers import read_own
+from famcli.data.readers import OwnData, read_own
+from famcli.data.truth import check_truth
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic
 
@@ -82,11 +85,26 @@ def prepare_own(name: str, source: Path, form: str, out: Path, images: Path | No
     if not NAME.fullmatch(name):
         raise DataError(f"'{name}' cannot be the name of a dataset: use letters, digits, '.', '_' and '-'")
     own = read_own(source, form, images=images, split=split)
+    remarks = [*own.remarks, *_missing(own)]
+    command = shlex.join(["fam", "data", "check", str(source), *(["--images", str(images)] if images else [])])
+    for where, samples in own.splits.items():
+        check_truth(samples, f"'{source}', {where}", command)
     with only_one(out / LOCK, f"preparing '{out}'", "--out"):
         before = [path.read_bytes() for path in _own_files(out)]
         counts = write_dataset(out, name, own.images.absolute(), own.class_names, own.splits, facts=own.facts())
         changed = [path.read_bytes() for path in _own_files(out)] != before
-        return Outcome(out, counts, changed, remarks=own.remarks)
+        return Outcome(out, counts, changed, remarks=tuple(remarks))
+
+
+def _missing(own: OwnData) -> Iterator[str]:
+    """What to say of images that are not there; an error if none is."""
+    samples = [sample for split in own.splits.values() for sample in split]
+    lost = [sample.path for sample in samples if not os.path.isfile(sample.path)]
+    if len(lost) == len(samples):
+        none = f"none of the {len(lost):,} images is there, not even '{lost[0]}'"
+        raise DataError(f"{none}: name their folder with --images")
+    if lost:
+        yield f"{len(lost):,} of {len(samples):,} images are not there, the first is '{lost[0]}'"
 
 
 def _own_files(out: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from famcli.data.sample import bounded, find_split
 from famcli.data.truth import area_fault
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError, shown
-from famcli_models.files import open_regular
+from famcli_models.files import read_regular
 
 ANNOTATIONS, IMAGES, LISTS = "Annotations", "JPEGImages", "ImageSets/Main"
 MAX_XML_BYTES = 16 * 2**20  # thousands of objects fit into one
@@ -73,11 +73,7 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
 def read_xml(path: Path) -> Annotation:
     """Parse one file."""
     try:
-        with open_regular(path) as file:
-            content = file.read(MAX_XML_BYTES + 1)
-        if len(content) > MAX_XML_BYTES:
-            raise DataError(f"{path}: larger than {MAX_XML_BYTES >> 20} MiB, which no annotation needs")
-        return parse_xml(content, str(path))
+        return parse_xml(read_regular(path, MAX_XML_BYTES), str(path))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
 
