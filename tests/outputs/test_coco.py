@@ -147,7 +147,7 @@ def test_categories_of_other_classes_are_refused(tmp_path: Path) -> None:
         b"[]",
         b'{"images": []}',
         b'{"images": [{"id": 1}], "categories": []}',
-        b'{"images": [{"id": "x", "file_name": "a"}], "categories": [{"id": 1, "name": "cat"}]}',
+        b'{"images": [{"id": 1.5, "file_name": "a"}], "categories": [{"id": 1, "name": "cat"}]}',
         b'{"images": [], "categories": [1]}',
     ],
 )
