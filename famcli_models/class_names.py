@@ -147,14 +147,18 @@ def synsets_of(name: str) -> frozenset[str]:
     return frozenset.intersection(*(_wordnet().synsets.get(word, frozenset()) for word in words or [""]))
 
 
+def are_ilsvrc(names: Sequence[str]) -> bool:
+    """Whether classes are the 1,000 of ILSVRC in their order."""
+    order = _wordnet().order
+    return len(order) == len(names) and all(one in synsets_of(name) for one, name in zip(order, names, strict=True))
+
+
 @functools.lru_cache(maxsize=4)
 def _by_synset(names: tuple[str, ...]) -> Mapping[str, Sequence[int]]:
     """Classes by synset, where it is known."""
-    synsets, order = [synsets_of(name) for name in names], _wordnet().order
     found = defaultdict(list)
-    if len(order) == len(names) and all(one in of for one, of in zip(order, synsets, strict=True)):
-        synsets = [frozenset({one}) for one in order]
-    for i, of in enumerate(synsets):
+    order = (frozenset({synset}) for synset in _wordnet().order)
+    for i, of in enumerate(order if are_ilsvrc(names) else map(synsets_of, names)):
         if len(of) == 1:
             found[next(iter(of))].append(i)
     return found

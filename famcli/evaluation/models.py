@@ -85,7 +85,7 @@ def match_classes(
     names: Sequence[str] = dataset.class_names
     if not names:  # what the first model calls them is what the others have to know
         names = models[0].engine.class_names
-        _check_numbers(dataset, len(names), models[0].title)
+        _check_numbers(dataset, labels, len(names), models[0].title)
     found: list[Model] = []
     for model in models:
         known = model.engine.class_names
@@ -104,13 +104,15 @@ def match_classes(
     return found
 
 
-def _check_numbers(dataset: Dataset, number: int, title: str) -> None:
-    """Make sure that a dataset without names has as many classes as a model."""
-    labels = {sample.label for split in dataset.own_splits() for sample in dataset.samples(split)}
-    if labels != set(range(number)):
-        what = f"'{dataset.name}' has no class names, and {len(labels):,} labels from {min(labels)} to {max(labels)}"
-        needs = f"to go by number it would need the {number:,} classes of {title}"
-        raise DataError(f"{what}; {needs}: put their names into 'classes.txt' in '{dataset.root}', or {BOXES_ALONE}")
+def _check_numbers(dataset: Dataset, labels: Collection[int], number: int, title: str) -> None:
+    """Make sure that a dataset without names has as many classes, by its largest label, as a model."""
+    classes = 1 + max(labels)
+    if classes < number:  # other splits may have more
+        classes = 1 + max(sample.label for split in dataset.own_splits() for sample in dataset.samples(split))
+    if classes != number:
+        what = f"'{dataset.name}' has no class names, and labels up to {classes - 1}"
+        needs = f"its {classes:,} classes cannot be those of {title} by number, which are {number:,}"
+        raise DataError(f"{what}: {needs}; put a file classes.txt with a name a line beside them, or {BOXES_ALONE}")
 
 
 def _open(

@@ -72,8 +72,8 @@ def read_annotations(record: Record, run: Run) -> Iterator[Annotation]:
 
 
 def categories(records: Records, run: Run) -> dict[Id, str]:
-    """Names of the categories that occur, or of all if those are asked for, in the order of their ids."""
-    if run.all_categories:
+    """Names of the categories that occur, or of all if those are asked for and any image was predicted, by id."""
+    if run.all_categories and any("error" not in record for record in records()):
         return dict(run.ids.names)
     occurring = {a.category for record in records() for a in read_annotations(record, run)}
     return {number: name for number, name in run.ids.names.items() if number in occurring}

@@ -80,9 +80,7 @@ class CocoIds:
             msg = f"none of the {len(names)} categories of '{path}' is a class of the model; compare their names"
             raise DataError(msg)
         others = len(class_names) - len(categories)
-        left_out = (
-            f"; boxes of the model's {others:,} other classes have no category and are left out" if others else ""
-        )
+        left_out = f"; boxes of {others:,} other classes of the model are left out" if others else ""
         remark = f"'{path}': {matches.sentence(class_names, len(names))}{left_out}"
         return cls(images, categories, names, remark)
 

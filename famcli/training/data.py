@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,8 @@ from famcli.data.metadata import read_class_names
 from famcli.data.sample import FULLSUP, NO_BOXES, TEST, Sample, split_name
 from famcli.training.recipe import IMAGENET, NONE, RunConfig
 from famcli_models.checkpoint import packaged
-from famcli_models.errors import ConfigError, DataError
+from famcli_models.class_names import Matches
+from famcli_models.errors import ConfigError, DataError, listed
 
 BY_LOSS = "loss"
 AUTO = "auto"
@@ -105,18 +106,19 @@ def open_data(config: RunConfig, seed: int = 0) -> TrainingData:
             "--i-know-this-is-test, and the run will be marked"
         )
     datasets = [open_dataset(name) for name in config.data]
-    samples: Sequence[Sample] = [sample for dataset in datasets for sample in dataset.samples(train)]
-    remarks = [remark for dataset in datasets for remark in dataset.remarks]
+    sources = _of_same_classes(datasets, train)
+    samples: Sequence[Sample] = [sample for source in sources for sample in source.samples(train)]
+    remarks = [remark for source in sources for remark in (*source.dataset.remarks, *source.remarks)]
     if config.images_per_class:
         samples, everything = few_of_each_class(samples, config.images_per_class), len(samples)
         remarks.append(f"training takes {len(samples)} of {everything} images, {config.images_per_class} of each class")
     wanted = {AUTO: FULLSUP, BY_LOSS: ""}.get(select, select)
-    having = [dataset for dataset in datasets if wanted in dataset.splits()]
+    having = [source for source in sources if wanted in source.dataset.splits()]
     if not having and select not in (AUTO, BY_LOSS):
         known = sorted({name for dataset in datasets for name in dataset.splits()})
         msg = f"no dataset has the split '{select}' to select by (there are {', '.join(known)}); use select=loss"
         raise DataError(msg)
-    found = [s for d in having for s in d.samples(wanted, with_boxes=True, boxes_optional=select == AUTO)]
+    found = [s for source in having for s in source.samples(wanted, with_boxes=True, boxes_optional=select == AUTO)]
     validation = [sample for sample in found if len(sample.boxes)]
     if select == AUTO and validation:
         select = FULLSUP
@@ -131,7 +133,7 @@ def open_data(config: RunConfig, seed: int = 0) -> TrainingData:
             few = f"no image is held out of training to validate by: no class has {FEWEST}"
             remarks.append(f"{counts} {share}" if validation else few)
         select = HELD_OUT if validation else BY_LOSS
-    class_names = tuple(read_class_names(Path(config.class_names))) if config.class_names else _names(datasets)
+    class_names = tuple(read_class_names(Path(config.class_names))) if config.class_names else sources[0].names
     if len(class_names) == 1:
         remarks.append(f"there is one class: the model will call whatever it finds '{class_names[0]}'")
     unlabelled = [_without_labels(name, train) for name in config.unlabelled]
@@ -179,10 +181,41 @@ def _without_labels(name: str, split: str) -> tuple[str, Sequence[Sample]]:
     return folder.absolute().name, [Sample(n, listing.path(n), 0, NO_BOXES) for n in listing.names]
 
 
-def _names(datasets: Sequence[Dataset]) -> tuple[str, ...]:
-    named = [dataset for dataset in datasets if dataset.class_names]
-    for dataset in named[1:]:
-        if dataset.class_names != named[0].class_names:
-            msg = f"'{named[0].name}' and '{dataset.name}' name their classes differently; train on one of them"
-            raise DataError(msg)
-    return named[0].class_names if named else ()
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A dataset of a run, whose labels become those of classes that all of them have in common."""
+
+    dataset: Dataset
+    names: tuple[str, ...]  # of these classes; may be empty
+    labels: Mapping[int, int] | None = None  # by label of the dataset; none where they are the same
+    remarks: tuple[str, ...] = ()
+
+    def samples(self, split: str, **options: bool) -> list[Sample]:
+        samples, labels = self.dataset.samples(split, **options), self.labels
+        return samples if labels is None else [replace(s, label=labels.get(s.label, s.label)) for s in samples]
+
+
+def _of_same_classes(datasets: Sequence[Dataset], split: str) -> list[_Source]:
+    """The datasets, with the labels of the first that has class names."""
+    first = next((dataset for dataset in datasets if dataset.class_names), datasets[0])
+    names, sources = first.class_names, []
+    for dataset in datasets:
+        if dataset.class_names == names:
+            sources.append(_Source(dataset, names))
+            continue
+        if not dataset.class_names:
+            classes = 1 + max(sample.label for sample in dataset.samples(split))
+            if classes != len(names):
+                counts = f"'{dataset.name}' has no class names, and {classes:,} classes to the {len(names):,}"
+                raise DataError(f"{counts} of '{first.name}', so they cannot go by number: put a classes.txt beside it")
+            remark = f"{dataset.name}: its {classes:,} classes go by number, as '{first.name}' names them"
+            sources.append(_Source(dataset, names, remarks=(remark,)))
+            continue
+        matches = Matches.from_lists(dataset.class_names, names)
+        if unknown := [name for name in dataset.class_names if name not in matches.places]:
+            both = f"'{first.name}' and '{dataset.name}' name their classes differently ({listed(unknown[:3])})"
+            raise DataError(f"{both}; train on one of them")
+        labels = {label: matches.places[name] for label, name in enumerate(dataset.class_names)}
+        how = matches.sentence(names)
+        sources.append(_Source(dataset, names, labels, (f"{dataset.name} and {first.name}: {how}",)))
+    return sources

@@ -20,7 +20,7 @@ from torch.func import functional_call
 
 from famcli_models.backbones import Backbone, Layers
 from famcli_models.checkpoint import GRAPH, REFERENCE, Checkpoint, read_checkpoint, resolve, write_checkpoint
-from famcli_models.class_names import Matches
+from famcli_models.class_names import Matches, are_ilsvrc, are_numbers
 from famcli_models.config import MethodConfig
 from famcli_models.errors import ConfigError, ShapeError, WeightsError
 from famcli_models.features import Features
@@ -356,7 +356,9 @@ class Method(nn.Module):
         weights: str | BackboneWeights = "imagenet",
         class_names: Sequence[str] | None = None,
     ) -> Self:
-        """A new model on a pretrained backbone; its classifier too where the classes are the same in number.
+        """A new model on a pretrained backbone; its classifier too where the classes are the same.
+
+        Weights have no names of classes. Those from the Hub are ILSVRC's; others go by number.
 
         Args:
             config: The model; its normalisation and padding are replaced by those of the weights.
@@ -368,6 +370,7 @@ class Method(nn.Module):
         """
         if weights == "none":
             return cls(config, class_names, {"backbone_weights": "none"})
+        of_ilsvrc = weights == "imagenet"
         if isinstance(weights, str):
             weights = read_backbone_weights(config.backbone, weights)
         config = replace(config, mean=weights.mean, std=weights.std, same_padding=weights.same_padding)
@@ -376,7 +379,8 @@ class Method(nn.Module):
         for name in cls.trunks:
             load_trunk(model.get_submodule(name), weights)  # type: ignore[arg-type]
         known = weights.classifier if model.head_width == 0 else None
-        if known is not None and known[0].shape == model.classifier.weight.shape:
+        same = not of_ilsvrc or are_numbers(model.class_names) or are_ilsvrc(model.class_names)
+        if known is not None and known[0].shape == model.classifier.weight.shape and same:
             with torch.no_grad():
                 model.classifier.weight.copy_(known[0])
                 model.classifier.bias.copy_(known[1])

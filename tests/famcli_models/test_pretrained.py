@@ -16,6 +16,7 @@ from torch import Tensor
 
 from famcli_models import FAM, FAMConfig
 from famcli_models.backbones import BACKBONES, Backbone
+from famcli_models.checkpoint import DEFAULT_MODEL, read_config, resolve
 from famcli_models.config import HALF
 from famcli_models.errors import UnknownNameError, WeightsError
 from famcli_models.pretrained import load_trunk, read_backbone_weights
@@ -97,6 +98,21 @@ def test_folded_file(folded: Path, folded_model: Callable[..., FAM]) -> None:
     other = folded_model(num_classes=7)  # takes the trunk and keeps its own classifier
     assert other.classifier.weight.shape == (7, 1024)
     assert "classifier" not in other.provenance
+
+
+def test_the_classifier_is_of_the_classes(folded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ImageNet's classifier is taken over for ILSVRC's classes in their order, or numbers, and for no other names."""
+    weights = read_backbone_weights("mobilenetv1", str(folded))
+    monkeypatch.setattr("famcli_models.methods.method.read_backbone_weights", lambda *_: weights)
+    names = read_config(resolve(DEFAULT_MODEL))["class_names"]
+    for classes, taken in (
+        (names, True),
+        (None, True),
+        (names[::-1], False),
+        ([f"bird {i}" for i in range(1000)], False),
+    ):
+        assert ("classifier" in FAM.from_backbone(FAMConfig(), "imagenet", classes).provenance) == taken
+        assert "classifier" in FAM.from_backbone(FAMConfig(), str(folded), classes).provenance
 
 
 def test_folded_file_computes_the_literal_network(folded_model: Callable[..., FAM]) -> None:

@@ -94,6 +94,8 @@ def test_dataset() -> None:
     assert [(c["id"], c["name"]) for c in data["categories"]] == [(2, "dog")]  # what occurs, with the model's ids
     whole = dataset(RECORDS, all_categories=True)
     assert [(c["id"], c["name"]) for c in whole["categories"]] == list(enumerate(CLASSES, 1))
+    failed = [{"file_name": NAMES[0], "error": "the file is empty"}]
+    assert dataset(failed, all_categories=True)["categories"] == []  # nothing empty is as long as all of them
 
 
 def test_entries_of_a_box() -> None:
@@ -126,8 +128,14 @@ def test_ids_of_an_existing_file(tmp_path: Path) -> None:
 
 
 def test_a_single_category_takes_everything(tmp_path: Path) -> None:
-    """A file with one category, such as "object", takes every box whatever its class."""
+    """A file with one category that is no class, such as "object", takes every box; a class takes its own."""
     ids = CocoIds.from_file(ground_truth(tmp_path / "gt.json", {5: "object"}), CLASSES)
+    assert "its one category, object, is no class of the model and takes every box" in ids.remark
+    of_dogs = CocoIds.from_file(ground_truth(tmp_path / "dogs.json", {5: "DOG"}), CLASSES)
+    assert (of_dogs.categories, of_dogs.remark.split("'")[-1]) == (
+        {1: 5},
+        ": 1 of 1 classes matched by name; boxes of 2 other classes of the model are left out",
+    )
     found = results([record(NAMES[2], (0, 0, 5, 5), classes=(2,))], ids)
     assert [(r["image_id"], r["category_id"]) for r in found] == [(42, 5)]
 

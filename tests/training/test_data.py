@@ -76,8 +76,19 @@ def test_several_datasets_are_joined(make_splits: Make) -> None:
     assert names(data.samples) == ["0.png", "1.png", "2.png", "3.png"]
     assert names(data.validation) == ["4.png"]
     assert (data.names, data.class_names) == (("a", "b"), ("red", "green"))
-    with pytest.raises(DataError, match="'a' and 'c' name their classes differently"):
-        opened(first, make_splits("c", classes=("green", "red"), train_weaksup=[1]))
+    assert data.remarks == ("b: its 2 classes go by number, as 'a' names them",)
+    with pytest.raises(DataError, match="'d' has no class names, and 1 classes to the 2 of 'a'"):
+        opened(first, make_splits("d", classes=(), train_weaksup=[2]))
+
+
+def test_classes_of_several_datasets(make_splits: Make) -> None:
+    """They go by name, whatever the order, and labels are those of the first; other names are refused."""
+    first = make_splits("a", train_weaksup=[0, 1])
+    data = opened(first, make_splits("c", classes=("Green", "RED"), train_weaksup=[2, 3], train_fullsup=[4]))
+    assert [sample.label for sample in [*data.samples, *data.validation]] == [0, 1, 1, 0, 1]
+    assert data.remarks == ("c and a: 2 of 2 classes matched by name",)
+    with pytest.raises(DataError, match=r"'a' and 'e' name their classes differently \(blue\)"):
+        opened(first, make_splits("e", classes=("green", "blue"), train_weaksup=[1]))
 
 
 def test_class_names(make_splits: Make, tmp_path: Path) -> None:
