@@ -303,7 +303,7 @@ def _labels(
     if lacking := sorted({sample.label for sample in samples} - known):
         first = names[lacking[0]] if lacking[0] < len(names) else str(lacking[0])
         lacks = f"has no category for {len(lacking):,} classes of the dataset, the first is '{first}'"
-        raise DataError(f"'{path}' {lacks}: {how}")
+        raise DataError(f"'{path}' {lacks}: list all categories ('fam predict --all-categories'), {how}")
     by_number = "" if dataset.class_names else ", which are numbers: the data have no names"
     say(f"'{path}': {matches.sentence(names, len(named))}{by_number}")
     return labels
