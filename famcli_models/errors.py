@@ -15,11 +15,13 @@ Every message says what was given, what is allowed, and what to do next.
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable, Sequence
 
 SHOWN_NAMES = 12  # of a table of names, in a message
 SHOWN_LENGTH = 200  # characters of untrusted text, in a message
+CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
@@ -28,6 +30,11 @@ def short(text: str, limit: int = SHOWN_LENGTH) -> str:
     """Untrusted text, fit for a message: one line, nothing unprintable, and not endless."""
     visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:limit])
     return f"{visible}..." if len(text) > limit else visible
+
+
+def escaped(text: str) -> str:
+    """Untrusted lines, fit for a terminal: control characters but tabs and line feeds are JSON's escapes."""
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def shown(value: object) -> str:

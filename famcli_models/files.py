@@ -19,6 +19,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+from famcli_models.errors import escaped
+
 try:
     import fcntl
 except ImportError:  # Windows, where nothing is locked
@@ -138,6 +140,8 @@ def write_pieces(path: Path, pieces: Iterable[str | bytes]) -> None:
         write_atomic(path, write)
         return
     with _opened(path) as file:
+        if file.isatty():
+            pieces = (escaped(piece) if isinstance(piece, str) else piece for piece in pieces)
         file.writelines(encoded(pieces))
         file.flush()
 

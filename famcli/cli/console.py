@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from famcli_models.errors import short
+from famcli_models.errors import escaped, short
 
 LONGEST = 2000  # characters of a line on stderr
 LINE_SECONDS = 30  # from one line of progress to the next, off a terminal
@@ -53,9 +53,11 @@ class Console:
     def result(self, text: str) -> None:
         """A result for people or pipes, one line on stdout: UTF-8 whatever the locale, as JSON demands.
 
-        The odd bytes of a file name that is no Unicode are written as JSON escapes.
+        The odd bytes of a file name that is no Unicode are written as JSON escapes, and so are control characters if a
+        terminal would obey them.
         """
         with _standard_output() as stdout:
+            text = escaped(text) if stdout.isatty() else text
             stdout.write(f"{text}\n".encode("utf-8", "backslashreplace"))
 
     def result_json(self, value: Any) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 
 import pytest
 
 from famcli.cli import console as module
 from famcli.cli.console import Console
+from famcli_models.files import STDOUT, write_pieces
 
 HOSTILE = "a\x1b]0;owned\x07\r\x9b31m\u202e\u2028\udcffé"
 ESCAPED = r"a\x1b]0;owned\x07\r\x9b31m\u202e\u2028\udcffé"
@@ -32,6 +35,22 @@ def test_remarks_keep_line_feeds(capfd: pytest.CaptureFixture[str]) -> None:
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[2] == rf"| x\ny | {ESCAPED} |"
+
+
+@pytest.mark.parametrize("way", ["result", "pieces"])
+def test_results_do_not_talk_to_a_terminal(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Control characters of results are escaped on a terminal, so that JSON stays JSON, and stay in files and pipes."""
+    ours, theirs = pty.openpty()
+    with open(theirs, "w", encoding="utf-8") as terminal, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", terminal)
+        text = json.dumps({"name": "a\x9b31m\x7f"}, ensure_ascii=False) + "\t\x1b[31m"
+        if way == "result":
+            Console().result(text)
+        else:
+            write_pieces(STDOUT, [text, "\n"])
+        got = os.read(ours, 1000).decode()
+    os.close(ours)
+    assert got == '{"name": "a\\u009b31m\\u007f"}\t\\u001b[31m\r\n'
 
 
 @pytest.mark.parametrize("hidden", [True, False])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from famcli.data.listing import Listing
+from famcli.data.readers import read_own
 from famcli.outputs import Run
 from famcli.outputs.coco import CocoIds
 from famcli.outputs.tables import COLUMNS, csv_lines, json_lines
@@ -39,6 +43,21 @@ def test_csv_of_an_image_without_a_box() -> None:
     row = next(csv.DictReader("".join(csv_lines(lambda: RECORDS[2:], RUN)).splitlines()))
     assert [row[k] for k in ("x0", "y0", "x1", "y1", "score", "foreground")] == [""] * 6
     assert (row["width"], row["height"], row["label"]) == ("5", "6", "cat, tabby")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "'=", "''@"])
+def test_csv_has_no_formulas(tmp_path: Path, start: str) -> None:
+    """A name that a spreadsheet would compute has an apostrophe in front, which reading the file as data takes away."""
+    name = f"{start}cmd.jpg"
+    chosen = [{"index": 0, "name": f"{start}1+1", "probability": 0.5}]
+    record = {"file_name": name, "width": 9, "height": 9, "classes": chosen, "boxes": [{**BOX, "scores": [-0.5]}]}
+    text = "".join(csv_lines(lambda: [record], RUN))
+    row = next(csv.DictReader(io.StringIO(text, newline="")))
+    assert (row["file_name"], row["label"], row["score"]) == (f"'{name}", f"'{start}1+1", "-0.5")
+    (tmp_path / "data.csv").write_text(text, newline="")
+    own = read_own(tmp_path / "data.csv")
+    assert own.class_names == (f"{start}1+1",)
+    assert own.splits["test"][0].name == name
 
 
 def test_csv_of_nothing() -> None:

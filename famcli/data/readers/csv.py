@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 SUFFIXES = (".csv", ".tsv")
 MAX_HEADER = 4096  # characters
+FORMULA = re.compile("'*[-=+@\t\r\n]")  # apostrophes in front are counted, so that none is lost
 
 
 @dataclass(slots=True)
@@ -54,6 +56,16 @@ def _file(source: Path) -> Path | None:
     except (OSError, UnicodeDecodeError, csv.Error):
         return None
     return source if {"image", "label"} <= set(columns) else None
+
+
+def as_cell(text: str) -> str:
+    """Untrusted text, after an apostrophe if a spreadsheet would take it for a formula; this reader takes it away."""
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def _from_cell(text: str) -> str:
+    text = text.strip()
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
 
 
 def _opened(path: Path) -> TextIO:
@@ -99,7 +111,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 need = f"a column {missing[0]} ({', '.join(COLUMNS[missing[0]])})" if missing else f"all of {CORNERS}"
                 raise DataError(f"{path}, line 1: the header needs {need}")
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            for cells in filter(any, ([cell.strip() for cell in cells] for cells in reader)):
+            for cells in filter(any, ([_from_cell(cell) for cell in cells] for cells in reader)):
                 line = reader.line_num + 1
                 if len(cells) <= max(places.values()):
                     raise DataError(f"{path}, line {line}: {len(cells)} fields, but the header has more")
