@@ -26,6 +26,7 @@ from famcli.data.readers.coco import CocoFile, CocoObject, Id, dataset_files, im
 from famcli.data.sample import Sample
 from famcli.data.search import MASK_SUFFIX
 from famcli_models.errors import DataError, shown
+from famcli_models.files import open_regular
 
 FOLDERS = ("masks", "segmentations")
 SUFFIX = ".png"
@@ -103,36 +104,38 @@ def read_truth(source: MaskSource, size_hw: tuple[int, int]) -> tuple[list[Pixel
 
 def _object(path: Path, size_hw: tuple[int, int]) -> Pixels:
     """Pixels of the object, by the range of the file."""
-    values = _values(path)
+    values = _values(path, size_hw)
     top = int(values.max(initial=0))
     if 1 < top < FAINTEST:
         needs = "a mask has 255 for the object (more than 127 counts), or 0 and 1 alone"
         raise DataError(f"'{path}' has values up to {top}; {needs}")
-    if values.shape != size_hw:
-        (h, w), (height, width) = values.shape, size_hw
-        turned = ": turn the mask as the EXIF data turn the image" if (w, h) == size_hw else ""
-        raise DataError(f"'{path}' is a mask of {w}x{h}, its image is {width}x{height}{turned}")
     return values > (0 if top <= 1 else 127 if top <= 255 else 32_767)
 
 
-def _values(path: Path) -> npt.NDArray[np.int64]:
-    """Grey values ``(h, w)`` of a PNG file."""
+def _values(path: Path, size_hw: tuple[int, int] | None = None) -> npt.NDArray[Any]:
+    """Grey values ``(h, w)`` of a PNG file, of a size if one is asked for; another is not decoded."""
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            size = image.width * image.height
+        with open_regular(path) as file, Image.open(file, formats=("PNG",)) as image:
+            width, height = image.size
             grey = image.mode in ("1", "L", "I", "I;16")  # else a palette, colours or transparency
-            if size <= MAX_PIXELS:
-                array = np.asarray(image if grey else image.convert("RGBA")).astype(np.int64)
+            if width * height <= MAX_PIXELS and size_hw in (None, (height, width)):
+                array = np.asarray(image if grey else image.convert("RGBA"))
     except FileNotFoundError as error:
         raise DataError(f"there is no mask '{path}'") from error
     except Exception as error:  # Pillow raises whatever a damaged byte leads to
-        why = str(error).partition(" <")[0] or type(error).__name__
-        raise DataError(f"'{path}' is not a PNG mask that can be read ({why})") from error
-    if size > MAX_PIXELS:
-        raise DataError(f"'{path}' has {size / 1e6:.0f} million pixels, more than any image that can be read")
+        why = (error.strerror if isinstance(error, OSError) else "") or str(error).partition(" <")[0]
+        raise DataError(f"'{path}' is not a PNG mask that can be read ({why or type(error).__name__})") from error
+    if size_hw not in (None, (height, width)):
+        turned = ": turn the mask as the EXIF data turn the image" if size_hw == (width, height) else ""
+        real = f"its image is {size_hw[1]}x{size_hw[0]}{turned}"
+        raise DataError(f"'{path}' is a mask of {width}x{height}, {real}")
+    if width * height > MAX_PIXELS:
+        size = f"{width * height / 1e6:.0f} million pixels"
+        raise DataError(f"'{path}' has {size}, more than any image that can be read")
     if grey:
         return array
-    if (array[..., :3] != array[..., :1]).any() or (array[..., 3] != 255).any():
+    colours = any((array[..., i] != array[..., 0]).any() for i in (1, 2))
+    if colours or (array[..., 3] != 255).any():
         raise DataError(f"'{path}' has colours or transparent pixels; a mask is grey, with 255 for the object")
     return array[..., 0]
 

@@ -20,7 +20,7 @@ from famcli.data.images import is_image
 from famcli.data.metadata import boxes_by_name, read_labels, read_lines, unique_class_names
 from famcli.data.public.extract import read_members
 from famcli.data.public.source import Contents, Source
-from famcli.data.readers.voc import parse_xml
+from famcli.data.readers.voc import parse_xml, read_bytes
 from famcli.data.sample import NO_BOXES
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError
@@ -149,7 +149,7 @@ def _find_boxes(source: Source) -> _Boxes:
         return _read_xml(source, ((Path(name).stem, text, f"{archive}:{name}") for name, text in members), archive)
     if folder:
         files = sorted(path for path in folder.glob("*.xml") if not path.name.startswith("."))
-        return _read_xml(source, ((path.stem, path.read_bytes(), str(path)) for path in files), folder)
+        return _read_xml(source, ((path.stem, read_bytes(path), str(path)) for path in files), folder)
     lists = source.benchmark_list(*LOCALIZATION)
     boxes = {Path(name).stem: array for name, array in boxes_by_name(lists).items()} if lists else {}
     return _Boxes(boxes, {}, lists or source.folder)

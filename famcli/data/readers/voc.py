@@ -72,8 +72,13 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
 
 def read_xml(path: Path) -> Annotation:
     """Parse one file."""
+    return parse_xml(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an XML file, which are not too many."""
     try:
-        return parse_xml(read_regular(path, MAX_XML_BYTES), str(path))
+        return read_regular(path, MAX_XML_BYTES)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
 
