@@ -16,9 +16,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+import cv2
 import numpy as np
 
-from famcli_models.errors import FamError
+from famcli_models.errors import DataError, FamError, short
 
 T = TypeVar("T")
 Loaded = TypeVar("Loaded")
@@ -202,6 +203,8 @@ def guarded(function: Callable[..., Finished], item: T, *rest: object) -> Finish
         return function(item, *rest)
     except (FamError, OSError) as error:
         return Failed(item, error)
+    except (MemoryError, cv2.error) as error:
+        return Failed(item, DataError(f"too large for the memory ({short(str(error)) or 'there is no more'})"))
 
 
 def all_finished(results: Iterable[Finished | Failed[T]]) -> list[Finished]:

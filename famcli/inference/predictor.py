@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from PIL import Image
 
-from famcli.data.images import DECODE_MARGIN, Picture, Source, read_file, read_picture
+from famcli.data.depth import AUTO_RANGE, ValueRange
+from famcli.data.images import DECODE_MARGIN, Source, open_picture, read_file, read_picture
 from famcli.data.sources import Member
 from famcli.hub import find_model
 from famcli.inference.engine import AUTO, Engine, OutOfMemoryError, fit_to_images, input_sides, open_engine
@@ -51,6 +52,8 @@ class Settings:
         masks: Keep the regions' pixels.
         photos: Keep the decoded photograph, shrunk to 1,600 pixels, so that it is not read again for drawing.
         parts: Keep the part maps and their weights, if the method has parts.
+        value_range: What is black and what is white in images of more than 8 bits: ``"auto"``, which looks at the
+            values; ``"container"``, all that the type of the values can hold; or two values.
         processes: With many images workers are processes, ``None``: where there are cores to spare. A script that
             asks for them needs ``if __name__ == "__main__":``.
     """
@@ -66,6 +69,7 @@ class Settings:
     masks: bool = False
     photos: bool = False
     parts: bool = False
+    value_range: ValueRange = AUTO_RANGE
     processes: bool | None = False
 
     def __post_init__(self) -> None:
@@ -83,9 +87,10 @@ class Loaded(NamedTuple):
     size_hw: tuple[int, int]  # of the original
     views: list[np.ndarray]  # (side, side, 3) uint8 at each input size
     photo: Image.Image | None  # to draw on, if asked for
+    remark: str | None = None  # on the file
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Loaded, (self.size_hw, self.views, None)
+        return Loaded, (self.size_hw, self.views, None, self.remark)
 
 
 # Of one image: the map (H, W), the probabilities (L,), its parts if asked for, and the box (4,) if the method gives it.
@@ -222,7 +227,8 @@ class Predictor:
         Raises:
             OutOfMemoryError: There is not enough memory for a batch.
         """
-        load = partial(load_item, sides=[self.config.size], classes=len(self.class_names))
+        classes, value_range = len(self.class_names), self.settings.value_range
+        load = partial(load_item, sides=[self.config.size], classes=classes, value_range=value_range)
         fit_to_images(
             self.engine,
             items,
@@ -265,11 +271,12 @@ class Predictor:
         finish: Callable[..., Any] | None = None,
     ) -> Iterator[Any]:
         settings, own_names = self.settings, tuple(own_names)
+        classes, value_range = len(own_names or self.class_names), settings.value_range
         workers = Workers.beside(network_on_cpu=self.engine.on_cpu)
         processes = workers.processes if settings.processes is None else settings.processes
         return run_images(
             items,
-            partial(load_item, sides=self._sides, classes=len(own_names or self.class_names), photo=settings.photos),
+            partial(load_item, sides=self._sides, classes=classes, photo=settings.photos, value_range=value_range),
             partial(self._infer, own=bool(own_names)),
             partial(finish or self.finish, own_names=own_names, then=then),
             batch_size=self.batch_size,
@@ -306,25 +313,24 @@ def _good(result: Prediction | Failed[Item]) -> Prediction:
     return result
 
 
-def load_item(item: Item, sides: Sequence[int], classes: int, photo: bool = False) -> Loaded:
+def load_item(
+    item: Item, sides: Sequence[int], classes: int, photo: bool = False, value_range: ValueRange = AUTO_RANGE
+) -> Loaded:
     """Read an image and resize it to each input size; threads and processes may run it."""
     if item.refused is not None:
         raise DataError(item.refused)
     if item.label is not None and not 0 <= item.label < classes:
         raise DataError(f"label {item.label} is no class; the {classes} classes are numbered from 0")
     source = read_file(item.source) if photo and isinstance(item.source, (str, Path, Member)) else item.source
-    picture = read_picture(source, at_least=DECODE_MARGIN * sides[-1])
-    views = [resize(picture.image, side) for side in sides]
-    return Loaded(picture.size_hw, views, _photo(source, picture) if photo else None)
-
-
-def _photo(source: Source, picture: Picture) -> Image.Image:
-    """The photograph to draw on; one that was decoded small for the boxes is decoded again, larger.
-
-    Boxes of a large JPEG decoded at another size differ by several pixels, and they must not depend on overlays.
-    """
-    large_enough = max(picture.image.size) >= min(SIDE, max(picture.size_hw))
-    return shrunk(picture.image if large_enough else read_picture(source, at_least=SIDE).image)
+    with open_picture(source, DECODE_MARGIN * sides[-1], value_range) as picture:
+        image, size_hw, remark = picture
+        views = [resize(image, side) for side in sides]
+        large_enough = max(image.size) >= min(SIDE, max(size_hw))
+        drawn = shrunk(image) if photo and large_enough else None
+    if photo and drawn is None:
+        # Boxes of a large JPEG decoded at another size differ by several pixels, and must not depend on overlays.
+        drawn = shrunk(read_picture(source, SIDE, value_range).image)
+    return Loaded(size_hw, views, drawn, remark)
 
 
 def finish_item(
@@ -364,6 +370,7 @@ def finish_item(
         parts=parts,
         source=item.source if loaded.photo is None else loaded.photo,
         class_names=class_names,
+        remark=loaded.remark,
     )
     if then is not None:
         try:

@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 
 import cv2
 
+from famcli.data.formats import quiet_decoders
+from famcli.data.memory import Memory, memory_here, set_memory
 from famcli.inference.pipeline import Failed, guarded
 from famcli_models.errors import ConfigError, DataError
 
@@ -93,8 +95,9 @@ class Processes:
         context = multiprocessing.get_context("spawn")  # a fork beside the network's threads may hang
         memory = context.RawArray(ctypes.c_byte, slots * size)
         self.slots, self.free = _slots(memory, size), list(range(slots))
-        self.hire = partial(_Worker, context, load, finish, memory, size)
-        self.workers = [self.hire() for _ in range(count)]
+        decoding = Memory(memory_here().limit, context, places=count + 1)
+        self.hire = partial(_Worker, context, decoding, load, finish, memory, size)
+        self.workers = [self.hire(place=place) for place in range(count)]
         self.turns = cycle(self.workers[:])
         self.network = ThreadPoolExecutor(1)  # which waits for a GPU while this thread talks to the workers
         self.call = self.network.submit
@@ -106,7 +109,7 @@ class Processes:
     @cached_property
     def tester(self) -> _Worker:
         """A worker for nothing but one image at a time: if it dies, it is clear of which."""
-        self.workers.append(self.hire(keeps=False))
+        self.workers.append(self.hire(place=len(self.workers), keeps=False))
         return self.workers[-1]
 
     def close(self) -> None:
@@ -176,8 +179,11 @@ class _Task:
 class _Worker:
     """A process that runs one task at a time; unless it ``keeps`` what it loads, it loads again to finish."""
 
-    def __init__(self, context: SpawnContext, *stages_and_memory: Any, keeps: bool = True) -> None:
-        self.context, self.arguments = context, (*stages_and_memory, keeps)
+    def __init__(
+        self, context: SpawnContext, decoding: Memory, *stages_and_slots: Any, place: int, keeps: bool = True
+    ) -> None:
+        self.context, self.decoding, self.place = context, decoding, place
+        self.arguments = (*stages_and_slots, decoding, place, keeps)
         self.start()
 
     def start(self) -> Future[int]:
@@ -189,10 +195,17 @@ class _Worker:
 
     def submit(self, stage: Callable[..., Any], entries: list[Entry]) -> Future[list[Any]]:
         try:
-            return self.pool.submit(stage, entries)
+            future = self.pool.submit(stage, entries)
         except BrokenProcessPool:
             self.restart()
-            return self.pool.submit(stage, entries)
+            future = self.pool.submit(stage, entries)
+        future.add_done_callback(self._free_memory)
+        return future
+
+    def _free_memory(self, future: Future[list[Any]]) -> None:
+        """Give back what a process that died had taken: others may wait for it."""
+        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
+            self.decoding.taken[self.place] = 0
 
     def restart(self) -> str:
         """Begin anew with another process, and say how the last one ended."""
@@ -229,10 +242,20 @@ class _Here:
 _here = _Here()
 
 
-def _begin(load: Callable[..., Any], finish: Callable[..., Any], memory: Any, slot_bytes: int, keeps: bool) -> None:
+def _begin(
+    load: Callable[..., Any],
+    finish: Callable[..., Any],
+    memory: Any,
+    slot_bytes: int,
+    decoding: Memory,
+    place: int,
+    keeps: bool,
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the calling process has it too, and ends this one
     Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # each core has a worker
+    quiet_decoders()
+    set_memory(decoding, place)
     _here.load, _here.finish, _here.slots = load, finish, _slots(memory, slot_bytes)
     _here.keeps, _here.kept = keeps, {}
 

@@ -106,6 +106,7 @@ class Prediction:
         source: What the photograph is drawn from: its path, or the image that was given.
         class_names: All classes that ``index`` of a class counts among.
         warning: What could not be written beside the results, if anything.
+        remark: What its file lacks, if anything, though all pixels could be read.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Prediction:
     source: Source | None = field(default=None, repr=False)
     class_names: tuple[str, ...] = field(default=(), repr=False)
     warning: str | None = None
+    remark: str | None = None
 
     @property
     def boxes(self) -> np.ndarray:
@@ -209,8 +211,8 @@ class Prediction:
         """The JSON-able form, as in JSON lines; a box is ``xyxy`` in the original's pixels, with a score a class.
 
         It is ``{"file_name", "width", "height", "classes", "boxes"}``, with ``"given": True`` if the class was given,
-        ``"parts"`` if they were asked for, and ``"warning"`` if there is one. If masks were asked for, each box has the
-        pixels of its region as COCO's run lengths, ``"segmentation"``.
+        ``"parts"`` if they were asked for, and ``"warning"`` and ``"remark"`` if there is one. If masks were asked for,
+        each box has the pixels of its region as COCO's run lengths, ``"segmentation"``.
         """
         classes = [
             {"index": c.index, "name": c.name, "probability": c.probability and round(c.probability, 6)}
@@ -237,6 +239,8 @@ class Prediction:
             record["parts"] = {"weights": weights, "mean_cosine": None if cosine is None else round(cosine, 6)}
         if self.warning is not None:
             record["warning"] = self.warning
+        if self.remark is not None:
+            record["remark"] = self.remark
         return record
 
     def to_supervision(self) -> supervision.Detections:

@@ -91,7 +91,7 @@ def test_a_bad_image_is_an_error(make_predictor: Make, tmp_path: Path, photo: np
 def test_stream(make_predictor: Make, image_dir: Path, names: list[str], batch_size: int) -> None:
     """Predictions come in the order of the items and are those of single images; bad images are failures in place."""
     (image_dir / "empty.png").touch()
-    (image_dir / "text.png").write_text("text")
+    (image_dir / "text.png").write_bytes(b"\0\1\2")
     predictor = make_predictor(batch_size=batch_size)
     order = ["empty.png", *names[::-1], "gone.png", "text.png", *names, "gone.png"]
     results = list(predictor.stream(items(image_dir, order)))
