@@ -12,12 +12,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from safetensors import SafetensorError, safe_open
 
 from famcli_models.errors import UnknownNameError, WeightsError, short, shown
-from famcli_models.files import write_atomic
+from famcli_models.files import GIT_LFS, LFS_POINTER, open_regular, write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,11 +107,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG_FILE
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise WeightsError(f"{path} is larger than {MAX_CONFIG_BYTES >> 20} MiB, which no FAM checkpoint needs")
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"cannot read {path}: {error}") from error
+        config = json.loads(read_bytes(path, MAX_CONFIG_BYTES), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"cannot read {path}: {short(str(error))}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         others = sorted({OTHERS[key] for key in config if key in OTHERS}) if isinstance(config, dict) else []
         library = f"it is a config of {others[0]}" if others else f"'format' is not '{FORMAT}'"
@@ -135,6 +133,38 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def open_file(path: Path, most: int) -> BinaryIO:
+    """Open a file of a checkpoint; a ``WeightsError`` says that it is no regular file, too large, or a pointer."""
+    try:
+        file = open_regular(path)
+        start, size = file.read(len(LFS_POINTER)), os.fstat(file.fileno()).st_size
+        file.seek(0)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
+    if start == LFS_POINTER or size > most:
+        file.close()
+        why = f"it has {size:,} bytes, and no FAM checkpoint needs more than {most:,}"
+        raise WeightsError(f"cannot read {path}: {GIT_LFS if start == LFS_POINTER else why}")
+    return file
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a file of a checkpoint; raises as :func:`open_file`."""
+    with open_file(path, most) as file:
+        return file.read()
+
+
+def check_finite(path: Path, finite: Mapping[str, bool]) -> None:
+    """Refuse the weights of a file unless, by the name of each tensor, all its values are finite."""
+    if odd := [name for name, good in finite.items() if not good]:
+        some = f"{len(odd)} of {len(finite)} tensors hold values that are not finite, first {short(odd[0])}"
+        raise WeightsError(f"{path} is damaged: {some}; get the file again")
+
+
 def read_shapes(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of each tensor of a weights file by name, from its header alone.
 
@@ -144,15 +174,12 @@ def read_shapes(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     Raises:
         WeightsError: The file or its header is too large or damaged, or a tensor is not fp16, fp32 or int64.
     """
+    with open_file(path, MAX_WEIGHTS_BYTES) as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > MAX_HEADER_BYTES:
+        most = f"no FAM checkpoint needs more than {MAX_HEADER_BYTES:,}"
+        raise WeightsError(f"{path} has a header of {header:,} bytes; {most}")
     try:
-        with path.open("rb") as file:
-            header = int.from_bytes(file.read(8), "little")
-        for what, size, most in (
-            ("size", path.stat().st_size, MAX_WEIGHTS_BYTES),
-            ("header", header, MAX_HEADER_BYTES),
-        ):
-            if size > most:
-                raise WeightsError(f"{path} has a {what} of {size:,} bytes; no FAM checkpoint needs more than {most:,}")
         with safe_open(path, framework="np") as tensors:
             found = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118  (it is no mapping)
             shapes = {name: (str(part.get_dtype()), tuple(part.get_shape())) for name, part in found.items()}
@@ -169,7 +196,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint folder.
 
     Raises:
-        WeightsError: A file is missing, damaged or of another format, or a tensor is not fp16, fp32 or integer.
+        WeightsError: A file is missing, damaged or of another format, or a tensor is not fp16, fp32 or integer, or
+            not finite.
     """
     from safetensors.torch import load_file
 
@@ -179,6 +207,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         tensors = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"cannot read {folder / WEIGHTS_FILE}: {error}") from error
+    check_finite(folder / WEIGHTS_FILE, {name: bool(tensor.isfinite().all()) for name, tensor in tensors.items()})
     return Checkpoint(config["model"], tuple(config["class_names"]), config["provenance"], tensors)
 
 
@@ -205,5 +234,5 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write the ``config.json`` of a checkpoint folder."""
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomic(folder / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 
-from famcli_models.checkpoint import GRAPH, GRAPH_FILE, WEIGHTS_FILE, read_shapes
+from famcli_models.checkpoint import GRAPH, GRAPH_FILE, WEIGHTS_FILE, check_finite, read_bytes, read_shapes
 from famcli_models.config import MethodConfig
 from famcli_models.errors import WeightsError, short
 
@@ -125,12 +125,9 @@ def read_graph(folder: Path, facts: GraphFacts) -> bytes:
     path = folder / GRAPH_FILE
     again = f"get the files again, or make it anew with: fam export '{folder}' --format graph"
     try:
-        size = path.stat().st_size
-        if size > MAX_GRAPH_BYTES:
-            raise WeightsError(f"{path} has {size:,} bytes; no graph needs more than {MAX_GRAPH_BYTES:,}")
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror}; {again}") from error
+        data = read_bytes(path, MAX_GRAPH_BYTES)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; {again}") from error
     if (found := hashlib.sha256(data).hexdigest()) != facts.sha256:
         raise WeightsError(f"{path} has SHA-256 {found}, not {short(facts.sha256)} as the config states; {again}")
     return data
@@ -160,12 +157,14 @@ def graph_weights(folder: Path, facts: GraphFacts) -> dict[str, npt.NDArray[np.f
         for conv, norm, eps in facts.norms:  # as torch.nn.utils.fusion does
             mean, variance = weights.pop(f"{norm}.running_mean"), weights.pop(f"{norm}.running_var")
             gamma, beta = weights.pop(f"{norm}.weight", np.float32(1)), weights.pop(f"{norm}.bias", np.float32(0))
-            scale = gamma / np.sqrt(variance + np.float32(eps))
+            with np.errstate(invalid="ignore", divide="ignore"):  # of a damaged file, see below
+                scale = gamma / np.sqrt(variance + np.float32(eps))
             weights[f"{conv}.weight"] *= scale[:, None, None, None]
             weights[f"{conv}.bias"] = (weights.get(f"{conv}.bias", np.float32(0)) - mean) * scale + beta
     except (KeyError, ValueError, IndexError) as error:
         msg = f"{GRAPH_FILE} and weights of '{folder}' do not belong together: {short(str(error))}"
         raise WeightsError(msg) from error
+    check_finite(path, {name: bool(np.isfinite(array).all()) for name, array in weights.items()})
     return weights
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from famcli.inference.pipeline import run_images, spread
 from famcli.outputs.prediction import PartMaps
 from famcli_models.checkpoint import GRAPH_FILE, read_config
-from famcli_models.config import MethodConfig
+from famcli_models.config import MethodConfig, check_side
 from famcli_models.errors import ConfigError, UnknownNameError
 from famcli_models.graph import GraphFacts
 from famcli_models.localization import CONSTANT, upsample
@@ -222,8 +222,14 @@ def fit_to_images(
 
 
 def input_sides(config: MethodConfig, scales: Iterable[float]) -> list[int]:
-    """Sides of the input at multiples of the model's, in order; maps have whole cells at each."""
-    return sorted({max(config.stride, round(config.size * scale / config.stride) * config.stride) for scale in scales})
+    """Sides of the input at multiples of the model's, in order; maps have whole cells at each.
+
+    Raises:
+        ConfigError: An input would take too much memory.
+    """
+    sides = sorted({max(config.stride, round(config.size * scale / config.stride) * config.stride) for scale in scales})
+    check_side(sides[-1])
+    return sides
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from famcli.inference.pipeline import Failed, Workers, run_images
 from famcli.inference.scores import box_score, certainty
 from famcli.outputs.image_files import SIDE, shrunk
 from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction, Record
-from famcli_models.config import require
+from famcli_models.config import MAX_INPUT_BYTES, PIXEL_BYTES, require
 from famcli_models.errors import ConfigError, DataError, FamError, ShapeError, shown
 from famcli_models.localization import localize, localize_box
 from famcli_models.preprocess import resize
@@ -146,8 +146,9 @@ class Predictor:
             msg = f"a model of '{self.config.method}' has no parts; leave out --parts, or predict with --method fam"
             raise ConfigError(msg)
         self.tau = self.config.tau if settings.tau is None else settings.tau
-        self.batch_size = settings.batch_size or (CPU_BATCH if self.engine.on_cpu else GPU_BATCH)
         self._sides = input_sides(self.config, settings.scales)
+        fitting = MAX_INPUT_BYTES // (PIXEL_BYTES * self._sides[-1] ** 2)  # a CPU does not say that memory runs out
+        self.batch_size = settings.batch_size or (min(CPU_BATCH, fitting) if self.engine.on_cpu else GPU_BATCH)
         self.finish = partial(
             finish_item,
             class_names=self.class_names,
@@ -348,6 +349,8 @@ def finish_item(
 ) -> Prediction:
     """Find the boxes in an image's map and name its classes; threads and processes may run it."""
     M, probability, parts, box = inferred
+    if not all(np.isfinite(of).all() for of in (M, probability, *([] if box is None else [box]))):
+        raise DataError("what the model says of it is not finite; 'fam verify' checks the weights")
     if box is None:
         found = localize(M, loaded.size_hw, tau, settings.max_boxes, with_map=settings.masks)
     else:

@@ -80,8 +80,8 @@ def test_nothing_to_compare_with(checkpoint: Path, folder: Path) -> None:
     [
         (lambda t: t["object_attention.values"].mul_(-1), ["config.json states", "M differs by"]),
         (lambda t: t["classifier.bias"].add_(1e-6), ["has SHA-256"]),  # the outputs do not change
-        (lambda t: t["classifier.weight"].__setitem__((0, 0), float("nan")), ["first classifier.weight", "SHA-256"]),
-        (lambda t: t["classifier.weight"].__setitem__((0, 0), float("inf")), ["first classifier.weight", "SHA-256"]),
+        (lambda t: t["classifier.weight"].__setitem__((0, 0), float("nan")), ["first classifier.weight"]),
+        (lambda t: t["classifier.weight"].__setitem__((0, 0), float("inf")), ["first classifier.weight"]),
     ],
     ids=["other weights", "one bit", "NaN", "infinity"],
 )

@@ -158,9 +158,9 @@ def test_huge_files_are_not_read(folder: Path) -> None:
     for name, limit in ((WEIGHTS_FILE, MAX_WEIGHTS_BYTES), (CONFIG_FILE, MAX_CONFIG_BYTES)):
         with (folder / name).open("r+b") as file:
             file.truncate(limit + 1)  # sparse: takes no room
-    with pytest.raises(WeightsError, match="larger than 16 MiB"):
+    with pytest.raises(WeightsError, match="16,777,217 bytes, and no FAM checkpoint needs more than"):
         read_config(folder)
-    with pytest.raises(WeightsError, match="a size of .* bytes; no FAM checkpoint needs more than"):
+    with pytest.raises(WeightsError, match="bytes, and no FAM checkpoint needs more than"):
         read_shapes(folder / WEIGHTS_FILE)
 
 
