@@ -61,6 +61,7 @@ class Done:
     """What a command did; ``code`` is minus the signal if one ended it, and ``None`` if its time was up."""
 
     code: int | None
+    began: float  # in seconds since the epoch
     seconds: float
     peak: int  # bytes, with those of the imports
     stdout: str
@@ -128,13 +129,13 @@ def problems(case: Case, done: Done) -> list[str]:
     if others:
         found.append(f"written outside of the folder: {others}")
     found += [f"left behind: {path.name}" for path in folder.rglob(".fam.*")]
-    found += [f"{path.name} is no strict JSON" for path in folder.rglob("*.json") if not _is_strict(path, done)]
+    found += [f"{path.name} is no strict JSON" for path in folder.rglob("*.json") if not _is_strict(path, done.began)]
     return found
 
 
-def _is_strict(path: Path, done: Done) -> bool:
-    """Whether a JSON file has no NaN or infinity; of a file that no command wrote it is not asked."""
-    if path.is_symlink() or not path.is_file() or path.stat().st_mtime < time.time() - done.seconds - 1:
+def _is_strict(path: Path, began: float) -> bool:
+    """Whether a JSON file has no NaN or infinity; of a file that was there before it is not asked."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_mtime < began:
         return True
     try:
         json.loads(path.read_bytes(), parse_constant=_refuse)
@@ -169,7 +170,7 @@ def _serve() -> None:
 def _fork(case: Case) -> Done:
     # Beside the folder's parent, not in it: what a command writes there is a fault.
     streams = [f"{Path(case.folder).parent}.{name}" for name in ("out", "err")]
-    began = time.monotonic()
+    clock, began = time.time(), time.monotonic()
     pid = os.fork()
     if not pid:
         _command(case, *streams)
@@ -178,7 +179,7 @@ def _fork(case: Case) -> Done:
     texts = [Path(stream).read_text(encoding="utf-8", errors="replace") for stream in streams]
     for stream in streams:
         Path(stream).unlink()
-    return Done(code, taken, usage.ru_maxrss * 1024 if usage else 0, *texts)
+    return Done(code, clock, taken, usage.ru_maxrss * 1024 if usage else 0, *texts)
 
 
 def _wait(pid: int, until: float) -> tuple[int | None, Any]:
