@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from famcli.checkpoints import AnyFormat
 from famcli.cli.console import console
-from famcli.cli.options import DeviceOption, JsonOption, QuietOption, ThresholdOption
+from famcli.cli.options import DeviceOption, JsonOption, QuietOption, ThresholdOption, check_stdout
 
 CONFIG_FILE, GRAPH_FILE = "config.json", "graph.onnx"
 STATES = {True: "ok", False: "WRONG", None: "-"}
@@ -53,12 +53,14 @@ def export(
     from famcli.checkpoints import export as exporting
     from famcli.hub import find_model
     from famcli_models.errors import ConfigError
-    from famcli_models.files import check_target
+    from famcli_models.files import check_target, is_stdout, is_stream
     from famcli_models.loading import load_model
+    from famcli_models.locks import only_writer
 
     if format == "graph":
         folder = _own_folder(model, f"--format graph writes {GRAPH_FILE} and {CONFIG_FILE}")
-        console.say(f"compared with PyTorch on batches of 1 and 3: {exporting.write_graph(folder)}")
+        with only_writer(folder / CONFIG_FILE, "model"):
+            console.say(f"compared with PyTorch on batches of 1 and 3: {exporting.write_graph(folder)}")
         if as_json:
             console.result_json({"out": str(folder / GRAPH_FILE), "format": format})
         else:
@@ -73,17 +75,21 @@ def export(
         check_target(out)
     except OSError as error:
         raise ConfigError(f"cannot write '{out}': {error.strerror}; give another file with --out") from error
+    check_stdout(out, as_json)
     loaded = load_model(find_model(model, console.say))
     if format == "torchscript":
         console.say("TorchScript is deprecated in PyTorch: prefer --format torch-export where your runtime allows")
     tau = (loaded.config.tau if threshold is None else threshold) if with_boxes else None
-    parity = exporting.export(loaded, out, format, tau=tau, opset=opset)
+    with only_writer(out):
+        parity = exporting.export(loaded, out, format, tau=tau, opset=opset)
     console.say(f"compared with PyTorch on batches of 1 and 3: {parity}")
     if not as_json:
-        console.result(str(out))
+        if not is_stdout(out):
+            console.result(str(out))
         return
     opset_written = opset if format == "onnx" else None
-    facts = {"out": str(out), "format": format, "bytes": out.stat().st_size, "opset": opset_written, "threshold": tau}
+    size = None if is_stream(out) else out.stat().st_size
+    facts = {"out": str(out), "format": format, "bytes": size, "opset": opset_written, "threshold": tau}
     facts |= {"map_difference": parity.maps, "probability_difference": parity.probabilities}
     console.result_json(facts | {"box_difference": parity.boxes, "tolerance": exporting.TOLERANCE})
 
@@ -109,12 +115,14 @@ def verify(
     from famcli.checkpoints.verify import inspect
     from famcli.hub import find_model
     from famcli_models.checkpoint import packaged
+    from famcli_models.locks import only_writer
 
     own = model not in packaged() and Path(model).is_dir()
     folder = Path(model) if own else find_model(model, console.say)  # a folder that is wrong is a finding, not an error
     if record:
         folder = _own_folder(model, f"--record changes {CONFIG_FILE}")
-        digest = reference.record(folder, device)["digest"]
+        with only_writer(folder / CONFIG_FILE, "model"):
+            digest = reference.record(folder, device)["digest"]
         console.say(f"stored the reference outputs of '{folder}', digest {digest}")
     report = inspect(folder, device, engine)
     if as_json:

@@ -10,7 +10,7 @@ import typer
 from typer import Option
 
 from famcli.cli.console import console
-from famcli.cli.options import JsonOption, QuietOption
+from famcli.cli.options import JsonOption, QuietOption, folder
 
 if TYPE_CHECKING:
     from famcli.results.comparison import Comparison
@@ -28,7 +28,7 @@ def compare(
     ] = None,
     group: GroupOption = None,
     baseline: BaselineOption = None,
-    out: Annotated[Path | None, Option("--out", "-o", metavar="DIR", help=_OUT)] = None,
+    out: Annotated[Path | None, Option("--out", "-o", metavar="DIR", help=_OUT, callback=folder)] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
@@ -39,14 +39,16 @@ def compare(
     Example: fam compare runs/*/results mine/ --baseline CAM
     """
     from famcli.evaluation.compare import compare
-    from famcli.results.comparison import to_json, write_comparison
+    from famcli.results.comparison import JSON_NAME, to_json, write_comparison
+    from famcli_models.locks import only_writer
 
     groups = folders_by_name(group or ())
     if not (results or groups):
         raise typer.BadParameter("give folders that fam eval --out wrote")
     found = compare(results or (), groups=groups, baseline=baseline)
     if out is not None:
-        write_comparison(out, found)
+        with only_writer(out / JSON_NAME):
+            write_comparison(out, found)
     if as_json:
         console.result_json(to_json(found))
     else:

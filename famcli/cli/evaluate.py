@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,7 +46,7 @@ def evaluate(
     interval: Annotated[float, Option(help="From one threshold to the next, if many are tried.")] = 0.001,
     other_classes: Annotated[bool, Option("--other-classes", help=_OTHER_CLASSES)] = False,
     allow_missing: Annotated[bool, Option("--allow-missing", help=_ALLOW_MISSING)] = False,
-    out: Annotated[Path | None, Option("--out", "-o", metavar="DIR", help=_OUT)] = None,
+    out: Annotated[Path | None, Option("--out", "-o", metavar="DIR", help=_OUT, callback=options.folder)] = None,
     resume: Annotated[bool, Option("--resume", help=_RESUME)] = False,
     shard: Annotated[str | None, Option(metavar="I/N", help=_SHARD)] = None,
     join: Annotated[bool, Option("--join", help=_JOIN)] = False,
@@ -71,7 +70,7 @@ def evaluate(
     from famcli.evaluation.parts import evaluate_shares, remove_parts
     from famcli.evaluation.perimage import EvaluationSettings
     from famcli.inference.journal import find_shards
-    from famcli.inference.ranks import RankFiles
+    from famcli.inference.ranks import alone
     from famcli.results.io import JSON_NAME
 
     sources = {name: context.get_parameter_source(name) for name in ("model", "method", "baseline")}
@@ -85,11 +84,9 @@ def evaluate(
             raise typer.BadParameter(f"{option} needs --out DIR, where finished shares are kept")
     if join and rank.count > 1:
         raise typer.BadParameter("--join measures nothing and is one process: leave out --shard and the launcher")
-    if out is not None:
-        _make(out)
     file = (out or Path()) / JSON_NAME
     follows = bool(rank.launcher) and rank.index > 0  # rank 0 speaks for all
-    with RankFiles.beside(file, rank).noting_failure() if rank.launcher and rank.count > 1 else nullcontext():
+    with alone(file, rank) if out else nullcontext():
         if join:
             rank = find_shards(file)
         dataset = open_dataset(data) if data is not None else None
@@ -126,18 +123,6 @@ def evaluate(
         remove_parts(file, rank)
     elif found is None:
         console.say(f"{rank}: {share.stop - share.start} images")
-
-
-def _make(out: Path) -> None:
-    """The folder of the results, before any work is done."""
-    from famcli_models.errors import DataError
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise DataError(f"cannot write to '{out}': {error.strerror or error}; choose another --out") from error
 
 
 def _show(found: Evaluation, out: Path | None, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typer import Option
 
 from famcli.cli.console import console
 from famcli_models.errors import ConfigError
+from famcli_models.files import is_stdout, is_stream
 
 if TYPE_CHECKING:
     from famcli.inference.ranks import Rank
@@ -25,6 +26,13 @@ def _set_quiet(value: bool) -> bool:
 
 def _set_json(value: bool) -> bool:
     console.as_json = value
+    return value
+
+
+def folder(value: Path | None) -> Path | None:
+    """Refuse what is no folder and cannot become one, before any work is done."""
+    if value is not None and is_stream(value):
+        raise typer.BadParameter(f"'{value}' is standard output, a device or a pipe: name a folder")
     return value
 
 
@@ -47,9 +55,15 @@ ThresholdOption = Annotated[float | None, Option(help=_THRESHOLD)]
 QuietOption = Annotated[bool, Option("--quiet", "-q", help="Print errors only.", callback=_set_quiet)]
 _JSON = "Print a JSON summary on stdout, errors too."
 JsonOption = Annotated[bool, Option("--json", help=_JSON, callback=_set_json)]
-OutFolder = Annotated[Path, Option("--out", "-o", help="Folder to write to.")]
+OutFolder = Annotated[Path, Option("--out", "-o", help="Folder to write to.", callback=folder)]
 _ORG = "Organisation on the Hub of a name without one; by default that of FAM_HUB_ORG."
 OrgOption = Annotated[str | None, Option("--org", help=_ORG, metavar="ORG")]
+
+
+def check_stdout(out: Path | None, as_json: bool) -> None:
+    """Refuse two things on standard output: what is written to ``--out``, and the summary of ``--json``."""
+    if out is not None and as_json and is_stdout(out):
+        raise typer.BadParameter("--json and the results would both be on standard output: leave out --json")
 
 
 def this_rank(shard: str | None) -> Rank:

@@ -41,7 +41,7 @@ PARTS = "Print how much each part counts; overlays and maps of the parts too."
 
 
 def _folder_of(kind: str) -> Any:
-    return Option(help=f"Folder for {IMAGE_FILES[kind].summary}.")
+    return Option(help=f"Folder for {IMAGE_FILES[kind].summary}.", callback=options.folder)
 
 
 def predict(
@@ -88,8 +88,7 @@ def predict(
     for wanted, option in ((resume, "--resume"), (shard, "--shard"), (join, "--join"), (rank.count > 1, str(rank))):
         if file is None and wanted:
             raise typer.BadParameter(f"{option} needs --out FILE, beside which finished images are kept")
-    if as_json and (is_stdout(out) if out else format not in (None, "jsonl")):
-        raise typer.BadParameter("--json and the results would both be on standard output: leave out --json")
+    options.check_stdout(out or (STDOUT if format not in (None, "jsonl") else None), as_json)
     if as_json and out is None:
         format = "jsonl"  # noqa: A001
     printed = out is None and format is None

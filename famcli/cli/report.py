@@ -12,6 +12,8 @@ from typer import Option
 from famcli.cli.compare import BaselineOption, GroupOption, folders_by_name
 from famcli.cli.console import console
 from famcli.cli.options import MOST_WORKERS, DeviceOption, QuietOption
+from famcli_models.files import is_stdout, is_stream
+from famcli_models.locks import only_writer
 
 if TYPE_CHECKING:
     from famcli.report.page import Written
@@ -62,7 +64,7 @@ def report(
     card, folder = read_results(results[0]), results[0] if results[0].is_dir() else results[0].parent
     file, gallery = out or folder / REPORT, gallery or GALLERY
     _check(file, folder)
-    with console.progress("images", min(gallery, card.data["images"])) as step:
+    with only_writer(file), console.progress("images", min(gallery, card.data["images"])) as step:
         written = write_report(
             card,
             folder,
@@ -92,7 +94,7 @@ def _report_several(
     for folder in (*folders, *(folder for of in groups.values() for folder in of)):
         _check(file, folder if folder.is_dir() else folder.parent)
     most = gallery or GALLERY
-    with console.progress("images", most) as step:
+    with only_writer(file), console.progress("images", most) as step:
         written = write_comparison_report(
             folders, file, groups=groups, baseline=baseline, gallery=most, images=images, on_image=step
         )
@@ -104,8 +106,10 @@ def _say(written: Written, file: Path) -> None:
         console.warn(f"{photo}: {reason}")
     if written.missing:
         console.warn(f"{len(written.missing)} of {written.shown} photos cannot be read and are blank in the report")
-    console.say(f"{written.shown} of {written.scored} images, {file.stat().st_size / 1e6:.1f} MB")
-    console.result(str(file))
+    size = "" if is_stream(file) else f", {file.stat().st_size / 1e6:.1f} MB"
+    console.say(f"{written.shown} of {written.scored} images{size}")
+    if not is_stdout(file):
+        console.result(str(file))
 
 
 def _check(file: Path, folder: Path) -> None:
@@ -113,6 +117,8 @@ def _check(file: Path, folder: Path) -> None:
     from famcli.results.io import IMAGES_NAME, JSON_NAME, MARKDOWN_NAME
     from famcli_models.errors import DataError
 
+    if is_stream(file):
+        return
     if file.exists() and not file.is_file():
         raise DataError(f"'{file}' is not a file that can be written; choose another --out, such as {folder / REPORT}")
     for name in (JSON_NAME, MARKDOWN_NAME, IMAGES_NAME):

@@ -10,7 +10,7 @@ import typer
 from typer import Option
 
 from famcli.cli.console import console
-from famcli.cli.options import MOST_WORKERS, DeviceOption, QuietOption
+from famcli.cli.options import MOST_WORKERS, DeviceOption, QuietOption, folder
 
 if TYPE_CHECKING:
     from famcli.training.estimate import Estimate
@@ -20,6 +20,7 @@ INIT = (
     "What to start from: a model by name or folder, ImageNet weights, nothing, or a safetensors file of the backbone."
 )
 
+OUT = "Run folder; runs/BACKBONE-DATA if not given."
 SEEDS = "Train with each seed in turn, evaluate each, and compare them; the same command again goes on."
 
 
@@ -28,7 +29,7 @@ def train(
         list[str] | None,
         Option("--data", metavar="NAME|PATH", help="Prepared dataset, folder or file; several are joined."),
     ] = None,
-    out: Annotated[Path | None, Option("--out", "-o", help="Run folder; runs/BACKBONE-DATA if not given.")] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help=OUT, callback=folder)] = None,
     recipe: Annotated[str | None, Option(help="Name of a recipe, or a TOML file.", metavar="NAME|FILE")] = None,
     init: Annotated[str | None, Option(metavar="MODEL|imagenet|none|FILE", help=INIT)] = None,
     backbone: Annotated[str | None, Option(help="vgg16, resnet50, inceptionv3, mobilenetv1, or a timm model.")] = None,

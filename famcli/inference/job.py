@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,11 @@ from famcli.data.listing import STDIN, Listing, Names, list_images
 from famcli.data.lists import read_list
 from famcli.hub import find_model
 from famcli.inference.engine import AUTO, MOST_FITTED, open_engine
-from famcli.inference.journal import Journal, TransientJournal, find_shards, is_begun, journal_path, open_shards
+from famcli.inference.journal import Journal, TransientJournal, find_shards, is_begun, open_shards
 from famcli.inference.labels import GivenClasses
 from famcli.inference.pipeline import spread
 from famcli.inference.predictor import Predictor, Settings
-from famcli.inference.ranks import Rank, RankFiles, forget_earlier, wait_for_others
+from famcli.inference.ranks import Rank, alone, forget_earlier, wait_for_others
 from famcli.outputs import (
     FORMATS,
     IMAGE_FILES,
@@ -39,7 +39,6 @@ from famcli.outputs.prediction import Failure, Item, Record
 from famcli_models.checkpoint import COLLAPSED, DEFAULT_MODEL, WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError, short
 from famcli_models.files import is_stream, sha256_file, write_atomic
-from famcli_models.locks import only_writer
 
 Progress = Callable[[int, int], AbstractContextManager[Callable[[], object]]]
 PACE = {"batch_size", "workers", "processes"}  # settings that change no result
@@ -152,11 +151,7 @@ def predict_files(
     if out is not None and (resume or join) and not is_begun(out, rank if resume else None) and out.exists():
         say(f"'{out}' is there and no unfinished run beside it: nothing is left to do")
         return Summary(finished_before=True)
-    with ExitStack() as held:
-        if out is not None:
-            held.enter_context(only_writer(journal_path(out, rank) if rank.count > 1 else out))
-        if out is not None and rank.launcher and rank.count > 1:
-            held.enter_context(RankFiles.beside(out, rank).noting_failure())
+    with alone(out, rank) if out else nullcontext():
         given = [str(item) for item in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
         names = read_list(sys.stdin.buffer, "standard input") if STDIN in given else ()
         listing = list_images(given, names, [*folders.values(), *([out] if out else [])])
@@ -281,8 +276,7 @@ class _Job:
         images = Names(names())
         if not self.listing.has_tars and images != self.listing.names:
             raise DataError(f"the journals beside '{out}' do not hold each image once: make them again")
-        with only_writer(out) if rank.launcher else nullcontext():
-            self.write(records, images, out)
+        self.write(records, images, out)
         for journal in journals:
             journal.remove()
         return summary

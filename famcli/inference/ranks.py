@@ -9,11 +9,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from famcli_models.errors import ConfigError, DataError, shown
+from famcli_models.locks import only_writer
 
 REMINDER = 30.0  # seconds between two lines that say whom rank 0 waits for
 PATIENCE = 1800.0  # seconds in which none of those whom it waits for has written anything, after which it gives up
@@ -157,6 +158,23 @@ class RankFiles:
                 self.failed.parent.mkdir(parents=True, exist_ok=True)
                 self.failed.write_text(f"{error}\n", encoding="utf-8", errors="backslashreplace")
             raise
+
+
+@contextmanager
+def alone(out: Path, rank: Rank) -> Iterator[None]:
+    """Keep other runs from writing the same results, or the same share of them; a failure is left for rank 0.
+
+    Raises:
+        DataError: Another run is at it, or there can be no files there.
+    """
+    with ExitStack() as held:
+        if rank.count > 1:
+            held.enter_context(only_writer(RankFiles.beside(out, rank).partial))
+        if rank.count == 1 or rank.joins:
+            held.enter_context(only_writer(out))
+        if rank.count > 1 and rank.launcher:
+            held.enter_context(RankFiles.beside(out, rank).noting_failure())
+        yield
 
 
 def forget_earlier(out: Path, rank: Rank, started: float) -> None:

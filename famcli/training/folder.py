@@ -10,7 +10,7 @@ from famcli.training.recipe import Recipe, load_recipe
 from famcli.training.resume import BEST, LAST
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, method_of
 from famcli_models.errors import ConfigError, DataError
-from famcli_models.files import write_atomic
+from famcli_models.files import PREFIX, write_atomic
 
 RUNS = Path("runs")
 EVENTS = "events.out.tfevents.*"  # what TensorBoard calls its files
@@ -48,7 +48,7 @@ class RunFolder:
 
     def check(self, exist_ok: bool) -> None:
         """Make sure that a new run may begin here, or raise a ``ConfigError``; nothing is written."""
-        if self.path.is_dir() and any(self.path.iterdir()) and not exist_ok:
+        if self.path.is_dir() and any(not p.name.startswith(PREFIX) for p in self.path.iterdir()) and not exist_ok:
             raise ConfigError(
                 f"'{self.path}' exists and is not empty; choose another --out, go on with --resume {self.path}, or "
                 "start anew in it with --exist-ok"

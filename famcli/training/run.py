@@ -38,6 +38,7 @@ from famcli.training.supervision import first_stage, make_supervision, needs_pre
 from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE, GRAPH_FILE
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.loading import load_model
+from famcli_models.locks import only_writer
 from famcli_models.methods import METHODS
 from famcli_models.methods.method import BACKBONE_TRAINING, Method
 
@@ -87,14 +88,19 @@ def train(
     if resume and out and (finished := finished_run(Path(out), say)) is not None:
         return finished
     stop = "stopping after this step; press Ctrl-C once more to stop at once"
-    with connected(), Interrupt(lambda: say(stop)) as stopping:
-        make_accelerator(device).wait_for_everyone()  # a process that ends with an error from here on ends the others
+    with connected(), Interrupt(lambda: say(stop)) as stopping, ExitStack() as held:
+        processes = make_accelerator(device)
+        processes.wait_for_everyone()  # a process that ends with an error from here on ends the others
         if resume and out:
             folder = RunFolder(Path(out))
             chosen = folder.read_recipe()
         else:
             chosen = recipe if isinstance(recipe, Recipe) else load_recipe(None if recipe is None else str(recipe))
             folder = RunFolder(Path(out)) if out else RunFolder.fresh(chosen)
+        processes.wait_for_everyone()  # all have chosen the same folder before there is one
+        if processes.is_main_process:
+            held.enter_context(only_writer(folder.path / CONFIG_FILE))
+        if not resume:
             folder.check(exist_ok)
         chosen, data, accelerator = open_run(chosen, device)
         if not accelerator.is_main_process:

@@ -27,6 +27,7 @@ from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError, FamError
 from famcli_models.files import sha256_file, write_atomic
 from famcli_models.loading import method_class
+from famcli_models.locks import only_writer
 
 RESULTS = "results"  # in the folder of a run: its evaluation by the first protocol
 FORMAT, FORMAT_VERSION = "fam-sweep", 1
@@ -96,40 +97,41 @@ def sweep(
     asked = {name: replace(recipe, run=absolute_paths(recipe.run)) for name, recipe in recipes.items()}
     for run in {recipe.run for recipe in asked.values()}:
         open_data(run)  # before anything is written
-    begun = _begin(out, asked, exist_ok)
-    found = []
-    for number, (name, recipe) in enumerate(asked.items(), 1):
-        say(f"run {number} of {len(asked)}: {name}")
-        folder, results = RunFolder(out / name), []
-        resume = name in begun and folder.last.is_file()
-        try:
-            for stale in () if resume else folder.path.glob(f"{RESULTS}*/{JSON_NAME}"):
-                stale.unlink()
-            result = train(
-                None if resume else recipe,
-                folder.path,
-                resume=resume,
-                exist_ok=not resume and (exist_ok or name in begun),  # a run that ended before its first save
-                workers=workers,
-                device=device,
-                say=say,
-                progress=progress,
-            )
-            failed = f"the training has failed: {result.collapsed}" if result.collapsed else None
-            for dataset in _to_evaluate(recipe, data, say):
-                for protocol in protocols:
-                    to = folder.path / (RESULTS if protocol == protocols[0] else f"{RESULTS}-{protocol}")
-                    _evaluate(folder.path, dataset, protocol, to, device, say, progress)
-                    results.append(to)
-        except (FamError, OSError) as error:
-            failed = str(error)
-        except KeyboardInterrupt:
-            say(f"what is done is kept; go on with all runs of '{out}' by fam train --resume {out}")
-            raise
-        if failed:
-            say(f"run {name} failed: {failed}")
-        found.append(SweepRun(name, folder.path, tuple(results), failed))
-    return found
+    with only_writer(out / SWEEP_FILE):
+        begun = _begin(out, asked, exist_ok)
+        found = []
+        for number, (name, recipe) in enumerate(asked.items(), 1):
+            say(f"run {number} of {len(asked)}: {name}")
+            folder, results = RunFolder(out / name), []
+            resume = name in begun and folder.last.is_file()
+            try:
+                for stale in () if resume else folder.path.glob(f"{RESULTS}*/{JSON_NAME}"):
+                    stale.unlink()
+                result = train(
+                    None if resume else recipe,
+                    folder.path,
+                    resume=resume,
+                    exist_ok=not resume and (exist_ok or name in begun),  # a run that ended before its first save
+                    workers=workers,
+                    device=device,
+                    say=say,
+                    progress=progress,
+                )
+                failed = f"the training has failed: {result.collapsed}" if result.collapsed else None
+                for dataset in _to_evaluate(recipe, data, say):
+                    for protocol in protocols:
+                        to = folder.path / (RESULTS if protocol == protocols[0] else f"{RESULTS}-{protocol}")
+                        _evaluate(folder.path, dataset, protocol, to, device, say, progress)
+                        results.append(to)
+            except (FamError, OSError) as error:
+                failed = str(error)
+            except KeyboardInterrupt:
+                say(f"what is done is kept; go on with all runs of '{out}' by fam train --resume {out}")
+                raise
+            if failed:
+                say(f"run {name} failed: {failed}")
+            found.append(SweepRun(name, folder.path, tuple(results), failed))
+        return found
 
 
 def default_folder(recipe: Recipe) -> Path:

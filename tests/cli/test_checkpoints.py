@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -66,9 +65,9 @@ def test_bad_targets(fam: Fam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A file that cannot be written is told before the model is looked for."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    os.mkfifo(tmp_path / "pipe")
     monkeypatch.setattr("famcli.hub.find_model", lambda *_: pytest.fail("the model was looked for"))
-    for out in ("folder", "file/fam.pt2", "pipe"):
+    (tmp_path / "circle").symlink_to("circle")
+    for out in ("folder", "file/fam.pt2", "circle"):
         result = fam("export", "org/name", "--format", "torch-export", "--out", tmp_path / out)
         assert result.exit_code == 1
         assert f"cannot write '{tmp_path / out}'" in result.stderr

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from famcli.cli.console import console
-from famcli.cli.options import MOST_WORKERS, JsonOption, QuietOption
+from famcli.cli.options import MOST_WORKERS, JsonOption, QuietOption, check_stdout, folder
 
 if TYPE_CHECKING:
     from famcli.data.dataset import Dataset
@@ -124,7 +124,7 @@ def info(
 def convert(
     source: DataArgument,
     to: Annotated[Literal["coco", "wsol"], typer.Option(help="COCO files, or wsolevaluation metadata.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to; for one split, a .json file too.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to; for one split a .json file or - too.")],
     split: Annotated[list[str] | None, typer.Option(help="Split to write; repeatable. All if not given.")] = None,
     images: ImagesOption = None,
     rounded: Annotated[
@@ -139,12 +139,20 @@ def convert(
     Example: fam data convert birds --to coco --out birds/annotations
     """
     from famcli.data.convert import to_coco, to_wsol
+    from famcli.data.dataset import DATASET_FILE
+    from famcli_models.files import is_stdout, is_stream
+    from famcli_models.locks import only_writer
 
+    check_stdout(out, as_json)
+    if to == "wsol":
+        folder(out)
     dataset = _opened(source, images)
     write = to_coco if to == "coco" else partial(to_wsol, rounded=rounded)
-    written = write(dataset, out, split or (), exist_ok=exist_ok)
+    with only_writer(out if out.suffix.lower() == ".json" or is_stream(out) else out / DATASET_FILE):
+        written = write(dataset, out, split or (), exist_ok=exist_ok)
     if as_json:
         console.result_json({"dataset": dataset.name, "written": [str(path) for path in written]})
         return
     for path in written:
-        console.result(str(path))
+        if not is_stdout(path):
+            console.result(str(path))

@@ -12,18 +12,18 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import requests
-from filelock import FileLock, Timeout
 
 from famcli.data.dataset import DATASET_FILE
 from famcli.data.public.catalog import CATALOG, Archive, DatasetFacts, human
 from famcli_models.errors import DataError, UnknownNameError
 from famcli_models.files import write_atomic
+from famcli_models.locks import only_writer
 
 DOWNLOADS = "downloads"  # in the folder of a dataset, unless --to names another
 BLOCK = 1 << 15  # urllib3 throws away the block in which a connection breaks
@@ -136,20 +136,6 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-@contextmanager
-def only_one(lock: Path, doing: str, option: str) -> Iterator[None]:
-    """Hold a lock file while files beside it are written; it is free again when its process ends, however it does."""
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock).acquire(timeout=0)
-    except Timeout as error:
-        raise DataError(f"another process is {doing}: wait for it, or give {option} another folder") from error
-    except OSError as error:
-        raise DataError(f"cannot write to '{lock.parent}': {error.strerror}; give {option} another folder") from error
-    with held:
-        yield
-
-
 def verify(path: Path, archive: Archive, memory: Path, step: Report = lambda _: None) -> str:
     """Make sure that a file is the publisher's; gives its hash, such as ``md5 1d67...``.
 
@@ -220,7 +206,7 @@ def fetch(
     """
     target = folder / archive.name
     part, bad = part_of(target), target.with_name(f"{target.name}.bad")
-    with only_one(target.with_name(f".{target.name}.lock"), f"downloading '{target}'", "--to"):
+    with only_writer(target, "--to"):
         if target.is_file():
             try:
                 return verify(target, archive, folder), False

@@ -14,7 +14,7 @@ from typing import Any
 from famcli.data.dataset import DATASET_FILE, open_dataset, write_dataset
 from famcli.data.public.catalog import DatasetFacts
 from famcli.data.public.cub import read_cub
-from famcli.data.public.download import DOWNLOADS, only_one
+from famcli.data.public.download import DOWNLOADS
 from famcli.data.public.fullsup import read_cubv2, read_imagenetv2
 from famcli.data.public.ilsvrc import read_ilsvrc
 from famcli.data.public.source import Contents, Source, Talk
@@ -22,9 +22,10 @@ from famcli.data.readers import OwnData, read_own
 from famcli.data.truth import check_truth
 from famcli_models.errors import DataError
 from famcli_models.files import write_atomic
+from famcli_models.locks import only_writer
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-LOCK, STAMP = ".fam-prepare.lock", ".fam-prepared.json"
+STAMP = ".fam-prepared.json"
 PREPARED: Mapping[str, Callable[[Source], Contents]] = {
     "cub": read_cub,
     "cubv2": read_cubv2,
@@ -58,7 +59,7 @@ def prepare(facts: DatasetFacts, folder: Path, out: Path, talk: Talk, *, without
             )
         raise DataError(why)
     arguments = {"name": facts.name, "from": str(folder.absolute()), "without_train": str(without_train)}
-    with only_one(out / LOCK, f"preparing '{out}'", "--out"):
+    with only_writer(out / DATASET_FILE):
         if _is_current(out, arguments):
             return Outcome(out, open_dataset(out.absolute()).facts["counts"], changed=False)
         source = Source(facts, folder, out, talk)
@@ -89,7 +90,7 @@ def prepare_own(name: str, source: Path, form: str, out: Path, images: Path | No
     command = shlex.join(["fam", "data", "check", str(source), *(["--images", str(images)] if images else [])])
     for where, samples in own.splits.items():
         check_truth(samples, f"'{source}', {where}", command)
-    with only_one(out / LOCK, f"preparing '{out}'", "--out"):
+    with only_writer(out / DATASET_FILE):
         before = [path.read_bytes() for path in _own_files(out)]
         counts = write_dataset(out, name, own.images.absolute(), own.class_names, own.splits, facts=own.facts())
         changed = [path.read_bytes() for path in _own_files(out)] != before

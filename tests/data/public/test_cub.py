@@ -17,6 +17,7 @@ from typer.testing import Result
 from famcli.data.dataset import open_dataset
 from famcli.data.images import read_picture
 from famcli.data.public.catalog import CATALOG
+from famcli_models.locks import only_writer
 
 Fam = Callable[..., Result]
 V2 = ("001.Black_footed_Albatross/1.jpg", "002.Laysan_Albatross/2.jpg")
@@ -298,13 +299,10 @@ def test_bad_lists(fam: Fam, cub_tree: Path, home: Path, line: str, words: str) 
 
 def test_two_preparations(fam: Fam, cub_tree: Path, home: Path) -> None:
     """A second preparation of the same folder is refused while the first runs."""
-    from filelock import FileLock
-
-    (home / "cub").mkdir(parents=True)
-    with FileLock(home / "cub" / ".fam-prepare.lock"):
+    with only_writer(home / "cub" / "dataset.json"):
         result = fam("data", "prepare", "cub", "--from", cub_tree)
     assert result.exit_code == 1
-    assert "another process is preparing" in result.stderr
+    assert f"is writing '{home / 'cub' / 'dataset.json'}': wait for it, or choose another --out" in result.stderr
 
 
 @pytest.fixture
