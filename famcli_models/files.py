@@ -221,13 +221,22 @@ def _sync(file: Path) -> None:
         os.close(descriptor)
 
 
+def make_folders(folder: Path) -> None:
+    """Make a folder and those around it that are not there; by no recursion, as pathlib does it: there may be 2,000."""
+    missing = [folder]
+    while not missing[-1].is_dir() and missing[-1] != missing[-1].parent:
+        missing.append(missing[-1].parent)
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+
+
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
     """A new folder in a folder, for what is renamed when it is whole; it goes at the end with what is still in it.
 
     One that a killed process has left goes when the next process writes to the same folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     _sweep(folder.absolute())
     while True:
         made = tempfile.mkdtemp(dir=folder, prefix=PREFIX, suffix=TEMPORARY)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from famcli_models.errors import ConfigError, DataError, UnknownNameError
-from famcli_models.files import encoded, is_stream, real_path, scratch, write_atomic, write_pieces
+from famcli_models.files import encoded, is_stream, make_folders, real_path, scratch, write_atomic, write_pieces
 
 if TYPE_CHECKING:
     from famcli.data.listing import Listing
@@ -228,7 +228,7 @@ def _write_folder(files: Iterable[tuple[str, str | bytes | Path | Iterator[str]]
         made.mkdir()
         for name, content in files:
             path = made / name.lstrip("/")
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(path.parent)
             if isinstance(content, Path):
                 path.symlink_to(content)
             elif isinstance(content, bytes):
