@@ -21,8 +21,9 @@ from famcli.data.metadata import METADATA
 from famcli.data.public.catalog import CATALOG
 from famcli.data.readers import read_own
 from famcli.data.sample import BENCHMARK_NAMES, FULLSUP, NO_BOXES, SPLITS, Sample, in_order, split_name
+from famcli.data.sources import missing_hint
 from famcli.data.truth import check_truth
-from famcli_models.errors import ConfigError, DataError, UnknownNameError
+from famcli_models.errors import ConfigError, DataError, UnknownNameError, short
 from famcli_models.files import write_atomic
 
 __all__ = ["DATASET_FILE", "SPLITS", "Dataset", "Sample", "data_home", "open_dataset", "write_dataset"]
@@ -188,8 +189,9 @@ def open_dataset(name_or_path: str | os.PathLike[str], images: Path | None = Non
         return _open_folder(data_home() / name)
     path = Path(name)
     there = os.path.exists(path)
-    if not there and path.name != name:
-        raise DataError(f"there is no file or folder '{name}'")
+    hint = "" if there else missing_hint(path)
+    if not there and (hint or path.name != name):
+        raise DataError(f"there is no file or folder '{short(name)}'{hint}")
     if not there or not name:
         prepared = [p.parent.name for p in data_home().glob(f"*/{DATASET_FILE}")]
         raise UnknownNameError("dataset", name, prepared, f"or give a file or folder; {_get(name)}")

@@ -42,18 +42,27 @@ def scheme_of(place: object) -> str:
 
 def why_unread(path: str | Path, error: OSError) -> str:
     """Why a local file or folder cannot be read, in a few words, with what was probably meant."""
-    if error.errno == errno.ELOOP:
-        return "its symbolic links lead in a circle"
     if isinstance(error, PermissionError):
         return "no permission to read it"
-    if not isinstance(error, FileNotFoundError):
-        return error.strerror or type(error).__name__
+    if isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP:
+        return f"no such file{missing_hint(path)}"
+    return error.strerror or type(error).__name__
+
+
+def missing_hint(path: str | Path) -> str:
+    """What was probably meant by a path that is not there, behind a semicolon; empty if nothing is known."""
     text, here = str(path), os.path.relpath(path)  # as it was typed below the working directory
     if _URL.match(text) or _URL.match(here):
-        return "no such file here: it is a URL, so download it first"
+        return "; it is a URL and no path: download it first"
     if _HOME.match(text) or _HOME.match(here):
-        return "no such file; only the shell knows what ~ is, and only without quotes: write the path out, or $HOME"
-    return "no such file, but a link to it" if os.path.islink(path) else "no such file"
+        return "; only the shell knows what ~ is, and only without quotes: write the path out, or $HOME"
+    if not os.path.lexists(path):
+        return ""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return f"; its symbolic links lead {'in a circle' if error.errno == errno.ELOOP else 'to nothing'}"
+    return ""
 
 
 def open_local(path: str | Path) -> BinaryIO:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from famcli.data.listing import Listing
 from famcli.data.lists import read_list
+from famcli.data.sources import missing_hint
 from famcli_models.class_names import Matches
 from famcli_models.errors import ConfigError, DataError, UnknownNameError, listed, near_names, shown
 
@@ -84,7 +85,7 @@ def folder_label(name: str, root: Path) -> str:
 def read_labels(path: Path) -> dict[str, str]:
     """Labels of images by name, from a file with lines ``image,class``, which may name images that are not there."""
     if not path.is_file():
-        either = "is neither 'folder' nor a file of lines IMAGE,CLASS"
+        either = f"is neither 'folder' nor a file of lines IMAGE,CLASS{missing_hint(path)}"
         raise DataError(f"--labels {shown(str(path))} {either}; --label gives one class, or name, to all images")
     labels: dict[str, str] = {}
     with path.open("rb") as file:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from famcli.data.sample import NO_BOXES, TEST, TRAIN, Sample, in_order, split_name
+from famcli.data.sources import missing_hint
 from famcli_models.boxes import FloatArray, box_area
 from famcli_models.errors import DataError, UnknownNameError
 
@@ -69,9 +70,9 @@ def read_own(
     if format != AUTO and format not in READERS:
         raise UnknownNameError("format", format, [AUTO, *READERS])
     if not source.exists():
-        raise DataError(f"'{source}' does not exist")
+        raise DataError(f"'{source}' does not exist{missing_hint(source)}")
     if images is not None and not images.is_dir():
-        raise DataError(f"--images '{images}' is no folder")
+        raise DataError(f"--images '{images}' is no folder{missing_hint(images)}")
     modules = (import_module(f"{__name__}.{name}") for name in (READERS if format == AUTO else [format]))
     reader = next((module for module in modules if format != AUTO or module.detect(source)), None)
     if reader is None:
