@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from famcli.outputs.prediction import Record
 
 SHOWN_FAILURES = 20
-SHOWN_NAME = 300  # characters
+SHOWN_NAME = 300  # characters of each end of a long one
 FORMS = ", ".join(f"{name} ({row.summary.replace('`', '')})" for name, row in FORMATS.items())
 INPUT = "Images, folders (searched recursively), tars, globs, each also as a URL, or - for a list on stdin."
 LABEL = "What is in all images: a class of the model, a WordNet id, or a name of your own."
@@ -211,9 +211,9 @@ def _report_failures(summary: Summary, out: Path | None) -> None:
     more = []
     for failures, what in ((summary.failures, "failed"), (summary.warnings, "without all of their files")):
         for failure in failures[:SHOWN_FAILURES]:
-            name = summary.as_typed(failure.name)
-            # Of a long name the end says most.
-            console.warn(f"{name if len(name) <= SHOWN_NAME else f'...{name[-SHOWN_NAME:]}'}: {failure.reason}")
+            name = visible(summary.as_typed(failure.name))
+            short_name = name if len(name) <= 2 * SHOWN_NAME else f"{name[:SHOWN_NAME]}...{name[-SHOWN_NAME:]}"
+            console.warn(f"{short_name}: {failure.reason}")
         if len(failures) > SHOWN_FAILURES:
             more.append(f"{len(failures) - SHOWN_FAILURES} more {what}")
     in_file = out is not None and (out.is_file() or out.is_dir())

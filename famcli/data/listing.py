@@ -123,7 +123,9 @@ class Listing:
 
     def as_typed(self, name: str) -> str:
         """The name of an image in a message: as it was typed, or below the folder that was given."""
-        return f"{self.typed.rstrip('/')}/{name}" if self.typed and name not in self.lost else name
+        if name in self.lost:
+            return name
+        return (f"{self.typed.rstrip('/')}/{name}" if self.typed else name).rstrip("/")  # which a tar's name ends with
 
     def check_whole(self) -> Listing:
         """The listing itself, if every input could be searched; else a ``DataError`` says which could not."""
