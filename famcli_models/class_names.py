@@ -15,7 +15,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -55,22 +55,25 @@ class Matches:
         return cls(places, ways, ambiguous)
 
     @classmethod
-    def from_lists(cls, names: Sequence[str], known: Sequence[str]) -> Matches:
+    def from_lists(cls, names: Sequence[str], known: Sequence[str], needed: Collection[str] | None = None) -> Matches:
         """Match two lists of different classes; by number if one has numbers alone and both are as long.
 
         Raises:
-            DataError: A name may be several of the known classes, or several names are one of them.
+            DataError: A name that is needed, by default any, may be several of the known classes, or several are one.
         """
-        found = cls.from_names(names, known)
-        if len(found.places) < len(names) == len(known) and (are_numbers(names) or are_numbers(known)):
+        found, needed = cls.from_names(names, known), set(names if needed is None else needed)
+        all_found = all(name in found.places for name in names)
+        if not all_found and len(names) == len(known) and (are_numbers(names) or are_numbers(known)):
             return cls({name: i for i, name in enumerate(names)}, dict.fromkeys(names, BY_NUMBER))
-        replace(found, ambiguous={**found.ambiguous, **_Known.from_names(known).homonyms(names)}).check()
+        ambiguous = {**found.ambiguous, **_Known.from_names(known).homonyms(names)}
+        places = {name: place for name, place in found.places.items() if name not in ambiguous}
+        cls(places, {}, {name: of for name, of in ambiguous.items() if name in needed}).check()
         taken: dict[int, str] = {}
-        for name, place in found.places.items():
-            if (other := taken.setdefault(place, name)) != name:
+        for name, place in places.items():
+            if name in needed and (other := taken.setdefault(place, name)) != name:
                 both = f"'{short(other)}' and '{short(name)}' are both the class '{short(known[place])}'"
                 raise DataError(f"{both}: give different classes different names, or their WordNet ids")
-        return found
+        return cls(places, {name: found.ways[name] for name in places}, ambiguous)
 
     def check(self) -> None:
         """Refuse names that may be several classes."""

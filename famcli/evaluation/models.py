@@ -89,7 +89,7 @@ def match_classes(
     found: list[Model] = []
     for model in models:
         known = model.engine.class_names
-        matches = Matches.from_lists(names, known)
+        matches = Matches.from_lists(names, known, [name for label, name in enumerate(names) if label in labels])
         classes = {label: matches.places[name] for label, name in enumerate(names) if name in matches.places}
         if unknown := sorted(label for label in labels if label not in classes):
             first = [names[label] if label < len(names) else f"number {label}, which has no name" for label in unknown]
@@ -99,7 +99,8 @@ def match_classes(
         if say is not None and known not in [other.engine.class_names for other in found]:
             by_number = not dataset.class_names or BY_NUMBER in matches.ways.values()
             how = f"{len(names):,} classes go by number" if by_number else matches.sentence(known, len(names))
-            say(f"{dataset.name} and {model.title}: {how}")
+            others = "; no image is of the others" if any(name not in matches.places for name in names) else ""
+            say(f"{dataset.name} and {model.title}: {how}{others}")
         found.append(replace(model, classes=classes))
     return found
 

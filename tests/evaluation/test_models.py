@@ -86,7 +86,9 @@ def test_classes_by_name(make_model: Make) -> None:
     cam.class_names = cam.class_names[::-1]
     classes, said = matched(find_models(fam, baseline=cam), dataset([0, 1, 1], "Rocket", "cat", "wing"))
     assert classes == [{0: 3, 1: 0}, {0: 1, 1: 4}]
-    assert said == [f"mine and {title}: 2 of 3 classes matched by name" for title in ("FAM", "CAM")]
+    assert said == [
+        f"mine and {title}: 2 of 3 classes matched by name; no image is of the others" for title in ("FAM", "CAM")
+    ]
 
 
 @pytest.mark.parametrize(

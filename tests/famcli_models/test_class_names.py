@@ -80,6 +80,15 @@ def test_what_may_be_several_classes(names: list[str], known: list[str], words: 
         Matches.from_lists(names, known)
 
 
+def test_what_is_not_needed() -> None:
+    """A name that may be several classes, and is not needed, is none of them."""
+    for known in (["cup", "Cat", "cat"], ["cup", "crane", "crane (n03126707)"]):
+        names = ["cup", known[1].upper()]
+        assert Matches.from_lists(names, known, ["cup"]).places == {"cup": 0}
+        with pytest.raises(DataError, match="may be any of"):
+            Matches.from_lists(names, known, names[1:])
+
+
 def test_brackets_of_ones_own() -> None:
     """A name in brackets makes a homonym in WordNet alone, and none where both are given."""
     assert Matches.from_lists(["cup"], ["cup", "cup (broken)"]).places == {"cup": 0}
