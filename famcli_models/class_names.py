@@ -48,7 +48,7 @@ class Matches:
         places, ways, ambiguous = {}, {}, {}
         for name in names:
             found, way = table.find(name)
-            if len(found) == 1:
+            if len(found) == 1 and way:
                 places[name], ways[name] = found[0], way
             elif found:
                 ambiguous[name] = [known[i] for i in found]
@@ -78,6 +78,9 @@ class Matches:
     def check(self) -> None:
         """Refuse names that may be several classes."""
         for name, classes in self.ambiguous.items():
+            if len(classes) == 1:
+                which = f"'{short(name)}' may be the class {listed(classes)}, which is a word of other synsets too"
+                raise DataError(f"{which}: give both the same name")
             which = f"'{short(name)}' may be any of these classes: {listed(classes)}"
             raise DataError(f"{which}; write its WordNet id, or a name that one class alone has")
 
@@ -124,11 +127,13 @@ class _Known:
         return cls(names, by_name, by_beginning)
 
     def find(self, name: str) -> tuple[Sequence[int], str]:
-        """The classes that a name may be, and how it is matched."""
+        """The classes that a name may be, and how it is matched; this is empty where one class alone is no match."""
         if alike := self.by_name.get(fold(name)):
             return [i for i in alike if self.names[i] == name] or alike, BY_NAME
-        by_synset = _by_synset(tuple(self.names))
-        found = {i for synset in synsets_of(name) for i in by_synset.get(synset, ())}
+        certain, uncertain = _by_synset(tuple(self.names))
+        found = {i for synset in synsets_of(name) for i in certain.get(synset, ())}
+        if not found and _ID.match(name):
+            return uncertain.get(name[:9].lower(), ()), ""
         with_id = _ID.search(name) or any(_ID.search(self.names[i]) for i in found)
         return sorted(found), BY_ID if with_id else BY_SYNONYM
 
@@ -157,14 +162,15 @@ def are_ilsvrc(names: Sequence[str]) -> bool:
 
 
 @functools.lru_cache(maxsize=4)
-def _by_synset(names: tuple[str, ...]) -> Mapping[str, Sequence[int]]:
-    """Classes by synset, where it is known."""
-    found = defaultdict(list)
+def _by_synset(names: tuple[str, ...]) -> tuple[Mapping[str, Sequence[int]], Mapping[str, Sequence[int]]]:
+    """Classes by their synset, and by each that may be theirs where several may be."""
+    certain: dict[str, list[int]] = defaultdict(list)
+    uncertain: dict[str, list[int]] = defaultdict(list)
     order = (frozenset({synset}) for synset in _wordnet().order)
     for i, of in enumerate(order if are_ilsvrc(names) else map(synsets_of, names)):
-        if len(of) == 1:
-            found[next(iter(of))].append(i)
-    return found
+        for synset in of:
+            (certain if len(of) == 1 else uncertain)[synset].append(i)
+    return certain, uncertain
 
 
 class _WordNet(NamedTuple):

@@ -69,6 +69,7 @@ def test_a_synset_of_ilsvrc(ilsvrc: tuple[str, ...], name: str, place: int | Non
     [
         (["CAT"], ["Cat", "cat"], "'CAT' may be any of these classes: Cat, cat"),
         (["n01440764"], ["tench", "Tinca tinca"], "'n01440764' may be any of"),
+        (["n02012849"], ["crane", "cup"], "'n02012849' may be the class crane, which is a word of other synsets too"),
         (["crane"], ["crane", "crane (n03126707)"], r"'crane' may be .* crane \(n03126707\); write its WordNet id"),
         (["Cup", "cup"], ["cup", "dog"], "'Cup' and 'cup' are both the class 'cup'"),
         (["tench", "n01440764"], ["tench"], "are both the class 'tench'"),
