@@ -172,13 +172,13 @@ def read_class_names(path: Path) -> list[str]:
 
 
 def unique_class_names(lines: Iterable[str]) -> list[str]:
-    """Class names, their first synonym without a WordNet id; one that is there already adds the second, or the id."""
+    """Class names: the first synonym, or a WordNet id alone; one that is there already adds the second, or the id."""
     names: list[str] = []
     known: set[str] = set()
     for line in lines:
         first, _, rest = line.partition(" ")
         wordnet = first if len(first) == 9 and first[0] == "n" and first[1:].isdigit() else ""
-        synonyms = (rest if wordnet else line).split(", ")
+        synonyms = (rest if wordnet and rest else line).split(", ")
         name = synonyms[0]
         if name.lower() in known:
             name = f"{name} ({synonyms[1] if len(synonyms) > 1 else wordnet or len(names)})"

@@ -17,7 +17,7 @@ from famcli.data.sample import FULLSUP, NO_BOXES, TEST, Sample, split_name
 from famcli.training.recipe import IMAGENET, NONE, RunConfig
 from famcli_models.checkpoint import packaged
 from famcli_models.class_names import Matches
-from famcli_models.errors import ConfigError, DataError, listed
+from famcli_models.errors import ConfigError, DataError, listed, short
 
 BY_LOSS = "loss"
 AUTO = "auto"
@@ -133,7 +133,7 @@ def open_data(config: RunConfig, seed: int = 0) -> TrainingData:
             few = f"no image is held out of training to validate by: no class has {FEWEST}"
             remarks.append(f"{counts} {share}" if validation else few)
         select = HELD_OUT if validation else BY_LOSS
-    class_names = tuple(read_class_names(Path(config.class_names))) if config.class_names else sources[0].names
+    class_names = _names_in(Path(config.class_names), sources[0].names) if config.class_names else sources[0].names
     if len(class_names) == 1:
         remarks.append(f"there is one class: the model will call whatever it finds '{class_names[0]}'")
     unlabelled = [_without_labels(name, train) for name in config.unlabelled]
@@ -179,6 +179,17 @@ def _without_labels(name: str, split: str) -> tuple[str, Sequence[Sample]]:
         return dataset.name, dataset.samples(split)
     listing = list_images([name]).check_whole()
     return folder.absolute().name, [Sample(n, listing.path(n), 0, NO_BOXES) for n in listing.names]
+
+
+def _names_in(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Class names in a file, which may be others than those of the data, but not those of other labels."""
+    given = tuple(read_class_names(path))
+    places = Matches.from_names(given, names).places
+    for label, name in enumerate(given):
+        if (other := places.get(name, label)) != label:
+            what = f"'{path}' calls label {label} '{short(name)}', which the data call label {other}"
+            raise ConfigError(f"{what}: put the names in the order of the labels, or leave out class_names")
+    return given
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,10 +167,10 @@ def test_odd_names_come_back(tmp_path: Path, name: str) -> None:
 
 
 def test_class_names(tmp_path: Path) -> None:
-    """WordNet ids go, of synonyms the first stays, plain names are taken whole, and all stay unique."""
+    """WordNet ids with a name go, of synonyms the first stays, plain names are taken whole, and all stay unique."""
     path = tmp_path / "names.txt"
-    path.write_text("n02123045 tabby, tabby cat\nn02124075 Egyptian cat\n\ncup\nnew york taxi\n")
-    assert read_class_names(path) == ["tabby", "Egyptian cat", "cup", "new york taxi"]
+    path.write_text("n02123045 tabby, tabby cat\nn02124075 Egyptian cat\n\ncup\nnew york taxi\nn01440764\n")
+    assert read_class_names(path) == ["tabby", "Egyptian cat", "cup", "new york taxi", "n01440764"]
     path.write_text("n02012849 crane\nn03126707 crane\nn03710637 maillot\nn03710721 maillot, tank suit\n")
     assert read_class_names(path) == ["crane", "crane (n03126707)", "maillot", "maillot (tank suit)"]
     path.unlink()

@@ -96,6 +96,9 @@ def test_class_names(make_splits: Make, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("n00000001 tabby, tabby cat\nn00000002 crane\n")
     data = opened(make_splits("a", train_weaksup=[0, 1]), class_names=str(tmp_path / "names.txt"))
     assert data.class_names == ("tabby", "crane")
+    (tmp_path / "names.txt").write_text("green\nred\n")
+    with pytest.raises(ConfigError, match="calls label 0 'green', which the data call label 1"):
+        opened(make_splits("d", train_weaksup=[0, 1]), class_names=str(tmp_path / "names.txt"))
     assert opened(make_splits("b", classes=(), train_weaksup=[0, 1])).num_classes == 2
     root = make_splits(train_weaksup=[0, 1])
     with pytest.raises(ConfigError, match=r"no data to train on; give --data .*fam data list"):
