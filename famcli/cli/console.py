@@ -21,7 +21,9 @@ LINE_SECONDS = 30  # from one line of progress to the next, off a terminal
 
 def visible(text: str, limit: int | None = None) -> str:
     """Untrusted text that neither breaks its line nor talks to the terminal: what is not printable is escaped."""
-    return short(text, len(text) if limit is None else limit)
+    text = text if limit is None else text[: limit + 1]
+    clean = short(text, len(text))
+    return clean if limit is None or len(clean) <= limit else f"{clean[: limit - 3]}..."
 
 
 class Console:
@@ -76,7 +78,7 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Something that went wrong while the rest went on; on stderr, always."""
-        sys.stderr.write(f"fam: {visible(text, LONGEST)}\n")
+        sys.stderr.write(visible(f"fam: {text}", LONGEST) + "\n")
 
     def error(self, text: str) -> None:
         """Why a command ended; on stderr, and as JSON on stdout if results are JSON."""

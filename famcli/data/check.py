@@ -17,7 +17,7 @@ from famcli.data.masks import MaskSource, find_masks, read_truth
 from famcli.data.public.catalog import CATALOG
 from famcli.data.sample import FULLSUP, MAX_CLASSES, TEST, TRAIN, Sample, in_order, split_name
 from famcli.data.truth import truth_faults
-from famcli_models.errors import DataError
+from famcli_models.errors import DataError, short
 
 EXAMPLES = 3  # shown of each problem
 DECODED = 64  # pixels: a JPEG decoded at an eighth of its size is still read to its end
@@ -41,7 +41,7 @@ class _Findings(dict[tuple[str, str], Finding]):
         finding = self.setdefault((problem, split), Finding(problem, split, wrong=wrong))
         finding.count += count
         if len(finding.examples) < EXAMPLES:
-            finding.examples += (example,)
+            finding.examples += (short(example),)
 
 
 def check(

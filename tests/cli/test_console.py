@@ -37,6 +37,15 @@ def test_remarks_keep_line_feeds(capfd: pytest.CaptureFixture[str]) -> None:
     assert lines[2] == rf"| x\ny | {ESCAPED} |"
 
 
+def test_no_line_is_endless(capfd: pytest.CaptureFixture[str]) -> None:
+    """A line is at most as long as it may be, its beginning and what its characters are escaped to included."""
+    Console().error("\x1b" * 10**6)
+    Console().say("x" * 10**6)
+    lines = capfd.readouterr().err.splitlines()
+    assert [len(line) for line in lines] == [module.LONGEST] * 2
+    assert all(line.endswith("...") for line in lines)
+
+
 @pytest.mark.parametrize("way", ["result", "pieces"])
 def test_results_do_not_talk_to_a_terminal(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     """Control characters of results are escaped on a terminal, so that JSON stays JSON, and stay in files and pipes."""

@@ -74,7 +74,7 @@ def check(
             rows.append(["wrong" if f.wrong else "note", f.problem, f.split, f"{f.count:,}", cell])
         console.table(FINDING_COLUMNS, rows)
     kinds = f"{wrong} {'problem' if wrong == 1 else 'problems'}" if wrong else "nothing is wrong"
-    console.say(f"{dataset.name}: {checked:,} images, {kinds}")
+    (console.warn if wrong else console.say)(f"{dataset.name}: {checked:,} images, {kinds}")
     if wrong:
         raise typer.Exit(1)
 
