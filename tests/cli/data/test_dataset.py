@@ -46,14 +46,14 @@ def test_check_of_bad_data(fam: Fam, birds: Path) -> None:
     result = fam("data", "check", birds, "--split", "train")
     assert result.exit_code == 1
     assert "| wrong | missing file            | train-weaksup | 1     | a.png" in result.stdout
-    assert result.stderr == "birds: 1 images, 1 problem\n"
+    assert result.stderr == "fam: birds: 1 images, 1 problem\n"
 
 
 def test_check_as_json(fam: Fam, birds: Path) -> None:
     """--json has the same findings."""
     (birds / "b.png").write_text("")
     result = fam("data", "check", "birds", "--json", "--fast", "--quiet")
-    assert (result.exit_code, result.stderr) == (1, "")
+    assert (result.exit_code, result.stderr) == (1, "fam: birds: 2 images, 1 problem\n")
     data = json.loads(result.stdout)
     assert (data["dataset"], data["images"], data["ok"]) == ("birds", 2, False)
     assert data["findings"][0] == {
@@ -135,6 +135,6 @@ def test_eval_takes_any_form(fam: Fam, checkpoint: Path, birds: Path, tmp_path: 
     """fam eval --data takes a name, and own data with boxes."""
     for data in ("birds", tmp_path / "boxes.csv"):
         (tmp_path / "boxes.csv").write_text(f"image,label,x0,y0,x1,y1\n{birds}/a.png,cat,0,0,9,9\n")
-        result = fam("eval", "--data", data, "--model", checkpoint, "--device", "cpu", "--json")
+        result = fam("eval", "--data", data, "--model", checkpoint, "--other-classes", "--device", "cpu", "--json")
         assert result.exit_code == 0, result.stderr
         assert json.loads(result.stdout)["data"]["images"] == 1
