@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 30  # of an image that is read whole; the largest picture that may be decoded has half of that
 TAR = ".tar"
+MAX_EXTENSION = 1 << 20
+# Headers that stand before another one, and hold what has no place in it.
+EXTENSIONS = frozenset(
+    (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+)
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)  # two letters at least: C: is a drive
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # also of a path, which has lost a slash
@@ -138,6 +143,16 @@ def _check_size(size: int) -> None:
         raise DataError(f"too large (more than {MAX_BYTES} bytes)")
 
 
+class BoundedHeader(tarfile.TarInfo):
+    """A header that refuses names and attributes of more than :data:`MAX_EXTENSION` bytes, before it reads them."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in EXTENSIONS and self.size > MAX_EXTENSION:
+            raise tarfile.ReadError(f"a header has {self.size:,} bytes of names or attributes")
+        header: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return header
+
+
 def read_tar(place: str) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of each file in a tar, in its order.
 
@@ -145,7 +160,7 @@ def read_tar(place: str) -> Iterator[tuple[str, int, int]]:
         DataError: The rest cannot be read, or has a name that leaves the tar; the message is the reason alone.
     """
     try:
-        with _open(place) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with _open(place) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                 name = _checked_name(member)

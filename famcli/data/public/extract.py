@@ -16,9 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-from famcli_models.errors import DataError
+from famcli.data.sources import BoundedHeader
+from famcli_models.errors import DataError, short, shown
 
 LEDGER, TEMPORARY = ".fam-extracted", ".fam-extracting"
+# What tarfile raises: the last two for numbers of sparse files and names that are none, and headers within headers.
+DAMAGED = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, RecursionError)
 Place = Callable[[str], "str | None"]
 
 
@@ -52,7 +55,7 @@ def extract_nested(
             if folder is None:
                 continue
             if f"{name}\t{member.size}\t{_files_in(out / folder)}" not in finished:
-                with tarfile.open(fileobj=_content(outer, member), mode="r:") as inner:
+                with tarfile.open(fileobj=_content(outer, member), mode="r:", tarinfo=BoundedHeader) as inner:
                     for image, image_name in _members(inner, archive, limit):
                         _write(inner, image, out, f"{folder}/{image_name}")
                 ledger.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +83,7 @@ def _members(tar: tarfile.TarFile, archive: Path, limit: int) -> Iterator[tuple[
             much = f"more than {limit / 1e9:.1f} GB, which no such dataset does"
             raise DataError(f"'{archive}' is refused: it unpacks to {much}")
         if not member.isreg():
-            raise DataError(f"'{archive}' is refused: its member '{member.name}' is a link or a device")
+            raise DataError(f"'{archive}' is refused: its member {shown(member.name)} is a link or a device")
         yield member, member.name.removeprefix("./")
 
 
@@ -115,13 +118,13 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     if not hasattr(tarfile, "data_filter"):
         raise DataError("this Python cannot extract archives safely: update it to 3.10.12, 3.11.4, 3.12 or newer")
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, tarinfo=BoundedHeader) as tar:
             yield tar
     except tarfile.FilterError as error:
         raise DataError(f"'{archive}' is refused: its member {error}") from error
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
+    except DAMAGED as error:
         kept = "get it again; what was extracted is kept"
-        raise DataError(f"'{archive}' is damaged or cut off ({error}): {kept}") from error
+        raise DataError(f"'{archive}' is damaged or cut off ({short(str(error), 400)}): {kept}") from error
     except OSError as error:
         msg = f"cannot extract '{archive}': {error.strerror or error}; the same command goes on once that is put right"
         raise DataError(msg) from error
