@@ -48,15 +48,15 @@ def truth_faults(sample: Sample, header: Header | DataError) -> Iterator[tuple[s
 
 
 def check_truth(samples: Sequence[Sample], origin: str, command: str) -> None:
-    """Refuse samples whose boxes cannot be true, by the first problem; this reads the headers of images with boxes.
+    """Refuse samples whose boxes or stated sizes cannot be true, by the first problem; this reads headers of images.
 
     ``origin`` begins the message, and ``command`` is one that lists all that is wrong.
     """
-    boxed = [sample for sample in samples if len(sample.boxes)]
+    stated = [sample for sample in samples if len(sample.boxes) or sample.size_hw]
     first: tuple[str, str] | None = None
     counts: Counter[str] = Counter()
     known: set[str] = set()
-    for sample, header in zip(boxed, read_headers(sample.path for sample in boxed), strict=True):
+    for sample, header in zip(stated, read_headers(sample.path for sample in stated), strict=True):
         faults = {"listed twice": short(sample.name)} if sample.name in known else {}
         for problem, example in truth_faults(sample, header):
             faults.setdefault(problem, example)  # an image counts once

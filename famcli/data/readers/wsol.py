@@ -26,7 +26,7 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     Images are looked for around it if their folder is not given.
     """
     home = _home(source)
-    if home is None and not (source / IDS).is_file():
+    if home is None and not (source / IDS).exists():
         deeper = sorted(p.parent.parent for p in source.glob(f"*/*/{IDS}"))
         hint = f": give {deeper[0]}" if deeper else ""
         raise DataError(f"'{source}' has no folder of a split with {IDS}{hint}")

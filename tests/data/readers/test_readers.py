@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 from famcli.data import readers
 from famcli.data.dataset import open_dataset
-from famcli.data.readers import read_own
+from famcli.data.readers import files_below, read_own
 from famcli_models.errors import DataError, UnknownNameError
 
+Pictures = Callable[..., Path]
 COCO = '{"images": [{"id": 1, "file_name": "cat/1.png", "fam_category_id": 1}], "categories": [{"id": 1, "name": "c"}]}'
 CORNERS = "<xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax>"
 XML = f"<annotation><object><name>cat</name><bndbox>{CORNERS}</bndbox></object></annotation>"
@@ -123,3 +125,40 @@ def test_a_new_form(tmp_path: Path, pictures: Callable[..., Path], monkeypatch: 
     dataset = open_dataset(tmp_path / "labels.toy")
     assert (dataset.class_names, dataset.splits(), dataset.facts["format"]) == (("cat",), ["train-weaksup"], "toy")
     assert dataset.samples("train")[0].path == tmp_path / "a.png"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("name", ["a.json", "a.csv", "a.xml", "image_ids.txt", "test/image_ids.txt", "dataset.json"])
+def test_only_regular_files(tmp_path: Path, pictures: Pictures, kind: str, name: str) -> None:
+    """A pipe, or a link to an endless device, under the name of metadata is passed over or named, and never read."""
+    pictures(tmp_path, "cat/1.png", "dog/2.png")
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    if name in ("a.json", "a.csv", "dataset.json"):
+        assert open_dataset(tmp_path).class_names == ("cat", "dog")
+        with pytest.raises(DataError, match="in no form that fam knows"):
+            open_dataset(path)
+    else:
+        with pytest.raises(DataError, match=f"{name}.*it is a {kind} and no regular file"):
+            open_dataset(tmp_path).samples("test")
+
+
+def test_folders_of_any_depth(tmp_path: Path) -> None:
+    """Files below a thousand folders are found, links to folders are not followed, and hidden ones are passed over."""
+    deep = tmp_path
+    for _ in range(1100):
+        deep = deep / "d"
+        deep.mkdir()
+    (deep / "a.XML").touch()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "b.xml").touch()
+    (tmp_path / "loop").symlink_to(".")
+    assert files_below(tmp_path, ".xml") == ["d/" * 1100 + "a.XML"]
+    (deep / "a.XML").unlink()
+    while deep != tmp_path:  # pytest's own clearing is recursive
+        deep.rmdir()
+        deep = deep.parent
