@@ -11,7 +11,9 @@ from famcli.data.foreign import is_picture
 from famcli_models.errors import DataError
 
 LONGEST = 1 << 16  # bytes of a name or line: no file system has paths nearly as long
+MOST = 20_000_000  # names; a million take 150 MB
 _MARK = codecs.BOM_UTF8
+_CONTROLS = bytes({*range(1, 32)} - {*b"\t\n\r"})
 
 
 def read_list(file: BinaryIO, origin: str) -> Iterator[str]:
@@ -21,14 +23,18 @@ def read_list(file: BinaryIO, origin: str) -> Iterator[str]:
     with a line, or with NUL as ``find -print0`` writes them, which need not be said: no name holds a NUL.
 
     Raises:
-        DataError: It is no list: one of its lines is longer than any name, or it begins as an image does.
+        DataError: It is no list: one of its lines is longer than any name, or it begins as an image or another binary
+            file does. It has more than ``MOST`` names.
     """
-    rest, separator = b"", b""
+    rest, separator, count = b"", b"", 0
     decoder: codecs.IncrementalDecoder | None = None
     while chunk := file.read(LONGEST):
         if not separator:
             if is_picture(chunk):
                 raise DataError(f"{origin} is an image and no list of names: give the path of the image")
+            # Odd names have a few of these, but what may be endless, such as /dev/urandom, has a tenth.
+            if len(chunk) == LONGEST and len(chunk) - len(chunk.translate(None, _CONTROLS)) > LONGEST // 20:
+                raise DataError(f"{origin} is binary and no list of names")
             encoding = _utf_16(chunk)
             decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
             separator = b"\n" if decoder or b"\0" not in chunk else b"\0"
@@ -39,6 +45,8 @@ def read_list(file: BinaryIO, origin: str) -> Iterator[str]:
         *names, rest = (rest + text).split(separator)
         if len(chunk) == LONGEST and not any(names):
             raise DataError(f"{origin} is no list of names: none ends within {LONGEST:,} bytes")
+        if (count := count + len(names)) > MOST:
+            raise DataError(f"{origin} has more than {MOST:,} names: share them among several runs")
         yield from (_name(name, separator) for name in names)
     if rest:
         yield _name(rest, separator)

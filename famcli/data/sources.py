@@ -49,7 +49,7 @@ def why_unread(path: str | Path, error: OSError) -> str:
     """Why a local file or folder cannot be read, in a few words, with what was probably meant."""
     if isinstance(error, PermissionError):
         return "no permission to read it"
-    if isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
         return f"no such file{missing_hint(path)}"
     return error.strerror or type(error).__name__
 
@@ -92,7 +92,7 @@ def file_system(url: str) -> tuple[AbstractFileSystem, str]:
         raise DataError(f"{shown(url)} is a chain of URLs, which is not read: give one, for example of a tar")
     try:
         # Without its cache of listings, which would keep a thousand bytes an image.
-        fs, path = url_to_fs(url, use_listings_cache=False)
+        fs, path = url_to_fs(scheme + url[len(scheme) :], use_listings_cache=False)
     except ImportError as error:
         package = known_implementations[scheme]["class"].partition(".")[0]
         needs = f"pip install {package}" if package != "fsspec" else str(error)

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from famcli.data import lists
 from famcli.data.lists import LONGEST, read_list
 from famcli_models.errors import DataError
 
@@ -55,10 +56,13 @@ def test_long_lists() -> None:
         (b"x" * 2 * LONGEST, "none ends within 65,536 bytes"),
         (b"a.jpg\n" + b"x" * 3 * LONGEST, "none ends within 65,536 bytes"),
         (b"\xff\xd8\xff\xe0" + bytes(100), "an image and no list"),
+        (bytes(range(256)) * 1000, "binary and no list"),
+        (b"y\n" * 2000, "more than 1,000 names"),
         (b"\xff\xfea\0\0\xd8a\0", "UTF-16"),
     ],
 )
-def test_what_is_no_list(content: bytes, why: str) -> None:
+def test_what_is_no_list(monkeypatch: pytest.MonkeyPatch, content: bytes, why: str) -> None:
     """What never ends, an image and damaged UTF-16 are refused."""
-    with pytest.raises(DataError, match=f"^standard input is .*{why}"):
+    monkeypatch.setattr(lists, "MOST", 1000)
+    with pytest.raises(DataError, match=f"^standard input (is|has) .*{why}"):
         list(read_list(io.BytesIO(content), "standard input"))
