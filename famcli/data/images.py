@@ -47,7 +47,7 @@ for _plugin in ("Jpeg", "Png", "WebP", "Bmp", "Tiff"):
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF")  # JPEG includes MPO, the multi-picture files of many phones
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: 13,377 pixels squared
-MAX_SIDE = 1 << 18  # pixels; to resize a longer side takes more memory than all of its pixels
+MAX_SIDE = 1 << 16  # pixels, more than any JPEG has: to resize a longer side takes more memory than its pixels
 RGB_BYTES = 4  # of a pixel in Pillow
 # JPEGs may be decoded small while both sides keep this many times the network's input, which then differs by 0.8 of 255
 # levels in the mean (docs/guides/predict.md, "Speed").

@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from famcli_models import localization
 from famcli_models.errors import ConfigError, ShapeError
-from famcli_models.localization import localize, upsample
+from famcli_models.localization import localize, localize_at, localize_box, upsample
 
 
 def grid(*rows: str) -> np.ndarray:
@@ -147,3 +148,26 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     """A batch of maps, a line or an empty map is refused with its shape."""
     with pytest.raises(ShapeError, match="shape"):
         localize(np.ones(shape), (4, 4))
+
+
+@pytest.mark.parametrize("size_hw", [(90, 131), (300, 41), (41, 300), (64, 64)])
+@pytest.mark.parametrize("seed", range(4))
+def test_strips_give_the_same_regions(monkeypatch: pytest.MonkeyPatch, size_hw: tuple[int, int], seed: int) -> None:
+    """A large image, gone through in strips, has the same boxes, pixels and maps to the last bit."""
+    M = np.random.default_rng(seed).random((9, 11), dtype=np.float32)
+    box = (0.21, 0.1, 0.83, 0.67)
+    taus = [0.2, 0.4, 0.5, 0.6, 0.8, 0.999]
+
+    def found() -> list[Any]:
+        whole = [localize(M, size_hw, tau, 5, with_map=True) for tau in taus]
+        return [*whole, *(localize_box(M, size_hw, box, tau, with_map=True) for tau in (0.5, 0.9999))]
+
+    at_once, best = found(), localize_at(M, size_hw, taus)
+    monkeypatch.setattr(localization, "LARGE", 1000)
+    monkeypatch.setattr(localization, "STRIP", size_hw[0] * 7)
+    for expected, strips in zip(at_once, found(), strict=True):
+        assert [(r.xyxy, r.area) for r in strips.regions] == [(r.xyxy, r.area) for r in expected.regions]
+        for a, b in zip(strips.regions, expected.regions, strict=True):
+            assert a.foreground == pytest.approx(b.foreground, abs=1e-6)
+        np.testing.assert_array_equal(strips.region_map, expected.region_map)
+    assert [r and r.xyxy for r in localize_at(M, size_hw, taus)] == [r and r.xyxy for r in best]
