@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -85,8 +84,9 @@ def main(
     Exit codes: 0 done, 1 an error or some inputs failed, 2 wrong usage, 130 interrupted.
     """
     console.debug = debug
-    # Pillow's remarks on odd files, such as a corrupt EXIF tag, would break into the progress bar.
-    warnings.filterwarnings("ignore", module="PIL")
+    from famcli.data.formats import quiet_decoders
+
+    quiet_decoders()
 
 
 app.command("predict")(predict.predict)

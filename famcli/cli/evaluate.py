@@ -54,6 +54,8 @@ def evaluate(
     engine: options.EngineOption = "auto",
     batch_size: options.BatchSizeOption = 32,
     workers: options.WorkersOption = 2,
+    value_range: options.RangeOption = "auto",
+    memory: options.MemoryOption = "1GiB",  # noqa: ARG001  (handled by its callback)
     processes: Annotated[int | None, Option(min=1, max=options.MOST_WORKERS, help=_PROCESSES)] = None,
     as_json: options.JsonOption = False,
     quiet: options.QuietOption = False,  # noqa: ARG001  (handled by its callback)
@@ -106,6 +108,7 @@ def evaluate(
                     engine=engine,
                     batch_size=batch_size,
                     workers=workers,
+                    value_range=options.value_range(value_range),
                     processes=processes,
                 ),
                 method=method,

@@ -9,10 +9,12 @@ import typer
 from typer import Option
 
 from famcli.cli.console import console
+from famcli.data.memory import Memory, parse_size, set_memory
 from famcli_models.errors import ConfigError
 from famcli_models.files import is_stdout, is_stream
 
 if TYPE_CHECKING:
+    from famcli.data.depth import ValueRange
     from famcli.inference.ranks import Rank
 
 
@@ -36,6 +38,14 @@ def folder(value: Path | None) -> Path | None:
     return value
 
 
+def _set_memory(value: str) -> str:
+    try:
+        set_memory(Memory(parse_size(value)))
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+    return value
+
+
 _MODEL = "Packaged name, checkpoint folder, or Hub id: ORG/NAME or ORG/NAME@REVISION."
 ModelOption = Annotated[str, Option("--model", "-m", help=_MODEL, metavar="MODEL")]
 _METHOD = "Another method on the model's features, cam for example."
@@ -55,6 +65,10 @@ ThresholdOption = Annotated[float | None, Option(help=_THRESHOLD)]
 QuietOption = Annotated[bool, Option("--quiet", "-q", help="Print errors only.", callback=_set_quiet)]
 _JSON = "Print a JSON summary on stdout, errors too."
 JsonOption = Annotated[bool, Option("--json", help=_JSON, callback=_set_json)]
+_RANGE = "What is black and white in images of more than 8 bits: auto, container, or LOW,HIGH."
+RangeOption = Annotated[str, Option("--range", metavar="RANGE", help=_RANGE)]
+_MEMORY = "Most that images may take at once while they are decoded, in all workers together."
+MemoryOption = Annotated[str, Option("--memory", metavar="SIZE", help=_MEMORY, callback=_set_memory)]
 OutFolder = Annotated[Path, Option("--out", "-o", help="Folder to write to.", callback=folder)]
 _ORG = "Organisation on the Hub of a name without one; by default that of FAM_HUB_ORG."
 OrgOption = Annotated[str | None, Option("--org", help=_ORG, metavar="ORG")]
@@ -64,6 +78,16 @@ def check_stdout(out: Path | None, as_json: bool) -> None:
     """Refuse two things on standard output: what is written to ``--out``, and the summary of ``--json``."""
     if out is not None and as_json and is_stdout(out):
         raise typer.BadParameter("--json and the results would both be on standard output: leave out --json")
+
+
+def value_range(text: str) -> ValueRange:
+    """What ``--range`` says."""
+    from famcli.data.depth import parse_range
+
+    try:
+        return parse_range(text)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error), param_hint="--range") from error
 
 
 def this_rank(shard: str | None) -> Rank:

@@ -73,6 +73,8 @@ def predict(
     batch_size: options.AutoBatchSizeOption = None,
     workers: options.AutoWorkersOption = None,
     amp: options.AmpOption = False,
+    value_range: options.RangeOption = "auto",
+    memory: options.MemoryOption = "1GiB",  # noqa: ARG001  (handled by its callback)
     as_json: options.JsonOption = False,
     quiet: options.QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
@@ -98,6 +100,7 @@ def predict(
     if printed and (all_categories or coco_images):
         what = "--all-categories and --coco-images are for results in a format"
         raise typer.BadParameter(f"{what}: give --out, or --format for standard output")
+    shown_values = options.value_range(value_range)
     multiples, folders = _numbers(scales), {"overlays": overlays, "maps": maps, "masks": pictures}
     from famcli.inference.job import predict_files
     from famcli.inference.journal import journal_path
@@ -114,7 +117,17 @@ def predict(
             device=device,
             engine=engine,
             settings=Settings(
-                threshold, max_boxes, topk, multiples, flip, batch_size, workers, amp, parts=parts, processes=None
+                threshold,
+                max_boxes,
+                topk,
+                multiples,
+                flip,
+                batch_size,
+                workers,
+                amp,
+                parts=parts,
+                value_range=shown_values,
+                processes=None,
             ),
             format=chosen,
             image_files={name: folder for name, folder in folders.items() if folder is not None},
@@ -180,7 +193,8 @@ def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool, p
     failed = summary.failures
     if not (part and part.launcher):
         _report_failures(summary, None if part else out)
-    for remark in summary.remarks if not (part and part.launcher) else ():
+    remarks = [*summary.remarks, *summary.odd_files()]
+    for remark in remarks if not (part and part.launcher) else ():
         console.say(remark)
     others = {
         " without a box": summary.empty,
@@ -199,7 +213,7 @@ def _report(summary: Summary, out: Path | None, seconds: float, as_json: bool, p
             [{"file_name": failure.name, "reason": failure.reason} for failure in listed]
             for listed in (failed, summary.warnings)
         )
-        told = {"failed": failures, "warnings": warnings, "remarks": summary.remarks}
+        told = {"failed": failures, "warnings": warnings, "remarks": remarks}
         run = {"engine": summary.runs_on, **({"shard": f"{part.index}/{part.count}"} if part else {})}
         console.result_json({"out": str(out), **run, **numbers, **told, "seconds": round(seconds, 3)})
 

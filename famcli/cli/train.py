@@ -10,7 +10,7 @@ import typer
 from typer import Option
 
 from famcli.cli.console import console
-from famcli.cli.options import MOST_WORKERS, DeviceOption, QuietOption, folder
+from famcli.cli.options import MOST_WORKERS, DeviceOption, MemoryOption, QuietOption, folder
 
 if TYPE_CHECKING:
     from famcli.training.estimate import Estimate
@@ -46,6 +46,7 @@ def train(
     dry: Annotated[bool, Option("--dry-run", help="Print settings, images, time and memory, and stop.")] = False,
     exist_ok: Annotated[bool, Option("--exist-ok", help="Start anew in a run folder that exists.")] = False,
     workers: Annotated[int, Option(min=0, max=MOST_WORKERS, help="Processes that decode images.")] = 2,
+    memory: MemoryOption = "1GiB",  # noqa: ARG001  (handled by its callback)
     device: DeviceOption = "auto",
     i_know_this_is_test: Annotated[
         bool, Option("--i-know-this-is-test", help="Allow the test split; marks the run.")

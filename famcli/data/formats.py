@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import re
 import struct
 import threading
@@ -22,7 +23,7 @@ MAX_SCANS = 64  # of a JPEG: encoders write about ten, and each costs a pass ove
 MAX_SCANNED = 2_200_000_000  # pixels of all scans: twelve scans of the largest picture
 END = b"\xff\xd9"  # of a JPEG
 NO_END = "its end marker is missing, but all pixels are there"
-_SHORT = "damaged image (it is cut short)"
+CUT_SHORT = "damaged image (it is cut short)"
 _SCAN = re.compile(rb"\xff\xda")
 _BLOCK = 1 << 20  # bytes read at once
 _BIG_ENDIAN = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}  # of libtiff's values, which are native
@@ -39,13 +40,13 @@ def check_png(file: BinaryIO) -> str | None:
             checksum, left = zlib.crc32(block, checksum), left - len(block)
         stored = file.read(4)
         if len(stored) < 4 and kind != b"IEND":
-            raise DataError(_SHORT)
+            raise DataError(CUT_SHORT)
         if len(stored) == 4 and int.from_bytes(stored, "big") != checksum:
             raise DataError(f"damaged image (the checksum of its {short(repr(kind)[2:-1])} chunk is wrong)")
         if kind == b"IEND":
             return None
     if not pixels:
-        raise DataError(_SHORT)
+        raise DataError(CUT_SHORT)
     return NO_END
 
 
@@ -169,7 +170,11 @@ def said_by_libtiff() -> str:
 
 @cache
 def quiet_decoders() -> None:
-    """Have libtiff, Pillow and OpenCV write nothing to standard error; what libtiff says can be asked for."""
+    """Have libtiff, Pillow and OpenCV write nothing to standard error, where their remarks break a progress bar.
+
+    What libtiff says is in the message on the image.
+    """
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # also of the processes that are started
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     take_words_of_libtiff()

@@ -26,6 +26,7 @@ from famcli.data.depth import (
 )
 from famcli.data.foreign import HEAD, describe
 from famcli.data.formats import (
+    CUT_SHORT,
     NO_END,
     PNG,
     Scans,
@@ -165,12 +166,9 @@ def _decode(file: BinaryIO, at_least: int | None, value_range: ValueRange, taken
         taken.enter_context(memory_here().take(size, f"{width}x{height} {format_name} of mode {image.mode}"))
         # Pillow turns TIFF itself, on opening or on loading, and never decodes it small.
         full = None if format_name == "TIFF" else (width, height)
-        try:
-            image.load()
-        except OSError:
-            if scans is None or scans.ended or not scans.hold_all(len(image.layer)):  # type: ignore[attr-defined]
-                raise
-            return _without_end(scans, at_least, full)
+        if scans is not None and not scans.ended:
+            return _without_end(scans, len(image.layer), at_least, full)  # type: ignore[attr-defined]
+        image.load()
         if deep is not None:
             image = _with_lower_bytes(image, file, deep, value_range)  # noqa: PLW2901
         return _upright_picture(image, value_range, full)._replace(remark=remark)
@@ -183,12 +181,14 @@ def _scans(file: BinaryIO, pixels: int) -> Scans:
     return scans
 
 
-def _without_end(scans: Scans, at_least: int | None, full: tuple[int, int] | None) -> Picture:
-    """A JPEG without its end marker, if none of its pixels depends on what follows."""
+def _without_end(scans: Scans, layers: int, at_least: int | None, full: tuple[int, int] | None) -> Picture:
+    """A JPEG without its end marker, if nothing else is missing: then no pixel depends on what follows."""
+    if not scans.hold_all(layers):
+        raise DataError(CUT_SHORT)
     ways = (_upright_picture(_drafted(content, at_least), AUTO_RANGE, full) for content in scans.endings())
     picture = next(ways)
     if any(other.image != picture.image for other in ways):
-        raise DataError("damaged image (it is cut short)")
+        raise DataError(CUT_SHORT)
     return picture._replace(remark=NO_END)
 
 
@@ -254,7 +254,8 @@ def _open(file: BinaryIO) -> Image.Image:
 
 
 def _too_large(what: str) -> str:
-    return f"too large ({what}; at most {MAX_PIXELS / 1e6:.0f} million pixels); make it smaller first"
+    most = f"at most {MAX_PIXELS / 1e6:.0f} million pixels, and {MAX_SIDE:,} a side"
+    return f"too large ({what}; {most}); make it smaller first"
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from famcli.data.images import DECODE_MARGIN, Picture, read_picture
+from famcli.data.depth import AUTO_RANGE, ValueRange
+from famcli.data.images import DECODE_MARGIN, Picture, open_picture
 from famcli_models.boxes import FloatArray
 from famcli_models.errors import DataError, shown
 
@@ -49,12 +51,21 @@ class Sample:
     size_hw: tuple[int, int] | None = None
 
 
-def read_sample(sample: Sample, size: int) -> Picture:
+@contextmanager
+def open_sample(sample: Sample, size: int, value_range: ValueRange = AUTO_RANGE) -> Iterator[Picture]:
+    """The picture of a sample as :func:`read_sample`; until the context ends, others wait for the memory it takes."""
+    with ExitStack() as stack:
+        try:
+            picture = stack.enter_context(open_picture(sample.path, DECODE_MARGIN * size, value_range))
+        except DataError as error:
+            raise DataError(f"{sample.path}: {error}") from error
+        yield picture
+
+
+def read_sample(sample: Sample, size: int, value_range: ValueRange = AUTO_RANGE) -> Picture:
     """The picture of a sample for a network input of ``size`` pixels; an error names the image."""
-    try:
-        return read_picture(sample.path, at_least=DECODE_MARGIN * size)
-    except DataError as error:
-        raise DataError(f"{sample.path}: {error}") from error
+    with open_sample(sample, size, value_range) as picture:
+        return picture
 
 
 def check_labels(samples: Sequence[Sample], num_classes: int) -> None:

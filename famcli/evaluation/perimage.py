@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from famcli.data.sample import MAX_CLASSES, TEST, Sample, check_labels, read_sample
+from famcli.data.depth import AUTO_RANGE, ValueRange
+from famcli.data.sample import MAX_CLASSES, TEST, Sample, check_labels, open_sample
 from famcli.evaluation.external import Found
 from famcli.evaluation.metrics.box import INTERVAL, thresholds
 from famcli.evaluation.models import Model
@@ -65,6 +66,7 @@ class EvaluationSettings:
         engine: What runs the models: a name in ``famcli.inference.engine.ENGINES``, or ``auto``.
         batch_size: Images per forward pass.
         workers: Threads that decode and find boxes.
+        value_range: What is black and what is white in images of more than 8 bits, as ``famcli.Predictor`` takes it.
         processes: Processes that try thresholds; all cores if not given.
     """
 
@@ -78,6 +80,7 @@ class EvaluationSettings:
     engine: str = AUTO
     batch_size: int = 32
     workers: int = 2
+    value_range: ValueRange = AUTO_RANGE
     processes: int | None = None
 
     def __post_init__(self) -> None:
@@ -180,7 +183,8 @@ def fit_models(models: Sequence[Model], samples: Sequence[Sample], settings: Eva
     for model in models:
 
         def load(sample: Sample, side: int = model.engine.config.size) -> np.ndarray:
-            return settings.rules.view(read_sample(sample, side).image, side)
+            with open_sample(sample, side, settings.value_range) as picture:
+                return settings.rules.view(picture.image, side)
 
         def label(sample: Sample, model: Model = model) -> int | None:
             return model.class_of(sample) if settings.same_classes else None
@@ -263,13 +267,14 @@ class _Run:
         self.models, self.samples, self.rules = models, samples, settings.rules
         self.same_classes, self.engines = settings.same_classes, [model.engine for model in models]
         self.ten_crop = settings.crops > 1 and self.same_classes and settings.protocol in BOX_RULES
-        self.side = self.engines[0].config.size
+        self.side, self.value_range = self.engines[0].config.size, settings.value_range
         self.sides = sorted({engine.config.size for engine in self.engines})
 
     def load(self, number: int) -> _Views:
-        picture = read_sample(self.samples[number], self.sides[-1])  # as `fam predict` does: the maps are the same
-        views = {side: self.rules.view(picture.image, side) for side in self.sides}
-        return picture.size_hw, views, {side: ten_crops(picture.image, side) for side in self.sides if self.ten_crop}
+        sample, sides = self.samples[number], self.sides
+        with open_sample(sample, sides[-1], self.value_range) as (image, size_hw, _):  # as `fam predict` does
+            views = {side: self.rules.view(image, side) for side in sides}
+            return size_hw, views, {side: ten_crops(image, side) for side in sides if self.ten_crop}
 
     def infer(self, batch: Sequence[tuple[int, _Views]]) -> list[_Answers]:
         stacked = {side: np.stack([views[side] for _, (_, views, _) in batch]) for side in self.sides}

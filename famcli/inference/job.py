@@ -37,7 +37,7 @@ from famcli.outputs import (
 from famcli.outputs.coco import CocoIds
 from famcli.outputs.prediction import Failure, Item, Record
 from famcli_models.checkpoint import COLLAPSED, DEFAULT_MODEL, WEIGHTS_FILE
-from famcli_models.errors import ConfigError, DataError, short
+from famcli_models.errors import ConfigError, DataError, listed, short
 from famcli_models.files import is_stream, sha256_file, write_atomic
 
 Progress = Callable[[int, int], AbstractContextManager[Callable[[], object]]]
@@ -55,6 +55,7 @@ class Summary:
     failures: list[Failure] = field(default_factory=list)
     warnings: list[Failure] = field(default_factory=list)  # images whose files beside the results could not be written
     remarks: list[str] = field(default_factory=list)  # what to know of the names that were given
+    odd: dict[str, list[str]] = field(default_factory=dict)  # names of images that were read, by what their file lacks
     finished_before: bool = False  # the results were there: nothing was done, and nothing counted
     # The name of an image, or of an input, as a message has it:
     as_typed: Callable[[str], str] = field(default=str, repr=False, compare=False)
@@ -69,6 +70,13 @@ class Summary:
         self.empty += not record["boxes"]
         if "warning" in record:
             self.warnings.append(Failure(record["file_name"], record["warning"]))
+        if "remark" in record:
+            self.odd.setdefault(record["remark"], []).append(record["file_name"])
+
+    def odd_files(self) -> list[str]:
+        """A sentence for each thing that files lack that were read all the same."""
+        typed = ((remark, [self.as_typed(name) for name in names]) for remark, names in self.odd.items())
+        return [f"read all the same, {remark}: {listed(names)}" for remark, names in typed]
 
 
 def predict_files(

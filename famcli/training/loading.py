@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from famcli.data.formats import quiet_decoders
 from famcli.data.images import DECODE_MARGIN, read_picture
+from famcli.data.memory import Memory, memory_here, set_memory
 from famcli.data.sample import Sample
 from famcli.training.environment import SIGNALS
 from famcli.training.monitor import Progress, no_progress
@@ -105,7 +109,7 @@ def load_batches(
         num_workers=workers,
         pin_memory=pin,
         collate_fn=_collate,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=partial(_begin, Memory(memory_here().limit, multiprocessing.get_context(), max(1, workers))),
         generator=torch.Generator().manual_seed(0),  # for the workers' seeds, which nothing uses
     )
     batches: Any = None
@@ -121,8 +125,13 @@ def load_batches(
             _end_workers(batches)
 
 
-def _ignore_signals(_worker: int) -> None:
-    """Signals to a group reach every process of a run; only the main one acts on them, and ends the others."""
+def _begin(memory: Memory, worker: int) -> None:
+    """Begin a process that decodes: it shares the memory with the others.
+
+    Signals to a group reach every process of a run; only the main one acts on them, and ends the others.
+    """
+    set_memory(memory, worker)
+    quiet_decoders()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
