@@ -149,11 +149,12 @@ def tagged(rng: random.Random) -> Made:
 def unlikely(rng: random.Random) -> Made:
     """Deep values of which some or all stand for nothing; they can be read."""
     values = np.random.default_rng(rng.randrange(1 << 32)).random((60, 80)).astype(np.float32)
+    values *= np.float32(rng.choice((1, 255, 65535, 0.01)))
     odd = [rng.choice((np.nan, np.inf, -np.inf, -9999, 3.4e38, 1.02, 0)) for _ in range(3)]
     values[: rng.choice((1, 1, 30, 60)), : rng.choice((1, 20, 80))] = odd[0]
     values[-1, :2] = odd[1:]
     file = io.BytesIO()
-    Image.fromarray(values * np.float32(rng.choice((1, 255, 65535, 0.01)))).save(file, "TIFF")
+    Image.fromarray(values).save(file, "TIFF")
     return Made.of("tif", file.getvalue(), good=True)
 
 

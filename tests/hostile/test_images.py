@@ -16,7 +16,7 @@ from famcli.data.images import MAX_PIXELS, read_picture
 from famcli_models.errors import FamError
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_images(
     runner: Runner, rng: random.Random, new_folder: Callable[[], Path], checkpoint: Path, count: int
 ) -> None:
