@@ -108,6 +108,8 @@ def own_data(
 
 def main_class(classes: Sequence[T], boxes: FloatArray) -> T:
     """The class whose boxes, one for each entry of ``classes``, cover the largest area; of equals the first."""
+    if len(set(classes)) == 1:  # mostly, and a million calls of NumPy take a while
+        return classes[0]
     areas: dict[T, float] = {}
     for name, area in zip(classes, box_area(boxes).tolist(), strict=True):
         areas[name] = areas.get(name, 0.0) + area

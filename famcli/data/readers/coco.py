@@ -30,7 +30,7 @@ from famcli.data.sample import (
     split_name,
 )
 from famcli.data.truth import area_fault
-from famcli_models.boxes import xywh_to_xyxy, xyxy_to_xywh
+from famcli_models.boxes import xyxy_to_xywh
 from famcli_models.errors import DataError, short, shown
 from famcli_models.files import open_regular
 
@@ -106,7 +106,7 @@ class CocoFile(NamedTuple):
                 raise DataError(f"{where} has iscrowd {shown(crowd)}; 0 or 1 is needed")
             if not crowd and (fault := bbox_fault(bbox, empty=False)):  # boxes of crowds are left out
                 raise DataError(f"{where} {fault}")
-            box = [] if crowd else xywh_to_xyxy(bbox)[0].tolist()
+            box = [] if crowd else [bbox[0], bbox[1], bbox[0] + bbox[2], bbox[1] + bbox[3]]
             yield CocoObject(image, category, box, bool(crowd), entry.get("segmentation"))
 
 
