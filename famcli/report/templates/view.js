@@ -46,7 +46,7 @@ function fillView() {
   if (image.classes.length) {
     parts.push(facts(
       [`class predicted by ${data.rows[0].title}`, "%"],
-      image.classes.map(([label, share]) => [`${image.rank !== null && label === image.label ? "✓ " : ""}${predictedOf(label)}`, (100 * share).toFixed(1)]),
+      image.classes.map(([label, share], place) => [`${place === image.rank ? "✓ " : ""}${predictedOf(label)}`, (100 * share).toFixed(1)]),
     ));
   }
   const found = data.parts[image.index];
