@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from famcli.data.dataset import DATASET_FILE, open_dataset, write_dataset
+from famcli.data.metadata import read_json
 from famcli.data.public.catalog import DatasetFacts
 from famcli.data.public.cub import read_cub
 from famcli.data.public.download import DOWNLOADS
@@ -122,10 +123,10 @@ def _write_stamp(out: Path, arguments: dict[str, str], watched: Iterable[Path]) 
 def _is_current(out: Path, arguments: dict[str, str]) -> bool:
     """Whether nothing that was noted has changed: a thousand calls of stat, no file is read."""
     try:
-        noted = json.loads((out / STAMP).read_text(encoding="utf-8"))
+        noted = read_json(out / STAMP)
         state = noted["state"]
         return noted["arguments"] == arguments and all(_state(Path(path)) == s for path, s in state.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (DataError, KeyError, TypeError, AttributeError):
         return False
 
 
