@@ -230,7 +230,7 @@ def _report_failures(summary: Summary, out: Path | None) -> None:
             console.warn(f"{short_name}: {failure.reason}")
         if len(failures) > SHOWN_FAILURES:
             more.append(f"{len(failures) - SHOWN_FAILURES} more {what}")
-    in_file = out is not None and (out.is_file() or out.is_dir())
+    in_file = out is not None and not is_stream(out) and out.exists()
     if more and out and in_file:
         more.append(f"all are listed in '{write_failures(summary, out)}'")
     elif more:
