@@ -82,11 +82,12 @@ def folder_label(name: str, root: Path) -> str:
     return PurePosixPath(name).parent.name or root.absolute().name
 
 
-def read_labels(path: Path) -> dict[str, str]:
+def read_labels(place: str | Path) -> dict[str, str]:
     """Labels of images by name, from a file with lines ``image,class``, which may name images that are not there."""
+    path = Path(place)
     if not path.is_file():
         either = f"is neither 'folder' nor a file of lines IMAGE,CLASS{missing_hint(path)}"
-        raise DataError(f"--labels {shown(str(path))} {either}; --label gives one class, or name, to all images")
+        raise DataError(f"--labels {shown(str(place))} {either}; --label gives one class, or name, to all images")
     labels: dict[str, str] = {}
     with path.open("rb") as file:
         for number, line in enumerate(read_list(file, f"'{path}'"), 1):
@@ -147,7 +148,7 @@ class GivenClasses:
             find = partial(folder_label, root=Path(listing.root))
             texts = {folder_label(name, Path(listing.root)) for name in listing.names}
         else:
-            table = read_labels(Path(labels))
+            table = read_labels(labels)
             absent = [] if listing.has_tars else [name for name in table if name not in listing.names]
             if absent:
                 entries = "entries" if len(absent) > 1 else "entry"

@@ -6,6 +6,7 @@ import io
 import os
 
 import pytest
+from hypothesis import given, strategies as st
 
 from famcli.data import lists
 from famcli.data.lists import LONGEST, read_list
@@ -33,6 +34,16 @@ def test_forms(content: bytes) -> None:
         assert list(read_list(io.BytesIO(content), "x")) == [name.replace("ä", "a") for name in NAMES]
     else:
         assert list(read_list(io.BytesIO(content), "x")) == NAMES
+
+
+@given(st.lists(st.binary(min_size=1, max_size=9).filter(lambda name: not {0, 10, 0xEF} & {*name}), min_size=1))
+def test_any_names(names: list[bytes]) -> None:
+    """Whatever bytes names are of, those in a list that ends with NUL or lines are found again."""
+    for end in (b"\0", b"\n"):
+        content = b"".join(name.rstrip(b"\r") + end for name in names)
+        content = b"./a/1.jpg" + end + content  # what begins as UTF-16 or an image does is one
+        found = [os.fsencode(name) for name in read_list(io.BytesIO(content), "x")]
+        assert found == content.removesuffix(end).split(end)
 
 
 def test_names_are_bytes() -> None:
