@@ -240,10 +240,14 @@ def scratch(folder: Path) -> Iterator[Path]:
     _sweep(folder.absolute())
     while True:
         made = tempfile.mkdtemp(dir=folder, prefix=PREFIX, suffix=TEMPORARY)
-        held = os.open(made, os.O_RDONLY) if fcntl else None
+        # Another process may take it for a left one in this very moment.
+        try:
+            held = os.open(made, os.O_RDONLY) if fcntl else None
+        except FileNotFoundError:
+            continue
         if held is None or (_lock(held) and os.fstat(held).st_nlink):
             break
-        os.close(held)  # another process took it for a left one in this very moment
+        os.close(held)
     try:
         yield Path(made)
     finally:

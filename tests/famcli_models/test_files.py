@@ -8,8 +8,10 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -278,3 +280,19 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     for name in ("pipe", "to-pipe", "to-device", "to-folder"):
         with pytest.raises(OSError, match=f"it is a {name.removeprefix('to-')} and no regular file.*{name}"):
             open_regular(tmp_path / name)
+
+
+def test_a_folder_that_another_process_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is written though another process takes the new folder for it away before it is locked."""
+    made: list[str] = []
+    make = tempfile.mkdtemp
+
+    def make_and_lose(**where: Any) -> str:
+        made.append(make(**where))
+        if len(made) == 1:
+            os.rmdir(made[0])
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_lose)
+    write_atomic(tmp_path / "file", write)
+    assert ([path.name for path in tmp_path.iterdir()], len(made)) == (["file"], 2)
