@@ -516,3 +516,40 @@ def test_resume_with_another_method(
     interrupted(*common)
     refused(predict(*common, "--method", "cam", "--resume"), "other options (method)")
     assert predict(*common, "--resume").exit_code == 0
+
+
+def test_deep_images(predict: Fam, tmp_path: Path) -> None:
+    """The same picture with 8 and 12 bits has the same line; --range says otherwise what is black and white."""
+    values = np.random.default_rng(0).integers(0, 255, (9, 12), np.uint8)
+    scene = np.asarray(Image.fromarray(values).resize((96, 72), Image.Resampling.BICUBIC))
+    for name, pixels in (("8.png", scene), ("12.png", (scene / 255 * 4095).round().astype(np.uint16))):
+        Image.fromarray(pixels).save(tmp_path / name)
+    lines = [predict(tmp_path / name).stdout.removeprefix(name) for name in ("8.png", "12.png")]
+    assert lines[0] == lines[1] == predict(tmp_path / "12.png", "--range", "0,4095").stdout.removeprefix("12.png")
+    assert predict(tmp_path / "12.png", "--range", "container").stdout.removeprefix("12.png") != lines[0]
+    for wrong in ("dark", "5,1", "0,inf"):
+        result = predict(tmp_path, "--range", wrong)
+        assert result.exit_code == 2
+        assert "LOW,HIGH" in result.stderr
+
+
+def test_an_end_that_is_missing(predict: Fam, image_dir: Path) -> None:
+    """A JPEG that lacks its end marker is read, which is said, and is no failure."""
+    content = (image_dir / "a.jpg").read_bytes()
+    whole = predict(image_dir / "a.jpg").stdout
+    (image_dir / "a.jpg").write_bytes(content[:-2])
+    result = predict(image_dir / "a.jpg")
+    assert (result.exit_code, result.stdout) == (0, whole)
+    assert "read all the same, its end marker is missing, but all pixels are there: a.jpg" in result.stderr
+    assert "a.jpg" in json.loads(predict(image_dir, "--out", image_dir / "x.csv", "--json").stdout)["remarks"][-1]
+
+
+def test_memory(predict: Fam, image_dir: Path) -> None:
+    """An image that needs more than --memory is refused with both sizes; the others are read."""
+    Image.new("RGB", (2000, 2000)).save(image_dir / "large.png")
+    result = predict(image_dir, "--memory", "8M")
+    assert result.exit_code == 1
+    assert "large.png: too large (2000x2000 PNG of mode RGB takes 15 MiB to decode, of 8 MiB)" in result.stderr
+    assert "5 images" in result.stderr
+    assert predict(image_dir, "--memory", "much").exit_code == 2
+    assert predict(image_dir).exit_code == 0
