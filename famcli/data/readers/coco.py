@@ -76,9 +76,9 @@ class CocoFile(NamedTuple):
     def load(cls, path: Path) -> CocoFile:
         """Parse a file; an entry that cannot be used, or that another one contradicts, is named."""
         data = read_json(path)
-        lists = [data.get(key) for key in ("images", "categories")] if isinstance(data, dict) else [None]
-        annotations = (data.get("annotations") or []) if isinstance(data, dict) else []
-        if not all(isinstance(entries, list) for entries in (*lists, annotations)):
+        data = data if isinstance(data, dict) else {}
+        annotations = data.get("annotations") or []
+        if not all(isinstance(entries, list) for entries in (data.get("images"), data.get("categories"), annotations)):
             raise DataError(f"'{path}' is not a COCO dataset file; it needs lists of images, annotations, categories")
         info = data.get("info")
         noted = info.get("fam") if isinstance(info, dict) else None
