@@ -294,5 +294,5 @@ def test_a_folder_that_another_process_sweeps(tmp_path: Path, monkeypatch: pytes
         return made[-1]
 
     monkeypatch.setattr(tempfile, "mkdtemp", make_and_lose)
-    write_atomic(tmp_path / "file", write)
+    write(tmp_path / "file")
     assert ([path.name for path in tmp_path.iterdir()], len(made)) == (["file"], 2)
