@@ -20,7 +20,8 @@ from runner import Case, Done, Runner, server
 from safetensors import safe_open
 
 SEED = int(os.environ.get("FAM_HOSTILE_SEED") or random.randrange(1 << 32))
-KILLS = 4  # of each command, in the slow tests
+KILLS = 3  # of each command, in the slow tests; one of those that take longer than
+LONG = 3  # seconds
 FEW = ("--engine", "torch", "--device", "cpu", "--workers", "1")
 TINY = ("--backbone", "test_efficientnet", "--workers", "0")
 SETTINGS = tuple(f"--set={pair}" for pair in ("backbone_weights=none", "size=64", "epochs=2", "batch_size=2"))
@@ -165,7 +166,7 @@ def test_a_kill_at_a_random_moment(name: str, work: Path, runners: list[Runner])
     assert whole.code == int(name == "train"), whole.stderr  # so few steps teach nothing
     expected = written(work)
     assert_done(work, expected)
-    for _ in range(1 if name in DEFAULT else KILLS):
+    for _ in range(1 if name in DEFAULT or whole.seconds > LONG else KILLS):
         if rng.random() < 0.5:  # else there are results of an earlier run
             anew(work)
         shutil.rmtree(work / "out" / "yolo", ignore_errors=True)  # a folder that is there is refused
