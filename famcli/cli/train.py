@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from typer import Option
 
 from famcli.cli.console import console
 from famcli.cli.options import MOST_WORKERS, DeviceOption, MemoryOption, QuietOption, folder
+from famcli_models.errors import short
 
 if TYPE_CHECKING:
     from famcli.training.estimate import Estimate
@@ -20,6 +22,8 @@ INIT = (
     "What to start from: a model by name or folder, ImageNet weights, nothing, or a safetensors file of the backbone."
 )
 
+MOST_SEEDS = 1000
+SEED = re.compile("[0-9]{1,9}")
 OUT = "Run folder; runs/BACKBONE-DATA if not given."
 SEEDS = "Train with each seed in turn, evaluate each, and compare them; the same command again goes on."
 
@@ -121,11 +125,13 @@ def _numbers(seeds: str, settings: Sequence[str]) -> list[int]:
     found: list[int] = []
     for part in seeds.split(","):
         first, _, last = part.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal()) or part.endswith("-"):
-            raise typer.BadParameter(f"'{seeds}' is no list of seeds such as 0-2 or 0,3,5", param_hint="--seeds")
-        found += range(int(first), int(last or first) + 1)
+        if not (SEED.fullmatch(first) and SEED.fullmatch(last or first)) or part.endswith("-"):
+            raise typer.BadParameter(f"'{short(seeds)}' is no list of seeds such as 0-2 or 0,3,5", param_hint="--seeds")
+        found += range(int(first), min(int(last or first), int(first) + MOST_SEEDS) + 1)
+    if len(found) > MOST_SEEDS:
+        raise typer.BadParameter(f"more than {MOST_SEEDS} seeds; give fewer", param_hint="--seeds")
     if not found or len(set(found)) < len(found):
-        raise typer.BadParameter(f"'{seeds}' names no seed, or one twice", param_hint="--seeds")
+        raise typer.BadParameter(f"'{short(seeds)}' names no seed, or one twice", param_hint="--seeds")
     return found
 
 

@@ -113,6 +113,8 @@ def problems(case: Case, done: Done) -> list[str]:
         found.append(f"exit code {done.code}, not one of {case.codes}")
     if "Traceback" in done.stderr or "Traceback" in done.stdout:
         found.append("a traceback")
+    if "this is a fault of fam" in done.stderr:
+        found.append("an error that nobody foresaw")
     lines = done.stderr.splitlines()
     if longest := [line for line in lines if len(line) > 2000]:
         found.append(f"a line of {max(map(len, longest))} characters")

@@ -20,7 +20,8 @@ from runner import Case, Runner
 from famcli.data.public.extract import extract
 from famcli_models.errors import DataError
 
-NAMES = ("../up.png", "/tmp/fam-absolute.png", "a/../../up.png", "./ok.png", "", ".", "..", "\udcff.png", "a\nb.png")
+ABSOLUTE = "/tmp/fam-absolute.png"  # noqa: S108  (where a member wants to go)
+NAMES = ("../up.png", ABSOLUTE, "a/../../up.png", "./ok.png", "", ".", "..", "\udcff.png", "a\nb.png")
 NAMES += ("x" * 300 + ".png", "n/" * 150 + "n.png", "=cmd.png", "\x1b[31m.png", "C:\\up.png", "-rf.png", "a//b.png")
 TYPES = (tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, b"9")
 PACKERS: tuple[Callable[[bytes], bytes], ...] = (bytes, gzip.compress, bz2.compress, lzma.compress)
@@ -79,7 +80,6 @@ def _archive(rng: random.Random) -> bytes:
 @pytest.mark.parametrize("count", [20, pytest.param(100, marks=pytest.mark.slow)])
 def test_extraction(rng: random.Random, new_folder: Callable[[], Path], count: int) -> None:
     """An archive is extracted below its folder, or refused with a sentence of a bounded length, in little time."""
-    before = set(Path("/tmp").glob("fam-absolute*"))  # noqa: S108  (where a member wants to go)
     for number in range(count):
         folder = new_folder()
         archive = folder.parent.parent / f"{number}.archive"
@@ -92,7 +92,7 @@ def test_extraction(rng: random.Random, new_folder: Callable[[], Path], count: i
         assert time.monotonic() - began < 20
         assert [path.name for path in folder.parent.iterdir()] == [folder.name]
         assert not [path for path in folder.rglob("*") if path.is_symlink() or not (path.is_file() or path.is_dir())]
-    assert set(Path("/tmp").glob("fam-absolute*")) == before  # noqa: S108
+    assert not Path(ABSOLUTE).exists()
 
 
 @pytest.mark.parametrize("count", [4, pytest.param(40, marks=pytest.mark.slow)])
@@ -116,5 +116,5 @@ def test_a_bomb_of_attributes(tmp_path: Path) -> None:
     parts = [packer.compress(header.tobuf())]
     parts += [packer.compress(b"\0" * (1 << 20)) for _ in range(8)]  # enough for what would begin to read it
     (tmp_path / "bomb.tar.xz").write_bytes(b"".join([*parts, packer.flush()]))
-    with pytest.raises(DataError, match="bomb.tar.xz' is damaged"):
+    with pytest.raises(DataError, match="a header has 2,147,483,648 bytes of names or attributes"):
         extract(tmp_path / "bomb.tar.xz", tmp_path / "out", lambda name: name, 1 << 30)
