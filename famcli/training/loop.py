@@ -27,7 +27,7 @@ from famcli.training.loading import CachedFeatures, ImageBatch, Views, load_batc
 from famcli.training.monitor import Epoch, Meter, Progress, no_progress
 from famcli.training.resume import State
 from famcli.training.sampler import Order
-from famcli_models.errors import ConfigError, DataError, FamError, WeightsError
+from famcli_models.errors import ConfigError, DataError, FamError, WeightsError, short
 from famcli_models.features import Features
 from famcli_models.losses import balanced_class_weight
 from famcli_models.methods.method import Batch, Method
@@ -252,12 +252,11 @@ class Training:
                         for slot, tensor in slots[name].items()
                     }
         except RuntimeError as error:
-            raise WeightsError(f"the saved state does not fit the model: {error}") from error
+            raise WeightsError(f"the saved state does not fit the model: {short(str(error))}") from error
         if facts["scaler"] and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         self.step = facts["step"]
-        self._meter = Meter(**facts["meter"])
-        self.history = [Epoch.from_dict(epoch) for epoch in facts["history"]]
+        self._meter, self.history = facts["meter"], list(facts["history"])
         self.unreadable = dict(facts["unreadable"])
 
     def _forward(self, batch: ImageBatch) -> tuple[list[str], Tensor, Tensor]:

@@ -54,12 +54,14 @@ class Epoch:
     val_loss: float | None = None  # where the validation set has no boxes: the cross entropy of its classes
     val_top1: float | None = None  # and the share of images whose class is right
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Epoch:
-        """The epoch of a saved state; version 0.1 kept the measures beside the other fields."""
+    @staticmethod
+    def current(values: Any) -> Any:
+        """The fields of an epoch in a saved state; version 0.1 kept the measures beside the other fields."""
+        if not isinstance(values, dict):
+            return values
         old = {name: values[name] for name in OLD_MEASURES if values.get(name) is not None}
         rest = {name: value for name, value in values.items() if name not in OLD_MEASURES}
-        return cls(**{"measures": old, **rest})
+        return {"measures": old, **rest}
 
     def row(self) -> dict[str, Any]:
         """The line of the metrics file."""

@@ -14,7 +14,7 @@ from famcli.training.catalog import recipes
 from famcli.training.config import TrainConfig
 from famcli_models.checkpoint import method_of, packaged, read_config
 from famcli_models.config import MethodConfig, check_fields, require
-from famcli_models.errors import ConfigError, UnknownNameError
+from famcli_models.errors import ConfigError, UnknownNameError, short
 from famcli_models.loading import method_class
 
 if sys.version_info >= (3, 11):
@@ -262,8 +262,8 @@ def _locate(key: str, known: Mapping[str, set[str]], typed: str = "") -> tuple[s
 def _parse(path: Path) -> dict[str, Any]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # also of bytes, numbers and lists that are none, or without end
+        raise ConfigError(f"{path} is not TOML: {short(str(error))}") from error
     if loose := [key for key, value in tables.items() if not isinstance(value, dict)]:
         raise ConfigError(f"{path}: '{loose[0]}' stands outside of a table; put it below [run], [model] or [train]")
     if stray := sorted(set(tables) - {"run", "model", "train"}):
@@ -275,5 +275,5 @@ def _parse(path: Path) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text

@@ -10,13 +10,24 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import BeforeValidator, TypeAdapter
 from safetensors import SafetensorError, safe_open
+from typing_extensions import NotRequired, TypedDict
 
-from famcli.training.monitor import Epoch
-from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE, REFERENCE, read_config
-from famcli_models.errors import WeightsError
+from famcli.results.schema import check
+from famcli.training.monitor import Epoch, Meter
+from famcli_models.checkpoint import (
+    COLLAPSED,
+    CONFIG_FILE,
+    MAX_WEIGHTS_BYTES,
+    REFERENCE,
+    check_finite,
+    open_file,
+    read_config,
+)
+from famcli_models.errors import WeightsError, short, shown
 from famcli_models.files import write_atomic
 
 if TYPE_CHECKING:
@@ -64,6 +75,29 @@ class State:
         return {name.removeprefix(whole): t for name, t in self.tensors.items() if name.startswith(whole)}
 
 
+class _RunFacts(TypedDict):
+    recipe: dict[str, dict[str, Any]]
+    provenance: dict[str, Any]
+    best: float | None
+    best_epoch: int
+
+
+class _Facts(TypedDict):
+    """What the facts of a state have to be, so that a changed file is a sentence and no run of something else."""
+
+    step: int
+    steps: int
+    size: int
+    meter: Meter
+    history: list[Annotated[Epoch, BeforeValidator(Epoch.current)]]
+    unreadable: dict[str, str]
+    scaler: dict[str, Any]
+    run: NotRequired[_RunFacts]
+
+
+_FACTS: TypeAdapter[Mapping[str, Any]] = TypeAdapter(_Facts)
+
+
 def write_state(path: Path, state: State) -> None:
     """Write a state; a reader finds the old file or the new one, never half of one."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
@@ -81,20 +115,24 @@ def read_state(path: Path, *, facts_alone: bool = False) -> State:
 
     A ``WeightsError`` says that it is absent, damaged, or of another version.
     """
+    if not path.exists():
+        again = f"fam train --recipe {path.parent / 'recipe.toml'} --out {path.parent} --exist-ok"
+        msg = f"'{path.parent}' holds no {path.name}: the run ended before its first save; start it again with {again}"
+        raise WeightsError(msg)
+    with open_file(path, MAX_WEIGHTS_BYTES):
+        pass  # it is a regular file
     try:
         with safe_open(path, framework="numpy" if facts_alone else "pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in (() if facts_alone else file.keys())}
         version, facts = header.get("fam-state"), json.loads(header.get("facts", "null"))
-    except FileNotFoundError as error:
-        again = f"fam train --recipe {path.parent / 'recipe.toml'} --out {path.parent} --exist-ok"
-        msg = f"'{path.parent}' holds no {path.name}: the run ended before its first save; start it again with {again}"
-        raise WeightsError(msg) from error
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise WeightsError(f"cannot read {path}: {error}") from error
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise WeightsError(f"cannot read {path}: {short(str(error))}") from error
     if version != FORMAT_VERSION or not isinstance(facts, dict):
-        raise WeightsError(f"{path} has format {version!r}; this version of fam reads {FORMAT_VERSION!r}")
-    return State(tensors, facts)
+        raise WeightsError(f"{path} has format {shown(version)}; this version of fam reads {FORMAT_VERSION!r}")
+    if not facts_alone:
+        check_finite(path, {name: bool(tensor.isfinite().all()) for name, tensor in tensors.items()})
+    return State(tensors, check(_FACTS, facts, str(path)))
 
 
 def is_sweep(folder: Path) -> bool:
@@ -113,7 +151,7 @@ def finished_run(folder: Path, say: Callable[[str], None]) -> TrainResult | None
         return None
     number, selected_by = facts["run"]["best_epoch"] or None, facts["run"]["provenance"]["selected_by"]
     best = folder / BEST if number else None
-    history = tuple(Epoch.from_dict(epoch) for epoch in facts["history"])
+    history = tuple(facts["history"])
     main = os.environ.get("RANK", "0") == "0"  # set by whoever launches several processes
     if main:
         say(f"{folder} is finished after {len(history)} epochs")

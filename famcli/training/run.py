@@ -399,7 +399,7 @@ class Run:
         """The state to go on from, if data and recipe are still those that the run began with."""
         state = read_state(self.folder.last)
         facts = state.facts["run"]
-        if facts["provenance"]["data_sha256"] != self.data.digest():
+        if facts["provenance"].get("data_sha256") != self.data.digest():
             msg = "the images or labels have changed since the run began, so it cannot go on; start a new one"
             raise DataError(msg)
         before, now = migrate(facts["recipe"]), self.recipe.tables()

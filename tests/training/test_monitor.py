@@ -69,5 +69,5 @@ def test_the_metrics_file(tmp_path: Path) -> None:
     old = {**dataclasses.asdict(GOOD), **GOOD.measures, "part_similarity": None}
     del old["measures"]
     measures = {name: value for name, value in GOOD.measures.items() if name != "part_similarity"}
-    assert Epoch.from_dict(old) == dataclasses.replace(GOOD, measures=measures)
-    assert Epoch.from_dict(dataclasses.asdict(GOOD)) == GOOD
+    assert Epoch(**Epoch.current(old)) == dataclasses.replace(GOOD, measures=measures)
+    assert Epoch(**Epoch.current(dataclasses.asdict(GOOD))) == GOOD
