@@ -5,7 +5,7 @@ Names are resolved on first use, so that importing the package costs nothing.
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    __version__: str
     from famcli.__main__ import main as main
     from famcli.checkpoints.export import Parity as Parity, export as export
     from famcli.checkpoints.verify import verify_checkpoint as verify_checkpoint
@@ -82,11 +81,6 @@ __all__ = sorted(_HOMES)  # noqa: PLE0605  (a list of strings; the table is the 
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        try:
-            return importlib.metadata.version("famcli")
-        except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
-            return "unknown"
     if name not in _HOMES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -16,8 +16,8 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, req
 from pathlib import Path
 from typing import Literal
 
-from famcli import __version__
 from famcli.data.public.catalog import human
+from famcli.version import __version__
 from famcli_models.errors import FamError
 
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")

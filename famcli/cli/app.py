@@ -66,7 +66,7 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        from famcli import __version__
+        from famcli.version import __version__
 
         console.result(f"fam {__version__}")
         raise typer.Exit

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from famcli import __version__
 from famcli.data.sample import FULLSUP, Sample, sha256_samples
 from famcli.evaluation.metrics.box import BoxCounts
 from famcli.evaluation.metrics.mask import MaskCounts
 from famcli.evaluation.perimage import BoxScores, PerImage
 from famcli.evaluation.thresholds import Counts
 from famcli.inference.ranks import Rank, RankFiles, forget_earlier, wait_for_others
+from famcli.version import __version__
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import DataError
 from famcli_models.files import sha256_file

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from famcli import __version__
 from famcli.data.listing import STDIN, Listing, Names, list_images
 from famcli.data.lists import read_list
 from famcli.hub import find_model
@@ -36,6 +35,7 @@ from famcli.outputs import (
 )
 from famcli.outputs.coco import CocoIds
 from famcli.outputs.prediction import Failure, Item, Record
+from famcli.version import __version__
 from famcli_models.checkpoint import COLLAPSED, DEFAULT_MODEL, WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError, listed, short
 from famcli_models.files import is_stream, sha256_file, write_atomic

@@ -194,9 +194,9 @@ def write_results(chosen: Output, records: Records, run: Run, out: Path) -> None
 
 def write_prediction(prediction: Prediction, out: Path, name: str) -> None:
     """Write one prediction as a file of a format; a ``DataError`` says why the disk refuses."""
-    from famcli import __version__
     from famcli.data.listing import Listing, Names
     from famcli.outputs.coco import CocoIds
+    from famcli.version import __version__
 
     names, class_names = Names([prediction.name]), prediction.class_names
     info = {"version": f"fam {__version__}"}

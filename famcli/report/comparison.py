@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from famcli import __version__
 from famcli.evaluation.compare import Group, compare_groups, find_groups, read_together
 from famcli.report.charts import WIDTH, curves_together
 from famcli.report.page import Written, policy, template_file, templates
@@ -21,6 +20,7 @@ from famcli.report.pictures import LARGE, Size, as_base64, make_pictures
 from famcli.results import comparison
 from famcli.results.images import BoxResult, ImageResult
 from famcli.results.io import write_pieces
+from famcli.version import __version__
 from famcli_models.errors import DataError
 
 GALLERY = 48  # images, if not asked for more or fewer

@@ -19,7 +19,6 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from famcli import __version__
 from famcli.evaluation.metrics.box import SIDE
 from famcli.evaluation.protocols import BOX_RULES
 from famcli.report.charts import WIDTH, charts
@@ -29,6 +28,7 @@ from famcli.results import tables
 from famcli.results.images import ERROR_TYPES
 from famcli.results.io import IMAGES_NAME, read_images, write_pieces
 from famcli.results.schema import METRICS, Results
+from famcli.version import __version__
 
 GALLERY = 5000  # images; so many stay below 25 MB
 PARTS_SHOWN = 6  # rows in the section of parts; the others are in the large views

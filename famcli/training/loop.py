@@ -256,7 +256,8 @@ class Training:
         if facts["scaler"] and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         self.step = facts["step"]
-        self._meter, self.history = facts["meter"], list(facts["history"])
+        self._meter = Meter(**facts["meter"])
+        self.history = [Epoch(**epoch) for epoch in facts["history"]]
         self.unreadable = dict(facts["unreadable"])
 
     def _forward(self, batch: ImageBatch) -> tuple[list[str], Tensor, Tensor]:

@@ -90,7 +90,7 @@ class _Facts(TypedDict):
     size: int
     meter: Meter
     history: list[Annotated[Epoch, BeforeValidator(Epoch.current)]]
-    unreadable: dict[str, str]
+    unreadable: dict[Any, Any]  # names may be no Unicode
     scaler: dict[str, Any]
     run: NotRequired[_RunFacts]
 
@@ -113,7 +113,7 @@ def write_state(path: Path, state: State) -> None:
 def read_state(path: Path, *, facts_alone: bool = False) -> State:
     """Read a state, or its facts without the tensors, which takes no time.
 
-    A ``WeightsError`` says that it is absent, damaged, or of another version.
+    A ``WeightsError``, or a ``DataError`` of a fact, says that it is absent, damaged, or of another version.
     """
     if not path.exists():
         again = f"fam train --recipe {path.parent / 'recipe.toml'} --out {path.parent} --exist-ok"
@@ -132,7 +132,7 @@ def read_state(path: Path, *, facts_alone: bool = False) -> State:
         raise WeightsError(f"{path} has format {shown(version)}; this version of fam reads {FORMAT_VERSION!r}")
     if not facts_alone:
         check_finite(path, {name: bool(tensor.isfinite().all()) for name, tensor in tensors.items()})
-    return State(tensors, check(_FACTS, facts, str(path)))
+    return State(tensors, _FACTS.dump_python(check(_FACTS, facts, str(path))))
 
 
 def is_sweep(folder: Path) -> bool:
@@ -151,7 +151,7 @@ def finished_run(folder: Path, say: Callable[[str], None]) -> TrainResult | None
         return None
     number, selected_by = facts["run"]["best_epoch"] or None, facts["run"]["provenance"]["selected_by"]
     best = folder / BEST if number else None
-    history = tuple(facts["history"])
+    history = tuple(Epoch(**epoch) for epoch in facts["history"])
     main = os.environ.get("RANK", "0") == "0"  # set by whoever launches several processes
     if main:
         say(f"{folder} is finished after {len(history)} epochs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+import famcli.version
 from famcli.cli.app import app
 
 Fam = Callable[..., Result]
@@ -142,8 +144,9 @@ def test_a_checkout_that_is_not_installed(
     def absent(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("importlib.metadata.version", absent)
-    assert fam("--version").stdout == "fam unknown\n"
-    out = tmp_path / "boxes.jsonl"
-    assert fam("predict", image_dir, "--out", out).exit_code == 0
-    assert out.is_file()
+    with monkeypatch.context() as hidden:
+        hidden.setattr("importlib.metadata.version", absent)
+        importlib.reload(famcli.version)
+        assert fam("--version").stdout == "fam unknown\n"
+        assert fam("predict", image_dir, "--out", tmp_path / "boxes.json").exit_code == 0
+    importlib.reload(famcli.version)

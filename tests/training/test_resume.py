@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from famcli.training.monitor import Epoch, Meter
 from famcli.training.resume import State, read_state, write_state
-from famcli_models.errors import WeightsError
+from famcli_models.errors import FamError, WeightsError
 
 
 def example() -> State:
@@ -20,9 +22,9 @@ def example() -> State:
         "average.n_averaged": torch.tensor(3, dtype=torch.int64),
         "model.b": torch.randn(4).bfloat16(),
     }
-    return State(
-        tensors, {"step": 3, "history": [{"terms": {"total": 0.1 + 0.2}}], "unreadable": {"ä/\udcff.png": "x"}}
-    )
+    epoch = asdict(Epoch(number=1, terms={"total": 0.1 + 0.2}, measures={}, images=2, seconds=1.5, waiting=0.0))
+    facts = {"step": 3, "steps": 9, "size": 2, "meter": asdict(Meter()), "scaler": {}, "history": [epoch]}
+    return State(tensors, {**facts, "unreadable": {"ä/\udcff.png": "x"}})
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -64,6 +66,27 @@ def test_damaged(tmp_path: Path, content: bytes | None, message: str) -> None:
         save_file({"a": torch.zeros(1)}, path, metadata=header)
         with pytest.raises(WeightsError, match="this version of fam reads '1'"):
             read_state(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": "x"}, "step has to be"),
+        ({"step": None}, "step has to be a whole number"),
+        ({"history": [{"number": 1}]}, r"history\[0\].* is missing"),
+        ({"meter": []}, "meter has to be an object"),
+        ({"run": {"best_epoch": 1}}, "run.recipe is missing"),
+    ],
+)
+def test_changed_facts(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    """Facts of another form than a run writes are a sentence that says which, and so are values that are not finite."""
+    path, state = tmp_path / "s.safetensors", example()
+    write_state(path, State(state.tensors, {**state.facts, **change}))
+    with pytest.raises(FamError, match=message):
+        read_state(path)
+    write_state(path, State({"model.a": torch.tensor([1.0, torch.nan])}, state.facts))
+    with pytest.raises(WeightsError, match=r"1 of 1 tensors hold values that are not finite, first model\.a"):
+        read_state(path)
 
 
 def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
