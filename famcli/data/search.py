@@ -43,6 +43,7 @@ class Omissions:
         others: How many files of other types there were, by suffix.
         results: How many pictures of earlier runs there were.
         written: Folders that the run writes to.
+        folders: Folders that match a pattern, which takes files alone.
     """
 
     lost: dict[str, str] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class Omissions:
     others: Counter[str] = field(default_factory=Counter)
     results: int = 0
     written: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
 
     def count(self, path: str) -> None:
         """Note a file that is no input; hidden ones are not counted."""
@@ -65,13 +67,16 @@ class Omissions:
         kinds = [
             f"{suffix}: {count}" for suffix, count in sorted(self.others.items(), key=lambda item: (-item[1], item[0]))
         ]
-        linked, astray, written = (listed(sorted(names)) for names in (self.linked, self.astray, self.written))
+        linked, astray, written, folders = (
+            listed(sorted(names)) for names in (self.linked, self.astray, self.written, self.folders)
+        )
         rows = (
             ("links to folders not followed", len(self.linked), f" ({linked}); give a folder itself to search it"),
             ("links in a circle or to nothing", len(self.astray), f" ({astray})"),
             ("files of other types left out", sum(self.others.values()), f" ({listed(kinds)})"),
             ("overlays and masks of earlier runs left out", self.results, ""),
             ("folders that this run writes to left out", len(self.written), f" ({written})"),
+            ("folders that match a pattern not searched", len(self.folders), f" ({folders})"),
         )
         return tuple(f"{what}: {number}{more}" for what, number, more in rows if number)
 
@@ -204,17 +209,19 @@ class LocalSearch(Search):
             places = list(dict.fromkeys(below for place in places for below in self._folders(place, part)))
             base = places[0] if places == [os.path.join(base, part)] else base
         written = [folder for folder in self.written if folder.startswith(base.rstrip(os.sep) + os.sep)]
-        found, folders = [], False
+        found, folders = [], set()
         for place in places:
             for entry in self._matching(place, last):
                 if _is_folder(entry):
-                    folders = True
+                    folders.add(_from_here(entry.path))
                 elif entry.name.endswith(RESULTS):
                     self.omissions.count(entry.name)
                 elif holding := {folder for folder in written if entry.path.startswith(folder + os.sep)}:
                     self.omissions.written |= set(map(_from_here, holding))
                 else:
                     found.append(entry.path)
+        if ANY_DEPTH not in above:  # else the files in them match too
+            self.omissions.folders |= folders
         if not found:
             alone = f" but folders; for the images in them give '{pattern}/**/*'" if folders else ""
             self.omissions.lost.setdefault(pattern, f"it matches no file{alone}")
