@@ -13,6 +13,7 @@ import zlib
 from functools import cache
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
 from PIL import Image, _imaging
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -48,6 +49,27 @@ def check_png(file: BinaryIO) -> str | None:
     if not pixels:
         raise DataError(CUT_SHORT)
     return NO_END
+
+
+def lacks_rows(file: BinaryIO, image: Image.Image) -> bool:
+    """Whether the rows of a loaded PNG end before the last one, which Pillow leaves black then and does not say."""
+    last = image.crop((0, image.height - 1, image.width, image.height))
+    if image.info.get("interlace") or np.asarray(last).any():
+        return False
+    file.seek(24)
+    bits, colour = file.read(2)
+    missing = image.height * (1 + (image.width * bits * {2: 3, 4: 2, 6: 4}.get(colour, 1) + 7) // 8)
+    inflate = zlib.decompressobj()
+    file.seek(len(PNG))
+    while missing > 0 and len(head := file.read(8)) == 8:
+        left, kind = struct.unpack(">I4s", head)
+        while kind == b"IDAT" and missing > 0 and (block := file.read(min(left, _BLOCK))):
+            left -= len(block)
+            while block and missing > 0:
+                missing -= len(inflate.decompress(block, _BLOCK))
+                block = inflate.unconsumed_tail
+        file.seek(left + 4, os.SEEK_CUR)
+    return missing > len(inflate.flush())
 
 
 class Scans(NamedTuple):

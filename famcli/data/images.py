@@ -32,6 +32,7 @@ from famcli.data.formats import (
     Scans,
     check_layout,
     check_png,
+    lacks_rows,
     rawmode_of,
     replace_rawmode,
     said_by_libtiff,
@@ -169,6 +170,8 @@ def _decode(file: BinaryIO, at_least: int | None, value_range: ValueRange, taken
         if scans is not None and not scans.ended:
             return _without_end(scans, len(image.layer), at_least, full)  # type: ignore[attr-defined]
         image.load()
+        if format_name == "PNG" and lacks_rows(file, image):
+            raise DataError(CUT_SHORT)
         if deep is not None:
             image = _with_lower_bytes(image, file, deep, value_range)  # noqa: PLW2901
         return _upright_picture(image, value_range, full)._replace(remark=remark)

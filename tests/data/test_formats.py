@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -64,6 +65,21 @@ def test_png_without_its_end() -> None:
         assert read_picture(content[:-missing]).remark == "its end marker is missing, but all pixels are there"
     with pytest.raises(DataError, match=r"damaged image \(it is cut short\)"):
         read_picture(content[:-14])
+
+
+def test_png_without_its_last_rows() -> None:
+    """A PNG whose rows end too early is damaged, though checksums are right; one of black rows is not."""
+    scene = np.asarray(SCENE).copy()
+    scene[60:] = 0
+    rgb, deep = Image.fromarray(scene), Image.fromarray(scene[..., 0].astype(np.uint16))
+    for image in (rgb, deep, rgb.convert("1")):
+        content = saved("PNG", image)
+        assert read_picture(content).size_hw == (120, 160)
+        header = bytearray(content[16:29])
+        header[7] = 121
+        more = content[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + content[33:]
+        with pytest.raises(DataError, match="damaged image"):
+            read_picture(more)
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"pHYs", b"IDAT", b"IEND"])
