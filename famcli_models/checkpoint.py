@@ -8,11 +8,12 @@ torch.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from safetensors import SafetensorError, safe_open
 
@@ -107,7 +108,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG_FILE
     try:
-        config = json.loads(read_bytes(path, MAX_CONFIG_BYTES), parse_constant=_refuse)
+        config = strict_json(read_bytes(path, MAX_CONFIG_BYTES))
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"cannot read {path}: {short(str(error))}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
@@ -133,8 +134,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+def strict_json(text: str | bytes) -> Any:
+    """The value of a JSON text; NaN and infinity, which are no JSON, and numbers beyond every float are refused."""
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise ValueError(f"{short(number)} is no finite number")
+        return value
+
+    return json.loads(text, parse_constant=finite, parse_float=finite)
 
 
 def open_file(path: Path, most: int) -> BinaryIO:

@@ -129,7 +129,7 @@ class Meter:
 def write_metrics(path: Path, history: Sequence[Epoch]) -> None:
     """Write a line for each epoch; a reader finds the old file or the new one."""
     rows, text = [epoch.row() for epoch in history], io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]))
+    writer = csv.DictWriter(text, list(dict.fromkeys(column for row in rows for column in row)))
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8", newline=""))

@@ -26,6 +26,7 @@ from famcli_models.checkpoint import (
     check_finite,
     open_file,
     read_config,
+    strict_json,
 )
 from famcli_models.errors import WeightsError, short, shown
 from famcli_models.files import write_atomic
@@ -125,7 +126,7 @@ def read_state(path: Path, *, facts_alone: bool = False) -> State:
         with safe_open(path, framework="numpy" if facts_alone else "pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in (() if facts_alone else file.keys())}
-        version, facts = header.get("fam-state"), json.loads(header.get("facts", "null"))
+        version, facts = header.get("fam-state"), strict_json(header.get("facts", "null"))
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise WeightsError(f"cannot read {path}: {short(str(error))}") from error
     if version != FORMAT_VERSION or not isinstance(facts, dict):
