@@ -150,7 +150,7 @@ def check_side(side: int) -> None:
     if need > MAX_INPUT_BYTES:
         takes = f"about {need / 2**30:,.1f} GiB of memory an image"
         most = f"{MAX_INPUT_BYTES >> 30} GiB ({math.isqrt(MAX_INPUT_BYTES // PIXEL_BYTES):,} pixels squared)"
-        raise ConfigError(f"an input of {side:,}x{side:,} pixels takes {takes}; at most {most} are allowed")
+        raise ConfigError(f"an input of size {side:,}x{side:,} takes {takes}; at most {most} are allowed")
 
 
 def require(condition: bool, name: str, value: object, allowed: str) -> None:

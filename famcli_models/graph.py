@@ -152,6 +152,7 @@ def graph_weights(folder: Path, facts: GraphFacts) -> dict[str, npt.NDArray[np.f
         stored = load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"cannot read {path}: {error}") from error
+    check_finite(path, {name: bool(np.isfinite(array).all()) for name, array in stored.items()})
     weights = {n: a.astype(np.float32) for n, a in stored.items() if a.dtype.kind == "f" and n not in facts.unused}
     try:
         for conv, norm, eps in facts.norms:  # as torch.nn.utils.fusion does

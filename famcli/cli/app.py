@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from famcli.cli import checkpoints, compare, demo, evaluate, hub, predict, recipes, report, train
 from famcli.cli.console import console
 from famcli.cli.data.app import app as data
+from famcli.data import quiet_decoders
 from famcli_models.errors import FamError, short
 
 
@@ -84,8 +85,6 @@ def main(
     Exit codes: 0 done, 1 an error or some inputs failed, 2 wrong usage, 130 interrupted.
     """
     console.debug = debug
-    from famcli.data.formats import quiet_decoders
-
     quiet_decoders()
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import re
 import struct
 import threading
-import warnings
 import zlib
 from functools import cache
 from typing import Any, BinaryIO, NamedTuple
@@ -191,17 +189,6 @@ def said_by_libtiff() -> str:
 
 
 @cache
-def quiet_decoders() -> None:
-    """Have libtiff, Pillow and OpenCV write nothing to standard error, where their remarks break a progress bar.
-
-    What libtiff says is in the message on the image.
-    """
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # also of the processes that are started
-    warnings.filterwarnings("ignore", module="PIL")
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    take_words_of_libtiff()
-
-
 @cache
 def take_words_of_libtiff() -> None:
     """Keep what libtiff, which is within Pillow, would write to standard error."""

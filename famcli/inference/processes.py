@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import cv2
 
-from famcli.data.formats import quiet_decoders
+from famcli.data import quiet_decoders
 from famcli.data.memory import Memory, memory_here, set_memory
 from famcli.inference.pipeline import Failed, guarded
 from famcli_models.errors import ConfigError, DataError

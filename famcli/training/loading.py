@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from famcli.data.formats import quiet_decoders
+from famcli.data import quiet_decoders
 from famcli.data.images import DECODE_MARGIN, read_picture
 from famcli.data.memory import Memory, memory_here, set_memory
 from famcli.data.sample import Sample

@@ -246,7 +246,7 @@ def test_a_graph_that_is_not_the_one(folder: Path) -> None:
         open_engine(folder, device="cpu")
     with path.open("wb") as file:
         file.truncate(MAX_GRAPH_BYTES + 1)
-    with pytest.raises(WeightsError, match="no graph needs more"):
+    with pytest.raises(WeightsError, match="no FAM checkpoint needs more"):
         open_engine(folder, device="cpu")
 
 

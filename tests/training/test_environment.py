@@ -53,7 +53,7 @@ def test_the_facts_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = environment(make_accelerator("cpu"))
     assert json.loads(json.dumps(facts)) == facts
     assert facts["command"] == ["fam", "train", "--data", "x"]
-    assert set(facts["versions"]) == {"python", *PACKAGES}
+    assert set(facts["versions"]) == {"python", "famcli", *PACKAGES}
     assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert (facts["device"], facts["processes"]) == ("cpu", 1)
     assert facts["started"].endswith("+00:00")
