@@ -33,6 +33,7 @@ GRAPH = "graph"  # in the provenance: the SHA-256 of the graph, and what is to b
 FORMAT = "fam-checkpoint"
 FORMAT_VERSION = 1
 MAX_CONFIG_BYTES = 16 * 2**20  # a config with 100,000 long class names is still below this
+MAX_NAME = 1000  # characters of the name of a class
 MAX_WEIGHTS_BYTES = 8 * 2**30  # the largest FAM of the paper has 0.2 GB
 MAX_HEADER_BYTES = 16 * 2**20  # safetensors takes 100 MB: a million tensors, 430 MB of memory and 5 s
 TENSOR_TYPES = ("F16", "F32", "I64")
@@ -93,7 +94,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     if not folder.is_dir():
         hint = "or give the path of a checkpoint folder; for one of the Hub use famcli.load_model or fam pull"
         raise UnknownNameError("model", str(name_or_path), known, hint)
-    missing = [f for f in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / f).is_file()]
+    missing = [f for f in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / f).exists()]
     if missing:
         raise WeightsError(f"'{folder}' is not a FAM checkpoint: {' and '.join(missing)} missing")
     return folder
@@ -127,11 +128,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     if (
         not isinstance(config.get("model"), dict)
         or not isinstance(names, list)
-        or not all(isinstance(n, str) for n in names)
+        or not all(map(_is_class_name, names))
         or not isinstance(config.setdefault("provenance", {}), dict)
     ):
-        raise WeightsError(f"{path} needs 'model' and 'provenance' (objects) and 'class_names' (a list of names)")
+        names_are = f"a list of names in Unicode of at most {MAX_NAME:,} characters"
+        raise WeightsError(f"{path} needs 'model' and 'provenance' (objects) and 'class_names' ({names_are})")
     return config
+
+
+def _is_class_name(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= MAX_NAME and not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def strict_json(text: str | bytes) -> Any:

@@ -16,6 +16,7 @@ RGB = tuple[float, float, float]
 HALF = (0.5, 0.5, 0.5)  # x / 127.5 - 1, as mean and as standard deviation of values in [0, 1]
 SHOWN_FIELDS = 3  # of the unknown ones, in a message
 PIXEL_BYTES = 512  # of memory for a pixel of an image in the network: VGG16 took 402, ResNet-50 and MobileNetV1 180
+MAX_WEIGHT = 10_000  # of what box scores are made of
 MAX_INPUT_BYTES = 4 << 30  # for an image; 2,896 pixels squared
 
 Classifier = Literal["trained", "slow", "frozen"]
@@ -68,7 +69,7 @@ class MethodConfig:
     CHOICES: ClassVar[Choices] = {"classifier": get_args(Classifier), "stride": (8, 16, 32)}
     RANGES: ClassVar[Ranges] = {
         "num_classes": (1, 100_000),
-        "size": (16, math.inf),
+        "size": (16, math.isqrt(MAX_INPUT_BYTES // PIXEL_BYTES)),
         "tau": (0, 1),
         "temperature": (1e-3, 1e3),
     }
@@ -86,14 +87,17 @@ class MethodConfig:
             object.__setattr__(self, name, tuple(float(v) for v in value))
         weights = self.box_score
         numbers = isinstance(weights, (tuple, list)) and len(weights) in (0, 3) and all(map(_is_number, weights))
-        require(numbers, "box_score", weights, "three finite numbers, or none")
+        small = numbers and all(abs(weight) <= MAX_WEIGHT for weight in weights)
+        require(small, "box_score", weights, f"three numbers of at most {MAX_WEIGHT:,}, or none")
         object.__setattr__(self, "box_score", tuple(float(v) for v in weights))
         own = next(f.default for f in fields(self) if f.name == "method")
         require(own in ("", self.method), "method", self.method, f"'{own}' in a {type(self).__name__}")
+        if _is_number(self.size):
+            check_side(int(self.size))
         check_fields(self, self.CHOICES, self.RANGES)
         require(self.tau < 1, "tau", self.tau, "below 1")
-        check_side(self.size)
-        require(min(self.std) > 0, "std", self.std, "positive")
+        require(0 <= min(self.mean) <= max(self.mean) <= 1, "mean", self.mean, "in [0, 1]")
+        require(0 < min(self.std) <= max(self.std) <= 10, "std", self.std, "positive, and at most 10")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

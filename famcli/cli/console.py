@@ -64,7 +64,7 @@ class Console:
 
     def result_json(self, value: Any) -> None:
         """A result as JSON on stdout."""
-        self.result(json.dumps(value, ensure_ascii=False, indent=2))
+        self.result(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
 
     def result_file(self, path: Path) -> None:
         """A result that is a file, as it is, on stdout."""

@@ -7,8 +7,8 @@
 * Integers are of 8, 10, 12 or 14 bits if these hold HIGH, else of all that their kind has, such as 16, and shown from 0
   to the largest such value; a file that says that it has 12 bits has these.
 * Floats are shown from 0 to 1 if HIGH is at most 1.1, because resampling overshoots, else as integers are.
-* Values below 0 are shown from -1 to 1 if they lie there; if not, and where HIGH is less than a sixteenth of the
-  range that would hold it, LOW is black and HIGH is white.
+* Values below 0 are shown from -1 to 1 if they lie there; if not, and where LOW and HIGH are closer than a sixteenth of
+  the range that would hold them (of 0 to 1 a 256th), LOW is black and HIGH is white.
 
 So the same picture looks the same in any depth. Values outside of the range are black or white.
 """
@@ -68,9 +68,11 @@ def shown_range(sample: np.ndarray, bits: int = 16) -> tuple[float, float]:
     steps = [2.0**step - 1 for step in (*(step for step in STEPS if step + 2 <= bits), bits)]
     fulls = [1.0, *steps] if floats else steps
     full = next((full for full in fulls if high <= full * (1 + slack)), np.inf)
-    if low >= -full * slack and (full == fulls[0] or full < 16 * high):
+    # What 8 bits would show as one gray is spread; the smallest range is that of 8 bits, or of floats up to 1.
+    narrow = 0 if full == fulls[0] == 255 else 256 if full == fulls[0] else 16
+    if low >= -full * slack and (not narrow or full < narrow * (high - low)):
         return 0.0, full
-    return (-1.0, 1.0) if full == 1 and low >= -1 - slack else (low, high)
+    return (-1.0, 1.0) if full == 1 and -1 - slack <= low < -full * slack else (low, high)
 
 
 def _ends(values: np.ndarray) -> tuple[float, float]:

@@ -35,7 +35,7 @@ def read_list(file: BinaryIO, origin: str) -> Iterator[str]:
             # Odd names have a few of these, but what may be endless, such as /dev/urandom, has a tenth.
             if len(chunk) == LONGEST and len(chunk) - len(chunk.translate(None, _CONTROLS)) > LONGEST // 20:
                 raise DataError(f"{origin} is binary and no list of names")
-            encoding = _utf_16(chunk)
+            encoding = _encoding(chunk)
             decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
             separator = b"\n" if decoder or b"\0" not in chunk else b"\0"
         try:
@@ -57,8 +57,10 @@ def _name(name: bytes, separator: bytes) -> str:
     return os.fsdecode(name.rstrip(b"\r") if separator == b"\n" else name)
 
 
-def _utf_16(head: bytes) -> str | None:
-    """The encoding of a list by its mark, or because each other byte is NUL; ``None`` of one that is no UTF-16."""
+def _encoding(head: bytes) -> str | None:
+    """UTF-16 or UTF-32 by the mark of a list, UTF-16 too if each other byte is NUL; else ``None``."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if len(head) < 8:  # a few names of one letter that end with NUL

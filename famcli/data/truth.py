@@ -43,6 +43,8 @@ def truth_faults(sample: Sample, header: Header | DataError) -> Iterator[tuple[s
         box = f"{short(sample.name)} ({x0:g},{y0:g},{x1:g},{y1:g}"
         if why := area_fault(x0, y0, x1, y1):
             yield "box without area", f"{box}, {why})"
+        elif size_hw and min(size_hw) > 2 and max(x1, y1) <= 1:
+            yield "box within one pixel", f"{box}; boxes are in pixels of the image, not in shares of it)"
         elif min(x0, y0) < -SLACK or (size_hw and (x1 > size_hw[1] + SLACK or y1 > size_hw[0] + SLACK)):
             yield "box outside the image", f"{box}" + (f" of {size_hw[1]}x{size_hw[0]})" if size_hw else ")")
 

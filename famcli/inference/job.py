@@ -26,6 +26,7 @@ from famcli.outputs import (
     Output,
     Run,
     check_local,
+    check_not_read,
     check_out,
     check_segmentation,
     choose_format,
@@ -36,7 +37,7 @@ from famcli.outputs import (
 from famcli.outputs.coco import CocoIds
 from famcli.outputs.prediction import Failure, Item, Record
 from famcli.version import __version__
-from famcli_models.checkpoint import COLLAPSED, DEFAULT_MODEL, WEIGHTS_FILE
+from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE, DEFAULT_MODEL, GRAPH_FILE, WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError, listed, short
 from famcli_models.files import is_stream, sha256_file, write_atomic
 
@@ -168,6 +169,11 @@ def predict_files(
         for folder in folders.values():
             _make_folder(folder)
         checkpoint = find_model(str(model), say)
+        if out is not None:
+            given_files = [Path(path) for path in (labels, coco_images) if path]
+            check_not_read(
+                out, [*given_files, *(checkpoint / name for name in (CONFIG_FILE, WEIGHTS_FILE, GRAPH_FILE))]
+            )
         scales = settings.scales
         running = open_engine(checkpoint, method, device, amp=settings.amp, name=engine, scales=scales, say=say)
         if collapsed := running.provenance.get(COLLAPSED):

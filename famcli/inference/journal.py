@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,7 +55,7 @@ class Journal:
             file = self.path.open("a+b")
         except OSError as error:
             raise self._unwritable(error) from error
-        with file:
+        try:
             if resume:
                 file.seek(0)
                 file.truncate(self._read(file, names))
@@ -65,6 +65,9 @@ class Journal:
                     self.files.done.unlink(missing_ok=True)
             self._file = file
             yield
+        finally:
+            with suppress(OSError):  # what a full disk did not take, it does not take now
+                file.close()
 
     def _read(self, file: IO[bytes], names: Sequence[str]) -> int:
         """Count the records of an earlier run; gives the bytes of what is whole."""
@@ -113,6 +116,8 @@ class Journal:
             self._file.write(f"{line}\n".encode("utf-8", "backslashreplace"))
             self._file.flush()
         except OSError as error:  # a full disk
+            if not os.fstat(self._file.fileno()).st_size:
+                self.path.unlink(missing_ok=True)
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> DataError:

@@ -172,6 +172,12 @@ def check_out(out: Path, name: str, listing: Listing) -> None:
             raise ConfigError(f"--out '{out}' is one of the images; name another file")
 
 
+def check_not_read(out: Path, read: Iterable[Path]) -> None:
+    """Refuse a target for the results that is one of the files which the run reads."""
+    if out.exists() and any(path.exists() and out.samefile(path) for path in read):
+        raise ConfigError(f"--out '{out}' is a file that this run reads; name another one")
+
+
 def check_local(path: Path) -> None:
     """Refuse a URL, of which a path has lost a slash, as a place to write to."""
     if re.match("[a-z][a-z0-9+.-]+:/", str(path)):

@@ -46,4 +46,4 @@ def csv_lines(records: Records, run: Run) -> Iterator[str]:
 def json_lines(records: Records, _: Run) -> Iterator[str]:
     """One record a line, images without a box and those that failed included."""
     for record in records():
-        yield json.dumps(record, ensure_ascii=False) + "\n"
+        yield json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"

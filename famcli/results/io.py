@@ -122,7 +122,7 @@ def read_document(file: Path, command: str = "fam eval") -> Any:
 @contextmanager
 def _opened(file: Path) -> Iterator[BinaryIO]:
     try:
-        with file.open("rb") as stream:
+        with files.open_regular(file) as stream:
             yield stream
     except FileNotFoundError as error:
         raise DataError(f"'{file}' does not exist; write it with fam eval --out {file.parent}") from error

@@ -50,6 +50,20 @@ def test_a_folder_may_be_a_link(predict: Fam, tmp_path: Path) -> None:
         assert len(list((tmp_path / name).rglob("*.xml"))) == 5
 
 
+def test_what_the_run_reads(predict: Fam, checkpoint: Path, tmp_path: Path) -> None:
+    """Results never take the place of the labels, the ids or the model of the run."""
+    labels, ids = tmp_path / "labels.csv", tmp_path / "ids.json"
+    labels.write_text("a.jpg,cat\n")
+    ids.write_text("{}")
+    for options in (("--labels", labels), ("--coco-images", ids)):
+        result = predict(*options, "--out", options[1])
+        assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+        assert "is a file that this run reads" in result.stderr
+    result = predict("--out", checkpoint / "config.json")
+    assert (result.exit_code, "is a file that this run reads" in result.stderr) == (1, True)
+    assert (labels.read_text(), ids.read_text()) == ("a.jpg,cat\n", "{}")
+
+
 def test_another_run(predict: Fam, tmp_path: Path) -> None:
     """While somebody writes the same results, under whatever name, a run is refused in one sentence."""
     (tmp_path / "link.json").symlink_to("o.json")

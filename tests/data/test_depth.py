@@ -150,3 +150,11 @@ def test_values_that_fit_no_range() -> None:
     assert shown_range(heights) == pytest.approx((-3988, 7988))
     assert shown_range(np.full(50, np.nan)) == (0, 1)
     assert shown(saved(np.full((4, 4), -7, np.float32))).max() == 0
+
+
+@pytest.mark.parametrize("values", [30_000 + SCENE.astype(np.uint16), 290 + 20 * FLOATS, 1e-6 * FLOATS])
+def test_values_that_are_close(values: np.ndarray) -> None:
+    """Values far from 0 and close to each other, such as temperatures, are spread over all grays."""
+    gray = shown(saved(values))
+    assert (gray.min(), gray.max()) == (0, 255)
+    assert np.corrcoef(gray.ravel(), SCENE.ravel())[0, 1] > 0.999

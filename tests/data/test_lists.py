@@ -22,6 +22,7 @@ NAMES = ["1.jpg", "käse [2].jpg", "x/3.png"]
         "".join(f"{name}\r\n" for name in NAMES).encode("utf-8-sig"),
         "\ufeff1.jpg\n\ufeffkäse [2].jpg\nx/3.png\n".encode(),  # several files, one after the other
         "".join(f"{name}\n" for name in NAMES).encode("utf-16"),
+        "".join(f"{name}\n" for name in NAMES).encode("utf-32"),
         "".join(f"{name}\r\n" for name in NAMES).encode("utf-16-le"),
         "\r\n".join(NAMES).encode("utf-16-be"),
         "".join(f"{name}\0" for name in NAMES).encode(),

@@ -72,6 +72,7 @@ def train(path: Path, out: Path) -> None:
         ((40, 30), GOOD, 6, "a.jpg is given as 40x30, but is 30x40 when its EXIF orientation is applied"),
         (None, [25.0, 3.0, 20.0, 10.0], 1, r"box outside the image: a.jpg \(25,3,45,13 of 40x30\)"),
         (None, [-3.0, 3.0, 20.0, 10.0], 1, r"box outside the image: a.jpg \(-3,3,17,13 of 40x30\)"),
+        (None, [0.1, 0.2, 0.5, 0.6], 1, r"box within one pixel: a.jpg .* in pixels of the image, not in shares"),
         (None, [50.0, 3.0, 5.0, 5.0], 8, r"box outside the image: a.jpg \(50,3,55,8 of 30x40\)"),
     ],
 )

@@ -64,7 +64,7 @@ BAD: dict[str, list[Any]] = {
     "method": ["gradcam", None],
     "backbone": [3, None],
     "num_classes": [0, 1.5, True, "10"],
-    "box_score": [(1.0,), (1.0, math.nan, 0.0), "abc", None],
+    "box_score": [(1.0,), (1.0, math.nan, 0.0), (1e308, 1e308, 1e308), "abc", None],
     "temperature": [0.0, -1.0, math.nan, "1"],
     "num_templates": [0, 1000],
     "num_parts": [0, -1],
@@ -89,7 +89,7 @@ BAD: dict[str, list[Any]] = {
     "same_padding": [None],
     "frozen_norm": [1],
     "size": [8, 100_000],
-    "mean": [(0.5, 0.5), 0.5, ("a", "b", "c"), (math.nan, 0.5, 0.5), (0.5, math.inf, 0.5)],
+    "mean": [(0.5, 0.5), 0.5, ("a", "b", "c"), (math.nan, 0.5, 0.5), (0.5, math.inf, 0.5), (-1, -1, -1)],
     "std": [(0.5, 0, 0.5), (0.5, -1, 0.5), (0.5, math.nan, 0.5), (0.5, 0.5, math.inf), (True, True, True)],
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from famcli.results.io import MAX_BYTES, read_all, read_results, to_json, write_all, write_results
+from famcli.results.io import MAX_BYTES, read_all, read_images, read_results, to_json, write_all, write_results
 from famcli.results.schema import ClassRow, Number, Results, Row
 from famcli.results.tables import markdown
 from famcli_models.errors import DataError
@@ -212,6 +213,16 @@ def test_files_that_are_not_there(tmp_path: Path, results: Results) -> None:
         read_results(tmp_path)
     with pytest.raises(DataError, match="choose another --out"):
         write_results(Path("/dev/null/x"), results)
+
+
+def test_pipes_are_not_read(tmp_path: Path) -> None:
+    """A pipe in the place of results, which would be waited for without end, is refused."""
+    for name in ("results.json", "images.jsonl"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="is a pipe and no regular file"):
+        read_results(tmp_path)
+    with pytest.raises(DataError, match="is a pipe and no regular file"):
+        next(read_images(tmp_path / "images.jsonl"))
 
 
 def test_several_in_one_file(tmp_path: Path, results: Results) -> None:

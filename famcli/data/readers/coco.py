@@ -345,7 +345,7 @@ def joined(objects: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """The inside of a JSON list, a line an object."""
     separator = "\n"
     for value in objects:
-        yield separator + json.dumps(value, ensure_ascii=False)
+        yield separator + json.dumps(value, ensure_ascii=False, allow_nan=False)
         separator = ",\n"
 
 

@@ -22,6 +22,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "file", "path", "filename", "file_name"),
     "label": ("label", "class", "category"),
     "split": ("split", "subset"),
+    "width": ("width",),
+    "height": ("height",),
     **{c: (c, voc) for c, voc in zip(CORNERS, ("xmin", "ymin", "xmax", "ymax"), strict=True)},
 }
 SUFFIXES = (".csv", ".tsv")
@@ -37,6 +39,7 @@ class _Image:
     split: str | None
     classes: list[str] = field(default_factory=list)
     boxes: list[list[float]] = field(default_factory=list)
+    size_hw: tuple[int, int] | None = None  # if stated
 
 
 def detect(source: Path) -> bool:
@@ -85,7 +88,7 @@ def _columns(header: str) -> tuple[str, dict[str, int]]:
 
 
 def read(source: Path, images: Path | None, split: str | None) -> OwnData:
-    """Read a CSV file with a header: image, label, and perhaps x0, y0, x1, y1 (half-open pixels) and split.
+    """Read a CSV file with a header: image, label, perhaps x0, y0, x1, y1 (half-open pixels), width, height and split.
 
     Several rows of an image are several boxes. Images are beside the file, or in ``images`` there, if not given.
     """
@@ -96,7 +99,7 @@ def read(source: Path, images: Path | None, split: str | None) -> OwnData:
     if not found:
         raise DataError(f"{path}: no line after the header")
     root, names = _names(path, list(found), images)
-    rows = [Row(name, i.split, i.classes, i.boxes) for name, i in zip(names, found.values(), strict=True)]
+    rows = [Row(name, i.split, i.classes, i.boxes, i.size_hw) for name, i in zip(names, found.values(), strict=True)]
     return own_data("csv", rows, root, split, str(path))
 
 
@@ -132,6 +135,7 @@ def _add(images: dict[str, _Image], where: str, line: int, row: dict[str, str]) 
     image = images.setdefault(name, _Image(line, split))
     if image.split != split:
         raise DataError(f"{where}: '{short(name)}' has another split than on line {image.line}")
+    image.size_hw = _size(row, where) or image.size_hw
     texts = [row.get(corner, "") for corner in CORNERS]
     if any(texts):
         try:
@@ -150,6 +154,18 @@ def _add(images: dict[str, _Image], where: str, line: int, row: dict[str, str]) 
         other = "" if image.classes[0] == row["label"] else ", with another label"
         raise DataError(f"{where}: '{short(name)}' was on line {image.line} already{other}")
     image.classes.append(row["label"])
+
+
+def _size(row: Mapping[str, str], where: str) -> tuple[int, int] | None:
+    """``(h, w)`` of a line that states both."""
+    texts = [row.get(side, "") for side in ("height", "width")]
+    if not all(texts):
+        return None
+    try:
+        height, width = map(bounded, texts)
+    except ValueError as error:
+        raise DataError(f"{where}: the size is {shown(','.join(texts[::-1]))}, not two numbers: {error}") from error
+    return round(height), round(width)
 
 
 def _names(path: Path, names: list[str], images: Path | None) -> tuple[Path, list[str]]:

@@ -36,6 +36,12 @@ def test_boxes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.boxes, [[1, 2, 3.5, 4], [5, 5, 6, 6]])
 
 
+def test_sizes(tmp_path: Path) -> None:
+    """Columns of sizes are those of the images."""
+    own = read_own(write(tmp_path / "l.csv", "image,label,width,height\na.png,cat,30,20\nb.png,cat,,\n"))
+    assert [sample.size_hw for sample in own.splits["train-weaksup"]] == [(20, 30), None]
+
+
 def test_splits(tmp_path: Path) -> None:
     """A column of splits takes everyday names; images without one follow the rule for boxes."""
     text = "image,label,split\na.png,x,val\nb.png,x,TRAIN\nc.png,x,\nd.png,x,test\n"
