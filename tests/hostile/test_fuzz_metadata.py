@@ -19,7 +19,7 @@ from famcli.data.masks import find_masks
 from famcli.data.readers import read_own
 from famcli_models.errors import FamError
 
-EXAMPLES = [60, pytest.param(1000, marks=pytest.mark.slow)]
+EXAMPLES = [60, pytest.param(300, marks=pytest.mark.slow)]
 values = st.sampled_from(VALUES) | st.integers(-3, 5) | st.floats() | st.text(max_size=4)
 ids = st.integers(0, 3) | st.sampled_from(["1", "a", 1.0, 1.5]) | values
 names = st.sampled_from([*NAMES, "./a.jpg", "x\\a.jpg"]) | values

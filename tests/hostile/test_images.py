@@ -60,7 +60,7 @@ def test_fuzz(number: int, mutations: list[tuple[float, bytes, int]]) -> None:
 
 @QUIET
 @pytest.mark.slow
-@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @FUZZED
 def test_fuzz_long(number: int, mutations: list[tuple[float, bytes, int]]) -> None:
     """Many."""
