@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,7 @@ class Session:
         _bound_memory()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised, and need not be printed too
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # as PyTorch; 0 is its own choice
+        options.intra_op_num_threads = _threads()
         options.add_session_config_entry("session.use_env_allocators", "1")
         # The session borrows their memory.
         self.weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
@@ -72,6 +73,12 @@ class Session:
                 raise WeightsError(f"ONNX Runtime cannot run {GRAPH_FILE}: {short(str(error))}") from error
             last = self._last[flipped] = images, labels, dict(zip(self._wanted, found, strict=True))
         return last[2]
+
+
+def _threads() -> int:
+    """As many as PyTorch would take; 0 leaves it to ONNX Runtime."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if re.fullmatch("[0-9]{1,4}", given) else 0
 
 
 @cache
