@@ -117,7 +117,8 @@ def local_index(environ: Mapping[str, str] = os.environ) -> int:
     """The number of this process among those of its launcher on the same machine, from 0; 0 without a launcher."""
     if Rank.from_environment(environ).count == 1:
         return 0
-    return next((int(environ[name]) for name in LOCAL_VARIABLES if environ.get(name, "").isdecimal()), 0)
+    numbers = (environ.get(name, "") for name in LOCAL_VARIABLES)
+    return next((int(number) for number in numbers if re.fullmatch("[0-9]{1,9}", number)), 0)
 
 
 def _is_step(number: str) -> bool:
