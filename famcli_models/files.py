@@ -46,9 +46,9 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a regular file's bytes, in hexadecimal; raises as :func:`open_regular`."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
