@@ -39,7 +39,10 @@ def escaped(text: str) -> str:
 
 def shown(value: object) -> str:
     """An untrusted value as Python writes it, fit for a message: not endless, however large or deep it is."""
-    return short(_SHORT.repr(value))
+    try:
+        return short(_SHORT.repr(value))
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return f"of type {type(value).__name__}, too long to be shown"
 
 
 def near_names(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:

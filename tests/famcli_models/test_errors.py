@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from famcli_models import errors
+from famcli_models.errors import shown
 
 
 def test_the_tree() -> None:
@@ -34,3 +35,9 @@ def test_unknown_names(arguments: tuple[Any, ...], text: str) -> None:
 def test_unknown_name_lists_at_most_twelve() -> None:
     """A table of a thousand names does not fill the screen."""
     assert str(errors.UnknownNameError("class", "?", [f"c{i:04}" for i in range(1000)])).count("c0") == 12
+
+
+@pytest.mark.parametrize("value", [1 << 100_000, [1 << 100_000]], ids=["number", "list"])
+def test_numbers_without_end(value: object) -> None:
+    """What Python itself does not write is named by its type."""
+    assert shown(value) == f"of type {type(value).__name__}, too long to be shown"
