@@ -162,7 +162,7 @@ def open_file(path: Path, most: int) -> BinaryIO:
     if start == LFS_POINTER or size > most:
         file.close()
         why = f"it has {size:,} bytes, and no FAM checkpoint needs more than {most:,}"
-        raise WeightsError(f"cannot read {path}: {GIT_LFS if start == LFS_POINTER else why}")
+        raise WeightsError(f"cannot read {path}: {f'it is {GIT_LFS}' if start == LFS_POINTER else why}")
     return file
 
 

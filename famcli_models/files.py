@@ -27,7 +27,7 @@ except ImportError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 STDOUT = Path("-")
-LFS_POINTER, GIT_LFS = b"version https://git-lfs.github.com/", "it is a Git LFS pointer: run 'git lfs pull'"
+LFS_POINTER, GIT_LFS = b"version https://git-lfs.github.com/", "a Git LFS pointer: run 'git lfs pull'"
 PREFIX, TEMPORARY = ".fam.", ".tmp"  # of the names of what is there while something is written
 MAX_LINKS = 40  # on the way to a file, as in Linux
 KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}  # and devices

@@ -73,9 +73,8 @@ def _taken(lock: Path) -> FileIO | None:
     while True:
         file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b", buffering=0)
         try:
-            fcntl.lockf(
-                file, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # not flock: workers that a killed run leaves would hold it
+            # Not flock: workers that a killed run leaves would hold it.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in {errno.EACCES, errno.EAGAIN}:
                 file.close()

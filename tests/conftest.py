@@ -18,10 +18,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from runner import SEED
 from typer.testing import CliRunner, Result
 
 CLASSES = ("cat", "dog", "cup", "rocket", "person")
 SIZE = 64
+
+
+def pytest_report_header() -> str:
+    """The seed of hostile inputs, at the top of every run: only the topmost conftest is asked for it."""
+    return f"hostile inputs: FAM_HOSTILE_SEED={SEED}"
 
 
 @pytest.fixture(autouse=True, scope="session")

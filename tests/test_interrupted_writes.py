@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import sys
@@ -16,10 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from runner import Case, Done, Runner, server
+from runner import SEED, Case, Done, Runner, server
 from safetensors import safe_open
 
-SEED = int(os.environ.get("FAM_HOSTILE_SEED") or random.randrange(1 << 32))
 KILLS = 3  # of each command, in the slow tests; one of those that take longer than
 LONG = 3  # seconds
 FEW = ("--engine", "torch", "--device", "cpu", "--workers", "1")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import re
 
+from famcli_models.files import GIT_LFS, LFS_POINTER
+
 HEAD = 512  # bytes from the beginning of a file, enough to tell
 _CONVERT = "convert it to JPEG or PNG"
 _CLIP = "a video clip or an animation; take pictures from it, for example: ffmpeg -i CLIP frames/%06d.jpg"
@@ -12,7 +14,7 @@ _PACKED = "an archive; unpack it, or make a .tar of it, which is read in place"
 _TEXT = "text; a list of names is given on standard input: fam predict - < LIST"
 # What a file begins with, and what it is: of several that fit the first.
 _KINDS: tuple[tuple[bytes, str], ...] = (
-    (rb"version https://git-lfs\.github\.com/", "a Git LFS pointer: run 'git lfs pull'"),
+    (re.escape(LFS_POINTER), GIT_LFS),
     (rb".{4}ftypavi[fs]", f"an AVIF image; {_CONVERT}"),
     (rb".{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", f"a HEIC image; {_CONVERT}"),
     (rb"\xff\x0a|\0\0\0\x0cJXL ", f"a JPEG XL image; {_CONVERT}"),

@@ -1,4 +1,4 @@
-"""A seed for all hostile inputs, printed so that a failure can be repeated: ``FAM_HOSTILE_SEED=... pytest``."""
+"""What hostile tests share. With the seed that was printed a failure comes again: ``FAM_HOSTILE_SEED=... pytest``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from runner import Runner, server
-
-SEED = int(os.environ.get("FAM_HOSTILE_SEED") or random.randrange(1 << 32))
-
-
-def pytest_report_header() -> str:
-    """The seed, at the top of a run of this folder."""
-    return f"hostile inputs: FAM_HOSTILE_SEED={SEED}"
+from runner import SEED, Runner, server
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+SEED = int(os.environ.get("FAM_HOSTILE_SEED") or random.randrange(1 << 32))  # of all hostile inputs of a run
 MEMORY = 1536 << 20  # bytes of address space that a command may take beyond what the imports have
 SECONDS = 20  # a command's wall time
 WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
