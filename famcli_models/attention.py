@@ -29,6 +29,8 @@ from torch import Tensor, nn
 QUERY_REDUCTION = 16  # "memory keys are embedded as C/16 dimensional vectors"
 RATIO_EPS = 1e-6  # keeps eq. (1) as printed finite where its signed denominator crosses zero
 
+MIN_FOREGROUND = 1e-6  # keeps the mean over a foreground finite where M is 0 everywhere
+
 SIMILARITIES = ("softmax", "ratio", "ratio-relu")
 POOLINGS = ("foreground", "features")
 
@@ -175,3 +177,8 @@ class PartAwareAttention(nn.Module):
             t = self.importance(P).squeeze(-1).softmax(dim=1)  # (B, K), eq. (9)
         o = (t[:, None, :] @ P).squeeze(1)  # (B, C), eq. (9)
         return Parts(A, P, t, o)
+
+
+def foreground_mean(X: Tensor, M: Tensor) -> Tensor:
+    """Mean of X ``(B, C, H, W)`` over its cells, weighted by M ``(B, 1, H, W)``: ``(B, C)``, on the scale of X."""
+    return (X * M).mean(dim=(2, 3)) / M.mean(dim=(2, 3)).clamp(min=MIN_FOREGROUND)

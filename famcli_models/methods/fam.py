@@ -2,6 +2,7 @@
 
 ``image -> backbone -> X -> (M -> X̃ -> A -> P -> t -> o) -> h(o)``; the letters are those of
 :mod:`famcli_models.attention`, with L the number of classes and ``y = h(o)`` the logits ``(B, L)``.
+With :attr:`FAMConfig.class_pooling` the class is that of another feature, in training the loss is of h(o) all the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from famcli_models.attention import ConvolutionAttention, ObjectAwareAttention, PartAwareAttention
+from famcli_models.attention import ConvolutionAttention, ObjectAwareAttention, PartAwareAttention, foreground_mean
 from famcli_models.config import Choices, MethodConfig, Ranges
 from famcli_models.features import Features
 from famcli_models.fine import FineFeatures
@@ -25,6 +26,7 @@ ALIKE = 0.99  # cosine of part maps that are one and the same
 
 Similarity = Literal["softmax", "ratio", "ratio-relu"]
 Pooling = Literal["foreground", "features"]
+ClassPooling = Literal["parts", "foreground", "foreground+image"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,9 @@ class FAMConfig(MethodConfig):
         value_bias: Extension: a bias for each foreground classifier.
         object_scale: Extension: h is applied to this times o. A starts near 1/2, so 2 lets a pretrained
             classifier see features of the size it knows.
+        class_pooling: Extension: the feature that class scores are of: ``parts``, o of equation (9) as in the paper;
+            ``foreground``, the mean of X weighted by M; or ``foreground+image``, half of that and half of the plain
+            mean of X. The loss is of o in any case. For a classifier that was pretrained on the mean of X.
         fine_channels: Extension: M has half the stride of X and comes from features of this many channels, fused of X
             and of earlier layers, see :class:`famcli_models.fine.FineFeatures`; 0 makes M from X, as the paper does.
         fine_layers: Depthwise convolutions in them; of no consequence without ``fine_channels``.
@@ -75,6 +80,7 @@ class FAMConfig(MethodConfig):
     part_std: float = 0.0
     value_bias: bool = False
     object_scale: float = 1.0
+    class_pooling: ClassPooling = "parts"
     fine_channels: int = 0
     fine_layers: int = 1
 
@@ -82,6 +88,7 @@ class FAMConfig(MethodConfig):
         **MethodConfig.CHOICES,
         "similarity": get_args(Similarity),
         "pooling": get_args(Pooling),
+        "class_pooling": get_args(ClassPooling),
     }
     RANGES: ClassVar[Ranges] = {
         **MethodConfig.RANGES,
@@ -97,7 +104,7 @@ class FAMConfig(MethodConfig):
     }
 
     OF_TRAINING: ClassVar[frozenset[str]] = MethodConfig.OF_TRAINING | {
-        *("sparsity", "diversity", "lambda_spa", "lambda_div", "sparsity_warmup", "part_std"),
+        *("sparsity", "diversity", "lambda_spa", "lambda_div", "sparsity_warmup", "part_std", "class_pooling"),
     }
 
     OF_RANDOM_START: ClassVar[frozenset[str]] = frozenset({"part_std"})
@@ -118,7 +125,8 @@ class FAMOutput(NamedTuple):
         P: ``(B, K, C)`` part features.
         t: ``(B, K)`` importance weights, summing to 1.
         o: ``(B, C)`` object feature.
-        logits: ``(B, L)`` class scores before the softmax.
+        logits: ``(B, L)`` class scores before the softmax, of the feature that ``config.class_pooling`` names.
+        object_logits: ``(B, L)`` h(o), which the loss is of; the same as ``logits`` with ``parts``.
     """
 
     M: Tensor
@@ -127,6 +135,7 @@ class FAMOutput(NamedTuple):
     t: Tensor
     o: Tensor
     logits: Tensor
+    object_logits: Tensor
 
 
 class FAM(Method):
@@ -182,7 +191,13 @@ class FAM(Method):
             # The mean of M in each cell of X; at the edge a cell may be half there, or there in M alone.
             at_X = F.avg_pool2d(M, 2, ceil_mode=True)[..., : X.shape[-2], : X.shape[-1]]
         A, P, t, o = self.part_attention(X, at_X)
-        return FAMOutput(M, A, P, t, o, self.classifier(o * self.config.object_scale))
+        logits = object_logits = self.classifier(o * self.config.object_scale)
+        if self.config.class_pooling != "parts":
+            pooled = foreground_mean(X, at_X)
+            if self.config.class_pooling == "foreground+image":
+                pooled = (pooled + X.mean(dim=(2, 3))) / 2
+            logits = self.classifier(pooled)
+        return FAMOutput(M, A, P, t, o, logits, object_logits)
 
     def maps(self, output: FAMOutput, labels: Tensor | None = None) -> Tensor:
         """M ``(B, H, W)`` in (0, 1), of no class."""
@@ -209,7 +224,7 @@ class FAM(Method):
         if batch.step < rising:
             weights["spa"] = weights["spa"] * batch.step / rising
         terms = {
-            "cla": classification_loss(output.logits, batch.labels, batch.class_weight),
+            "cla": classification_loss(output.object_logits, batch.labels, batch.class_weight),
             "spa": sparsity_loss(output.M),
             "div": diversity_loss(output.P),
         }

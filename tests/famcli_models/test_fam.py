@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from famcli_models import FAM, CAMConfig, FAMConfig, FAMOutput, MethodConfig
+from famcli_models.attention import foreground_mean
 from famcli_models.errors import ConfigError, UnknownNameError
 from famcli_models.features import Features
+from famcli_models.methods.method import Batch
 
 Make = Callable[..., FAM]
 
@@ -82,6 +85,7 @@ BAD: dict[str, list[Any]] = {
     "part_std": [-1],
     "value_bias": [2],
     "object_scale": [0, math.inf],
+    "class_pooling": ["max", None],
     "fine_channels": [-1, 4097, 16.0, True],
     "fine_layers": [0, 9],
     "stride": [4, 16.0],
@@ -110,7 +114,8 @@ def test_output(model: FAM) -> None:
     out = model(torch.randn(2, 3, 64, 64))
     C = model.backbone.channels
     assert isinstance(out, FAMOutput)
-    shapes = {"M": (2, 1, 4, 4), "A": (2, 5, 4, 4), "P": (2, 5, C), "t": (2, 5), "o": (2, C), "logits": (2, 5)}
+    shapes = {"M": (2, 1, 4, 4), "A": (2, 5, 4, 4), "P": (2, 5, C), "t": (2, 5), "o": (2, C)}
+    shapes |= {"logits": (2, 5), "object_logits": (2, 5)}
     assert {name: tuple(value.shape) for name, value in out._asdict().items()} == shapes
     assert all(value.isfinite().all() for value in out)
     with pytest.raises(AttributeError):
@@ -133,6 +138,32 @@ def test_object_scale_is_seen_by_the_classifier_alone(make_model: Make) -> None:
         one, two = make_model().eval()(images), make_model(object_scale=2.0).eval()(images)
         torch.testing.assert_close(one.o, two.o)
         torch.testing.assert_close(two.logits, make_model(object_scale=2.0).classifier(2 * two.o))
+
+
+@pytest.mark.parametrize("fine_channels", [0, 8])
+def test_class_pooling_is_of_the_scores_alone(make_model: Make, fine_channels: int) -> None:
+    """The mean of X under M is summed up cell by cell here; the loss, the map and the parts are those of the paper."""
+    images, y = torch.randn(2, 3, 64, 64), torch.tensor([1, 3])
+    made = {
+        kind: make_model(class_pooling=kind, fine_channels=fine_channels).eval()
+        for kind in ("parts", "foreground", "foreground+image")
+    }
+    out = {kind: model(images) for kind, model in made.items()}
+    model, paper = made["parts"], out["parts"]
+    X, M = model.features(images).X, F.adaptive_avg_pool2d(paper.M, 4)
+    cells = [(X[..., i, j], M[..., i, j]) for i in range(4) for j in range(4)]
+    foreground = sum(x * m for x, m in cells) / sum(m for _, m in cells)
+    pooled = {"parts": paper.o, "foreground": foreground, "foreground+image": (foreground + X.mean((2, 3))) / 2}
+    for kind, found in out.items():
+        torch.testing.assert_close(found.logits, model.classifier(pooled[kind]))
+        assert torch.equal(found.object_logits, paper.logits)
+        assert all(torch.equal(a, b) for a, b in zip(found[:5], paper[:5], strict=True))
+        assert torch.equal(made[kind].loss(found, Batch(y)).total, model.loss(paper, Batch(y)).total)
+
+
+def test_scores_of_an_empty_foreground_are_finite() -> None:
+    """Where M is 0 everywhere the mean under it is 0, and no division by nothing."""
+    assert torch.equal(foreground_mean(torch.ones(1, 3, 2, 2), torch.zeros(1, 1, 2, 2)), torch.zeros(1, 3))
 
 
 def test_own_backbone() -> None:

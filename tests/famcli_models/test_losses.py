@@ -18,7 +18,8 @@ from famcli_models.methods.method import Batch
 
 def output(M: Tensor, P: Tensor, logits: Tensor) -> FAMOutput:
     B, K, C = P.shape
-    return FAMOutput(M, torch.rand(B, K, *M.shape[-2:]), P, torch.full((B, K), 1 / K), torch.zeros(B, C), logits)
+    A, t, o = torch.rand(B, K, *M.shape[-2:]), torch.full((B, K), 1 / K), torch.zeros(B, C)
+    return FAMOutput(M, A, P, t, o, logits, logits)
 
 
 def model_of(output: FAMOutput, **changes: Any) -> FAM:

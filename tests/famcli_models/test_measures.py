@@ -25,7 +25,7 @@ def methods(make_model: Callable[..., Any]) -> dict[str, Any]:
 def output(M: list[list[float]], A: list[list[list[float]]], logits: list[list[float]]) -> FAMOutput:
     """Maps of one row of cells: M ``(B, W)``, A ``(B, K, W)``."""
     maps, parts, none = torch.tensor(M)[:, None, None], torch.tensor(A)[:, :, None], torch.empty(0)
-    return FAMOutput(maps, parts, none, none, none, torch.tensor(logits))
+    return FAMOutput(maps, parts, none, none, none, torch.tensor(logits), none)
 
 
 def test_measures_by_hand(methods: dict[str, FAM]) -> None:

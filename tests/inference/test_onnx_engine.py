@@ -16,16 +16,19 @@ import pytest
 from PIL import Image
 
 from famcli import Predictor
+from famcli.checkpoints.export import write_graph
 from famcli.demo import PHOTOS, photo_folder
 from famcli.inference import engine as module
 from famcli.inference.engine import OutOfMemoryError, choose_engine, open_engine
 from famcli.inference.onnx_engine import OnnxEngine
+from famcli.inference.torch_engine import TorchEngine
 from famcli_models import packaged
 from famcli_models.checkpoint import DEFAULT_MODEL, GRAPH_FILE
 from famcli_models.errors import ConfigError, WeightsError
 from famcli_models.files import sha256_file
 from famcli_models.graph import MAX_GRAPH_BYTES, OPERATORS, OPSETS
 
+Make = Callable[..., Any]
 PACKAGED = packaged()[DEFAULT_MODEL]
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -79,6 +82,17 @@ def test_the_answers_are_those_of_pytorch(photos: list[np.ndarray], method: str,
             assert np.mean(a.region_map != b.region_map) < 1e-3
         if a.parts is not None:
             np.testing.assert_allclose(a.parts.A, b.parts.A, atol=1e-3)
+
+
+def test_the_graph_has_the_class_pooling(make_model: Make, photos: list[np.ndarray], tmp_path: Path) -> None:
+    """Class scores are of the same feature in both engines, and not of the default one."""
+    make_model(class_pooling="foreground+image", fine_channels=8).save_pretrained(tmp_path)
+    write_graph(tmp_path)
+    images = np.stack([np.asarray(Image.fromarray(photo).resize((64, 64))) for photo in photos])
+    found, wanted = (open_engine(tmp_path, device="cpu", name=name).infer([images]) for name in ("onnx", "torch"))
+    np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-5)
+    paper = TorchEngine(make_model(fine_channels=8), "cpu").infer([images])
+    assert np.abs(paper.probabilities - found.probabilities).max() > 1e-4
 
 
 def test_maps_of_classes_that_are_known(photos: list[np.ndarray]) -> None:
