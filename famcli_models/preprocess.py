@@ -25,9 +25,10 @@ UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 
 
-def resize(image: Image.Image, side: int) -> UInt8:
-    """The whole image, RGB, as a square: ``(side, side, 3)`` uint8."""
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+def resize(image: Image.Image, side: int, box: npt.NDArray[np.floating] | None = None) -> UInt8:
+    """The whole RGB image, or its part in a box, xyxy in shares of its sides, as a square ``(side, side, 3)`` uint8."""
+    part = None if box is None else tuple((box.clip(0, 1) * (*image.size, *image.size)).tolist())
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, part))
 
 
 def resized_side(side: int) -> int:

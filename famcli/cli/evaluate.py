@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Option
@@ -43,6 +43,10 @@ def evaluate(
     masks: Annotated[Path | None, Option(metavar="DIR", help=_MASKS)] = None,
     protocol: Annotated[str, Option(metavar="NAME", help=_PROTOCOL)] = "fam",
     crops: Annotated[int, Option(help="Views that class scores are taken from: 1 or 10.")] = 1,
+    quality: options.QualityOption = "fast",
+    scales: options.ScalesOption = None,
+    flip: options.FlipOption = None,
+    looks: options.LooksOption = None,
     interval: Annotated[float, Option(help="From one threshold to the next, if many are tried.")] = 0.001,
     other_classes: Annotated[bool, Option("--other-classes", help=_OTHER_CLASSES)] = False,
     allow_missing: Annotated[bool, Option("--allow-missing", help=_ALLOW_MISSING)] = False,
@@ -80,6 +84,7 @@ def evaluate(
     problem = run.conflict(protocol, crops, data is not None, maps, predictions, masks, ", ".join(given))
     if problem:
         raise typer.BadParameter(problem)
+    views: dict[str, Any] = {"scales": options.multiples(scales), "flip": flip, "looks": looks, "quality": quality}
     rank = options.this_rank(shard)
     for wanted, option in ((resume, "--resume"), (join, "--join"), (rank.count > 1, str(rank))):
         if wanted and out is None:
@@ -110,6 +115,7 @@ def evaluate(
                     workers=workers,
                     value_range=options.value_range(value_range),
                     processes=processes,
+                    **views,
                 ),
                 method=method,
                 baseline=baseline,

@@ -69,6 +69,14 @@ _RANGE = "What is black and white in images of more than 8 bits: auto, container
 RangeOption = Annotated[str, Option("--range", metavar="RANGE", help=_RANGE)]
 _MEMORY = "Most that images may take at once while they are decoded, in all workers together."
 MemoryOption = Annotated[str, Option("--memory", metavar="SIZE", help=_MEMORY, callback=_set_memory)]
+_SCALES = "Average over these multiples of the input size, e.g. 1,1.5."
+ScalesOption = Annotated[str | None, Option("--scales", metavar="NUMBERS", help=_SCALES)]
+_FLIP = "Average over the mirrored image too."
+FlipOption = Annotated[bool | None, Option("--flip/--no-flip", help=_FLIP, show_default=False)]
+_LOOKS = "2: run again on the part of the image with the first box."
+LooksOption = Annotated[int | None, Option("--looks", min=1, max=2, help=_LOOKS)]
+_QUALITY = "fast: one view; best: two sizes, mirrored, two looks. --scales, --flip and --looks go before it."
+QualityOption = Annotated[str, Option("--quality", metavar="NAME", help=_QUALITY)]
 OutFolder = Annotated[Path, Option("--out", "-o", help="Folder to write to.", callback=folder)]
 _ORG = "Organisation on the Hub of a name without one; by default that of FAM_HUB_ORG."
 OrgOption = Annotated[str | None, Option("--org", help=_ORG, metavar="ORG")]
@@ -78,6 +86,15 @@ def check_stdout(out: Path | None, as_json: bool) -> None:
     """Refuse two things on standard output: what is written to ``--out``, and the summary of ``--json``."""
     if out is not None and as_json and is_stdout(out):
         raise typer.BadParameter("--json and the results would both be on standard output: leave out --json")
+
+
+def multiples(scales: str | None) -> tuple[float, ...] | None:
+    """What ``--scales`` says."""
+    try:
+        return None if scales is None else tuple(float(part) for part in scales.split(","))
+    except ValueError as error:
+        msg = f"'{scales}' is not a list of numbers such as 1,1.5"
+        raise typer.BadParameter(msg, param_hint="--scales") from error
 
 
 def value_range(text: str) -> ValueRange:

@@ -63,8 +63,10 @@ def predict(
     maps: Annotated[Path | None, _folder_of("maps")] = None,
     masks: Annotated[str | None, Option(metavar="FORM|FOLDER", help=MASKS)] = None,
     parts: Annotated[bool, Option("--parts", help=PARTS)] = False,
-    scales: Annotated[str, Option(help="Average over these multiples of the input size, e.g. 1,1.5.")] = "1",
-    flip: Annotated[bool, Option("--flip", help="Average over the mirrored image too.")] = False,
+    quality: options.QualityOption = "fast",
+    scales: options.ScalesOption = None,
+    flip: options.FlipOption = None,
+    looks: options.LooksOption = None,
     resume: Annotated[bool, Option("--resume", help=RESUME)] = False,
     shard: Annotated[str | None, Option(metavar="I/N", help=SHARD)] = None,
     join: Annotated[bool, Option("--join", help=JOIN)] = False,
@@ -101,7 +103,8 @@ def predict(
         what = "--all-categories and --coco-images are for results in a format"
         raise typer.BadParameter(f"{what}: give --out, or --format for standard output")
     shown_values = options.value_range(value_range)
-    multiples, folders = _numbers(scales), {"overlays": overlays, "maps": maps, "masks": pictures}
+    views: dict[str, Any] = {"scales": options.multiples(scales), "flip": flip, "looks": looks, "quality": quality}
+    folders = {"overlays": overlays, "maps": maps, "masks": pictures}
     from famcli.inference.job import predict_files
     from famcli.inference.journal import journal_path
     from famcli.inference.predictor import Settings
@@ -120,14 +123,13 @@ def predict(
                 threshold,
                 max_boxes,
                 topk,
-                multiples,
-                flip,
                 batch_size,
                 workers,
                 amp,
                 parts=parts,
                 value_range=shown_values,
                 processes=None,
+                **views,
             ),
             format=chosen,
             image_files={name: folder for name, folder in folders.items() if folder is not None},
@@ -249,11 +251,3 @@ def _chosen_format(name: str | None, out: Path | None, *, folder: bool) -> str:
     if FORMATS[chosen].folder and not folder:
         raise typer.BadParameter(f"--format {chosen} is a folder of files and needs --out FOLDER")
     return chosen
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        msg = f"'{text}' is not a list of numbers such as 1,1.5"
-        raise typer.BadParameter(msg, param_hint="--scales") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from famcli.data.dataset import Dataset
 from famcli.data.sample import Sample
 from famcli.hub.names import find_model
 from famcli.inference.engine import AUTO, Engine, open_engine
+from famcli.inference.views import ONE_VIEW, Views
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.class_names import BY_NUMBER, Matches
 from famcli_models.errors import DataError, UnknownNameError, listed
@@ -49,13 +50,15 @@ def find_models(
     *,
     device: str = AUTO,
     engine: str = AUTO,
+    scales: Sequence[float] = (1.0,),
 ) -> list[Model]:
     """The model under test, and its baseline: another model of any method, or that of its own features if it has one.
 
     ``model`` and ``baseline`` are a packaged name, a checkpoint folder, a name on the Hub, or a model; ``say`` is
-    called with a sentence on what is downloaded, or why there is no baseline.
+    called with a sentence on what is downloaded, or why there is no baseline. ``scales`` are as
+    :func:`famcli.inference.engine.open_engine` takes them.
     """
-    opened = partial(_open, say=say, device=device, engine=engine)
+    opened = partial(_open, say=say, device=device, engine=engine, scales=scales)
     first = opened(model, method)
     if baseline is not None:
         other = opened(baseline, None)
@@ -117,11 +120,16 @@ def _check_numbers(dataset: Dataset, labels: Collection[int], number: int, title
 
 
 def _open(
-    model: str | Path | Method, method: str | None, say: Callable[[str], None] | None, device: str, engine: str
+    model: str | Path | Method,
+    method: str | None,
+    say: Callable[[str], None] | None,
+    device: str,
+    engine: str,
+    scales: Sequence[float],
 ) -> Model:
     if isinstance(model, (str, Path)):
         folder = find_model(str(model), say)
-        found = open_engine(folder, method, device, name=engine, say=say)
+        found = open_engine(folder, method, device, name=engine, scales=scales, say=say)
         return Model(found, found.title, str(model), folder)
     from famcli.inference.torch_engine import TorchEngine
     from famcli_models.methods import METHODS
@@ -132,7 +140,7 @@ def _open(
     return Model(TorchEngine(network, device), network.title, network.title)
 
 
-def source(models: Sequence[Model]) -> dict[str, Any]:
+def source(models: Sequence[Model], views: Views = ONE_VIEW) -> dict[str, Any]:
     """Where the model under test and its baseline came from, for the result card; JSON values."""
     first, *baselines = models
     config, origin, folder = first.engine.config, first.engine.provenance, first.folder
@@ -145,6 +153,7 @@ def source(models: Sequence[Model]) -> dict[str, Any]:
         "weights_sha256": _sha256(first),
         "revision": folder.name if folder and folder.parent.name == "snapshots" else None,
         "input_size": config.size,
+        "views": asdict(views),
         "classifier": config.classifier,
         **{key: origin.get(key) for key in ("data", "recipe", "seed", "settings_sha256")},
         "tuned_on_test": bool(origin.get("tuned_on_test", False)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,16 @@ from famcli.evaluation.external import Found
 from famcli.evaluation.metrics.box import INTERVAL, thresholds
 from famcli.evaluation.models import Model
 from famcli.evaluation.protocols import BOX_RULES, BoxRules, find_protocol, ten_crops
-from famcli.inference.engine import AUTO, UNKNOWN, fit_to_images
+from famcli.inference.engine import AUTO, UNKNOWN, Inference, fit_to_images, input_sides
 from famcli.inference.pipeline import Failed, run_images
+from famcli.inference.views import ViewSettings, closer, infer_views
 from famcli.results.images import MAX_SHOWN_CLASSES, RIGHT_IOU
 from famcli_models.boxes import FloatArray, box_iou
 from famcli_models.errors import DataError, WeightsError
 from famcli_models.localization import Region, localize_at, localize_box
 
 if TYPE_CHECKING:
+    from famcli.inference.engine import Engine
     from famcli_models.methods.method import Method
 
 CENTRE_SIDE = 0.7  # the centre box takes this share of each side
@@ -50,8 +52,8 @@ class BoxedMap(NamedTuple):
     box: np.ndarray  # (4,) half-open xyxy in shares of the input's sides
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSettings(ViewSettings):
     """How to evaluate.
 
     Attributes:
@@ -68,6 +70,10 @@ class EvaluationSettings:
         workers: Threads that decode and find boxes.
         value_range: What is black and what is white in images of more than 8 bits, as ``famcli.Predictor`` takes it.
         processes: Processes that try thresholds; all cores if not given.
+        scales: As ``famcli.Predictor`` takes them, as all that follow; the part for a second look is at the model's τ.
+        flip: Also average over the mirrored image.
+        looks: 1 or 2.
+        quality: ``"fast"`` or ``"best"``.
     """
 
     split: str = TEST
@@ -87,6 +93,7 @@ class EvaluationSettings:
         """Check what can be checked before any work is done."""
         find_protocol(self.protocol)
         thresholds(self.interval)
+        ViewSettings.__post_init__(self)
 
     @property
     def rules(self) -> BoxRules:
@@ -267,18 +274,24 @@ class _Run:
         self.models, self.samples, self.rules = models, samples, settings.rules
         self.same_classes, self.engines = settings.same_classes, [model.engine for model in models]
         self.ten_crop = settings.crops > 1 and self.same_classes and settings.protocol in BOX_RULES
-        self.side, self.value_range = self.engines[0].config.size, settings.value_range
-        self.sides = sorted({engine.config.size for engine in self.engines})
+        self.side, self.settings = self.engines[0].config.size, settings
+        self.sides = sorted({side for engine in self.engines for side in self._sides(engine)})
+
+    def _sides(self, engine: Engine[Any]) -> list[int]:
+        scales = self.settings.views.scales
+        return [engine.config.size] if scales == (1.0,) else input_sides(engine.config, scales)
 
     def load(self, number: int) -> _Views:
         sample, sides = self.samples[number], self.sides
-        with open_sample(sample, sides[-1], self.value_range) as (image, size_hw, _):  # as `fam predict` does
+        own = {engine.config.size for engine in self.engines} if self.ten_crop else ()
+        # As `fam predict` does:
+        with open_sample(sample, sides[-1], self.settings.value_range) as (image, size_hw, _):
             views = {side: self.rules.view(image, side) for side in sides}
-            return size_hw, views, {side: ten_crops(image, side) for side in sides if self.ten_crop}
+            return size_hw, views, {side: ten_crops(image, side) for side in own}
 
     def infer(self, batch: Sequence[tuple[int, _Views]]) -> list[_Answers]:
         stacked = {side: np.stack([views[side] for _, (_, views, _) in batch]) for side in self.sides}
-        inferred = [m.engine.infer([stacked[m.engine.config.size]], self._labels(m, batch)) for m in self.models]
+        inferred = [self._infer(model, batch, stacked) for model in self.models]
         probabilities = self._of_crops(batch) if self.ten_crop else [found.probabilities for found in inferred]
         answers: list[_Answers] = [[] for _ in batch]
         for model, found, of_images in zip(self.models, inferred, probabilities, strict=True):
@@ -291,14 +304,33 @@ class _Run:
                 answer.append((M, of_classes, box))
         return answers
 
-    def _labels(self, model: Model, batch: Sequence[tuple[int, _Views]]) -> list[int] | None:
-        return [model.class_of(self.samples[number]) for number, _ in batch] if self.same_classes else None
+    def _infer(self, model: Model, batch: Sequence[tuple[int, _Views]], stacked: Mapping[int, np.ndarray]) -> Inference:
+        samples, sides, settings = (
+            [self.samples[number] for number, _ in batch],
+            self._sides(model.engine),
+            self.settings,
+        )
+
+        def cut(i: int, box: np.ndarray) -> list[np.ndarray]:
+            with open_sample(samples[i], closer(sides[-1], box), settings.value_range) as picture:
+                return [self.rules.view(picture.image, side, box) for side in sides]
+
+        return infer_views(
+            model.engine,
+            [stacked[side] for side in sides],
+            [model.class_of(sample) for sample in samples] if self.same_classes else None,
+            settings.views,
+            cut,
+            tau=model.engine.config.tau,
+            workers=settings.workers,
+        )
 
     def _of_crops(self, batch: Sequence[tuple[int, _Views]]) -> list[np.ndarray]:
         """Class probabilities ``(B, L)`` of each model, averaged over crops; a shared backbone runs once a crop."""
         unknown, found = np.full(len(batch), UNKNOWN), []
         for crop in range(len(batch[0][1][2][self.side])):
-            stacked = {side: np.stack([crops[side][crop] for _, (_, _, crops) in batch]) for side in self.sides}
+            sides = batch[0][1][2]
+            stacked = {side: np.stack([crops[side][crop] for _, (_, _, crops) in batch]) for side in sides}
             runs = [(engine, engine.run(stacked[engine.config.size], unknown)) for engine in self.engines]
             found.append([engine.probabilities(out) for engine, out in runs])
         return [np.mean(of_crops, axis=0) for of_crops in zip(*found, strict=True)]

@@ -144,12 +144,14 @@ class BoxRules:
     strict: bool = False  # right when the IoU is greater than 0.5, and not from 0.5 on
     first_only: bool = False  # of several boxes of an image only the first counts
 
-    def view(self, image: Image.Image, side: int) -> np.ndarray:
-        """The test image: an RGB picture to ``(side, side, 3)`` uint8."""
+    def view(self, image: Image.Image, side: int, box: npt.NDArray[np.floating] | None = None) -> np.ndarray:
+        """The test image, or its part in a box, xyxy in its shares: an RGB picture to ``(side, side, 3)`` uint8."""
         if not self.cropped:
-            return resize(image, side)
-        edge = _margin(side)
-        return resize(image, resized_side(side))[edge : edge + side, edge : edge + side]
+            return resize(image, side, box)
+        edge, whole = _margin(side), resized_side(side)
+        if box is not None:
+            return resize(image, side, (edge + box * side) / whole)
+        return resize(image, whole)[edge : edge + side, edge : edge + side]
 
     def frame_hw(self, size_hw: tuple[int, int], side: int) -> tuple[int, int]:
         """Size ``(h, w)`` of the frame that boxes are compared in, for an image of ``size_hw``."""

@@ -225,8 +225,8 @@ class EvaluationRun:
         samples, sources = read_split(dataset, settings.split, masks, settings.protocol in VERSIONS)
         models = []
         if not (maps or predictions):
-            where = {"device": settings.device, "engine": settings.engine}
-            models = find_models(model, method, baseline, say, **where)
+            where, scales = {"device": settings.device, "engine": settings.engine}, settings.views.scales
+            models = find_models(model, method, baseline, say, **where, scales=scales)
             if settings.same_classes:
                 models = match_classes(models, dataset, {sample.label for sample in samples}, talk)
             for given in models:
@@ -304,7 +304,7 @@ class EvaluationRun:
                 "partial": len(here) < len(self.samples),
                 "class_names": tuple(names),
             },
-            source={**(source(models) if models else elsewhere), "class_names": own},
+            source={**(source(models, settings.views) if models else elsewhere), "class_names": own},
             protocol={
                 "name": settings.protocol,
                 "interval": settings.interval if self._over_maps() or scored.masks else None,

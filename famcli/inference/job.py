@@ -20,6 +20,7 @@ from famcli.inference.labels import GivenClasses
 from famcli.inference.pipeline import spread
 from famcli.inference.predictor import Predictor, Settings
 from famcli.inference.ranks import Rank, alone, forget_earlier, wait_for_others
+from famcli.inference.views import ONE_VIEW
 from famcli.outputs import (
     FORMATS,
     IMAGE_FILES,
@@ -174,8 +175,8 @@ def predict_files(
             check_not_read(
                 out, [*given_files, *(checkpoint / name for name in (CONFIG_FILE, WEIGHTS_FILE, GRAPH_FILE))]
             )
-        scales = settings.scales
-        running = open_engine(checkpoint, method, device, amp=settings.amp, name=engine, scales=scales, say=say)
+        views = settings.views
+        running = open_engine(checkpoint, method, device, amp=settings.amp, name=engine, scales=views.scales, say=say)
         if collapsed := running.provenance.get(COLLAPSED):
             say(f"warning: the training of this model has failed: {short(str(collapsed))}")
         predictor = Predictor(running, settings=settings)
@@ -185,7 +186,8 @@ def predict_files(
         ids = CocoIds.from_file(Path(coco_images), class_names) if coco_images else None
         used = {"model_sha256": sha256_file(checkpoint / WEIGHTS_FILE), "method": running.config.method}
         header = {
-            **{name: value for name, value in asdict(settings).items() if name not in PACE},
+            **{name: value for name, value in asdict(settings).items() if name not in (*PACE, "quality")},
+            **asdict(views),
             **used,
             "root": str(listing.root),
             "label": label,
@@ -200,6 +202,7 @@ def predict_files(
             "model": str(model),
             **used,
             "threshold": predictor.tau,
+            **({} if views == ONE_VIEW else {"views": asdict(views)}),
         }
         num_parts = running.num_parts if settings.parts else 0
 

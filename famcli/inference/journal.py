@@ -16,7 +16,7 @@ from famcli.outputs.prediction import Record
 from famcli_models.errors import DataError
 
 SUFFIX = ".partial"  # of the journal of a run in one process, behind the name of the results
-VERSION = 4  # of the journal; the first had none
+VERSION = 5  # of the journal; the first had none
 AGAIN = "start again without --resume"
 SHOWN = 20  # shards in a message
 IN_MEMORY = 64 << 20  # bytes of records

@@ -106,7 +106,8 @@ def run_images(
     """Run a model over any number of images, in their order, with flat memory.
 
     ``load`` and ``finish`` run on ``workers``, ``infer`` in the calling thread. An image for which one of these two
-    raises a ``FamError`` or an ``OSError`` gives a :class:`Failed`; what ``infer`` raises ends the run.
+    raises a ``FamError`` or an ``OSError`` gives a :class:`Failed`, as one of which ``infer`` says so; what ``infer``
+    raises ends the run.
 
     Workers are threads, or, given ``shared_bytes`` and at least :data:`ENOUGH` images, processes with so much shared
     memory for the arrays of an image. Then ``load``, ``finish``, items and results are pickled, and ``infer`` runs in a
@@ -198,7 +199,9 @@ def spread(items: Sequence[T], most: int) -> list[T]:
 
 
 def guarded(function: Callable[..., Finished], item: T, *rest: object) -> Finished | Failed[T]:
-    """The result of a stage for an image, or its failure."""
+    """The result of a stage for an image, or its failure, in this stage or the one before."""
+    if rest and isinstance(rest[-1], Failed):
+        return rest[-1]
     try:
         return function(item, *rest)
     except (FamError, OSError) as error:

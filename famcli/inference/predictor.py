@@ -18,8 +18,9 @@ from famcli.data.sources import Member
 from famcli.hub import find_model
 from famcli.inference.engine import AUTO, Engine, OutOfMemoryError, fit_to_images, input_sides, open_engine
 from famcli.inference.labels import Classes
-from famcli.inference.pipeline import Failed, Workers, run_images
+from famcli.inference.pipeline import Failed, Workers, guarded, run_images
 from famcli.inference.scores import box_score, certainty
+from famcli.inference.views import ViewSettings, closer, infer_views
 from famcli.outputs.image_files import SIDE, shrunk
 from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction, Record
 from famcli_models.config import MAX_INPUT_BYTES, PIXEL_BYTES, require
@@ -37,15 +38,13 @@ CPU_BATCH, GPU_BATCH = 8, 128
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(ViewSettings):
     """How maps become boxes, and how much work a batch is.
 
     Attributes:
         tau: Threshold on M; ``None`` takes the model's own.
         max_boxes: Regions per image, largest first.
         topk: Classes per image.
-        scales: Input sizes as multiples of the model's; maps and probabilities are averaged.
-        flip: Also average over the mirrored image.
         batch_size: Images per forward pass, halved when memory runs out; ``None`` takes what suits the device.
         workers: Threads for decoding and box finding; ``None`` takes as many as the network leaves room for.
         amp: Run the backbone in float16, what follows it in float32; for GPUs.
@@ -55,14 +54,18 @@ class Settings:
         value_range: What is black and what is white in images of more than 8 bits: ``"auto"``, which looks at the
             values; ``"container"``, all that the type of the values can hold; or two values.
         processes: With many images workers are processes, ``None``: where there are cores to spare. A script that
-            asks for them needs ``if __name__ == "__main__":``.
+            asks for them needs ``if __name__ == "__main__":``. With two looks they are threads.
+        scales: Input sizes as multiples of the model's; maps and probabilities are averaged.
+        flip: Also average over the mirrored image.
+        looks: 1, or 2: the model is run again on the part of the image with the first box and a margin of a tenth of
+            its sides, and what it says of both is put together.
+        quality: ``"fast"``, one view and one look, or ``"best"``: two sizes, the mirrored image and two looks. Each of
+            ``scales``, ``flip`` and ``looks`` that is given takes the place of what the quality says.
     """
 
     tau: float | None = None
     max_boxes: int = 1
     topk: int = 1
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
     batch_size: int | None = None
     workers: int | None = None
     amp: bool = False
@@ -77,8 +80,7 @@ class Settings:
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "at least 1")
         require(self.tau is None or 0 <= self.tau < 1, "threshold", self.tau, "in [0, 1)")
-        scales = bool(self.scales) and all(0.25 <= scale <= 4 for scale in self.scales)
-        require(scales, "scales", self.scales, "numbers in [0.25, 4]")
+        ViewSettings.__post_init__(self)
 
 
 class Loaded(NamedTuple):
@@ -133,7 +135,7 @@ class Predictor:
     ) -> None:
         self.settings = settings = replace(settings or Settings(), **changes)
         if isinstance(model, (str, Path)):
-            folder, scales = find_model(str(model)), settings.scales
+            folder, scales = find_model(str(model)), settings.views.scales
             self.engine = open_engine(folder, method, device, amp=settings.amp, name=engine, scales=scales)
         elif isinstance(model, Engine):
             self.engine = model
@@ -146,7 +148,7 @@ class Predictor:
             msg = f"a model of '{self.config.method}' has no parts; leave out --parts, or predict with --method fam"
             raise ConfigError(msg)
         self.tau = self.config.tau if settings.tau is None else settings.tau
-        self._sides = input_sides(self.config, settings.scales)
+        self._sides = input_sides(self.config, settings.views.scales)
         fitting = MAX_INPUT_BYTES // (PIXEL_BYTES * self._sides[-1] ** 2)  # a CPU does not say that memory runs out
         self.batch_size = settings.batch_size or (min(CPU_BATCH, fitting) if self.engine.on_cpu else GPU_BATCH)
         self.finish = partial(
@@ -275,6 +277,7 @@ class Predictor:
         classes, value_range = len(own_names or self.class_names), settings.value_range
         workers = Workers.beside(network_on_cpu=self.engine.on_cpu)
         processes = workers.processes if settings.processes is None else settings.processes
+        processes = processes and settings.views.looks == 1  # the second look cuts images in this process
         return run_images(
             items,
             partial(load_item, sides=self._sides, classes=classes, photo=settings.photos, value_range=value_range),
@@ -285,9 +288,9 @@ class Predictor:
             shared_bytes=sum(3 * side**2 for side in self._sides) if processes else 0,
         )
 
-    def _infer(self, batch: Sequence[tuple[Item, Loaded]], own: bool = False) -> list[Inferred]:
+    def _infer(self, batch: Sequence[tuple[Item, Loaded]], own: bool = False) -> list[Inferred | Failed[Item]]:
         """What the network says of a batch, which is cut in two for as long as it is too large for the memory."""
-        inferred: list[Inferred] = []
+        inferred: list[Inferred | Failed[Item]] = []
         while len(inferred) < len(batch):
             part = batch[len(inferred) :][: self.batch_size]
             try:
@@ -298,12 +301,30 @@ class Predictor:
                 self.batch_size = len(part) // 2
         return inferred
 
-    def _infer_at_once(self, batch: Sequence[tuple[Item, Loaded]], own: bool) -> list[Inferred]:
-        views = [np.stack(images) for images in zip(*(loaded.views for _, loaded in batch), strict=True)]
-        labels = [None if own else item.label for item, _ in batch]
-        found = self.engine.infer(views, labels, flip=self.settings.flip, parts=self.settings.parts)
+    def _infer_at_once(self, batch: Sequence[tuple[Item, Loaded]], own: bool) -> list[Inferred | Failed[Item]]:
+        settings, failed = self.settings, dict[int, Failed[Item]]()
+
+        def cut(i: int, box: np.ndarray) -> list[np.ndarray]:
+            item, loaded = batch[i]
+            views = guarded(cut_item, item, box, self._sides, settings.value_range)
+            if isinstance(views, Failed):
+                failed[i] = views
+                return loaded.views
+            return views
+
+        found = infer_views(
+            self.engine,
+            [np.stack(images) for images in zip(*(loaded.views for _, loaded in batch), strict=True)],
+            [None if own else item.label for item, _ in batch],
+            settings.views,
+            cut,
+            tau=self.tau,
+            parts=settings.parts,
+            workers=settings.workers or 2,
+        )
         parts, boxes = ([None] * len(batch) if of is None else of for of in (found.parts, found.boxes))
-        return list(zip(found.maps, found.probabilities, parts, boxes, strict=True))
+        answers = zip(found.maps, found.probabilities, parts, boxes, strict=True)
+        return [failed.get(i, answer) for i, answer in enumerate(answers)]
 
 
 def _good(result: Prediction | Failed[Item]) -> Prediction:
@@ -332,6 +353,12 @@ def load_item(
         # Boxes of a large JPEG decoded at another size differ by several pixels, and must not depend on overlays.
         drawn = shrunk(read_picture(source, SIDE, value_range).image)
     return Loaded(size_hw, views, drawn, remark)
+
+
+def cut_item(item: Item, box: np.ndarray, sides: Sequence[int], value_range: ValueRange) -> list[np.ndarray]:
+    """Read the part of an image in a box ``(4,)``, xyxy in shares of it, and resize it to each input size."""
+    with open_picture(item.source, DECODE_MARGIN * closer(sides[-1], box), value_range) as picture:
+        return [resize(picture.image, side, box) for side in sides]
 
 
 def finish_item(
