@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,6 +20,9 @@ import torch
 from PIL import Image
 from runner import SEED
 from typer.testing import CliRunner, Result
+
+if TYPE_CHECKING:
+    from famcli.results.schema import SizeScore
 
 CLASSES = ("cat", "dog", "cup", "rocket", "person")
 SIZE = 64
@@ -213,6 +216,7 @@ def make_evaluation(tmp_path: Path) -> Callable[..., Path]:
         source: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
         protocol: dict[str, Any] | None = None,
+        sizes: tuple[SizeScore, ...] | None = None,
         **changes: Any,
     ) -> Path:
         n = len(ious)
@@ -238,7 +242,16 @@ def make_evaluation(tmp_path: Path) -> Callable[..., Path]:
         numbers = {name: Number(100 * float(of.mean()), 0.0, 100.0) for name, of in scores.items()}
         numbers |= {name: Number(value) for name, value in (metrics or {}).items()}
         rows = (
-            Row(method=method, title=method, metrics=numbers, tau=tau, tau_from="fixed", empty=0.0, curve=curve),
+            Row(
+                method=method,
+                title=method,
+                metrics=numbers,
+                tau=tau,
+                tau_from="fixed",
+                empty=0.0,
+                curve=curve,
+                sizes=sizes,
+            ),
             Row(method="centre", title="centre box", metrics={"gt_known": Number(0.0), "mean_iou": Number(30.0)}),
         )
         results = Results(

@@ -75,7 +75,7 @@ def show_comparison(found: Comparison) -> None:
     for warning in found.warnings:
         console.say(f"warning: {warning}")
     console.say(comparison.title(found))
-    for table in (comparison.scores(found), comparison.differences(found)):
+    for table in (comparison.scores(found), comparison.differences(found), comparison.sizes(found)):
         if table.rows:
             console.table(table.columns, table.lines())
             console.result("")

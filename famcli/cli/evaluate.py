@@ -148,10 +148,12 @@ def _show(found: Evaluation, out: Path | None, as_json: bool) -> None:
         console.say(f"{word}: {sentence}")
     how = f"protocol {results.protocol['name']}, percent, 95 % intervals over images"
     console.say(f"{tables.title(results)}, {results.data['images']:,} images; {how}")
-    for table in (tables.scores(results), tables.deltas(results), tables.differences(results)):
+    for table in (tables.scores(results), tables.deltas(results), tables.differences(results), tables.sizes(results)):
         if table.rows:
             console.table(table.columns, table.lines())
             console.result("")
+    if any(row.sizes for row in results.rows):
+        console.say(tables.SIZE_NOTE)
     if any(row.tau_from == "oracle" for row in results.rows):
         console.say("oracle: the threshold was chosen on these very images, which flatters the row")
     if out is not None:

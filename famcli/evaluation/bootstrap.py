@@ -1,10 +1,14 @@
-"""Bootstrap intervals over images: how much a score would move if other images of the same kind had been drawn.
+"""Intervals over images: how much a score would move if other images of the same kind had been drawn.
 
 Every score of one evaluation is resampled with the same draws, so a difference of two scores is paired: what both
-methods get right or wrong together cancels out. The intervals do not say how much another training seed would move.
+methods get right or wrong together cancels out. The share of a few images has Wilson's interval instead. The intervals
+do not say how much another training seed would move.
 """
 
 from __future__ import annotations
+
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -58,3 +62,14 @@ class Bootstrap:
             raise ConfigError(f"the level of an interval is {level:g}; it must lie between 0 and 1, and 0.95 is usual")
         low, high = np.quantile(np.asarray(resampled, dtype=np.float64), [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
+
+
+def wilson(right: npt.NDArray[np.bool_], level: float = LEVEL) -> Number:
+    """The share of ``right`` images ``(n,)``, n > 0, in percent, with Wilson's interval: of few images a wide one.
+
+    A bootstrap of images that are all right, or all wrong, would have none.
+    """
+    n, share, z = len(right), float(right.mean()), NormalDist().inv_cdf((1 + level) / 2)
+    middle, half = share + z**2 / (2 * n), z * sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    low, high = (min(max(end / (1 + z**2 / n), 0), 1) for end in (middle - half, middle + half))
+    return Number(100 * share, 100 * low, 100 * high)

@@ -19,7 +19,7 @@ from famcli.data.sample import split_name
 from famcli.evaluation.bootstrap import LEVEL, RESAMPLES, SEED, Bootstrap
 from famcli.evaluation.perimage import FIXED_BOXES
 from famcli.results import tables
-from famcli.results.comparison import COLUMNS, ComparedRow, Comparison, Score
+from famcli.results.comparison import COLUMNS, ComparedRow, ComparedSize, Comparison, Score
 from famcli.results.images import ImageResult
 from famcli.results.io import IMAGES_NAME, read_images, read_results
 from famcli.results.schema import Difference, Number, Results, Row
@@ -208,7 +208,20 @@ def _row(group: Group) -> ComparedRow:
         oracle_taus=tuple(tau for _, tau in oracles),
         oracle=_score([number for number, _ in oracles]) if oracles else None,
         empty=None if first.empty is None else fmean(row.empty or 0.0 for row in rows),
+        sizes=_sizes(rows),
     )
+
+
+def _sizes(rows: Sequence[Row]) -> tuple[ComparedSize, ...] | None:
+    """Scores by size that all have; the images of a bin are the same for all, and the ratio of areas is the mean."""
+    found = []
+    for of_rows in zip(*(row.sizes or () for row in rows), strict=False):
+        numbers = [of.gt_known for of in of_rows if of.gt_known is not None]
+        ratios = [of.area_ratio for of in of_rows if of.area_ratio is not None]
+        found.append(
+            ComparedSize(of_rows[0].images, _score(numbers) if numbers else None, fmean(ratios) if ratios else None)
+        )
+    return tuple(found) or None
 
 
 def _oracle(member: Member) -> tuple[Number, float] | None:

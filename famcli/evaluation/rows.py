@@ -1,4 +1,4 @@
-"""From per-image results to rows of a result: metrics with intervals, paired differences, classes, error types."""
+"""From per-image results to rows of a result: metrics with intervals, differences, classes, sizes, error types."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from famcli.data.sample import Sample
-from famcli.evaluation.bootstrap import Bootstrap
+from famcli.evaluation.bootstrap import Bootstrap, wilson
 from famcli.evaluation.metrics.coco import average_precision
 from famcli.evaluation.perimage import FIXED_BOXES, BoxScores, PerImage
 from famcli.results.images import Box, BoxResult, ImageResult, byte_map, error_type
-from famcli.results.schema import ClassRow, Difference, Number, Row
-from famcli_models.boxes import FloatArray
+from famcli.results.schema import SIZES, ClassRow, Difference, Number, Row, SizeScore
+from famcli_models.boxes import FloatArray, box_area
 
 COMPARED = ("gt_known", "top1_loc", "top1_cls", "mean_iou", "max_box_acc", "max_box_acc_v2")
 ORACLE = "oracle"  # a threshold that was chosen on the very images that are scored
@@ -31,6 +31,8 @@ class ScoredRow:
     boxes: BoxScores | None = None  # of protocols with one box an image: what the row was counted from
     at: int = 0  # index of the row's threshold in the boxes
     kinds: Sequence[str] = field(default=(), repr=False)  # the error type of each image
+    # Of protocols over maps: of each image the box (4,) at the best τ for δ = 0.5, and the truth (N, 4) beside it.
+    best: Sequence[tuple[FloatArray, FloatArray]] = field(default=(), repr=False)
 
 
 def score_row(
@@ -63,8 +65,10 @@ def score_row(
     metrics = {name: bootstrap.number(scores[name].mean(), resampled[name]) for name in names}
     _check(metrics)
     ranks = boxes.ranks.tolist() if boxes.ranks is not None else [None] * len(found.samples)
-    each_box = zip(boxes.boxes[:, at].astype(np.float64), found.truths, ranks, strict=True)
+    corners = boxes.boxes[:, at].astype(np.float64)
+    each_box = zip(corners, found.truths, ranks, strict=True)
     kinds = [error_type(box, truth, rank, strict=boxes.strict) for box, truth, rank in each_box]
+    frames = [found.rules.frame_hw(size_hw, found.side) for size_hw in found.sizes]
     tau, ious = float(boxes.taus[at]), boxes.ious[:, at]
     row = Row(
         method=method,
@@ -77,8 +81,32 @@ def score_row(
         coco=coco,
         curve=tuple((100 * boxes.right().mean(axis=0)).tolist()) if len(boxes.taus) > 1 else None,
         kinds=None if method in FIXED_BOXES else dict(Counter(kinds)),
+        sizes=score_sizes(found.truths, frames, corners, boxes.right()[:, at]),
     )
     return ScoredRow(row, resampled, boxes, at, kinds)
+
+
+def score_sizes(
+    truths: Sequence[FloatArray],
+    frames_hw: Sequence[tuple[int, int]],
+    boxes: npt.NDArray[np.floating],
+    right: npt.NDArray[np.bool_],
+) -> tuple[SizeScore, ...]:
+    """GT-known and the median ratio of predicted to true area by the share of its frame that an object covers.
+
+    The object of an image is the largest of its ``truths`` ``(N, 4)``; where there is none of the ``boxes`` ``(n, 4)``,
+    it is NaN. An oracle's threshold is that of all images, in each bin.
+    """
+    true = np.array([box_area(truth).max() for truth in truths])
+    bins = np.digitize(100 * true / np.prod(frames_hw, axis=1), SIZES[1:-1])
+    ratios = np.divide((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), true, out=np.full(len(true), np.nan), where=true > 0)
+    found = []
+    for number in range(len(SIZES) - 1):
+        here = bins == number
+        known = ratios[here & ~np.isnan(ratios)]
+        ratio = float(np.median(known)) if len(known) else None
+        found.append(SizeScore(int(here.sum()), wilson(right[here]) if here.any() else None, ratio))
+    return tuple(found)
 
 
 def _check(metrics: Mapping[str, Number]) -> None:

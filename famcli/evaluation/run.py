@@ -382,12 +382,12 @@ class EvaluationRun:
             self.say("the data have masks and no boxes: PxAP and pIoU alone are measured")
         rows = []
         for name, counted in counts.items():
-            rows.append(map_row(name, counted, version, bootstrap))
+            rows.append(map_row(name, counted, here, maps[name], version, bootstrap))
             if done := counted.boxes.as_is:
                 self.say(f"{done} of {len(here)} maps were of the protocol's own form and taken as they are")
         rows += fixed_rows(here, version, bootstrap) if version else []
         masks = covered([self.masks.get(sample.name) for sample in here])
-        return _Scored(here, masks, rows, bootstrap, partial(map_images, here, maps, rows, version))
+        return _Scored(here, masks, rows, bootstrap, partial(map_images, here, maps, rows))
 
     def _count(self, samples: Sequence[Sample], maps: Sequence[Raw], on_step: Callable[[int], object]) -> Counts:
         """Try all thresholds of the protocol on maps, or those of masks alone."""

@@ -28,9 +28,9 @@ from famcli.evaluation.external import read_map
 from famcli.evaluation.metrics import box as metric
 from famcli.evaluation.metrics.mask import MaskCounts, truth_mask
 from famcli.evaluation.perimage import CENTRE_SIDE, FIXED_BOXES, BoxedMap, EvaluationSettings
-from famcli.evaluation.rows import ORACLE, ScoredRow, as_box, image_result
+from famcli.evaluation.rows import ORACLE, ScoredRow, as_box, image_result, score_sizes
 from famcli.results.images import BoxResult, ImageResult, error_type
-from famcli.results.schema import Number, Row
+from famcli.results.schema import Number, Row, SizeScore
 from famcli_models.boxes import FloatArray, box_iou, rescale_boxes
 from famcli_models.errors import DataError
 
@@ -39,6 +39,7 @@ Raw = Path | np.ndarray | BoxedMap  # a map (h, w), or the file it is in, or a m
 
 _CHUNK = 16  # images a task: enough that its counts are cheap to send, few enough for a lively bar
 _AHEAD = 4  # tasks in flight for each process
+_FAR = np.array([0, 0, 1, 1])  # makes inclusive corners half-open
 _Task = tuple[Sample, Raw, MaskSource | None]
 
 
@@ -144,8 +145,15 @@ def _spread(
             raise
 
 
-def map_row(method: str, counts: Counts, version: int | None, bootstrap: Bootstrap) -> ScoredRow:
-    """The row of one way of making maps; the best τ is chosen anew in each resample."""
+def map_row(
+    method: str,
+    counts: Counts,
+    samples: Sequence[Sample],
+    maps: Sequence[Raw],
+    version: int | None,
+    bootstrap: Bootstrap,
+) -> ScoredRow:
+    """The row of one way of making maps, which were counted; the best τ is chosen anew in each resample."""
     masks = mask_metrics(counts.masks)
     if version is None:
         return ScoredRow(Row(method=method, title=method, metrics=masks), {})
@@ -155,17 +163,21 @@ def map_row(method: str, counts: Counts, version: int | None, bootstrap: Bootstr
         bits = np.array([packed[i] for packed in counts.right])
         best.append(bootstrap.means(np.unpackbits(bits, axis=1, count=len(counts.boxes.taus))).max(axis=1))
     resampled = np.mean(best, axis=0)
+    tau = accuracy.tau[metric.V1_DELTA]
+    at_best = [best_box(raw, sample, tau, version) for raw, sample in zip(maps, samples, strict=True)]
+    boxes, truths = (list(of) for of in zip(*at_best, strict=True))
     row = Row(
         method=method,
         title=method,
         metrics={METRIC[version]: bootstrap.number(accuracy.value / 100, resampled), **masks},
-        tau=accuracy.tau[metric.V1_DELTA] if version == 1 else None,
+        tau=tau if version == 1 else None,
         tau_from=ORACLE,
         empty=100 * counts.boxes.empty / counts.boxes.images,
         at_delta={f"{d:g}": {"value": accuracy.at_delta[d], "tau": accuracy.tau[d]} for d in deltas},
         curve=tuple(accuracy.curve[metric.V1_DELTA]),
+        sizes=_score_sizes(truths, np.array(boxes)),
     )
-    return ScoredRow(row, {METRIC[version]: resampled})
+    return ScoredRow(row, {METRIC[version]: resampled}, best=at_best)
 
 
 def fixed_rows(samples: Sequence[Sample], version: int, bootstrap: Bootstrap) -> list[ScoredRow]:
@@ -183,9 +195,16 @@ def fixed_rows(samples: Sequence[Sample], version: int, bootstrap: Bootstrap) ->
             metrics={METRIC[version]: bootstrap.number(right.mean(), resampled)},
             empty=0.0,
             at_delta={f"{d:g}": {"value": 100 * float(right[:, i].mean())} for i, d in enumerate(deltas)},
+            sizes=_score_sizes([truth + _FAR for truth in truths], np.array([box + _FAR] * len(truths))),
         )
         rows.append(ScoredRow(row, {METRIC[version]: resampled}))
     return rows
+
+
+def _score_sizes(truths: Sequence[FloatArray], boxes: FloatArray) -> tuple[SizeScore, ...]:
+    """Scores by size at δ = 0.5 of boxes ``(n, 4)``, all half-open in the benchmark's frame."""
+    right = np.array([box_iou(b, of).max() >= metric.V1_DELTA for b, of in zip(boxes, truths, strict=True)])
+    return score_sizes(truths, [(metric.SIDE, metric.SIDE)] * len(truths), boxes, right)
 
 
 def _deltas(version: int) -> tuple[float, ...]:
@@ -201,15 +220,13 @@ def mask_metrics(counts: MaskCounts) -> dict[str, Number]:
 
 
 def map_images(
-    samples: Sequence[Sample], maps: Mapping[str, Sequence[Raw]], rows: Sequence[ScoredRow], version: int | None
+    samples: Sequence[Sample], maps: Mapping[str, Sequence[Raw]], rows: Sequence[ScoredRow]
 ) -> Iterator[ImageResult]:
     """The images one by one, with the box of each row of ``maps`` at its best τ for δ = 0.5."""
-    at, of_maps = f"{metric.V1_DELTA:g}", [scored.row for scored in rows if scored.row.method in maps]
-    taus = {row.title: row.at_delta[at]["tau"] for row in of_maps if row.at_delta}
+    at_best = {scored.row.title: scored.best for scored in rows if scored.best}
     for i, sample in enumerate(samples):
         size_hw, found = stated_size(sample), {}
-        for title, tau in taus.items():
-            box, truth = best_box(maps[title][i], sample, tau, version or 1)
+        for title, (box, truth) in ((title, best[i]) for title, best in at_best.items()):
             corners, iou = rescale_boxes(box, (metric.SIDE, metric.SIDE), size_hw)[0], float(box_iou(box, truth).max())
             found[title] = BoxResult(as_box(corners), iou, None, error_type(box, truth, None))
         raws = {name: raw for name, of in maps.items() if not isinstance(raw := of[i], Path)}
@@ -223,5 +240,5 @@ def best_box(raw: Raw, sample: Sample, tau: float, version: int) -> tuple[FloatA
     Both are half-open, in the benchmark's 224x224 pixels: with one added to the far corners, the common IoU is the
     benchmark's.
     """
-    truth, far = metric.truth_boxes(sample.boxes, stated_size(sample)), np.array([0, 0, 1, 1])
-    return np.array(metric.box_at(read_scores(raw)[0], truth, tau, version), np.float64) + far, truth + far
+    truth = metric.truth_boxes(sample.boxes, stated_size(sample))
+    return np.array(metric.box_at(read_scores(raw)[0], truth, tau, version), np.float64) + _FAR, truth + _FAR

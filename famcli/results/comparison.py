@@ -27,7 +27,7 @@ from famcli.results.schema import (
     check,
     dumps,
 )
-from famcli.results.tables import Cell, Table, literal, markdown_table
+from famcli.results.tables import SIZE_NOTE, Cell, Table, literal, markdown_table, size_table
 from famcli_models.errors import DataError
 
 FORMAT, FORMAT_VERSION = "fam-comparison", 1
@@ -49,6 +49,15 @@ class Score:
         return Cell(self.value, self.low, self.high, sd=self.sd)
 
 
+@dataclass(frozen=True, slots=True)
+class ComparedSize:
+    """Scores on the images of one bin of sizes, see :class:`famcli.results.schema.SizeScore`."""
+
+    images: Count
+    gt_known: Score | None
+    area_ratio: Annotated[Real, Field(ge=0)] | None  # of several seeds the mean of their medians
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedRow:
     """One method: a single evaluation, or several that differ in the training seed alone."""
@@ -65,6 +74,7 @@ class ComparedRow:
     oracle_taus: tuple[Real, ...] = ()  # the best threshold on these very images, for each folder
     oracle: Score | None = None  # GT-known there
     empty: Percent | None = None  # share of images without a box
+    sizes: Annotated[tuple[ComparedSize, ...], Field(min_length=5, max_length=5)] | None = None  # those that all have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +141,17 @@ def scores(comparison: Comparison) -> Table:
     return Table(columns, lines)
 
 
+def sizes(comparison: Comparison) -> Table:
+    """A line for each method that was scored by size, a column for each bin."""
+    return size_table(
+        {
+            row.name: [(of.images, of.gt_known.cell() if of.gt_known else Cell(), of.area_ratio) for of in row.sizes]
+            for row in comparison.rows
+            if row.sizes
+        }
+    )
+
+
 def differences(comparison: Comparison) -> Table:
     """A line for each pair of methods, in points."""
     found = {(d.of, d.minus, d.metric): d.number for d in comparison.differences}
@@ -168,6 +189,8 @@ def notes(comparison: Comparison) -> list[str]:
         found.append("Intervals of differences in MaxBoxAcc take each method's best threshold as given.")
     if any(row.oracle for row in comparison.rows):
         found.append("oracle: the threshold on a grid that is best on these very images, which flatters.")
+    if any(row.sizes for row in comparison.rows):
+        found.append(SIZE_NOTE)
     return found
 
 
@@ -178,6 +201,9 @@ def markdown(comparison: Comparison) -> str:
     found = differences(comparison)
     if found.rows:
         parts += ["## Paired differences", markdown_table(found)]
+    found = sizes(comparison)
+    if found.rows:
+        parts += ["## By object size", markdown_table(found)]
     parts += ["## What was compared", "\n".join(f"- {literal(line)}" for line in sources(comparison))]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -39,6 +39,8 @@ METRICS: Mapping[str, str] = {
     "piou": "pIoU",
 }
 COCO = ("AP", "AP50", "AP75")
+# Bins of images by the share of the image that its largest true box covers, in percent: from one number up to the next.
+SIZES = (0, 10, 25, 50, 75, 100)
 
 _SLACK = 1e-6  # what adding up many floats may exceed a bound by
 _WHOLE = 2**53  # up to here every reader of JSON keeps whole numbers exactly
@@ -149,6 +151,15 @@ def _metric(number: Number) -> Number:
     return number
 
 
+@dataclass(frozen=True, slots=True)
+class SizeScore:
+    """Scores on the images of one bin of :data:`SIZES`."""
+
+    images: Count
+    gt_known: Annotated[Number, AfterValidator(_metric)] | None  # with Wilson's interval; None without an image
+    area_ratio: Annotated[Real, Field(ge=0)] | None  # median of predicted to true area; None without a box
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """Scores of one way of making boxes."""
@@ -164,6 +175,7 @@ class Row:
     coco: Mapping[Text, Percent] | None = None  # average precisions by a name of COCO
     curve: tuple[Percent, ...] | None = None  # GT-known, or accuracy at δ = 0.5, at each of the result's taus
     kinds: Mapping[Text, Count] | None = None  # images by error type, see famcli.results.images
+    sizes: Annotated[tuple[SizeScore, ...], Field(min_length=5, max_length=5)] | None = None  # by bin of SIZES
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from famcli.data.sample import TEST, split_name
 from famcli.results.paper import IMAGES, TABLE1
-from famcli.results.schema import COCO, METRICS, SMOKE, Number, Results
+from famcli.results.schema import COCO, METRICS, SIZES, SMOKE, Number, Results
 
 PAPER_COLUMNS = ("gt_known", "top1_loc", "top1_cls")
 
@@ -20,6 +21,11 @@ _SPECIAL = re.compile(r"[\\`*_\[\]<>|#&~]")  # in Markdown
 _PAPER = (
     "The paper gives no intervals. It took the numbers of other methods from other papers, whose crops and thresholds "
     "may differ; what it does not say about its own is decided here as under “How it was measured”."
+)
+
+SIZE_NOTE = (
+    "By object size: a column has the images whose largest true box covers that share of them. Intervals are Wilson's, "
+    "of 95 %; after “area ×” is the median ratio of the predicted area to that of this true box."
 )
 
 # What facts are called where the key alone does not say it.
@@ -135,6 +141,28 @@ def differences(results: Results) -> Table:
     return Table(["difference", *(METRICS[name] for name in names)], lines)
 
 
+def sizes(results: Results) -> Table:
+    """A line for each row that was scored by size, a column for each bin; :data:`SIZE_NOTE` says what is in a cell."""
+    return size_table(
+        {
+            row.title: [(of.images, Cell.from_number(of.gt_known), of.area_ratio) for of in row.sizes]
+            for row in results.rows
+            if row.sizes
+        }
+    )
+
+
+def size_table(rows: Mapping[str, Sequence[tuple[int, Cell, float | None]]]) -> Table:
+    """By method, for each bin its number of images, GT-known, and the ratio of predicted to true area."""
+    counts = [images for images, _, _ in next(iter(rows.values()), ())]
+    lines = [
+        (of, [replace(cell, note="" if ratio is None else f"area × {ratio:,.2f}") for _, cell, ratio in bins])
+        for of, bins in rows.items()
+    ]
+    columns = (f"{low} to {high} %, {n:,} images" for (low, high), n in zip(pairwise(SIZES), counts, strict=False))
+    return Table(["GT-known by object size", *columns], lines)
+
+
 def classes(results: Results) -> Table:
     """The first row class by class, in the order of ``results.classes``."""
     scored = any(row.top1_loc is not None for row in results.classes)
@@ -236,6 +264,7 @@ def markdown(results: Results) -> str:
     for heading, found, note in (
         ("Thresholds", deltas(results), ""),
         ("Paired differences", differences(results), "In points, on the same images."),
+        ("By object size", sizes(results), SIZE_NOTE),
         ("Beside the paper", beside_paper(results), _PAPER),
     ):
         if found.rows:

@@ -149,6 +149,20 @@ def test_out(run: Eval, fam: Fam, model: tuple, dataset: Path, tmp_path: Path) -
     assert {i.name: [i.found["FAM"].box] if i.found["FAM"].box else [] for i in images} == written
 
 
+@pytest.mark.parametrize("protocol", ["fam", "psol", "first-box", "wsoleval-v1", "wsoleval-v2"])
+def test_object_sizes(run: Eval, with_cam: tuple, tmp_path: Path, protocol: str) -> None:
+    """Each row has the accuracy by object size, whose mean over all images is the accuracy, on the terminal too."""
+    result = run(*with_cam, "--processes", 1, "--interval", 0.1, "--protocol", protocol, "--out", tmp_path / "out")
+    for row in read_results(tmp_path / "out").rows:
+        assert row.sizes is not None
+        accuracy = row.at_delta["0.5"]["value"] if row.at_delta else row.metrics["gt_known"].value
+        assert sum(of.images for of in row.sizes) == 3
+        assert sum(of.images * of.gt_known.value for of in row.sizes if of.gt_known) / 3 == pytest.approx(accuracy)
+        assert f"| {row.title} " in result.stdout.split("| GT-known by object size ")[1]
+    assert "## By object size" in (tmp_path / "out" / "results.md").read_text()
+    assert "Wilson's" in result.stderr
+
+
 def test_without_arguments_it_checks_itself(fam: Fam, tmp_path: Path) -> None:
     """fam eval alone measures the packaged model on four photographs, and all that is written says smoke check."""
     out = tmp_path / "out"
@@ -258,6 +272,7 @@ def test_predictions(run: Eval, fam: Fam, model: tuple, dataset: Path, tmp_path:
     assert data["source"] == {"kind": "predictions", "name": str(boxes), "class_names": []}
     assert (row["metrics"]["gt_known"], row["empty"]) == (own["metrics"]["gt_known"], own["empty"])
     assert row["metrics"]["mean_iou"]["value"] == pytest.approx(own["metrics"]["mean_iou"]["value"])
+    assert [of["gt_known"] for of in row["sizes"]] == [of["gt_known"] for of in own["sizes"]]
 
 
 def test_predictions_of_some_images(run: Eval, fam: Fam, model: tuple, dataset: Path, tmp_path: Path) -> None:

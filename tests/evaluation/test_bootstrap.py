@@ -1,4 +1,4 @@
-"""Bootstrap intervals over images."""
+"""Intervals over images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from famcli.evaluation.bootstrap import Bootstrap
+from famcli.evaluation.bootstrap import Bootstrap, wilson
 from famcli.results.schema import Number
 from famcli_models.errors import ConfigError, ShapeError
 
@@ -34,6 +34,20 @@ def test_interval_of_a_share_is_the_binomial_one() -> None:
     assert number.value == pytest.approx(30)
     assert number.low == pytest.approx(30 - margin, abs=0.25)
     assert number.high == pytest.approx(30 + margin, abs=0.25)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 53), (24, 90), (121, 168), (149, 149)])
+def test_wilson(k: int, n: int) -> None:
+    """Wilson's interval is scipy's, lies in 0 to 100 %, and has a width where all images are right or none is."""
+    from scipy.stats import binomtest
+
+    number, expected = wilson(np.arange(n) < k), binomtest(k, n).proportion_ci(0.95, "wilson")
+    assert (number.value, number.low, number.high) == pytest.approx(
+        (100 * k / n, 100 * expected.low, 100 * expected.high)
+    )
+    assert number.low is not None
+    assert number.high is not None
+    assert 0 <= number.low < number.high <= 100
 
 
 def test_pairing_takes_out_what_is_common() -> None:

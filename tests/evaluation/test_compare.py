@@ -12,8 +12,10 @@ import pytest
 
 from famcli.evaluation.bootstrap import Bootstrap
 from famcli.evaluation.compare import compare
-from famcli.results.comparison import Comparison, read_comparison, write_comparison
-from famcli.results.schema import Difference
+from famcli.results import comparison
+from famcli.results.comparison import ComparedSize, Comparison, Score, read_comparison, write_comparison
+from famcli.results.schema import Difference, Number, SizeScore
+from famcli.results.tables import SIZE_NOTE
 from famcli_models.errors import ConfigError, DataError, FamError, UnknownNameError
 
 Make = Callable[..., Path]
@@ -64,6 +66,45 @@ def test_seeds_make_one_row(make_evaluation: Make) -> None:
     each = (np.array([1, 0, 1, 0, 0, 0]) - np.array([1, 1, 1, 0, 1, 0])) / 2
     low, high = Bootstrap(6).interval(Bootstrap(6).means(each[:, None])[:, 0])
     assert (number.value, number.low, number.high) == pytest.approx((100 * each.mean(), 100 * low, 100 * high))
+
+
+def sizes(gt_known: float | None, ratio: float | None = None) -> tuple[SizeScore, ...]:
+    """Four images below 10 % with this accuracy, and two from 10 to 25 % that are all right."""
+    small = SizeScore(4, None if gt_known is None else Number(gt_known, 0.0, 90.0), ratio)
+    return small, SizeScore(2, Number(100.0, 34.2, 100.0), 1.0), *[SizeScore(0, None, None)] * 3
+
+
+def test_sizes(make_evaluation: Make, tmp_path: Path) -> None:
+    """One result keeps its intervals, seeds have a mean and a deviation, and what only some have has no row."""
+    seeds = [
+        make_evaluation(f"seed-{i}", GOOD, sizes=sizes(value, ratio), **of_seed(i))
+        for i, (value, ratio) in enumerate(((25.0, 3.0), (75.0, 1.0)))
+    ]
+    alone, older = make_evaluation("alone", POOR, "FAM", sizes=sizes(50.0)), make_evaluation("older", POOR, "HaS")
+    found = compare([*seeds, alone, older])
+    of_seeds, of_one, of_older, _ = (row.sizes for row in found.rows)
+    deviation = 25 * 2**0.5
+    assert of_seeds is not None
+    assert of_one is not None
+    assert of_older is None
+    assert of_seeds[0] == ComparedSize(4, Score(50.0, pytest.approx(deviation)), 2.0)
+    assert of_one[:3] == (
+        ComparedSize(4, Score(50.0, None, 0.0, 90.0), None),
+        ComparedSize(2, Score(100.0, None, 34.2, 100.0), 1.0),
+        ComparedSize(0, None, None),
+    )
+    table = comparison.sizes(found)
+    assert table.columns[:2] == ["GT-known by object size", "0 to 10 %, 4 images"]
+    assert [(line[0], line[1]) for line in table.lines(1)] == [
+        ("CAM", "50.0 ± 35.4 (area × 2.00)"),
+        ("FAM", "50.0 [0.0, 90.0]"),
+    ]
+    assert SIZE_NOTE in comparison.notes(found)
+    assert "## By object size" in comparison.markdown(found)
+    write_comparison(tmp_path / "out", found)
+    assert read_comparison(tmp_path / "out") == found
+    one_older = make_evaluation("seed-2", GOOD, **of_seed(2))
+    assert compare([*seeds, one_older]).rows[0].sizes is None
 
 
 def test_groups_by_hand(make_evaluation: Make) -> None:

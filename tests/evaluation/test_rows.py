@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from famcli.data.sample import Sample
-from famcli.evaluation.bootstrap import Bootstrap
+from famcli.evaluation.bootstrap import Bootstrap, wilson
 from famcli.evaluation.perimage import BoxScores, PerImage
 from famcli.evaluation.protocols import BoxRules
 from famcli.evaluation.rows import (
@@ -20,8 +20,9 @@ from famcli.evaluation.rows import (
     differences,
     image_results,
     score_row,
+    score_sizes,
 )
-from famcli.results.schema import Number
+from famcli.results.schema import Number, SizeScore
 
 N = 8
 TRUTH = np.array([[0.0, 0, 8, 8]])
@@ -97,6 +98,28 @@ def test_classes_by_hand() -> None:
     assert [(r.label, r.name, r.images) for r in rows] == [(0, "cat", 4), (7, "7", 4)]
     assert (rows[0].gt_known, rows[0].top1_loc, rows[0].top1_cls) == (50, 25, 75)
     assert rows[1].mean_iou == pytest.approx(35)
+
+
+def test_sizes_by_hand() -> None:
+    """A bin has its lower end; the largest true box counts, and for the ratio of areas only images with a box.
+
+    In frames of 10x20 the truths cover 5, 10, 24.5, 24.5 and 75 %, the last beside a smaller one.
+    """
+    truths = [[[0, 0, 2, 5]], [[0, 0, 2, 10]], [[0, 0, 7, 7]], [[0, 0, 7, 7]], [[0, 0, 1, 1], [0, 0, 15, 10]]]
+    boxes = np.array([[0, 0, 20, 10], [0, 0, 4, 10], [0, 0, 7, 7], [np.nan] * 4, [0, 0, 15, 2]], np.float64)
+    right = np.array([False, True, True, False, True])
+    small, low, middle, high, large = score_sizes([np.array(t, float) for t in truths], [(10, 20)] * 5, boxes, right)
+    assert small == SizeScore(1, wilson(right[:1]), 20)
+    assert low == SizeScore(3, wilson(right[1:4]), 1.5)
+    assert middle == high == SizeScore(0, None, None)
+    assert large == SizeScore(1, wilson(right[4:]), 0.2)
+
+
+def test_sizes_of_objects_outside_of_the_frame() -> None:
+    """A true box of which a crop left nothing is small, has no ratio of areas, and warns of nothing."""
+    with np.errstate(all="raise"):
+        small, *_ = score_sizes([np.zeros((1, 4))], [(10, 10)], np.array([[0.0, 0, 5, 5]]), np.array([False]))
+    assert small == SizeScore(1, wilson(np.array([False])), None)
 
 
 @pytest.mark.parametrize("lower", ["gt_known", "top1_cls"])

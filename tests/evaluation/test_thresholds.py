@@ -29,6 +29,7 @@ from famcli.evaluation.thresholds import (
     read_scores,
     stated_size,
 )
+from famcli.results.schema import Row
 from famcli_models.boxes import box_iou
 from famcli_models.errors import DataError
 
@@ -182,6 +183,12 @@ def maps() -> Maps:
     return [rng.random((6, 6)).astype(np.float32) for _ in range(4)]
 
 
+def overall(row: Row) -> float:
+    """Right boxes of all sizes together, in percent."""
+    sizes = row.sizes or ()
+    return sum(of.images * of.gt_known.value for of in sizes if of.gt_known) / sum(of.images for of in sizes)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_rows_are_the_counts(samples: Samples, maps: Maps, version: int) -> None:
     """The value, its τ and the curve are those of the streaming count."""
@@ -189,7 +196,8 @@ def test_rows_are_the_counts(samples: Samples, maps: Maps, version: int) -> None
     for sample, raw in zip(samples, maps, strict=True):
         counts.add(score_map(raw), truth_boxes(sample.boxes, stated_size(sample)))
     expected = counts.accuracy(version)
-    row = map_row("maps", count((samples, maps), 0.01, version=version), version, Bootstrap(4)).row
+    counted = count((samples, maps), 0.01, version=version)
+    row = map_row("maps", counted, samples, maps, version, Bootstrap(4)).row
     assert row.metrics["max_box_acc" if version == 1 else "max_box_acc_v2"].value == pytest.approx(expected.value)
     assert row.at_delta is not None
     assert {d: found["value"] for d, found in row.at_delta.items()} == {
@@ -202,12 +210,13 @@ def test_rows_are_the_counts(samples: Samples, maps: Maps, version: int) -> None
     pairs = [best_box(raw, sample, tau, version) for sample, raw in zip(samples, maps, strict=True)]
     right = [box_iou(box, truth).max() >= 0.5 for box, truth in pairs]
     assert 100 * np.mean(right) == row.at_delta["0.5"]["value"]
+    assert overall(row) == pytest.approx(row.at_delta["0.5"]["value"])
 
 
 def test_intervals_choose_the_threshold_anew(samples: Samples, maps: Maps) -> None:
     """Each resample has a best threshold of its own, so the resampled value is never below that at one threshold."""
     bootstrap, counts = Bootstrap(4), count((samples, maps), 0.01, version=1)
-    found = map_row("maps", counts, 1, bootstrap)
+    found = map_row("maps", counts, samples, maps, 1, bootstrap)
     at = int(counts.boxes.right[0, 1].argmax())
     right = np.array([np.unpackbits(packed[0], count=100)[at] for packed in counts.right])
     assert right.sum() == counts.boxes.right[0, 1, at]
@@ -220,4 +229,7 @@ def test_fixed_boxes_by_hand(samples: Samples) -> None:
     centre, whole = (r.row for r in fixed_rows(samples, 1, Bootstrap(4)))
     assert whole.metrics["max_box_acc"].value == 25
     assert centre.metrics["max_box_acc"].value == 50  # 0.513 and 0.509 with the first two, 0.207 and 0.406
+    assert (overall(whole), overall(centre)) == (25, 50)
+    # The largest true boxes cover 32, 98, 18 and 32 % of the frame.
+    assert [of.images for of in whole.sizes or ()] == [0, 1, 2, 0, 1]
     assert set(fixed_rows(samples, 2, Bootstrap(4))[1].row.at_delta or ()) == {"0.3", "0.5", "0.7"}

@@ -14,7 +14,7 @@ from PIL import Image
 
 from famcli.results.images import ERROR_TYPES, BoxResult, ImageResult
 from famcli.results.io import IMAGES_NAME, write_images, write_results
-from famcli.results.schema import ClassRow, Difference, Number, Results, Row
+from famcli.results.schema import ClassRow, Difference, Number, Results, Row, SizeScore
 
 TAUS = tuple(round(0.05 * i, 2) for i in range(21))
 SMALL_HW = (30, 40)
@@ -48,6 +48,13 @@ def _row(method: str, title: str, records: list[ImageResult], **more: Any) -> Ro
         iou_histogram=tuple(np.histogram(ious, 10, (0, 1))[0].tolist()),
         kinds={kind: sum(f.kind == kind for f in found) for kind in ERROR_TYPES},
         curve=tuple(100 * float((ious >= tau).mean()) for tau in TAUS),
+        sizes=(
+            SizeScore(0, None, None),
+            SizeScore(5, Number(20.0, 3.6, 62.4), 2.5),
+            SizeScore(len(found) - 5, Number(right, 0.0, 100.0), 1.25),
+            SizeScore(0, None, None),
+            SizeScore(0, None, None),
+        ),
         **more,
     )
 

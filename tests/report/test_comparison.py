@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from famcli.report.comparison import write_comparison_report
+from famcli.results.schema import Number, SizeScore
 from famcli_models.errors import DataError
 
 Make = Callable[..., Path]
@@ -48,6 +49,16 @@ def test_page(folders: list[Path], tmp_path: Path) -> None:
     assert '<th scope="row">FAM minus CAM</th>' in page
     width = float(next(r.attrib["width"] for r in shown[0].iter("rect") if "s0" in r.attrib["class"]))
     assert width == pytest.approx(2 + 20 * 0.8)
+
+
+def test_sizes(make_evaluation: Make, tmp_path: Path) -> None:
+    """The accuracy by object size of each method that has it."""
+    sizes = (SizeScore(4, Number(75.0, 30.1, 95.4), 1.5), *[SizeScore(0, None, None)] * 4)
+    folders = [make_evaluation("fam", FAM, "FAM", sizes=sizes), make_evaluation("older", CAM, "CAM")]
+    write_comparison_report(folders, tmp_path / "page.html")
+    (table,) = re.findall(r'<table id="sizes">.*?</table>', (tmp_path / "page.html").read_text(), re.DOTALL)
+    assert re.findall(r'<th scope="row">(.*?)</th>', table) == ["FAM"]
+    assert '75.0 <small class="interval">30.1 to 95.4</small> <small class="interval">area × 1.50</small>' in table
 
 
 def test_nothing_runs_or_is_loaded(folders: list[Path], tmp_path: Path) -> None:

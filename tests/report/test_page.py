@@ -20,6 +20,7 @@ import pytest
 
 from famcli.report.page import write_report
 from famcli.report.pictures import BLOCK
+from famcli.results import tables
 from famcli.results.images import ERROR_TYPES, ImageResult
 from famcli.results.io import IMAGES_NAME, write_images
 from famcli.results.schema import ClassRow, Difference, Number, Results
@@ -211,6 +212,18 @@ def test_classes_and_charts(render: Render) -> None:
         assert ET.fromstring(drawing).get("aria-label")  # noqa: S314  (our own)
 
 
+def test_sizes(render: Render, results: Results) -> None:
+    """Each row has its accuracy by object size, with the ratio of areas; older results have no such table."""
+    page = render()
+    (found,) = re.findall(r'<table id="sizes">.*?</table>', page, re.DOTALL)
+    assert tables.SIZE_NOTE.split("'")[0] in page
+    assert re.findall(r'<th scope="row">(.*?)</th>', found) == ["FAM", "CAM, oracle"]
+    cell = '20.0 <small class="interval">3.6 to 62.4</small> <small class="interval">area × 2.50</small>'
+    assert found.count(cell) == 2
+    older = tuple(dataclasses.replace(row, sizes=None) for row in results.rows)
+    assert "object size" not in render(dataclasses.replace(results, rows=older))
+
+
 def test_warnings_are_shouted(render: Render, results: Results) -> None:
     """A smoke check and a partial evaluation say so in capitals; the card has every fact."""
     odd = dataclasses.replace(results, kind="smoke check", data={**results.data, "partial": True})
@@ -224,7 +237,7 @@ def test_warnings_are_shouted(render: Render, results: Results) -> None:
 def test_bare_results(render: Render, results: Results) -> None:
     """Results without charts, classes, differences and names are a page that says what they have not."""
     rows = tuple(
-        dataclasses.replace(row, metrics={}, curve=None, iou_histogram=None, kinds=None, tau=None)
+        dataclasses.replace(row, metrics={}, curve=None, iou_histogram=None, kinds=None, sizes=None, tau=None)
         for row in results.rows
     )
     data = {key: value for key, value in results.data.items() if key != "class_names"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from famcli.results.schema import ClassRow, Difference, Number, Results, Row
+from famcli.results.schema import ClassRow, Difference, Number, Results, Row, SizeScore
 
 RESULTS = Results(
     kind="evaluation",
@@ -57,6 +57,13 @@ RESULTS = Results(
             coco={"AP": 30.0, "AP50": 60.0, "AP75": 20.0},
             curve=(50.0, 81.234),
             kinds={"right": 4000, "part": 1794},
+            sizes=(
+                SizeScore(53, Number(0.0, 0.0, 6.759), 12.371),
+                SizeScore(0, None, None),
+                SizeScore(2, Number(50.0, 9.453, 90.547), None),
+                SizeScore(5000, Number(82.0, 81.0, 83.0), 0.98),
+                SizeScore(739, Number(90.0, 88.0, 92.0), 1234.5),
+            ),
         ),
         Row(method="CAM", title="CAM, oracle", metrics={"gt_known": Number(60.0)}, tau=0.15, tau_from="oracle"),
         Row(method="whole", title="whole image", metrics={"gt_known": Number(40.0, 39.0, 41.0)}),

@@ -130,6 +130,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "less than nothing": (at("rows", 0, "metrics", "gt_known", "low", to=-1), "metrics.gt_known has to be at least 0"),
     "a flag for a number": (at("rows", 0, "tau", to=True), r"rows\[0\].tau has to be a number, not True"),
     "nine bins": (at("rows", 0, "iou_histogram", to=[1] * 9), "iou_histogram has to be a list of at least 10"),
+    "four sizes": (at("rows", 0, "sizes", 0, to={}), r"rows\[0\].sizes\[0\].images is missing"),
+    "an area below 0": (at("rows", 0, "sizes", 0, "area_ratio", to=-1.0), "area_ratio has to be at least 0, not -1"),
     "a count of -1": (at("rows", 0, "kinds", "right", to=-1), "kinds.right has to be at least 0, not -1"),
     "a short curve": (at("rows", 0, "curve", to=[1.0]), "the curve of row 'FAM' has 1 values, and there are 2 taus"),
     "two equal titles": (at("rows", 1, "title", to="FAM"), "rows have to have different titles"),
@@ -166,6 +168,14 @@ def test_missing_keys_are_named(tmp_path: Path, document: dict[str, Any], key: s
     del document[key]
     with pytest.raises(DataError, match=f"{key} is missing"):
         read_results(written(tmp_path, document))
+
+
+def test_older_files_are_read(tmp_path: Path, results: Results, document: dict[str, Any]) -> None:
+    """Of a row without scores by size, as it was written before there were any, the other scores are read."""
+    for row in document["rows"]:
+        del row["sizes"]
+    first, *others = results.rows
+    assert read_results(written(tmp_path, document)).rows == (replace(first, sizes=None), *others)
 
 
 def test_new_keys_are_let_pass(tmp_path: Path, results: Results, document: dict[str, Any]) -> None:

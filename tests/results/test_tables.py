@@ -81,6 +81,29 @@ def test_classes(results: Results) -> None:
     assert boxes.lines(1) == [["1", "30", "50.0", "45.0"]]
 
 
+def test_sizes(results: Results) -> None:
+    """A column is a bin with its number of images; rows that were not scored by size are left out."""
+    found = tables.sizes(results)
+    assert found.columns[0] == "GT-known by object size"
+    assert found.columns[1:3] == ["0 to 10 %, 53 images", "10 to 25 %, 0 images"]
+    assert found.columns[-1] == "75 to 100 %, 739 images"
+    assert found.lines(1) == [
+        [
+            "FAM",
+            "0.0 [0.0, 6.8] (area × 12.37)",
+            "",
+            "50.0 [9.5, 90.5]",
+            "82.0 [81.0, 83.0] (area × 0.98)",
+            "90.0 [88.0, 92.0] (area × 1,234.50)",
+        ]
+    ]
+    page = markdown(results)
+    assert page.index("## By object size") < page.index(tables.SIZE_NOTE) < page.index("## Beside the paper")
+    older = replace(results, rows=results.rows[1:], differences=())
+    assert tables.sizes(older).rows == []
+    assert "object size" not in markdown(older)
+
+
 def test_beside_the_paper(results: Results) -> None:
     """On the paper's data its rows stand below the measured one, and say that they are none of them."""
     found = tables.beside_paper(results)
