@@ -159,7 +159,7 @@ def size_table(rows: Mapping[str, Sequence[tuple[int, Cell, float | None]]]) -> 
         (of, [replace(cell, note="" if ratio is None else f"area × {ratio:,.2f}") for _, cell, ratio in bins])
         for of, bins in rows.items()
     ]
-    columns = (f"{low} to {high} %, {n:,} images" for (low, high), n in zip(pairwise(SIZES), counts, strict=False))
+    columns = (f"{low} to {high} %, n = {n:,}" for (low, high), n in zip(pairwise(SIZES), counts, strict=False))
     return Table(["GT-known by object size", *columns], lines)
 
 

@@ -94,7 +94,7 @@ def test_sizes(make_evaluation: Make, tmp_path: Path) -> None:
         ComparedSize(0, None, None),
     )
     table = comparison.sizes(found)
-    assert table.columns[:2] == ["GT-known by object size", "0 to 10 %, 4 images"]
+    assert table.columns[:2] == ["GT-known by object size", "0 to 10 %, n = 4"]
     assert [(line[0], line[1]) for line in table.lines(1)] == [
         ("CAM", "50.0 ± 35.4 (area × 2.00)"),
         ("FAM", "50.0 [0.0, 90.0]"),
