@@ -85,7 +85,7 @@ def test_sizes(results: Results) -> None:
     """A column is a bin with its number of images; rows that were not scored by size are left out."""
     found = tables.sizes(results)
     assert found.columns[0] == "GT-known by object size"
-    assert found.columns[1:3] == ["0 to 10 %, n = 53", "10 to 25 %, 0 images"]
+    assert found.columns[1:3] == ["0 to 10 %, n = 53", "10 to 25 %, n = 0"]
     assert found.columns[-1] == "75 to 100 %, n = 739"
     assert found.lines(1) == [
         [
