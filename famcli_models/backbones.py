@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from famcli_models.config import HALF, RGB
 from famcli_models.errors import ConfigError, UnknownNameError
 from famcli_models.features import Features
+from famcli_models.heads import REFUSALS, Head, Step, steps_to_classifier
 
 PROBE_SIDE = 64  # pixels of an image that is large enough for every layer
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -39,6 +40,8 @@ class BackboneRow:
         std: Likewise.
         out_index: timm's index of the feature map; ``None`` finds it by stride.
         dilates: timm can trade the stride of the last stages for dilation.
+        same_padding: Those weights expect TensorFlow's padding.
+        head: Layers between the last stage and the mean that the classifier reads; ``None`` if it reads no mean.
     """
 
     timm_name: str
@@ -51,6 +54,8 @@ class BackboneRow:
     std: RGB
     out_index: int | None = None
     dilates: bool = False
+    same_padding: bool = False
+    head: tuple[str, ...] | None = ()
 
 
 # Revisions and hashes are those that the repositories' pages show; None where a page did not show it.
@@ -64,6 +69,7 @@ BACKBONES: Mapping[str, BackboneRow] = {
         sha256="57b026918159a6bf9faf8405c3a551903768e7138989d9c6224a14227203fad8",
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
+        head=None,
     ),
     "resnet50": BackboneRow(
         timm_name="resnet50",
@@ -99,6 +105,20 @@ BACKBONES: Mapping[str, BackboneRow] = {
         out_index=4,
         dilates=True,
     ),
+    "efficientnet_lite0": BackboneRow(
+        timm_name="tf_efficientnet_lite0",
+        layer="the head convolution, its norm and activation, the stride of the last stages replaced by dilation",
+        map_224=14,
+        hub_id="timm/tf_efficientnet_lite0.in1k",
+        revision=None,
+        sha256=None,
+        mean=HALF,
+        std=HALF,
+        out_index=4,
+        dilates=True,
+        same_padding=True,
+        head=("conv_head", "bn2"),
+    ),
 }
 
 
@@ -124,13 +144,15 @@ class Backbone(nn.Module):
         dilation: Where a stage's stride is removed, spread its later kernels so that every output sees
             what it saw at stride 32. Without it the kernels keep their size.
         same_padding: TensorFlow's padding (on stride 2 the extra pixel goes bottom and right), which
-            weights converted from TensorFlow expect.
+            weights converted from TensorFlow expect. Those that timm calls ``tf_...`` have it in any case.
         frozen_norm: Batch-norm layers keep their statistics in training mode.
+        head: Where X comes from the network's last stage, pass it through the layers that follow up to the classifier.
         earlier: Give maps of earlier layers too.
         tapped: Layers whose outputs are given as ``Features.tapped``.
 
     Attributes:
         channels: C.
+        for_classifier: The network's own classifier reads the mean of X.
         earlier_channels: Those of ``Features.earlier``, in its order.
         tapped_channels: Those of ``Features.tapped``, likewise.
         reduction: The stride that the network gave.
@@ -151,20 +173,25 @@ class Backbone(nn.Module):
         dilation: bool = True,
         same_padding: bool = False,
         frozen_norm: bool = True,
+        head: bool = True,
         earlier: bool = False,
         tapped: Layers | None = None,
     ) -> None:
         super().__init__()
         self.name = name
-        self.net = _create(name, stride, same_padding, earlier)
+        self.net, kwargs = _create(name, stride, same_padding, earlier)
         info: Any = self.net.feature_info
-        self.channels: int = info.channels()[-1]
+        steps = _steps(name, info)
+        self.for_classifier = steps is not None and (head or not steps)
+        self.head = _head(name, steps if head and steps else (), kwargs)
+        self._stage_channels: int = info.channels()[-1]
+        self.channels: int = _measure_head(self.head, self._stage_channels)
         self.earlier_channels: tuple[int, ...] = tuple(info.channels()[:-1])
         self.reduction: int = info.reduction()[-1]
         self.layer: str = info.module_name()[-1]
         self.frozen_norm = frozen_norm
         if not dilation:
-            _undilate(self.net)
+            _undilate(self)
         self.inserted = nn.ModuleDict()
         self._tapped: dict[int, Tensor] = {}
         self.tapped_channels: tuple[int, ...] = ()
@@ -209,10 +236,10 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Features:
         """Feature maps of normalised images ``(B, 3, h, w)``."""
-        found = zip(self.net(images), (*self.earlier_channels, self.channels), strict=True)
+        found = zip(self.net(images), (*self.earlier_channels, self._stage_channels), strict=True)
         *earlier, X = [m if m.shape[1] == C else m.permute(0, 3, 1, 2) for m, C in found]  # some timm models give NHWC
         tapped = tuple(self._tapped.pop(i) for i in sorted(self._tapped))
-        return Features(X, tuple(earlier), tapped)
+        return Features(self.head(X), tuple(earlier), tapped)
 
     def _tap(self, number: int, _layer: nn.Module, _inputs: Any, output: Tensor) -> None:
         self._tapped[number] = output
@@ -237,8 +264,8 @@ class Backbone(nn.Module):
         return self
 
 
-def _create(name: str, stride: int, same_padding: bool, earlier: bool) -> Any:
-    """Build the timm network, its last output X; see :class:`Backbone`."""
+def _create(name: str, stride: int, same_padding: bool, earlier: bool) -> tuple[Any, dict[str, Any]]:
+    """Build the timm network, cut at the last stage that fits, and say with what settings; see :class:`Backbone`."""
     row = BACKBONES.get(name)
     timm_name = row.timm_name if row else name
     if row is None and not timm.is_model(timm_name):
@@ -249,21 +276,20 @@ def _create(name: str, stride: int, same_padding: bool, earlier: bool) -> Any:
         kwargs["output_stride"] = stride
     try:
         if row and row.out_index is not None:
-            return _cut(timm_name, row.out_index, kwargs, earlier)
+            return _cut(timm_name, row.out_index, kwargs, earlier), kwargs
         try:
             whole = _features(timm_name, kwargs)
-        except (TypeError, AssertionError, NotImplementedError, RuntimeError):
-            # timm networks that cannot be dilated refuse output_stride, each in its own way.
+        except REFUSALS:  # of networks that cannot be dilated
             kwargs.pop("output_stride", None)
             whole = _features(timm_name, kwargs)
-    except (TypeError, AssertionError, NotImplementedError, RuntimeError, AttributeError) as error:
+    except REFUSALS as error:
         msg = f"timm model '{timm_name}' gives no feature maps with {kwargs or 'its defaults'}: {error}"
         raise ConfigError(msg) from error
     reductions: list[int] = whole.feature_info.reduction()
     fitting = [i for i, reduction in enumerate(reductions) if reduction <= stride]
     if not fitting:
         raise ConfigError(f"backbone '{name}' has strides {reductions}; none is {stride} or less")
-    return _cut(timm_name, whole.feature_info.out_indices[fitting[-1]], kwargs, earlier)
+    return _cut(timm_name, whole.feature_info.out_indices[fitting[-1]], kwargs, earlier), kwargs
 
 
 def _cut(timm_name: str, index: int, kwargs: Mapping[str, Any], earlier: bool) -> Any:
@@ -284,6 +310,29 @@ def _cut(timm_name: str, index: int, kwargs: Mapping[str, Any], earlier: bool) -
 def _features(timm_name: str, kwargs: Mapping[str, Any], indices: tuple[int, ...] | None = None) -> Any:
     chosen: dict[str, Any] = {} if indices is None else {"out_indices": indices}
     return timm.create_model(timm_name, pretrained=False, features_only=True, **chosen, **kwargs)
+
+
+def _steps(name: str, info: Any) -> tuple[Step, ...] | None:
+    """The layers between X and the mean that the classifier reads; none if it reads another stage or no mean."""
+    if info.out_indices[-1] != len(info.info) - 1:
+        return None
+    row = BACKBONES.get(name)
+    if row is None:
+        return steps_to_classifier(name)
+    return None if row.head is None else tuple(map(Step, row.head))
+
+
+def _head(name: str, steps: tuple[Step, ...], kwargs: Mapping[str, Any]) -> Head:
+    """These layers of a network like that of :func:`_create`."""
+    row = BACKBONES.get(name)
+    whole = timm.create_model(row.timm_name if row else name, pretrained=False, **kwargs) if steps else nn.Module()
+    return Head(whole, steps)
+
+
+def _measure_head(head: nn.Module, channels: int) -> int:
+    """Channels that a head gives, from one run of a copy that computes nothing."""
+    cell = torch.empty(1, channels, 1, 1, device="meta")
+    return int(copy.deepcopy(head).eval().to("meta")(cell).shape[1])
 
 
 def _undilate(net: nn.Module) -> None:

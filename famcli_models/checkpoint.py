@@ -133,6 +133,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     ):
         names_are = f"a list of names in Unicode of at most {MAX_NAME:,} characters"
         raise WeightsError(f"{path} needs 'model' and 'provenance' (objects) and 'class_names' ({names_are})")
+    config["model"].setdefault("backbone_head", False)  # the field is newer than the format
     return config
 
 

@@ -43,6 +43,7 @@ class MethodConfig:
         dilation: See :class:`famcli_models.backbones.Backbone`.
         same_padding: Likewise.
         frozen_norm: Likewise.
+        backbone_head: Likewise its ``head``; checkpoints that do not say are from before there was one, and have none.
         size: Side of the square input, in pixels.
         mean: Input normalisation, for values in [0, 1], RGB.
         std: Likewise.
@@ -62,6 +63,7 @@ class MethodConfig:
     dilation: bool = True
     same_padding: bool = False
     frozen_norm: bool = True
+    backbone_head: bool = True
     size: int = 224
     mean: RGB = HALF
     std: RGB = HALF

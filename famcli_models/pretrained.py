@@ -85,34 +85,36 @@ def read_backbone_weights(backbone: str, source: str) -> BackboneWeights:
         classifier=_classifier(tensors, prefix),
         mean=mean,
         std=std,
-        same_padding=folded or "SAME" in metadata.get("padding", ""),
+        same_padding=folded or "SAME" in metadata.get("padding", "") or (row is not None and row.same_padding),
         source=label,
         sha256=digest,
     )
 
 
 def load_trunk(backbone: Backbone, weights: BackboneWeights) -> None:
-    """Copy pretrained weights into a cut network; every parameter of the cut must be there, with its shape.
+    """Copy pretrained weights into a cut network and its head; every parameter must be there, with its shape.
 
     Raises:
         WeightsError: A tensor is missing or has another shape: these are weights of another network.
     """
-
-    def plain(name: str) -> str:
-        return name.replace(".", "_")  # timm's cut networks flatten "features.0" to "features_0"
-
-    given = {plain(name): tensor for name, tensor in weights.tensors.items()}
-    state = backbone.net.state_dict()
+    given = {_flat(name): tensor for name, tensor in weights.tensors.items()}
+    parts = (backbone.net, backbone.head)
     loaded = {}
-    for name, tensor in state.items():
-        found = given.get(plain(name))
+    for name, tensor in [pair for part in parts for pair in part.state_dict().items()]:
+        found = given.get(_flat(name))
         if found is None and name.endswith("num_batches_tracked"):
             found = tensor
         if found is None or found.shape != tensor.shape:
             what = "is missing" if found is None else f"has shape {tuple(found.shape)}, not {tuple(tensor.shape)}"
             raise WeightsError(f"weights from {weights.source} do not fit this backbone: {name} {what}")
         loaded[name] = found
-    backbone.net.load_state_dict(loaded, strict=True)
+    for part in parts:
+        part.load_state_dict({name: loaded[name] for name in part.state_dict()}, strict=True)
+
+
+def _flat(name: str) -> str:
+    """A name that a tensor has in a whole network and in a cut one, which timm may wrap or flatten."""
+    return name.removeprefix("model.").removeprefix("body.").replace(".", "_")
 
 
 def _download(backbone: str, hub_id: str | None, revision: str | None) -> Path:

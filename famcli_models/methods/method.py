@@ -156,6 +156,7 @@ class Method(nn.Module):
             dilation=config.dilation,
             same_padding=config.same_padding,
             frozen_norm=config.frozen_norm,
+            head=config.backbone_head,
             earlier=self.reads_earlier,
             tapped=self.reads,
         )
@@ -378,7 +379,7 @@ class Method(nn.Module):
         model = cls(config, class_names, provenance)
         for name in cls.trunks:
             load_trunk(model.get_submodule(name), weights)  # type: ignore[arg-type]
-        known = weights.classifier if model.head_width == 0 else None
+        known = weights.classifier if model.head_width == 0 and model.backbone.for_classifier else None
         same = not of_ilsvrc or are_numbers(model.class_names) or are_ilsvrc(model.class_names)
         if known is not None and known[0].shape == model.classifier.weight.shape and same:
             with torch.no_grad():

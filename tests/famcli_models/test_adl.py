@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from famcli_models import BACKBONES
 from famcli_models.methods.adl import ADL, GAMMA, PLACES, AttentionDropout
 
 Make = Callable[..., Any]
@@ -63,7 +62,7 @@ def test_outside_training_it_is_cam(make_model: Make) -> None:
         assert not torch.equal(model.train()(images).logits, cam.train()(images).logits)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", PLACES.by_backbone)
 def test_layers_of_each_backbone(make_model: Make, backbone: str) -> None:
     """Each backbone has its layers, with the published γ, and one more behind the convolutions of a head."""
     with torch.device("meta"):

@@ -18,6 +18,7 @@ from famcli_models.methods import METHODS
 
 # Channels, and sides of the map at stride 16 and 32 for 224 pixels.
 SHAPES = {"vgg16": (512, 14, 7), "resnet50": (2048, 14, 7), "inceptionv3": (768, 12, 5), "mobilenetv1": (1024, 14, 7)}
+SHAPES |= {"efficientnet_lite0": (1280, 14, 7)}
 
 
 def built(name: str, **options: Any) -> Backbone:

@@ -92,6 +92,7 @@ BAD: dict[str, list[Any]] = {
     "dilation": ["no"],
     "same_padding": [None],
     "frozen_norm": [1],
+    "backbone_head": [1],
     "size": [8, 100_000],
     "mean": [(0.5, 0.5), 0.5, ("a", "b", "c"), (math.nan, 0.5, 0.5), (0.5, math.inf, 0.5), (-1, -1, -1)],
     "std": [(0.5, 0, 0.5), (0.5, -1, 0.5), (0.5, math.nan, 0.5), (0.5, 0.5, math.inf), (True, True, True)],

@@ -16,10 +16,10 @@ from famcli.results.paper import TABLE1
 from famcli.training.catalog import OWN_DATA, recipes
 from famcli.training.config import TrainConfig
 from famcli.training.recipe import Recipe, RunConfig, load_recipe
-from famcli_models import BACKBONES, METHODS, FAMConfig
+from famcli_models import METHODS, FAMConfig
 from famcli_models.errors import ConfigError, FamError, UnknownNameError
 
-CELLS = [f"{backbone}-{data}" for backbone in BACKBONES for data in ("cub", "ilsvrc")]
+CELLS = [f"{backbone}-{data}" for data, backbone in TABLE1]
 SWITCHES = ("sparsity", "memory", "diversity", "importance")
 
 
