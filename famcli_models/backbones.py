@@ -147,7 +147,7 @@ class Backbone(nn.Module):
             weights converted from TensorFlow expect. Those that timm calls ``tf_...`` have it in any case.
         frozen_norm: Batch-norm layers keep their statistics in training mode.
         head: Where X comes from the network's last stage, pass it through the layers that follow up to the classifier.
-        earlier: Give maps of earlier layers too.
+        earlier: Give maps of earlier layers too, the finest at the stride of X divided by this; 0 for none.
         tapped: Layers whose outputs are given as ``Features.tapped``.
 
     Attributes:
@@ -174,7 +174,7 @@ class Backbone(nn.Module):
         same_padding: bool = False,
         frozen_norm: bool = True,
         head: bool = True,
-        earlier: bool = False,
+        earlier: int = 0,
         tapped: Layers | None = None,
     ) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class Backbone(nn.Module):
         return self
 
 
-def _create(name: str, stride: int, same_padding: bool, earlier: bool) -> tuple[Any, dict[str, Any]]:
+def _create(name: str, stride: int, same_padding: bool, earlier: int) -> tuple[Any, dict[str, Any]]:
     """Build the timm network, cut at the last stage that fits, and say with what settings; see :class:`Backbone`."""
     row = BACKBONES.get(name)
     timm_name = row.timm_name if row else name
@@ -292,19 +292,21 @@ def _create(name: str, stride: int, same_padding: bool, earlier: bool) -> tuple[
     return _cut(timm_name, whole.feature_info.out_indices[fitting[-1]], kwargs, earlier), kwargs
 
 
-def _cut(timm_name: str, index: int, kwargs: Mapping[str, Any], earlier: bool) -> Any:
+def _cut(timm_name: str, index: int, kwargs: Mapping[str, Any], earlier: int) -> Any:
     """The network with the output of one number, and with earlier ones if they are asked for."""
     net = _features(timm_name, kwargs, (index,))
     if not earlier:
         return net
     strides = [stage["reduction"] for stage in net.feature_info.info[: index + 1]]
-    finer, same = ([i for i in range(index) if factor * strides[i] == strides[index]] for factor in (2, 1))
-    if not finer:
+    deepest = {stride: i for i, stride in enumerate(strides[:-1])}
+    finer = [strides[index] // 2**level for level in range(earlier.bit_length() - 1, 0, -1)]
+    if not set(finer) <= set(deepest):
         raise ConfigError(
-            f"fine_channels needs a map at half the stride of X, and '{timm_name}' has strides {strides} up to X; "
-            "set fine_channels=0 or take another backbone"
+            f"fine_channels needs a map at every stride of {finer}, and '{timm_name}' has strides {strides} up to X; "
+            "set fine_channels=0 or another fine_factor, or take another backbone"
         )
-    return _features(timm_name, kwargs, (finer[-1], *same[-1:], index))
+    chosen = [deepest[stride] for stride in (*finer, strides[index]) if stride in deepest]
+    return _features(timm_name, kwargs, (*chosen, index))
 
 
 def _features(timm_name: str, kwargs: Mapping[str, Any], indices: tuple[int, ...] | None = None) -> Any:

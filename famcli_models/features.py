@@ -13,9 +13,9 @@ class Features(NamedTuple):
 
     Attributes:
         X: ``(B, C, H, W)``, what the paper's modules read.
-        earlier: None, unless a model asks for them (``fine_channels``): the deepest map at half the stride of X,
-            ``(B, C', 2H, 2W)`` or nearly so, and then, if the network has one, the deepest before X at the stride of X,
-            ``(B, C'', H, W)``.
+        earlier: None, unless a model asks for them (``fine_channels``): the deepest map at each stride below that of X
+            down to a ``fine_factor``-th of it, the finest first, ``(B, C', 2H, 2W)`` or nearly so for half the stride;
+            and then, if the network has one, the deepest before X at the stride of X, ``(B, C'', H, W)``.
         tapped: Outputs of the layers that a method reads beside X, in the order of its table, see
             :class:`famcli_models.backbones.Layers`.
     """

@@ -59,8 +59,10 @@ class FAMConfig(MethodConfig):
         class_pooling: Extension: the feature that class scores are of: ``parts``, o of equation (9) as in the paper;
             ``foreground``, the mean of X weighted by M; or ``foreground+image``, half of that and half of the plain
             mean of X. The loss is of o in any case. For a classifier that was pretrained on the mean of X.
-        fine_channels: Extension: M has half the stride of X and comes from features of this many channels, fused of X
+        fine_channels: Extension: M has a finer stride than X and comes from features of this many channels, fused of X
             and of earlier layers, see :class:`famcli_models.fine.FineFeatures`; 0 makes M from X, as the paper does.
+        fine_factor: The stride of M is that of X divided by this, 2, 4 or 8; of no consequence without
+            ``fine_channels``.
         fine_layers: Depthwise convolutions in them; of no consequence without ``fine_channels``.
     """
 
@@ -82,6 +84,7 @@ class FAMConfig(MethodConfig):
     object_scale: float = 1.0
     class_pooling: ClassPooling = "parts"
     fine_channels: int = 0
+    fine_factor: int = 2
     fine_layers: int = 1
 
     CHOICES: ClassVar[Choices] = {
@@ -89,6 +92,7 @@ class FAMConfig(MethodConfig):
         "similarity": get_args(Similarity),
         "pooling": get_args(Pooling),
         "class_pooling": get_args(ClassPooling),
+        "fine_factor": (2, 4, 8),
     }
     RANGES: ClassVar[Ranges] = {
         **MethodConfig.RANGES,
@@ -120,7 +124,7 @@ class FAMOutput(NamedTuple):
 
     Attributes:
         M: ``(B, 1, H, W)`` foreground map in (0, 1) at feature resolution, in the frame of the input;
-            ``(B, 1, 2H, 2W)`` or nearly so with ``fine_channels``.
+            ``(B, 1, fH, fW)`` or nearly so with ``fine_channels``, f being ``fine_factor``.
         A: ``(B, K, H, W)`` part maps in (0, 1), in the same frame.
         P: ``(B, K, C)`` part features.
         t: ``(B, K)`` importance weights, summing to 1.
@@ -166,7 +170,7 @@ class FAM(Method):
         super().__init__(config, class_names, provenance, backbone=backbone)
         config = self.config
         C, D = self.channels, config.fine_channels
-        self.fine = FineFeatures(C, self.earlier_channels, D, config.fine_layers) if D else None
+        self.fine = FineFeatures(C, self.earlier_channels, D, config.fine_layers, config.fine_factor) if D else None
         self.object_attention: nn.Module = (
             ObjectAwareAttention(D or C, config.num_templates, config.similarity, config.value_bias)
             if config.memory
@@ -176,9 +180,9 @@ class FAM(Method):
         self.classifier = nn.Linear(C, config.num_classes)  # h(·|σ)
 
     @property
-    def reads_earlier(self) -> bool:
+    def reads_earlier(self) -> int:
         """The finer M reads maps of earlier layers."""
-        return self.config.fine_channels > 0
+        return self.config.fine_factor if self.config.fine_channels else 0
 
     def head(self, features: Features, labels: Tensor | None = None) -> FAMOutput:
         """Everything behind the backbone: X ``(B, C, H, W)``, and what goes with it, to :class:`FAMOutput`."""
@@ -187,9 +191,9 @@ class FAM(Method):
         if self.fine is None:
             M = at_X = self.object_attention(X)
         else:
-            M = self.object_attention(self.fine(features))  # (B, 1, 2H, 2W)
+            M = self.object_attention(self.fine(features))  # (B, 1, fH, fW)
             # The mean of M in each cell of X; at the edge a cell may be half there, or there in M alone.
-            at_X = F.avg_pool2d(M, 2, ceil_mode=True)[..., : X.shape[-2], : X.shape[-1]]
+            at_X = F.avg_pool2d(M, self.config.fine_factor, ceil_mode=True)[..., : X.shape[-2], : X.shape[-1]]
         A, P, t, o = self.part_attention(X, at_X)
         logits = object_logits = self.classifier(o * self.config.object_scale)
         if self.config.class_pooling != "parts":

@@ -170,9 +170,9 @@ class Method(nn.Module):
     # The network.
 
     @property
-    def reads_earlier(self) -> bool:
-        """The head reads maps of earlier layers beside X."""
-        return False
+    def reads_earlier(self) -> int:
+        """The head reads maps of earlier layers beside X, down to this fraction of its stride; 0 if none."""
+        return 0
 
     @property
     def earlier_channels(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""M at half the stride of X."""
+"""M at a finer stride than X."""
 
 from __future__ import annotations
 
@@ -59,6 +59,23 @@ def test_other_strides(make_model: Make, stride: int, M_side: int) -> None:
     assert model(torch.randn(1, 3, 64, 64)).M.shape == (1, 1, M_side, M_side)
 
 
+@pytest.mark.parametrize(("factor", "M_side"), [(4, 8), (8, 16)])
+def test_other_factors(make_model: Make, factor: int, M_side: int) -> None:
+    """M may be much finer than X; the maps at the strides between the two take part, and X sees means of M."""
+    model = make_model(stride=32, fine_channels=8, fine_factor=factor).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        features, out = model.features(images), model(images)
+        assert [m.shape[-1] for m in features.earlier] == [M_side // 2**i for i in range(factor.bit_length() - 1)]
+        assert out.M.shape == (1, 1, M_side, M_side)
+        Z, *coarser = (lateral(m) for lateral, m in zip(model.fine.laterals, features.maps, strict=True))
+        for finer in reversed(coarser):
+            Z = finer + F.interpolate(Z, scale_factor=2, mode="bilinear", align_corners=False)
+        torch.testing.assert_close(out.M, model.object_attention(model.fine.mix(Z)))
+        means = F.interpolate(out.M, size=(2, 2), mode="area")
+        torch.testing.assert_close(out.o, model.part_attention(features.X, means).o)
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "swin_tiny_patch4_window7_224"])
 def test_other_timm_models(name: str) -> None:
     """Any timm model with a map at half the stride serves, those with channels at the end too."""
@@ -68,7 +85,9 @@ def test_other_timm_models(name: str) -> None:
 
 def test_a_network_without_a_finer_map_is_refused(make_model: Make) -> None:
     """A network of one stride has nothing to make a finer M from, and the message says what to set."""
-    with pytest.raises(ConfigError, match=r"'test_vit' has strides \[16, .* fine_channels=0") as caught:
+    with pytest.raises(
+        ConfigError, match=r"stride of \[8\], and 'test_vit' has strides \[16, .* fine_channels=0"
+    ) as caught:
         make_model(backbone="test_vit", fine_channels=8)
     assert "\n" not in str(caught.value)
 

@@ -39,7 +39,7 @@ def norms(network: nn.Module) -> int:
 )
 def test_folding_changes_no_number(name: str, earlier: bool, left: float) -> None:
     """The folded network gives all maps of the network with few of its norms, and the network itself is left alone."""
-    network = trained(Backbone(name, earlier=earlier))
+    network = trained(Backbone(name, earlier=2 * earlier))
     before = {k: v.clone() for k, v in network.state_dict().items()}
     images = torch.randn(2, 3, 160, 160)
     folded = fold_norms(network)
