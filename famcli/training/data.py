@@ -80,12 +80,12 @@ def absolute_paths(config: RunConfig) -> RunConfig:
     def absolute(path: str, is_name: bool) -> str:
         return path if is_name or not Path(path).exists() else str(Path(path).absolute())
 
-    weights, teacher = config.backbone_weights, config.teacher
+    weights = config.backbone_weights
     return replace(
         config,
         data=tuple(absolute(name, is_prepared(name)) for name in config.data),
         unlabelled=tuple(absolute(name, is_prepared(name)) for name in config.unlabelled),
-        teacher=absolute(teacher, not teacher or teacher in packaged()),
+        teacher=tuple(absolute(name, name in packaged()) for name in config.teacher),
         backbone_weights=absolute(weights, weights in (IMAGENET, NONE, *packaged())),
         class_names=str(Path(config.class_names).absolute()) if config.class_names else "",
     )

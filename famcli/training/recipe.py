@@ -25,6 +25,12 @@ else:
 IMAGENET, NONE = "imagenet", "none"  # what a model may start from, beside files and models
 FITTING_STEPS, FITTING_EPOCHS = 150, (5, 20)
 PATHS = {"data", "backbone_weights", "class_names", "unlabelled", "teacher"}  # fields of [run] that may be paths
+OF_TARGETS = {
+    "teacher",
+    "teacher_scales",
+    "teacher_flip",
+    "hard_targets",
+}  # fields of [run] for ``lambda_target``
 MOVED = {"part_std", "sparsity_warmup"}  # from [train] to [model] since version 0.1
 
 
@@ -47,10 +53,11 @@ class RunConfig:
         unlabelled: Extension: further datasets whose images join the training under pseudo-labels, the classes that
             the pretrained classifier gives them; labels of their own are not read.
         unlabelled_confidence: Least probability of that class; images below it are left out.
-        teacher: Extension: a model by name, a checkpoint or the folder of a run, of these or other classes; with
-            ``lambda_target`` its M takes part in the targets, see :mod:`famcli.training.supervision`.
-        teacher_scales: The teacher's map is averaged over these multiples of its input size.
+        teacher: Extension: models by name, checkpoints or folders of runs, of these or other classes; with
+            ``lambda_target`` the mean of their M takes part in the targets, see :mod:`famcli.training.supervision`.
+        teacher_scales: The map of a teacher is averaged over these multiples of its input size.
         teacher_flip: And over the mirrored images.
+        hard_targets: Extension: targets are 1 where they would be above 1/2, and 0 elsewhere.
         half: Store checkpoints in float16.
         i_know_this_is_test: Let the test split be trained on or selected by; the run is marked for good.
 
@@ -67,15 +74,16 @@ class RunConfig:
     class_names: str = ""
     unlabelled: tuple[str, ...] = ()
     unlabelled_confidence: float = 0.6
-    teacher: str = ""
+    teacher: tuple[str, ...] = ()
     teacher_scales: tuple[float, ...] = (1.0,)
     teacher_flip: bool = False
+    hard_targets: bool = False
     half: bool = False
     i_know_this_is_test: bool = False
 
     def __post_init__(self) -> None:
         """Check every field's type."""
-        for field in ("data", "unlabelled"):  # TOML gives a list, --set perhaps a bare word
+        for field in ("data", "unlabelled", "teacher"):  # TOML gives a list, --set perhaps a bare word
             given: Any = getattr(self, field)
             names = given if not isinstance(given, str) else [given] if given else []
             good = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
@@ -87,7 +95,7 @@ class RunConfig:
         )
         require(numbers and bool(scales), "teacher_scales", scales, "a list of numbers in [0.25, 4]")
         object.__setattr__(self, "teacher_scales", tuple(map(float, scales)))
-        for name in (*self.data, *self.unlabelled, self.backbone_weights, self.class_names, self.teacher):
+        for name in (*self.data, *self.unlabelled, *self.teacher, self.backbone_weights, self.class_names):
             if any("\ud800" <= c <= "\udfff" for c in str(name)):
                 raise ConfigError(f"{name!r} is a path that is not Unicode, which a recipe cannot hold; rename it")
         check_fields(self, {}, {"unlabelled_confidence": (0, 1), "hold_out": (0, 0.5), "images_per_class": (0, 10**9)})
@@ -204,8 +212,7 @@ def load_recipe(
     known = {"run": _fields(RunConfig), "model": _fields(method.config_class), "train": _fields(TrainConfig)}
     if not method.learns_map or written != method.name():  # targets are for the learnt map of the recipe's method
         tables["train"].pop("lambda_target", None)
-        for field in ("teacher", "teacher_scales", "teacher_flip"):
-            tables["run"].pop(field, None)
+        tables["run"] = {field: value for field, value in tables["run"].items() if field not in OF_TARGETS}
     typed_fields = {"run": dict(run or {}), "model": dict(model or {}), "train": dict[str, Any]()}
     for key, equals, text in pairs:
         table, field = _locate(key, known) if equals else _locate("", known, key)
@@ -232,8 +239,13 @@ def _starts_from(run: Mapping[str, Any], typed: Mapping[str, Any]) -> bool:
 
 
 def migrate(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The tables of a recipe, with what version 0.1 had in [train] in [model] if the method has such fields."""
+    """The tables of a recipe as this version has them, of one that version 0.1 wrote too.
+
+    It had one teacher, and in [train] what is in [model] now, if the method has such fields.
+    """
     made = {table: dict(values) for table, values in tables.items()}
+    if isinstance(teacher := made["run"].get("teacher"), str):
+        made["run"]["teacher"] = [teacher] if teacher else []
     for name in MOVED & made["train"].keys():
         value = made["train"].pop(name)
         if name in _fields(method_class(made["model"]).config_class):

@@ -1,4 +1,4 @@
-"""What a run learns from beside its labels: pseudo-labels for unlabelled images, targets for the map, a teacher.
+"""What a run learns from beside its labels: pseudo-labels for unlabelled images, targets for the map, teachers.
 
 All three are extensions and use no box. *Pseudo-labels* (Lee 2013) are the classes that the pretrained classifier
 gives to images without labels, where its confidence is high enough.
@@ -7,10 +7,10 @@ gives to images without labels, where its confidence is high enough.
 activation map of the label (Zhou 2016), carried along to cells that look alike in the layer below, plus how unlike the
 picture's border each cell is, weighed by a centre prior, and sharpened along colour edges by GrabCut (Rother 2004).
 
-*Distillation* joins a target T with the map M of a trained model, the teacher: (2 M + T) / 3. T knows the class; M has
-learnt from all the images what objects are like, and the errors that single targets make average out in it. M does not
-depend on classes, so a teacher may know others than its student; where the student's classifier is new, T is M cut
-along colour edges.
+*Distillation* joins a target T with the map M of a trained model, the teacher: (2 M + T) / 3; of several it is the mean
+of their maps. T knows the class; M has learnt from all the images what objects are like, and the errors that single
+targets make average out in it. M does not depend on classes, so a teacher may know others than its student; where the
+student's classifier is new, T is M cut along colour edges.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from famcli.data.sample import Sample, read_sample
 from famcli.hub import find_model
-from famcli.inference.engine import input_sides
+from famcli.inference.engine import input_sides, mean_maps
 from famcli.inference.pipeline import Failed, all_finished, run_images
 from famcli.inference.torch_engine import TorchEngine, Trunk
 from famcli.training.data import TrainingData, digest_of
@@ -57,6 +57,7 @@ GRABCUT_SIDE = 98  # pixels: seven for each cell of a 14x14 map
 GRABCUT_ROUNDS = 3
 CERTAIN = 0.25  # GrabCut keeps pixels this far from 1/2, after the sigmoid, as they are
 SLOPE = 6.0  # of that sigmoid
+HARD = 0.5  # hard targets are 1 above it
 
 Targets = list[np.ndarray]  # of each image (98, 98) float16 in [0, 1], in the frame of the whole image
 
@@ -87,10 +88,10 @@ def make_supervision(
         raise ConfigError(
             f"lambda_target draws a learnt map to targets, and {source.title} has none; set lambda_target=0"
         )
-    if run.teacher and not targeted:
-        msg = "a teacher takes part in the targets of M, and there are none; set lambda_target, or leave it out"
-        raise ConfigError(msg)
-    teacher = _teacher(run.teacher, provenance, say) if run.teacher else None  # a wrong one is noticed before the work
+    if not targeted and (run.teacher or run.hard_targets):
+        what = "a teacher takes part in the targets" if run.teacher else "hard_targets are targets"
+        raise ConfigError(f"{what} of M, and there are none; set lambda_target, or leave it out")
+    teachers = _teachers(run.teacher, provenance, say)  # a wrong one is noticed before the work
     samples: Sequence[Sample] = data.samples
     if data.unlabelled:
         # Whole batches each, for in other batches, or with other processes, a probability might be rounded otherwise.
@@ -112,13 +113,15 @@ def make_supervision(
         say(f"{len(added)} of {len(data.unlabelled)} unlabelled images have a pseudo-label")
         samples = [*samples, *added]
     targets = None
-    if targeted and (teacher is None or source.provenance.get("classifier") == "pretrained"):
+    if targeted and (not teachers or source.provenance.get("classifier") == "pretrained"):
         say("making targets for M from the image labels")
         targets = make_targets(source, samples, device, workers, progress)
-    if teacher is not None:
-        say(f"distilling the maps of the teacher, {run.teacher}, into the targets")
+    if teachers:
+        say(f"distilling the maps of {' and '.join(run.teacher)} into the targets")
         scales, flip = run.teacher_scales, run.teacher_flip
-        targets = distill(teacher, samples, targets, device, workers, progress, scales=scales, flip=flip)
+        targets = distill(teachers, samples, targets, device, workers, progress, scales=scales, flip=flip)
+    if targets is not None and run.hard_targets:
+        targets = [(target > HARD).astype(np.float16) for target in targets]
     return samples, targets
 
 
@@ -242,7 +245,7 @@ def make_targets(
 
 
 def distill(
-    teacher: Method,
+    teachers: Sequence[Method],
     samples: Sequence[Sample],
     targets: Targets | None,
     device: str = "auto",
@@ -252,18 +255,22 @@ def distill(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
 ) -> Targets:
-    """Targets in which a teacher's map takes part, beside ``targets`` or, without them, that map cut along edges.
+    """Targets in which a map of teachers takes part, beside ``targets`` or, without them, that map cut along edges.
 
-    The map is the mean over the input sizes that are these multiples of the teacher's and, with ``flip``, over the
+    The map is the mean over the teachers, the input sizes that are these multiples of their own and, with ``flip``, the
     mirrored images.
     """
-    engine, sides = TorchEngine(teacher, device, fold=False), input_sides(teacher.config, scales)
+    engines = [TorchEngine(teacher, device, fold=False) for teacher in teachers]
+    sides = [input_sides(engine.config, scales) for engine in engines]
+    all_sides = sorted({side for of_engine in sides for side in of_engine})
 
     def load(number: int) -> list[np.ndarray]:
-        return _whole_views(samples[number], sides)
+        return _whole_views(samples[number], all_sides)
 
     def infer(batch: Sequence[tuple[int, list[np.ndarray]]]) -> np.ndarray:
-        return engine.infer([np.stack(of_side) for of_side in zip(*(v for _, v in batch), strict=True)], flip=flip).maps
+        of_side = {side: np.stack([views[i] for _, views in batch]) for i, side in enumerate(all_sides)}
+        views = [[of_side[side] for side in of_engine] for of_engine in sides]
+        return mean_maps([engine.infer(own, flip=flip).maps for engine, own in zip(engines, views, strict=True)])
 
     def finish(number: int, views: list[np.ndarray], M: np.ndarray) -> np.ndarray:
         large = cv2.resize(M, (GRABCUT_SIDE, GRABCUT_SIDE), interpolation=cv2.INTER_LINEAR)
@@ -319,21 +326,24 @@ def cut_along_edges(view: np.ndarray, soft: np.ndarray) -> np.ndarray:
     return ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.float16)
 
 
-def _teacher(name: str, provenance: MutableMapping[str, Any], say: Callable[[str], None]) -> Method:
-    """The teacher, and what it learnt from in the provenance; a resumed run must find it as it was."""
-    folder = find_model(name, say)
-    model = load_model(folder)
-    if model.class_conditional:
-        msg = f"the map of teacher '{name}', a {model.title}, depends on the class; give a model whose map does not"
-        raise ConfigError(msg)
-    digest = sha256_file(folder / WEIGHTS_FILE)
-    if provenance.setdefault(TEACHER, digest) != digest:
-        raise ConfigError(f"teacher '{name}' has other weights than when the run began; start a new run")
-    origin = model.provenance
-    provenance["teacher_data"] = [*origin.get("data", []), *origin.get("unlabelled", [])]
-    if origin.get("tuned_on_test"):
-        provenance["tuned_on_test"] = True
-    return model
+def _teachers(names: Sequence[str], provenance: MutableMapping[str, Any], say: Callable[[str], None]) -> list[Method]:
+    """The teachers, and what they learnt from in the provenance; a resumed run must find them as they were."""
+    folders = [find_model(name, say) for name in names]
+    models = [load_model(folder) for folder in folders]
+    for name, model in zip(names, models, strict=True):
+        if model.class_conditional:
+            msg = f"the map of teacher '{name}', a {model.title}, depends on the class; give a model whose map does not"
+            raise ConfigError(msg)
+    if models:
+        digest = ", ".join(sha256_file(folder / WEIGHTS_FILE) for folder in folders)
+        if provenance.setdefault(TEACHER, digest) != digest:
+            raise ConfigError(f"{' or '.join(names)} has other weights than when the run began; start a new run")
+        origins = [model.provenance for model in models]
+        data = (name for origin in origins for key in ("data", "unlabelled") for name in origin.get(key, []))
+        provenance["teacher_data"] = list(dict.fromkeys(data))
+        if any(origin.get("tuned_on_test") for origin in origins):
+            provenance["tuned_on_test"] = True
+    return models
 
 
 def _whole_views(sample: Sample, sides: Sequence[int]) -> list[np.ndarray]:

@@ -134,9 +134,8 @@ def test_paths_become_absolute(make_splits: Make, monkeypatch: pytest.MonkeyPatc
     assert config.data == (str(root), "cub")
     assert (config.backbone_weights, config.class_names) == ("imagenet", str(root.parent / "names.txt"))
     Path("fam-mobilenetv1-ilsvrc").mkdir()
-    teachers = ["fam-mobilenetv1-ilsvrc", root.name, "org/name", ""]
-    found = [absolute_paths(RunConfig(teacher=name)).teacher for name in teachers]
-    assert found == ["fam-mobilenetv1-ilsvrc", str(root), "org/name", ""]
+    found = absolute_paths(RunConfig(teacher=("fam-mobilenetv1-ilsvrc", root.name, "org/name")))
+    assert found.teacher == ("fam-mobilenetv1-ilsvrc", str(root), "org/name")
 
 
 def test_hold_out(make_splits: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ from hypothesis import given, strategies as st
 from famcli.results.paper import TABLE1
 from famcli.training.catalog import OWN_DATA, recipes
 from famcli.training.config import TrainConfig
-from famcli.training.recipe import Recipe, RunConfig, load_recipe
+from famcli.training.recipe import Recipe, RunConfig, load_recipe, migrate
 from famcli_models import METHODS, FAMConfig
 from famcli_models.errors import ConfigError, FamError, UnknownNameError
 
@@ -218,7 +219,7 @@ def test_methods_have_one_budget_on_small_sets(data: str) -> None:
     """They differ in the settings of the method and in nothing of the training but the targets of a FAM."""
     found = [load_recipe(name) for name in recipes() if name.endswith(f"-mobilenetv1-{data}")]
     assert {recipe.model.method for recipe in found} == METHODS.keys() - {"ddt"}  # which nothing is trained for
-    first, *others = ((replace(r.train, lambda_target=0.0), replace(r.run, teacher="")) for r in found)
+    first, *others = ((replace(r.train, lambda_target=0.0), replace(r.run, teacher=())) for r in found)
     assert all(other == first for other in others)
     assert {(recipe.model.size, recipe.model.dilation, recipe.model.stride) for recipe in found} == {(224, False, 16)}
     assert [recipe.train.lambda_target > 0 for recipe in found].count(True) == 1
@@ -256,7 +257,7 @@ def test_epochs_that_fit(images: int, epochs: int) -> None:
 def test_what_own_data_start_from() -> None:
     """The packaged model, unless another backbone or --init is given; a method without a learnt map has no teacher."""
     plain = load_recipe(OWN_DATA)
-    assert plain.run.backbone_weights == plain.run.teacher == "fam-mobilenetv1-ilsvrc"
+    assert (plain.run.backbone_weights,) == plain.run.teacher == ("fam-mobilenetv1-ilsvrc",)
     assert load_recipe(OWN_DATA, model={"backbone": "mobilenetv1"}).run.backbone_weights == "fam-mobilenetv1-ilsvrc"
     other = load_recipe(OWN_DATA, model={"backbone": "resnet50"})
     assert (other.run.backbone_weights, other.run.teacher) == ("imagenet", plain.run.teacher)
@@ -265,7 +266,18 @@ def test_what_own_data_start_from() -> None:
     assert typed.kept == {"tau", "backbone"}
     assert {"tau", "dilation", "fine_channels"} <= load_recipe(OWN_DATA, ["tau=0.4"]).kept  # the file knows its model
     cam = load_recipe(OWN_DATA, model={"method": "cam"})
-    assert (cam.run.teacher, cam.run.teacher_flip, cam.train.lambda_target) == ("", False, 0.0)
+    assert (cam.run.teacher, cam.run.teacher_flip, cam.train.lambda_target) == ((), False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"), [("teacher=a", ("a",)), ('teacher=["a", "b"]', ("a", "b")), ("teacher=", ()), ("seed=1", ())]
+)
+def test_one_teacher_or_several(typed: str, names: tuple[str, ...]) -> None:
+    """One may be a bare word; the recipe that is written has a list, and an older one with a name is read."""
+    recipe = load_recipe(None, [typed])
+    assert recipe.run.teacher == names
+    assert f"teacher = {json.dumps(names)}" in recipe.to_toml()
+    assert migrate({"run": {"teacher": "a"}, "model": {}, "train": {}})["run"] == {"teacher": ["a"]}
 
 
 @pytest.mark.parametrize("value", ["[]", "1.5", '["a"]', "[9.0]"])

@@ -517,22 +517,28 @@ def test_a_teacher_takes_part_in_the_targets(runner: Runner, make_splits: Make, 
         runner(None, "third")
 
 
-def test_a_teacher_of_other_classes(runner: Runner, make_splits: Make, make_model: Callable[..., FAM]) -> None:
-    """A new classifier has no targets of its own, its teacher marks it; a CAM is no teacher; it needs the term."""
+def test_teachers_of_other_classes(runner: Runner, make_splits: Make, make_model: Callable[..., FAM]) -> None:
+    """A new classifier has no targets of its own, its teachers mark it; a CAM is no teacher; it needs the term."""
     teacher = make_model()
+    teacher.provenance["data"] = ["ours"]
+    teacher.save_pretrained(runner.home / "plain")
     teacher.provenance["tuned_on_test"] = True
     teacher.save_pretrained(runner.home / "marked")
-    recipe = recipe_for(make_splits(**FOUR), "epochs=1", "lambda_target=1", f"teacher={runner.home / 'marked'}")
+    names = [str(runner.home / name) for name in ("plain", "marked")]
+    recipe = recipe_for(make_splits(**FOUR), "epochs=1", "lambda_target=1", f"teacher={json.dumps(names)}")
     folder = runner(recipe).folder
     assert "target" in rows(folder)[0]
     assert not any("from the image labels" in line for line in runner.said)
     assert len(FAM.from_pretrained(folder).class_names) == 2
-    assert provenance_of(folder)["tuned_on_test"] is True
+    provenance = provenance_of(folder)
+    assert (provenance["tuned_on_test"], provenance["teacher_data"]) == (True, ["ours"])
+    assert len(provenance["teacher_sha256"].split(", ")) == 2
     make_model(method="cam").save_pretrained(runner.home / "cam")
     root, teacher = make_splits("two", train_weaksup=[0, 1]), f"teacher={runner.home / 'cam'}"
     for settings, message in (
         (("lambda_target=1", teacher), "a CAM, depends on the class"),
-        ((teacher,), "set lambda_target, or leave it out"),
+        ((teacher,), "a teacher takes .* set lambda_target, or leave it out"),
+        (("hard_targets=true",), "hard_targets are .* set lambda_target, or leave it out"),
         (("lambda_target=1",), "class activation maps"),
         (("lambda_target=1", "method=cam"), "CAM has none; set lambda_target=0"),
     ):

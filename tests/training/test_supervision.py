@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +12,18 @@ import torch
 
 from famcli.data.sample import Sample, read_sample
 from famcli.inference.engine import mean_maps
-from famcli.training.supervision import cut_along_edges, distill, fuse, make_targets, pseudo_labels, sharpen
+from famcli.training.data import TrainingData
+from famcli.training.environment import make_accelerator
+from famcli.training.recipe import load_recipe
+from famcli.training.supervision import (
+    cut_along_edges,
+    distill,
+    fuse,
+    make_supervision,
+    make_targets,
+    pseudo_labels,
+    sharpen,
+)
 from famcli_models import FAM
 from famcli_models.config import HALF
 from famcli_models.errors import ConfigError
@@ -99,7 +111,7 @@ def test_two_thirds_are_the_teachers(make_model: Make, labelled: list[Sample]) -
     teacher = make_model().eval()
     rng = np.random.default_rng(0)
     targets = [(rng.random((98, 98)) > 0.5).astype(np.float16) for _ in labelled]
-    found, alone = distill(teacher, labelled, targets, "cpu", 2), distill(teacher, labelled, None, "cpu", 1)
+    found, alone = distill([teacher], labelled, targets, "cpu", 2), distill([teacher], labelled, None, "cpu", 1)
     for sample, target, joined, own in zip(labelled, targets, found, alone, strict=True):
         view = resize(read_sample(sample, 64).image, 64)
         with torch.inference_mode():
@@ -108,7 +120,7 @@ def test_two_thirds_are_the_teachers(make_model: Make, labelled: list[Sample]) -
         assert joined.dtype == own.dtype == np.float16
         np.testing.assert_allclose(joined, (2 * M + target) / 3, atol=2e-3)
         np.testing.assert_allclose(own, (2 * M + cut_along_edges(view, M)) / 3, atol=2e-3)
-    mirrored = distill(teacher, labelled, targets, "cpu", 1, scales=(1.0, 1.5), flip=True)
+    mirrored = distill([teacher], labelled, targets, "cpu", 1, scales=(1.0, 1.5), flip=True)
     with torch.inference_mode():
         views = [resize(read_sample(labelled[1], 96).image, side).copy() for side in (64, 96)]
         batches = [normalize(torch.from_numpy(view[None]), HALF, HALF) for view in views]
@@ -117,6 +129,36 @@ def test_two_thirds_are_the_teachers(make_model: Make, labelled: list[Sample]) -
         M = mean_maps([*straight, *turned])[0]
     M = cv2.resize(M, (98, 98), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_allclose(mirrored[1], (2 * M + targets[1]) / 3, atol=2e-3)
+    other = make_model(seed=1, size=96).eval()
+    both = distill([teacher, other], labelled, targets, "cpu", 1)
+    for sample, target, joined in zip(labelled, targets, both, strict=True):
+        with torch.inference_mode():
+            image = read_sample(sample, 96).image
+            M = mean_maps([one(one.preprocess(image)).M[:, 0].numpy() for one in (teacher, other)])[0]
+        M = cv2.resize(M, (98, 98), interpolation=cv2.INTER_LINEAR)
+        np.testing.assert_allclose(joined, (2 * M + target) / 3, atol=2e-3)
     labelled[0].path.write_bytes(b"")  # training replaces such an image, and nothing uses its target
-    again = distill(teacher, labelled, targets, "cpu", 1)
+    again = distill([teacher], labelled, targets, "cpu", 1)
     assert all(np.array_equal(a, b) for a, b in zip(found[1:], again[1:], strict=True))
+
+
+def test_hard_targets(pretrained: FAM, labelled: list[Sample], tmp_path: Path) -> None:
+    """They are the soft ones that teachers took part in, cut at 1/2."""
+    pretrained.save_pretrained(tmp_path / "teacher")
+    data, cpu = TrainingData(("ours",), labelled, (), [], "loss", on_test=False), make_accelerator("cpu", "fp32")
+    soft, hard = (
+        make_supervision(
+            pretrained,
+            load_recipe(None, ["lambda_target=1", f"teacher={tmp_path / 'teacher'}", f"hard_targets={hard}"]),
+            data,
+            cpu,
+            {},
+            1,
+            lambda _: None,
+        )[1]
+        for hard in ("false", "true")
+    )
+    assert soft is not None
+    assert hard is not None
+    assert len(np.unique(soft)) > 2
+    assert np.array_equal(hard, np.array(soft) > 0.5)
