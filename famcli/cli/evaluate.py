@@ -146,7 +146,8 @@ def _show(found: Evaluation, out: Path | None, as_json: bool) -> None:
         return
     for word, sentence in tables.warnings(results):
         console.say(f"{word}: {sentence}")
-    how = f"protocol {results.protocol['name']}, percent, 95 % intervals over images"
+    views = f"{results.source['views']}; " if results.source.get("views") else ""
+    how = f"{views}protocol {results.protocol['name']}, percent, 95 % intervals over images"
     console.say(f"{tables.title(results)}, {results.data['images']:,} images; {how}")
     for table in (tables.scores(results), tables.deltas(results), tables.differences(results), tables.sizes(results)):
         if table.rows:

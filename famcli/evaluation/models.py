@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ from famcli.data.dataset import Dataset
 from famcli.data.sample import Sample
 from famcli.hub.names import find_model
 from famcli.inference.engine import AUTO, Engine, open_engine
-from famcli.inference.views import ONE_VIEW, Views
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.class_names import BY_NUMBER, Matches
 from famcli_models.errors import DataError, UnknownNameError, listed
@@ -140,8 +139,8 @@ def _open(
     return Model(TorchEngine(network, device), network.title, network.title)
 
 
-def source(models: Sequence[Model], views: Views = ONE_VIEW) -> dict[str, Any]:
-    """Where the model under test and its baseline came from, for the result card; JSON values."""
+def source(models: Sequence[Model], views: str | None = None) -> dict[str, Any]:
+    """Where the model under test and its baseline came from, and which views they have, in words; JSON values."""
     first, *baselines = models
     config, origin, folder = first.engine.config, first.engine.provenance, first.folder
     facts = {
@@ -153,7 +152,7 @@ def source(models: Sequence[Model], views: Views = ONE_VIEW) -> dict[str, Any]:
         "weights_sha256": _sha256(first),
         "revision": folder.name if folder and folder.parent.name == "snapshots" else None,
         "input_size": config.size,
-        "views": asdict(views),
+        "views": views,
         "classifier": config.classifier,
         **{key: origin.get(key) for key in ("data", "recipe", "seed", "settings_sha256")},
         "tuned_on_test": bool(origin.get("tuned_on_test", False)),

@@ -304,7 +304,7 @@ class EvaluationRun:
                 "partial": len(here) < len(self.samples),
                 "class_names": tuple(names),
             },
-            source={**(source(models, settings.views) if models else elsewhere), "class_names": own},
+            source={**(source(models, settings.views.words()) if models else elsewhere), "class_names": own},
             protocol={
                 "name": settings.protocol,
                 "interval": settings.interval if self._over_maps() or scored.masks else None,

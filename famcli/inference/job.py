@@ -20,7 +20,6 @@ from famcli.inference.labels import GivenClasses
 from famcli.inference.pipeline import spread
 from famcli.inference.predictor import Predictor, Settings
 from famcli.inference.ranks import Rank, alone, forget_earlier, wait_for_others
-from famcli.inference.views import ONE_VIEW
 from famcli.outputs import (
     FORMATS,
     IMAGE_FILES,
@@ -202,7 +201,7 @@ def predict_files(
             "model": str(model),
             **used,
             "threshold": predictor.tau,
-            **({} if views == ONE_VIEW else {"views": asdict(views)}),
+            **({"views": views.words()} if views.words() else {}),
         }
         num_parts = running.num_parts if settings.parts else 0
 

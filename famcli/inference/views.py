@@ -29,14 +29,13 @@ class Views:
     flip: bool = False  # the mirror image too
     looks: int = 1  # 2: then the same of the part of the image that the first box is in
 
-    def words(self) -> str:
-        """For people: ``2 sizes, mirrored, 2 looks``."""
-        sizes = f"{len(self.scales)} sizes" if len(self.scales) > 1 else "1 size"
-        return f"{sizes}{', mirrored' if self.flip else ''}, {self.looks} look{'s' if self.looks > 1 else ''}"
+    def words(self) -> str | None:
+        """What results say of them: ``sizes 1, 1.25; mirrored; 2 looks``, and nothing of one view."""
+        sizes = f"sizes {', '.join(f'{scale:g}' for scale in self.scales)}" if self.scales != (1.0,) else ""
+        return "; ".join(filter(None, (sizes, self.flip and "mirrored", self.looks > 1 and "2 looks"))) or None
 
 
-ONE_VIEW = Views()
-QUALITIES: Mapping[str, Views] = {"fast": ONE_VIEW, "best": Views((1.0, 1.25), flip=True, looks=2)}
+QUALITIES: Mapping[str, Views] = {"fast": Views(), "best": Views((1.0, 1.25), flip=True, looks=2)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

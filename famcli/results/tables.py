@@ -204,6 +204,7 @@ def summary(results: Results) -> str:
         f"{results.data['images']} images",
         f"protocol {results.protocol['name']}",
         "" if row.tau is None else f"τ = {row.tau:.4g} ({row.tau_from})",
+        str(results.source.get("views") or ""),
         f"weights {str(weights)[:12]}" if weights else "",  # the facts have the whole hash
         results.created[:10],
     ]

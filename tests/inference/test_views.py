@@ -99,7 +99,8 @@ def test_a_quality_is_a_set_of_views_and_options_go_before_it() -> None:
     assert (best.flip, best.looks) == (True, 2)
     assert ViewSettings(quality="best", looks=1, flip=False).views == Views(best.scales)
     assert replace(Settings(), quality="best").views == best
-    assert best.words() == f"{len(best.scales)} sizes, mirrored, 2 looks"
+    assert Views((1, 1.5), flip=True, looks=2).words() == "sizes 1, 1.5; mirrored; 2 looks"
+    assert Views().words() is None
     for wrong in ({"looks": 3}, {"scales": ()}, {"scales": (9.0,)}):
         for kind in (ViewSettings, Settings, EvaluationSettings):
             with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is .*it must be"):
@@ -212,7 +213,7 @@ def test_predict_states_its_views_and_resumes_with_the_same_alone(checkpoint: Pa
     out, how = image_dir.parent / "o.json", {"model": checkpoint, "device": "cpu", "engine": "torch"}
     assert predict_files(image_dir, out, image_files=folders, looks=2, scales=(1.0, 1.5), **how).images == 5
     views = json.loads(out.read_text())["info"]["views"]
-    assert views == {"scales": [1.0, 1.5], "flip": False, "looks": 2}
+    assert views == "sizes 1, 1.5; 2 looks"
     assert [len(list(folder.rglob("*.*"))) for folder in folders.values()] == [5, 5, 5]
     predict_files(image_dir, out, **how)
     assert "views" not in json.loads(out.read_text())["info"]
