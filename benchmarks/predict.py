@@ -9,6 +9,7 @@ folder    images a second of the engine over those of the bare ONNX session at t
 outside   milliseconds of one core for an image outside the network, and of OpenCV decoding and resizing it
 memory    peak of the command on 500 images and on 50,000, which are links to them
 scaling   images a second with a network that takes no time, from 1 to n worker processes
+views     time of two looks, of several sizes and mirrored images, over that of one view
 """
 
 from __future__ import annotations
@@ -183,10 +184,28 @@ def scaling(paths: list[Path], rounds: int) -> None:
         print(f"scaling: {rate:.0f} images/s with {name} workers; over one: {ratio(times['1'], measured)}")
 
 
+def views(paths: list[Path], rounds: int, device: str, batch_size: int | None) -> None:
+    ways: dict[str, dict[str, Any]] = {
+        "one view": {},
+        "mirrored": {"flip": True},
+        "2 looks": {"looks": 2},
+        "quality best": {"quality": "best"},
+    }
+    works = {}
+    for name, way in ways.items():
+        works[name] = run_through(Predictor(DEFAULT_MODEL, device, batch_size=batch_size, **way), paths)
+    times = compare(works, rounds)
+    for name, measured in times.items():
+        print(
+            f"views: {name}: {1e3 * statistics.median(measured) / len(paths):.1f} ms an image; over one view", end=" "
+        )
+        print(ratio(measured, times["one view"]))
+
+
 def main() -> None:
     """Run the benchmarks."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    parts = ("cold", "folder", "outside", "memory", "scaling")
+    parts = ("cold", "folder", "outside", "memory", "scaling", "views")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--images", type=int, default=500)
@@ -209,6 +228,7 @@ def main() -> None:
             "outside": lambda: outside(paths, options.rounds),
             "memory": lambda: memory(paths, scratch, (len(paths), options.many), options.device),
             "scaling": lambda: scaling(paths, options.rounds),
+            "views": lambda: views(paths, options.rounds, options.device, options.batch_size),
         }
         for part in parts:
             if part in options.only:
