@@ -31,8 +31,9 @@ class Views:
 
     def words(self) -> str | None:
         """What results say of them: ``sizes 1, 1.25; mirrored; 2 looks``, and nothing of one view."""
-        sizes = f"sizes {', '.join(f'{scale:g}' for scale in self.scales)}" if self.scales != (1.0,) else ""
-        return "; ".join(filter(None, (sizes, self.flip and "mirrored", self.looks > 1 and "2 looks"))) or None
+        sizes = ", ".join(f"{scale:g}" for scale in self.scales)
+        words = [(self.scales != (1.0,), f"sizes {sizes}"), (self.flip, "mirrored"), (self.looks > 1, "2 looks")]
+        return "; ".join(text for said, text in words if said) or None
 
 
 QUALITIES: Mapping[str, Views] = {"fast": Views(), "best": Views((1.0, 1.25), flip=True, looks=2)}
