@@ -25,12 +25,8 @@ else:
 IMAGENET, NONE = "imagenet", "none"  # what a model may start from, beside files and models
 FITTING_STEPS, FITTING_EPOCHS = 150, (5, 20)
 PATHS = {"data", "backbone_weights", "class_names", "unlabelled", "teacher"}  # fields of [run] that may be paths
-OF_TARGETS = {
-    "teacher",
-    "teacher_scales",
-    "teacher_flip",
-    "hard_targets",
-}  # fields of [run] for ``lambda_target``
+# Fields of [run] that need lambda_target.
+OF_TARGETS = {"teacher", "teacher_scales", "teacher_flip", "teacher_looks", "hard_targets"}
 MOVED = {"part_std", "sparsity_warmup"}  # from [train] to [model] since version 0.1
 
 
@@ -57,6 +53,7 @@ class RunConfig:
             ``lambda_target`` the mean of their M takes part in the targets, see :mod:`famcli.training.supervision`.
         teacher_scales: The map of a teacher is averaged over these multiples of its input size.
         teacher_flip: And over the mirrored images.
+        teacher_looks: 2 runs a teacher again on the part of the image with its first box, as ``--looks 2`` does.
         hard_targets: Extension: targets are 1 where they would be above 1/2, and 0 elsewhere.
         half: Store checkpoints in float16.
         i_know_this_is_test: Let the test split be trained on or selected by; the run is marked for good.
@@ -77,6 +74,7 @@ class RunConfig:
     teacher: tuple[str, ...] = ()
     teacher_scales: tuple[float, ...] = (1.0,)
     teacher_flip: bool = False
+    teacher_looks: int = 1
     hard_targets: bool = False
     half: bool = False
     i_know_this_is_test: bool = False
@@ -98,7 +96,8 @@ class RunConfig:
         for name in (*self.data, *self.unlabelled, *self.teacher, self.backbone_weights, self.class_names):
             if any("\ud800" <= c <= "\udfff" for c in str(name)):
                 raise ConfigError(f"{name!r} is a path that is not Unicode, which a recipe cannot hold; rename it")
-        check_fields(self, {}, {"unlabelled_confidence": (0, 1), "hold_out": (0, 0.5), "images_per_class": (0, 10**9)})
+        ranges = {"unlabelled_confidence": (0, 1), "hold_out": (0, 0.5), "images_per_class": (0, 10**9)}
+        check_fields(self, {}, {**ranges, "teacher_looks": (1, 2)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from famcli.hub import find_model
 from famcli.inference.engine import input_sides, mean_maps
 from famcli.inference.pipeline import Failed, all_finished, run_images
 from famcli.inference.torch_engine import TorchEngine, Trunk
+from famcli.inference.views import Views, closer, infer_views
 from famcli.training.data import TrainingData, digest_of
 from famcli.training.monitor import Progress, counted, no_progress
 from famcli.training.recipe import Recipe
@@ -118,8 +119,8 @@ def make_supervision(
         targets = make_targets(source, samples, device, workers, progress)
     if teachers:
         say(f"distilling the maps of {' and '.join(run.teacher)} into the targets")
-        scales, flip = run.teacher_scales, run.teacher_flip
-        targets = distill(teachers, samples, targets, device, workers, progress, scales=scales, flip=flip)
+        views = Views(run.teacher_scales, run.teacher_flip, run.teacher_looks)
+        targets = distill(teachers, samples, targets, device, workers, progress, views=views)
     if targets is not None and run.hard_targets:
         targets = [(target > HARD).astype(np.float16) for target in targets]
     return samples, targets
@@ -235,7 +236,7 @@ def make_targets(
     with _stage_below(model, below.append), progress("targets", len(samples)) as step:
         results = run_images(
             samples,
-            lambda sample: _whole_views(sample, [size])[0],
+            lambda sample: _resized(sample, [size])[0],
             infer,
             lambda _, view, fused: sharpen(view, fused),
             batch_size=BATCH,
@@ -252,29 +253,34 @@ def distill(
     workers: int = 2,
     progress: Progress = no_progress,
     *,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
+    views: Views,
 ) -> Targets:
     """Targets in which a map of teachers takes part, beside ``targets`` or, without them, that map cut along edges.
 
-    The map is the mean over the teachers, the input sizes that are these multiples of their own and, with ``flip``, the
-    mirrored images.
+    The map is the mean over the teachers, each in its ``views``, whose scales are multiples of its own input size.
     """
     engines = [TorchEngine(teacher, device, fold=False) for teacher in teachers]
-    sides = [input_sides(engine.config, scales) for engine in engines]
+    sides = [input_sides(engine.config, views.scales) for engine in engines]
     all_sides = sorted({side for of_engine in sides for side in of_engine})
 
     def load(number: int) -> list[np.ndarray]:
-        return _whole_views(samples[number], all_sides)
+        return _resized(samples[number], all_sides)
 
     def infer(batch: Sequence[tuple[int, list[np.ndarray]]]) -> np.ndarray:
-        of_side = {side: np.stack([views[i] for _, views in batch]) for i, side in enumerate(all_sides)}
-        views = [[of_side[side] for side in of_engine] for of_engine in sides]
-        return mean_maps([engine.infer(own, flip=flip).maps for engine, own in zip(engines, views, strict=True)])
+        whole = {side: np.stack([images[i] for _, images in batch]) for i, side in enumerate(all_sides)}
 
-    def finish(number: int, views: list[np.ndarray], M: np.ndarray) -> np.ndarray:
+        def maps(engine: TorchEngine, own: Sequence[int]) -> np.ndarray:
+            def cut(i: int, box: np.ndarray) -> list[np.ndarray]:
+                return _resized(samples[batch[i][0]], own, box)
+
+            images, tau = [whole[side] for side in own], engine.config.tau
+            return infer_views(engine, images, None, views, cut, tau=tau, workers=max(1, workers)).maps
+
+        return mean_maps([maps(engine, own) for engine, own in zip(engines, sides, strict=True)])
+
+    def finish(number: int, images: list[np.ndarray], M: np.ndarray) -> np.ndarray:
         large = cv2.resize(M, (GRABCUT_SIDE, GRABCUT_SIDE), interpolation=cv2.INTER_LINEAR)
-        T = cut_along_edges(views[0], large) if targets is None else targets[number]
+        T = cut_along_edges(images[0], large) if targets is None else targets[number]
         return np.asarray((2 * large + T) / 3, np.float16)
 
     numbers = range(len(samples))
@@ -346,11 +352,14 @@ def _teachers(names: Sequence[str], provenance: MutableMapping[str, Any], say: C
     return models
 
 
-def _whole_views(sample: Sample, sides: Sequence[int]) -> list[np.ndarray]:
-    """The whole image at some sizes; black if it cannot be read, for training replaces such an image and its target."""
+def _resized(sample: Sample, sides: Sequence[int], box: np.ndarray | None = None) -> list[np.ndarray]:
+    """The whole image, or its part in a box, xyxy in shares of it, at some sizes.
+
+    Black if it cannot be read, for training replaces such an image and its target.
+    """
     try:
-        image = read_sample(sample, max(sides)).image
-        return [resize(image, side) for side in sides]
+        image = read_sample(sample, max(sides) if box is None else closer(max(sides), box)).image
+        return [resize(image, side, box) for side in sides]
     except DataError:
         return [np.zeros((side, side, 3), np.uint8) for side in sides]
 

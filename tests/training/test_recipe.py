@@ -280,6 +280,12 @@ def test_one_teacher_or_several(typed: str, names: tuple[str, ...]) -> None:
     assert migrate({"run": {"teacher": "a"}, "model": {}, "train": {}})["run"] == {"teacher": ["a"]}
 
 
+def test_bad_looks_of_a_teacher() -> None:
+    """There are one or two."""
+    with pytest.raises(ConfigError, match=r"teacher_looks is 3; it must be in \[1, 2\]"):
+        load_recipe(None, ["teacher_looks=3"])
+
+
 @pytest.mark.parametrize("value", ["[]", "1.5", '["a"]', "[9.0]"])
 def test_bad_scales_of_a_teacher(value: str) -> None:
     """They are a list of numbers."""

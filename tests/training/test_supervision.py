@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from famcli import Predictor
 from famcli.data.sample import Sample, read_sample
 from famcli.inference.engine import mean_maps
+from famcli.inference.views import Views
 from famcli.training.data import TrainingData
 from famcli.training.environment import make_accelerator
 from famcli.training.recipe import load_recipe
@@ -111,7 +113,10 @@ def test_two_thirds_are_the_teachers(make_model: Make, labelled: list[Sample]) -
     teacher = make_model().eval()
     rng = np.random.default_rng(0)
     targets = [(rng.random((98, 98)) > 0.5).astype(np.float16) for _ in labelled]
-    found, alone = distill([teacher], labelled, targets, "cpu", 2), distill([teacher], labelled, None, "cpu", 1)
+    found, alone = (
+        distill([teacher], labelled, targets, "cpu", 2, views=Views()),
+        distill([teacher], labelled, None, "cpu", 1, views=Views()),
+    )
     for sample, target, joined, own in zip(labelled, targets, found, alone, strict=True):
         view = resize(read_sample(sample, 64).image, 64)
         with torch.inference_mode():
@@ -120,7 +125,7 @@ def test_two_thirds_are_the_teachers(make_model: Make, labelled: list[Sample]) -
         assert joined.dtype == own.dtype == np.float16
         np.testing.assert_allclose(joined, (2 * M + target) / 3, atol=2e-3)
         np.testing.assert_allclose(own, (2 * M + cut_along_edges(view, M)) / 3, atol=2e-3)
-    mirrored = distill([teacher], labelled, targets, "cpu", 1, scales=(1.0, 1.5), flip=True)
+    mirrored = distill([teacher], labelled, targets, "cpu", 1, views=Views((1.0, 1.5), flip=True))
     with torch.inference_mode():
         views = [resize(read_sample(labelled[1], 96).image, side).copy() for side in (64, 96)]
         batches = [normalize(torch.from_numpy(view[None]), HALF, HALF) for view in views]
@@ -129,8 +134,13 @@ def test_two_thirds_are_the_teachers(make_model: Make, labelled: list[Sample]) -
         M = mean_maps([*straight, *turned])[0]
     M = cv2.resize(M, (98, 98), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_allclose(mirrored[1], (2 * M + targets[1]) / 3, atol=2e-3)
+    closer = distill([teacher], labelled, targets, "cpu", 2, views=Views(looks=2))
+    M = Predictor(teacher, "cpu", looks=2)(labelled[1].path).M
+    M = cv2.resize(M, (98, 98), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(closer[1], (2 * M + targets[1]) / 3, atol=2e-3)
+    assert np.abs(closer[1] - found[1]).max() > 0.01
     other = make_model(seed=1, size=96).eval()
-    both = distill([teacher, other], labelled, targets, "cpu", 1)
+    both = distill([teacher, other], labelled, targets, "cpu", 1, views=Views())
     for sample, target, joined in zip(labelled, targets, both, strict=True):
         with torch.inference_mode():
             image = read_sample(sample, 96).image
@@ -138,7 +148,7 @@ def test_two_thirds_are_the_teachers(make_model: Make, labelled: list[Sample]) -
         M = cv2.resize(M, (98, 98), interpolation=cv2.INTER_LINEAR)
         np.testing.assert_allclose(joined, (2 * M + target) / 3, atol=2e-3)
     labelled[0].path.write_bytes(b"")  # training replaces such an image, and nothing uses its target
-    again = distill([teacher], labelled, targets, "cpu", 1)
+    again = distill([teacher], labelled, targets, "cpu", 1, views=Views())
     assert all(np.array_equal(a, b) for a, b in zip(found[1:], again[1:], strict=True))
 
 
