@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 
 from famcli_models.checkpoint import GRAPH, GRAPH_FILE, WEIGHTS_FILE, check_finite, read_bytes, read_shapes
 from famcli_models.config import MethodConfig
-from famcli_models.errors import WeightsError, short
+from famcli_models.errors import WeightsError, short, shown
 
 IMAGES, LABELS = "images", "labels"  # inputs: (B, side, side, 3) uint8 RGB; (B,) int64, -1 for the most probable class
 # Outputs, behind the name of a method.
@@ -31,6 +31,7 @@ MAPS, SCORES, PARTS, PART_WEIGHTS, BOXES = "maps", "scores", "parts", "part_weig
 MAX_GRAPH_BYTES = 16 * 2**20  # that of the packaged model has 21 kB
 MAX_NODES = 20_000
 MAX_CONSTANTS = 4 * 2**20  # bytes of all constants in it: shapes, means, and the zeros of absent biases
+NOT_INSIDE = frozenset({"tau", "temperature", "box_score", "size"})  # settings of a model that no graph depends on
 OPSETS = (18, 23)  # the oldest that torch writes; newer than the newest are not known to work
 # What networks of images are made of. Nothing here reads files, loops, calls other graphs, draws random numbers, or
 # makes a tensor of a size that is a number in another tensor, but Reshape, Expand and Resize, which the runtime bounds,
@@ -87,6 +88,7 @@ class GraphFacts:
         norms: Of each batch norm that is folded: the name of its convolution, its own, and its epsilon.
         unused: Tensors of the weights that the graph has no use for.
         side: Its only input size; by default it takes every multiple of the model's stride, from two on.
+        settings: Those of the model that it was made with, but for :data:`NOT_INSIDE`; older graphs have none.
     """
 
     sha256: str
@@ -94,6 +96,7 @@ class GraphFacts:
     norms: tuple[tuple[str, str, float], ...] = field(default=(), repr=False)
     unused: tuple[str, ...] = ()
     side: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_provenance(cls, provenance: Mapping[str, Any]) -> GraphFacts | None:
@@ -106,7 +109,8 @@ class GraphFacts:
             pairs = [str(line).split() for line in entry["norms"]]
             norms = tuple((conv, norm, float(eps)) for conv, norm, eps in pairs)
             side = None if entry["side"] is None else int(entry["side"])
-            return cls(str(entry["sha256"]), methods, norms, tuple(map(str, entry["unused"])), side)
+            unused, settings = tuple(map(str, entry["unused"])), dict(entry.get("settings", {}))
+            return cls(str(entry["sha256"]), methods, norms, unused, side, settings)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             msg = f"what the config says of {GRAPH_FILE} is damaged: {type(error).__name__} ({short(str(error))})"
             raise WeightsError(msg) from error
@@ -120,10 +124,17 @@ class GraphFacts:
         return side == self.side if self.side is not None else side % stride == 0 and side >= 2 * stride
 
 
-def read_graph(folder: Path, facts: GraphFacts) -> bytes:
-    """``graph.onnx`` of a checkpoint, if it is the file that the config speaks of; a WeightsError if not."""
+def read_graph(folder: Path, facts: GraphFacts, model: Mapping[str, Any]) -> bytes:
+    """``graph.onnx`` of a checkpoint, if it is the file that the facts are of, made with the settings of ``model``.
+
+    Else a ``WeightsError`` says what to do. ``model`` is that part of the ``config.json``.
+    """
     path = folder / GRAPH_FILE
     again = f"get the files again, or make it anew with: fam export '{folder}' --format graph"
+    for name, value in facts.settings.items():
+        if model.get(name) != value:
+            values = f"{short(name)} is {shown(model.get(name))}, and was {shown(value)}"
+            raise WeightsError(f"the config of '{folder}' was changed since {GRAPH_FILE} was made: {values}; {again}")
     try:
         data = read_bytes(path, MAX_GRAPH_BYTES)
     except WeightsError as error:

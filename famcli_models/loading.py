@@ -96,7 +96,7 @@ def check_checkpoint(folder: Path) -> MethodConfig:
         raise WeightsError(msg + (f", and {len(found) - 1} more" if len(found) > 1 else ""))
     facts = graph.GraphFacts.from_provenance(stored["provenance"])
     if facts is not None and (folder / GRAPH_FILE).is_file():
-        graph.check_graph(graph.read_graph(folder, facts), graph.weight_shapes(folder, facts), facts)
+        graph.check_graph(graph.read_graph(folder, facts, stored["model"]), graph.weight_shapes(folder, facts), facts)
     return config
 
 

@@ -10,7 +10,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +25,15 @@ from famcli_models.boxes import rescale_boxes
 from famcli_models.checkpoint import GRAPH, GRAPH_FILE, read_config, write_config
 from famcli_models.errors import ConfigError, FamError
 from famcli_models.files import check_target, write_atomic, write_pieces
-from famcli_models.graph import OPSETS, GraphFacts, check_graph, graph_weights, read_graph, weight_shapes
+from famcli_models.graph import (
+    NOT_INSIDE,
+    OPSETS,
+    GraphFacts,
+    check_graph,
+    graph_weights,
+    read_graph,
+    weight_shapes,
+)
 from famcli_models.loading import load_model
 from famcli_models.localization import localize
 from famcli_models.methods.method import Method
@@ -148,9 +156,11 @@ def write_graph(folder: Path, model: Method | None = None, like: Path | None = N
     """
     from famcli.inference.onnx_engine import OnnxEngine, Session
 
-    model, stored = (model or load_model(folder)).eval(), read_config(folder)
+    model = (model or load_model(folder)).eval()
+    stored = {**read_config(folder), "model": model.config.to_dict()}  # with fields that are newer than the file
     facts = GraphFacts.from_provenance(read_config(like)["provenance"]) if like else None
-    data, facts = (read_graph(like, facts), facts) if like and facts else _make_graph(model)
+    data, facts = (read_graph(like, facts, stored["model"]), facts) if like and facts else _make_graph(model)
+    facts = replace(facts, settings={k: v for k, v in stored["model"].items() if k not in NOT_INSIDE})
     check_graph(data, weight_shapes(folder, facts), facts)
     engine = OnnxEngine(Session(data, graph_weights(folder, facts)), facts, stored)
     found = _compare(engine, TorchEngine(model, "cpu", fold=False))

@@ -179,7 +179,7 @@ def open_engine(folder: Path, method: str | None, device: str, *, amp: bool) -> 
     if facts is None:
         command = f"fam export '{folder}' --format graph"
         raise ConfigError(f"'{folder}' has no {GRAPH_FILE}; make it with: {command}, or use --engine torch")
-    data = graph.read_graph(folder, facts)
+    data = graph.read_graph(folder, facts, stored["model"])
     if folder not in packaged().values():
         graph.check_graph(data, graph.weight_shapes(folder, facts), facts)
     engine = OnnxEngine(Session(data, graph.graph_weights(folder, facts)), facts, stored, method)

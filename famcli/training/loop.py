@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from famcli.data.sample import Sample, check_labels
-from famcli.training.config import TrainConfig
+from famcli.training.config import Optimizer, TrainConfig
 from famcli.training.loading import CachedFeatures, ImageBatch, Views, load_batches, map_size
 from famcli.training.monitor import Epoch, Meter, Progress, no_progress
 from famcli.training.resume import State
@@ -36,6 +36,10 @@ from famcli_models.preprocess import normalize
 SLOW = 0.1  # share of the learning rate for a "slow" classifier
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # what torch's devices say
 LOADER_DIED = "DataLoader worker"
+SLOTS: Mapping[Optimizer, Collection[str]] = {  # what torch's optimizers keep for a parameter
+    "adamw": {"step", "exp_avg", "exp_avg_sq"},
+    "sgd": {"momentum_buffer"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +249,16 @@ class Training:
             self.model.load_state_dict(state.below("model"))
             if self._average is not None:
                 self._average.load_state_dict(state.below("average"))
-            for name, parameter in self.model.named_parameters():
-                if name in slots:
-                    self.optimizer.state[parameter] = {
-                        slot: tensor if tensor.ndim == 0 else torch.empty_like(parameter).copy_(tensor)
-                        for slot, tensor in slots[name].items()
-                    }
+            parameters = dict(self.model.named_parameters())
+            for name, found in slots.items():
+                parameter = parameters.get(name)
+                if parameter is None or not _fits(found, parameter, self.config.optimizer):
+                    what = short(f"{', '.join(sorted(found))} of {name}")
+                    raise WeightsError(f"the saved state of the optimizer has {what}, which does not fit the model")
+                self.optimizer.state[parameter] = {
+                    slot: tensor if slot == "step" else torch.empty_like(parameter).copy_(tensor)
+                    for slot, tensor in found.items()
+                }
         except RuntimeError as error:
             raise WeightsError(f"the saved state does not fit the model: {short(str(error))}") from error
         if facts["scaler"] and self.accelerator.scaler is not None:
@@ -293,6 +301,12 @@ class Training:
             "what was saved before is sound. Lower lr or set clip_norm, or look at the images of this step: "
             f"{', '.join(guilty)}"
         )
+
+
+def _fits(slots: Mapping[str, Tensor], parameter: Tensor, optimizer: Optimizer) -> bool:
+    """Whether these tensors are what an optimizer keeps for a parameter."""
+    shapes = {slot: () if slot == "step" else parameter.shape for slot in SLOTS[optimizer]}
+    return shapes == {slot: tensor.shape for slot, tensor in slots.items()}
 
 
 class _Network(nn.Module):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ from famcli.inference import engine as module
 from famcli.inference.engine import OutOfMemoryError, choose_engine, open_engine
 from famcli.inference.onnx_engine import OnnxEngine
 from famcli.inference.torch_engine import TorchEngine
-from famcli_models import packaged
+from famcli_models import FAMConfig, packaged
 from famcli_models.checkpoint import DEFAULT_MODEL, GRAPH_FILE
 from famcli_models.errors import ConfigError, WeightsError
 from famcli_models.files import sha256_file
-from famcli_models.graph import MAX_GRAPH_BYTES, OPERATORS, OPSETS
+from famcli_models.graph import MAX_GRAPH_BYTES, NOT_INSIDE, OPERATORS, OPSETS
 
 Make = Callable[..., Any]
 PACKAGED = packaged()[DEFAULT_MODEL]
@@ -88,6 +89,8 @@ def test_the_graph_has_the_class_pooling(make_model: Make, photos: list[np.ndarr
     """Class scores are of the same feature in both engines, and not of the default one."""
     make_model(class_pooling="foreground+image", fine_channels=8).save_pretrained(tmp_path)
     write_graph(tmp_path)
+    facts = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["provenance"]["graph"]
+    assert (facts["settings"]["class_pooling"], "tau" in facts["settings"]) == ("foreground+image", False)
     images = np.stack([np.asarray(Image.fromarray(photo).resize((64, 64))) for photo in photos])
     found, wanted = (open_engine(tmp_path, device="cpu", name=name).infer([images]) for name in ("onnx", "torch"))
     np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-5)
@@ -270,16 +273,42 @@ def test_a_graph_that_is_not_the_one(folder: Path) -> None:
         (lambda facts: facts.pop("methods"), "is damaged"),
         (lambda facts: facts.update(norms=["one"]), "is damaged"),
         (lambda facts: facts["methods"]["fam"].update(odd=1), "is damaged"),
+        (lambda facts: facts.update(settings=3), "is damaged"),
         (lambda facts: facts["norms"].pop(), "do not belong together"),
         (lambda facts: facts["norms"].append("no.conv no.norm 1e-5"), "do not belong together"),
     ],
-    ids=["gone", "form", "field", "one norm less", "one norm more"],
+    ids=["gone", "form", "field", "settings", "one norm less", "one norm more"],
 )
 def test_damaged_facts(folder: Path, change: Callable[[dict[str, Any]], object], words: str) -> None:
     """What the config says of the graph is checked too."""
     edit_config(folder, change)
     with pytest.raises(WeightsError, match=words):
         open_engine(folder, device="cpu", name="onnx")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda model: model.update(mean=[0.4, 0.5, 0.5]), r"mean is \[0.4, 0.5, 0.5\], and was \[0.5, 0.5, 0.5\]"),
+        (lambda model: model.pop("object_scale"), "object_scale is None, and was 1.0"),
+        (lambda model: model.update(class_pooling="foreground"), "class_pooling is 'foreground'"),
+        (lambda model: model.update(tau=0.4, temperature=2.0, size=256), None),
+    ],
+    ids=["changed", "gone", "other", "outside of the graph"],
+)
+def test_a_config_that_was_changed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], object], words: str | None
+) -> None:
+    """A setting that is inside of the graph is compared with the one it was made with; the engine reads the others."""
+    monkeypatch.setattr(module, "gpu_present", lambda: False)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["model"] = FAMConfig.from_dict(config["model"]).to_dict()
+    inside = {name: value for name, value in config["model"].items() if name not in NOT_INSIDE}
+    config["provenance"]["graph"]["settings"] = inside
+    change(config["model"])
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(WeightsError, match=words) if words else nullcontext():
+        open_engine(folder)
 
 
 def test_a_graph_that_grows(folder: Path) -> None:

@@ -376,6 +376,25 @@ def test_a_state_of_another_run_is_refused(make_model: Make, train: Train, tmp_p
             train(model, start=state, **fields)
 
 
+SLOT = "optimizer.classifier.weight.exp_avg"
+ODD_SLOTS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
+    "one less": lambda tensors: tensors.pop(SLOT),
+    "another shape": lambda tensors: tensors.update({SLOT: torch.zeros(1)}),  # which copying would spread
+    "another optimizer's": lambda tensors: tensors.update({f"{SLOT}_max": tensors[SLOT]}),
+    "of nothing": lambda tensors: tensors.update({"optimizer.nothing.exp_avg": torch.zeros(1)}),
+}
+
+
+@pytest.mark.parametrize("case", ODD_SLOTS)
+def test_what_an_optimizer_does_not_keep_is_refused(make_model: Make, train: Train, case: str) -> None:
+    """A changed file is one sentence that names the parameter, and no training that goes on with other numbers."""
+    state = train(make_model(), epochs=1).state()
+    tensors = dict(state.tensors)
+    ODD_SLOTS[case](tensors)
+    with pytest.raises(WeightsError, match=r"has .* of (classifier.weight|nothing), which does not"):
+        train(make_model(), epochs=1, start=State(tensors, state.facts))
+
+
 def test_groups_of_the_optimizer(make_model: Make) -> None:
     """A slow classifier has a tenth of the rate, the backbone its share; a frozen CAM is refused."""
     model = make_model(classifier="slow")
