@@ -123,7 +123,8 @@ def infer_views(
 
     The second look is at the part of each image with the box of its map, or the box that the method gives, and a
     margin; where there is no box, it is at the whole image again. Maps are put together by ``rule`` on a finer grid;
-    probabilities, and boxes of methods that give them, are means. Parts are those of the first look.
+    where nothing of them is above τ, that of the first look stands. Probabilities, and boxes of methods that give
+    them, are means. Parts are those of the first look.
 
     Args:
         engine: The model.
@@ -155,8 +156,9 @@ def infer_views(
         said = [int(c) if g is None else g for g, c in zip(given, probabilities.argmax(axis=1), strict=True)]
         first = engine.infer(images, said, flip=views.flip, parts=parts)
         second = engine.infer(stacked, said, flip=views.flip)
-    pairs = zip(first.maps, second.maps, found, strict=True)
-    maps = np.stack([rule(upsample(M, (h, w)), part.map_to_image(M_of_part)) for M, M_of_part, part in pairs])
+    large = [upsample(M, (h, w)) for M in first.maps]
+    both = [rule(M, part.map_to_image(closer_M)) for M, closer_M, part in zip(large, second.maps, found, strict=True)]
+    maps = np.stack([M_of_both if M_of_both.max() > tau else M for M, M_of_both in zip(large, both, strict=True)])
     if engine.rescaled:
         maps = min_max(maps)
     if first.boxes is not None and second.boxes is not None:

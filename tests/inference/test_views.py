@@ -68,6 +68,14 @@ class Parted(Brightness):
         return np.stack([out, 1 - out], axis=1), np.full((len(out), 2), 0.5)
 
 
+class Far(Brightness):
+    """It is blind to what is near."""
+
+    def run(self, images: np.ndarray, labels: np.ndarray, *, flipped: bool = False) -> np.ndarray:
+        out = super().run(images, labels, flipped=flipped)
+        return out * (out.max(axis=(1, 2), keepdims=True) < 0.5)
+
+
 class Framed(Brightness):
     """It says the same box of every image."""
 
@@ -170,6 +178,13 @@ def test_without_a_box_the_second_look_says_the_same(make_model: Callable[..., A
     assert not len(two.regions)
     assert [c.probability for c in two.classes] == pytest.approx([c.probability for c in one.classes])
     np.testing.assert_allclose(two.M, upsample(one.M, two.M.shape), atol=1e-5)
+
+
+def test_where_the_second_look_finds_nothing_the_first_stands(bird: np.ndarray) -> None:
+    """An image never loses its box."""
+    one, two = (Predictor(Far(), looks=looks)(bird) for looks in (1, 2))
+    np.testing.assert_array_equal(two.M, upsample(one.M, two.M.shape))
+    assert len(two.regions) == 1
 
 
 def test_a_box_that_the_method_gives_is_the_part(bird: np.ndarray) -> None:
