@@ -93,11 +93,11 @@ class ObjectAwareAttention(nn.Module):
         beta = F.conv2d(Q, keys[:, :, None, None])  # (B, N, H, W)
         return similarity(beta, self.similarity_kind)
 
-    def forward(self, X: Tensor) -> Tensor:
-        """Foreground map: X ``(B, C, H, W)`` to M ``(B, 1, H, W)`` in (0, 1)."""
+    def forward(self, X: Tensor, prior: Tensor | float = 0.0) -> Tensor:
+        """Foreground map: X ``(B, C, H, W)`` to M ``(B, 1, H, W)`` in (0, 1); ``prior`` is added within the sigmoid."""
         s = self.similarities(X)
         votes = F.conv2d(X, self.values[:, :, None, None], self.bias)  # v_nᵀ x: (B, N, H, W)
-        return (s * votes).sum(dim=1, keepdim=True).sigmoid()
+        return ((s * votes).sum(dim=1, keepdim=True) + prior).sigmoid()
 
 
 class ConvolutionAttention(nn.Module):
@@ -124,9 +124,9 @@ class ConvolutionAttention(nn.Module):
             nn.Conv2d(hidden, 1, 1),
         )
 
-    def forward(self, X: Tensor) -> Tensor:
-        """Foreground map: X ``(B, C, H, W)`` to M ``(B, 1, H, W)`` in (0, 1)."""
-        return torch.sigmoid(self.layers(X))
+    def forward(self, X: Tensor, prior: Tensor | float = 0.0) -> Tensor:
+        """Foreground map: X ``(B, C, H, W)`` to M ``(B, 1, H, W)`` in (0, 1); ``prior`` is added within the sigmoid."""
+        return torch.sigmoid(self.layers(X) + prior)
 
 
 class Parts(NamedTuple):

@@ -81,7 +81,7 @@ class Bench:
 
 def cache(model: FAM, samples: Sequence[Sample], config: TrainConfig) -> CachedFeatures:
     """The features of the training views, as ``fam train`` makes them."""
-    views = Views(samples, model.config.size, map_size(model, CPU), config.seed)
+    views = Views(samples, model.config.size, map_size(model, model.config.size, CPU), config.seed)
     cached = CachedFeatures(model, views, config.batch_size, CPU, 0, config.cached_views)
     # Half as fast again on a CPU; the same numbers up to rounding.
     cached.rounds = [[X.contiguous(memory_format=torch.channels_last), *rest] for X, *rest in cached.rounds]

@@ -34,6 +34,7 @@ _RANGES = {
     "cached_views": (-1, 1000),
     "ema": (0.0, 0.999999),
     "save_minutes": (0.0, 1e6),
+    "view_size": (0, 4096),
     "seed": (0, 2**32 - 1),
 }
 
@@ -46,6 +47,8 @@ class TrainConfig:
     256/224 of the input size, cropped at random and flipped, as in section 4.1.
 
     Attributes:
+        view_size: Side in pixels of the views that are trained on; 0 takes the model's input size. Random crops enlarge
+            objects, so a model may do better on larger images than it was trained on (Touvron et al. 2019).
         epochs: Passes over the images; 0 takes as many as their number asks for, see :meth:`Recipe.fitted`.
         batch_size: Images a step, all processes together: the same recipe trains alike on one GPU and on many.
         accumulate: Forward passes that each process makes for a step; more of them need less memory.
@@ -79,6 +82,7 @@ class TrainConfig:
         ConfigError: A value is not allowed; the message names the field and what is.
     """
 
+    view_size: int = 0
     epochs: int = 12
     batch_size: int = 32
     accumulate: int = 1
@@ -102,6 +106,10 @@ class TrainConfig:
     compile: bool = False
     save_minutes: float = 10.0
     seed: int = 0
+
+    def side(self, size: int) -> int:
+        """Side of the views of a model of an input size."""
+        return self.view_size or size
 
     def __post_init__(self) -> None:
         """Check every field's type and range."""

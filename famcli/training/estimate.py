@@ -85,7 +85,8 @@ def dry_run(
     train = replace(run.recipe.train, epochs=epochs)
     if recipe.train.cached_views < 0 < train.cached_views:
         # As many as memory holds of all images, and not of these few.
-        views = fitting_views(training.model, len(data.samples), accelerator.device)
+        side = train.side(training.model.config.size)
+        views = fitting_views(training.model, side, len(data.samples), accelerator.device)
         if views != train.cached_views:
             recipe = replace(recipe, train=replace(recipe.train, cached_views=views))
             return dry_run(recipe, out, exist_ok=exist_ok, workers=workers, device=device)

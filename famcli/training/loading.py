@@ -25,7 +25,8 @@ from famcli.training.environment import SIGNALS
 from famcli.training.monitor import Progress, no_progress
 from famcli.training.sampler import Order, View
 from famcli_models.errors import DataError
-from famcli_models.methods.method import Method
+from famcli_models.fusion import fold_norms
+from famcli_models.methods.method import Method, run_trunks
 from famcli_models.preprocess import RandomCrop, normalize
 
 CACHE_BYTES = 4 * 2**30  # of features, where a recipe leaves their number to it
@@ -177,7 +178,7 @@ def _collate(items: list[ImageBatch]) -> ImageBatch:
 class CachedFeatures:
     """Features of ``rounds`` random views of each image, computed once and kept in memory in float16, taken in turn.
 
-    The backbone is frozen, and left in evaluation mode, so that its statistics do not move.
+    The backbone is frozen. What computes them is a copy with its batch norms folded, channels last: twice as fast.
     """
 
     def __init__(
@@ -191,7 +192,8 @@ class CachedFeatures:
         progress: Progress = no_progress,
     ) -> None:
         mean, std = model.config.mean, model.config.std
-        model.eval()
+        trunks = [fold_norms(model.get_submodule(name)).eval() for name in model.trunks]
+        trunks = [trunk.to(memory_format=torch.channels_last) for trunk in trunks]  # type: ignore[call-overload]
         self.rounds: list[list[Tensor]] = []  # of each round the maps, targets and labels of all images
         self.unreadable: dict[int, str] = {}
         with progress("features", rounds * len(views)) as step:
@@ -203,7 +205,9 @@ class CachedFeatures:
                     for numbers, batch in zip(lists, batches, strict=True):
                         self.unreadable |= batch.unreadable
                         with torch.no_grad():
-                            found = model.features(normalize(batch.inputs.to(device), mean, std)).to(torch.float16)
+                            pixels = normalize(batch.inputs.to(device), mean, std)
+                            pixels = pixels.contiguous(memory_format=torch.channels_last)
+                            found = run_trunks(trunks, pixels).to(torch.float16)
                         rows = [*found.maps, batch.targets, batch.labels]
                         columns = columns or [_empty(len(views), row) for row in rows]
                         first = numbers[0][1]
@@ -226,18 +230,17 @@ def _empty(count: int, row: Tensor) -> Tensor:
     return torch.empty_strided((count, *each.shape), (each.numel(), *each.stride()), dtype=row.dtype)
 
 
-def fitting_views(model: Method, images: int, device: torch.device) -> int:
+def fitting_views(model: Method, size: int, images: int, device: torch.device) -> int:
     """Views of each image that :class:`CachedFeatures` may keep: two, or as many as :data:`CACHE_BYTES` hold."""
-    size = model.config.size
     with torch.no_grad():
         maps = model.eval().features(torch.zeros(1, 3, size, size, device=device)).maps
     each = 2 * sum(values.numel() for values in maps)  # float16
     return min(2, CACHE_BYTES // (each * images))
 
 
-def map_size(model: Method, device: torch.device) -> tuple[int, int]:
-    """``(h, w)`` of the map for the model's input size; leaves the model as it is, batch-norm statistics included."""
-    size, training = model.config.size, model.training
+def map_size(model: Method, size: int, device: torch.device) -> tuple[int, int]:
+    """``(h, w)`` of the map for views of a size; leaves the model as it is, batch-norm statistics included."""
+    training = model.training
     model.eval()
     with torch.no_grad():
         M = model.maps(model(torch.zeros(1, 3, size, size, device=device)))

@@ -150,8 +150,9 @@ class Training:
 
     def views(self) -> Views:
         """The images as they are trained on, with their targets."""
-        map_hw = map_size(self.model, self.accelerator.device)
-        return Views(self.samples, self.model.config.size, map_hw, self.config.seed, self.targets, self.boxes)
+        size = self.config.side(self.model.config.size)
+        map_hw = map_size(self.model, size, self.accelerator.device)
+        return Views(self.samples, size, map_hw, self.config.seed, self.targets, self.boxes)
 
     def batches(self, workers: int, progress: Progress = no_progress) -> Generator[ImageBatch, None, None]:
         """What this process passes forward, from the next step on; computes features that are to be cached."""

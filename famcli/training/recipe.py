@@ -26,7 +26,7 @@ IMAGENET, NONE = "imagenet", "none"  # what a model may start from, beside files
 FITTING_STEPS, FITTING_EPOCHS = 150, (5, 20)
 PATHS = {"data", "backbone_weights", "class_names", "unlabelled", "teacher"}  # fields of [run] that may be paths
 # Fields of [run] that need lambda_target.
-OF_TARGETS = {"teacher", "teacher_scales", "teacher_flip", "teacher_looks", "hard_targets"}
+OF_TARGETS = {"teacher", "teacher_scales", "teacher_flip", "teacher_looks", "targets", "hard_targets"}
 MOVED = {"part_std", "sparsity_warmup"}  # from [train] to [model] since version 0.1
 
 
@@ -54,6 +54,8 @@ class RunConfig:
         teacher_scales: The map of a teacher is averaged over these multiples of its input size.
         teacher_flip: And over the mirrored images.
         teacher_looks: 2 runs a teacher again on the part of the image with its first box, as ``--looks 2`` does.
+        targets: Extension: how targets are made from labels and teachers, ``edges`` or ``evidence``, see
+            :mod:`famcli.training.supervision`.
         hard_targets: Extension: targets are 1 where they would be above 1/2, and 0 elsewhere.
         half: Store checkpoints in float16.
         i_know_this_is_test: Let the test split be trained on or selected by; the run is marked for good.
@@ -75,6 +77,7 @@ class RunConfig:
     teacher_scales: tuple[float, ...] = (1.0,)
     teacher_flip: bool = False
     teacher_looks: int = 1
+    targets: str = "edges"
     hard_targets: bool = False
     half: bool = False
     i_know_this_is_test: bool = False
@@ -97,7 +100,7 @@ class RunConfig:
             if any("\ud800" <= c <= "\udfff" for c in str(name)):
                 raise ConfigError(f"{name!r} is a path that is not Unicode, which a recipe cannot hold; rename it")
         ranges = {"unlabelled_confidence": (0, 1), "hold_out": (0, 0.5), "images_per_class": (0, 10**9)}
-        check_fields(self, {}, {**ranges, "teacher_looks": (1, 2)})
+        check_fields(self, {"targets": ("edges", "evidence")}, {**ranges, "teacher_looks": (1, 2)})
 
 
 @dataclass(frozen=True, slots=True)

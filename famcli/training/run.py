@@ -168,7 +168,8 @@ class Run:
             if train.cached_views < 0:
                 alone = train.backbone == "frozen" and self.accelerator.num_processes == 1
                 cached = alone and not model.needs_images
-                views = fitting_views(model, len(self.data.samples), torch.device("cpu")) if cached else 0
+                side, images = train.side(model.config.size), len(self.data.samples)
+                views = fitting_views(model, side, images, torch.device("cpu")) if cached else 0
                 train = replace(train, cached_views=views)
             self.recipe = replace(self.recipe, model=model.config, train=train)  # as the weights want it
             before = {BACKBONE_TRAINING: "trained"} if model.provenance.get(BACKBONE_TRAINING) == "trained" else {}

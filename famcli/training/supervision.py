@@ -11,6 +11,10 @@ picture's border each cell is, weighed by a centre prior, and sharpened along co
 of their maps. T knows the class; M has learnt from all the images what objects are like, and the errors that single
 targets make average out in it. M does not depend on classes, so a teacher may know others than its student; where the
 student's classifier is new, T is M cut along colour edges.
+
+With ``targets = "evidence"`` a target is half the mean of the teachers' M and half the mean of the class evidence (see
+:mod:`famcli_models.evidence`) of all networks that know the label: the student's own, and the teachers of the same
+classes. Errors of different networks, and of maps that know the label and maps that do not, are different ones.
 """
 
 from __future__ import annotations
@@ -39,8 +43,10 @@ from famcli.training.monitor import Progress, counted, no_progress
 from famcli.training.recipe import Recipe
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
+from famcli_models.evidence import class_evidence
 from famcli_models.files import sha256_file
 from famcli_models.loading import load_model
+from famcli_models.localization import upsample
 from famcli_models.methods.cam import class_activation_maps
 from famcli_models.methods.method import Method, min_max
 from famcli_models.preprocess import resize
@@ -59,6 +65,11 @@ GRABCUT_ROUNDS = 3
 CERTAIN = 0.25  # GrabCut keeps pixels this far from 1/2, after the sigmoid, as they are
 SLOPE = 6.0  # of that sigmoid
 HARD = 0.5  # hard targets are 1 above it
+EVIDENCE_STRIDE = 16  # largest stride of X that class evidence is made of
+NEED_CLASSIFIER = (
+    "targets need class activation maps: start from backbone weights with a classifier of these classes, or "
+    "take the targets from a trained model (teacher=fam-mobilenetv1-ilsvrc), or do without (lambda_target=0)"
+)
 
 Targets = list[np.ndarray]  # of each image (98, 98) float16 in [0, 1], in the frame of the whole image
 
@@ -114,12 +125,16 @@ def make_supervision(
         say(f"{len(added)} of {len(data.unlabelled)} unlabelled images have a pseudo-label")
         samples = [*samples, *added]
     targets = None
-    if targeted and (not teachers or source.provenance.get("classifier") == "pretrained"):
+    views = Views(run.teacher_scales, run.teacher_flip, run.teacher_looks)
+    if targeted and run.targets == "evidence":
+        say(f"making targets for M from {' and '.join(['class evidence', *run.teacher])}")
+        size = recipe.train.side(source.config.size)
+        targets = evidence_targets(source, teachers, samples, size, device, workers, progress, views=views)
+    elif targeted and (not teachers or _has_classifier(source)):
         say("making targets for M from the image labels")
         targets = make_targets(source, samples, device, workers, progress)
-    if teachers:
+    if teachers and run.targets == "edges":
         say(f"distilling the maps of {' and '.join(run.teacher)} into the targets")
-        views = Views(run.teacher_scales, run.teacher_flip, run.teacher_looks)
         targets = distill(teachers, samples, targets, device, workers, progress, views=views)
     if targets is not None and run.hard_targets:
         targets = [(target > HARD).astype(np.float16) for target in targets]
@@ -170,6 +185,11 @@ class _Images:
             yield None if isinstance(X, Failed) else X
 
 
+def _has_classifier(model: Method) -> bool:
+    """Whether it has the classifier that its backbone was pretrained with."""
+    return model.provenance.get("classifier") == "pretrained"
+
+
 def pseudo_labels(
     model: Method,
     samples: Sequence[Sample],
@@ -182,7 +202,7 @@ def pseudo_labels(
 
     Left out are images whose class has a probability below ``confidence``, and those that cannot be read.
     """
-    if model.provenance.get("classifier") != "pretrained":
+    if not _has_classifier(model):
         msg = "unlabelled images need a classifier that knows classes: give backbone_weights that have one, of as many"
         raise ConfigError(msg)
     engine, size = TorchEngine(model, device, fold=False), model.config.size
@@ -217,11 +237,8 @@ def make_targets(
     progress: Progress = no_progress,
 ) -> Targets:
     """Targets of M from image labels alone; backbone and classifier of the model are pretrained on these classes."""
-    if model.provenance.get("classifier") != "pretrained":
-        raise ConfigError(
-            "targets need class activation maps: start from backbone weights with a classifier of these classes, or "
-            "take the targets from a trained model (teacher=fam-mobilenetv1-ilsvrc), or do without (lambda_target=0)"
-        )
+    if not _has_classifier(model):
+        raise ConfigError(NEED_CLASSIFIER)
     engine, size = TorchEngine(model, device, fold=False), model.config.size
     below: list[Tensor] = []  # of the last batch, features of the stage below X
 
@@ -243,6 +260,72 @@ def make_targets(
             workers=max(1, workers),
         )
         return all_finished(counted(results, step))
+
+
+def evidence_targets(
+    model: Method,
+    teachers: Sequence[Method],
+    samples: Sequence[Sample],
+    size: int,
+    device: str = "auto",
+    workers: int = 2,
+    progress: Progress = no_progress,
+    *,
+    views: Views,
+) -> Targets:
+    """Targets of M from the class evidence of several networks, and from the maps of teachers if there are any.
+
+    The model is run at ``size``, and teachers in ``views``, whose scales are multiples of their own input sizes.
+    """
+    if views.looks > 1:
+        raise ConfigError("class evidence is made in one look at an image; set teacher_looks=1, or targets=edges")
+    if not _has_classifier(model):
+        raise ConfigError(NEED_CLASSIFIER)
+    own = _at_most_at(EVIDENCE_STRIDE, model)
+    runs = [(TorchEngine(own, device, fold=own is not model), [size], False)]
+    runs += [(TorchEngine(teacher, device), input_sides(teacher.config, views.scales), True) for teacher in teachers]
+    all_sides = sorted({side for _, sides, _ in runs for side in sides})
+
+    def infer(batch: Sequence[tuple[Sample, list[np.ndarray]]]) -> np.ndarray:
+        labels = torch.tensor([sample.label for sample, _ in batch])
+        evidence, maps = [], []
+        for engine, sides, is_teacher in runs:
+            for i in map(all_sides.index, sides):
+                images = np.stack([of_sides[i] for _, of_sides in batch])
+                if _has_classifier(engine.model) and engine.class_names == model.class_names:
+                    evidence.append(_evidence(engine, images, labels))
+                if is_teacher:
+                    maps.append(engine.infer([images], flip=views.flip).maps)
+        return mean_maps([mean_maps(found) for found in (evidence, maps) if found])
+
+    results = run_images(
+        samples,
+        lambda sample: _resized(sample, all_sides),
+        infer,
+        lambda _sample, _images, T: upsample(T, (GRABCUT_SIDE, GRABCUT_SIDE)).astype(np.float16),
+        batch_size=BATCH,
+        workers=max(1, workers),
+    )
+    with progress("targets", len(samples)) as step:
+        return all_finished(counted(results, step))
+
+
+def _at_most_at(stride: int, model: Method) -> Method:
+    """A model whose X has this stride at most, its kernels dilated: an untrained one with this trunk and classifier."""
+    if model.config.stride <= stride:
+        return model
+    finer = type(model)(replace(model.config, stride=stride, dilation=True), model.class_names, model.provenance)
+    finer.backbone.load_state_dict(model.backbone.state_dict())
+    finer.classifier.load_state_dict(model.classifier.state_dict())
+    return finer
+
+
+@torch.inference_mode()
+def _evidence(engine: TorchEngine, images: np.ndarray, labels: Tensor) -> np.ndarray:
+    """Class evidence ``(B, h, w)`` for the labels ``(B,)`` of a batch, carried along similar cells."""
+    features, weight = engine.features(images), engine.model.classifier.weight
+    cells = features.earlier[-1] if features.earlier else features.X
+    return class_evidence(features.X, weight[labels.to(weight.device)], cells)[:, 1].cpu().numpy()
 
 
 def distill(

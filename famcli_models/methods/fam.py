@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from famcli_models.attention import ConvolutionAttention, ObjectAwareAttention, PartAwareAttention, foreground_mean
 from famcli_models.config import Choices, MethodConfig, Ranges
+from famcli_models.evidence import class_evidence, expected_weights
 from famcli_models.features import Features
 from famcli_models.fine import FineFeatures
 from famcli_models.losses import Losses, classification_loss, diversity_loss, sparsity_loss
 from famcli_models.methods.method import FEW, FLAT, MANY, Batch, Method
 
 ALIKE = 0.99  # cosine of part maps that are one and the same
+EVIDENCE_GAIN = 2.0  # that training starts from
 
 Similarity = Literal["softmax", "ratio", "ratio-relu"]
 Pooling = Literal["foreground", "features"]
@@ -64,6 +66,8 @@ class FAMConfig(MethodConfig):
         fine_factor: The stride of M is that of X divided by this, 2, 4 or 8; of no consequence without
             ``fine_channels``.
         fine_layers: Depthwise convolutions in them; of no consequence without ``fine_channels``.
+        class_evidence: Extension: M takes the evidence for the most probable classes into account, see
+            :mod:`famcli_models.evidence`; for a pretrained classifier that is frozen.
     """
 
     method: str = "fam"
@@ -86,6 +90,7 @@ class FAMConfig(MethodConfig):
     fine_channels: int = 0
     fine_factor: int = 2
     fine_layers: int = 1
+    class_evidence: bool = False
 
     CHOICES: ClassVar[Choices] = {
         **MethodConfig.CHOICES,
@@ -176,6 +181,8 @@ class FAM(Method):
             if config.memory
             else ConvolutionAttention(D or C, config.num_templates)
         )
+        # Of the class activation map and of what is carried of it, each less a half: the share they have in M's logit.
+        self.evidence_gain = nn.Parameter(torch.full((2,), EVIDENCE_GAIN)) if config.class_evidence else None
         self.part_attention = PartAwareAttention(C, config.num_parts, config.pooling, config.importance)
         self.classifier = nn.Linear(C, config.num_classes)  # h(·|σ)
 
@@ -189,9 +196,10 @@ class FAM(Method):
         del labels
         X = features.X
         if self.fine is None:
-            M = at_X = self.object_attention(X)
+            M = at_X = self.object_attention(X, self.prior(features, X))
         else:
-            M = self.object_attention(self.fine(features))  # (B, 1, fH, fW)
+            Z = self.fine(features)  # (B, D, fH, fW)
+            M = self.object_attention(Z, self.prior(features, Z))
             # The mean of M in each cell of X; at the edge a cell may be half there, or there in M alone.
             at_X = F.avg_pool2d(M, self.config.fine_factor, ceil_mode=True)[..., : X.shape[-2], : X.shape[-1]]
         A, P, t, o = self.part_attention(X, at_X)
@@ -202,6 +210,17 @@ class FAM(Method):
                 pooled = (pooled + X.mean(dim=(2, 3))) / 2
             logits = self.classifier(pooled)
         return FAMOutput(M, A, P, t, o, logits, object_logits)
+
+    def prior(self, features: Features, Z: Tensor) -> Tensor | float:
+        """What the evidence for the most probable classes adds to the logit of M, ``(B, 1, fH, fW)``; 0 without it."""
+        if self.evidence_gain is None:
+            return 0.0
+        X = features.X.detach()
+        cells = features.earlier[-1].detach() if features.earlier else X
+        with torch.no_grad():
+            evidence = class_evidence(X, expected_weights(X, self.classifier), cells)
+        share = ((evidence - 0.5) * self.evidence_gain[:, None, None]).sum(dim=1, keepdim=True)
+        return F.interpolate(share, size=(Z.shape[-2], Z.shape[-1]), mode="bilinear", align_corners=False)
 
     def maps(self, output: FAMOutput, labels: Tensor | None = None) -> Tensor:
         """M ``(B, H, W)`` in (0, 1), of no class."""

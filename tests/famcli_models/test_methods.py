@@ -34,6 +34,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"fine_channels": 16},
     {"fine_channels": 32, "fine_layers": 2},
     {"fine_channels": 64, "memory": False},
+    {"fine_channels": 16, "stride": 32, "fine_factor": 4, "class_evidence": True},
+    {"memory": False, "class_evidence": True},
     {"stride": 32},
     {"stride": 8},
     {"dilation": False},

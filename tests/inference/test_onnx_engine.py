@@ -98,6 +98,16 @@ def test_the_graph_has_the_class_pooling(make_model: Make, photos: list[np.ndarr
     assert np.abs(paper.probabilities - found.probabilities).max() > 1e-4
 
 
+def test_the_graph_has_the_class_evidence(make_model: Make, photos: list[np.ndarray], tmp_path: Path) -> None:
+    """Maps with class evidence are the same in both engines, at other input sizes too."""
+    make_model(class_evidence=True, stride=32, fine_channels=8, fine_factor=4).save_pretrained(tmp_path)
+    write_graph(tmp_path)
+    for side in (64, 96):
+        images = np.stack([np.asarray(Image.fromarray(photo).resize((side, side))) for photo in photos])
+        found, wanted = (open_engine(tmp_path, device="cpu", name=name).infer([images]) for name in ("onnx", "torch"))
+        np.testing.assert_allclose(found.maps, wanted.maps, atol=1e-4)
+
+
 def test_maps_of_classes_that_are_known(photos: list[np.ndarray]) -> None:
     """A map of a class is that of the class that is asked for, also where several views are averaged."""
     views = [np.stack([np.asarray(Image.fromarray(photo).resize((s, s))) for photo in photos[:2]]) for s in (224, 336)]

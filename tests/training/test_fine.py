@@ -38,7 +38,7 @@ def fine(make_model: Make) -> FAM:
 
 def test_cached_maps(fine: FAM, labelled: list[Sample]) -> None:
     """Features that are kept are those of the views, X and the earlier ones, laid out in memory as the network does."""
-    views = Views(labelled, 64, map_size(fine, CPU), 0)
+    views = Views(labelled, 64, map_size(fine, 64, CPU), 0)
     assert views.map_hw == (8, 8)
     cached = CachedFeatures(fine, views, 3, CPU, 0, rounds=2)
     fresh = [views[2, image].inputs for image in (5, 0, 6)]

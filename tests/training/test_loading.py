@@ -105,7 +105,7 @@ def test_targets_follow_the_crop(tmp_path: Any) -> None:
 def test_cached_features_are_those_of_fresh_views(make_model: Callable[..., FAM], labelled: list[Sample]) -> None:
     """Each epoch has the features of its fresh views up to float16, the rounds in turn; unreadable images are known."""
     model = make_model().eval()
-    views = Views(labelled, 64, map_size(model, CPU), 0, [np.full((8, 8), i / 8, np.float32) for i in range(8)])
+    views = Views(labelled, 64, map_size(model, 64, CPU), 0, [np.full((8, 8), i / 8, np.float32) for i in range(8)])
     order = order_of(labelled, epochs=3)
     cached = CachedFeatures(model, views, 3, CPU, 0, rounds=2)
     compared = 0
@@ -131,7 +131,7 @@ def test_the_map_size_leaves_the_model_alone(make_model: Callable[..., FAM]) -> 
     """Asking for the size of M moves no batch-norm statistics and changes no mode."""
     model = make_model(frozen_norm=False).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    assert map_size(model, CPU) == (4, 4)
+    assert map_size(model, 64, CPU) == (4, 4)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert model.training
     assert all(module.training for module in model.backbone.modules())

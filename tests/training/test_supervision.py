@@ -20,6 +20,7 @@ from famcli.training.recipe import load_recipe
 from famcli.training.supervision import (
     cut_along_edges,
     distill,
+    evidence_targets,
     fuse,
     make_supervision,
     make_targets,
@@ -29,6 +30,8 @@ from famcli.training.supervision import (
 from famcli_models import FAM
 from famcli_models.config import HALF
 from famcli_models.errors import ConfigError
+from famcli_models.evidence import class_evidence
+from famcli_models.localization import upsample
 from famcli_models.preprocess import normalize, resize
 
 Make = Callable[..., FAM]
@@ -172,3 +175,42 @@ def test_hard_targets(pretrained: FAM, labelled: list[Sample], tmp_path: Path) -
     assert hard is not None
     assert len(np.unique(soft)) > 2
     assert np.array_equal(hard, np.array(soft) > 0.5)
+
+
+def test_targets_of_evidence(pretrained: FAM, make_model: Make, labelled: list[Sample]) -> None:
+    """Half is the mean evidence of networks that know the classes, half the mean M of teachers, whatever they know."""
+    teacher, other = make_model(seed=1, size=96).eval(), make_model(seed=2, num_classes=3).eval()
+    teacher.provenance["classifier"] = "pretrained"
+    found = evidence_targets(pretrained, [teacher, other], labelled, 80, "cpu", 2, views=Views(flip=True))
+    alone = evidence_targets(pretrained, [], labelled, 80, "cpu", 1, views=Views())
+
+    def evidence(model: FAM, side: int, sample: Sample) -> np.ndarray:
+        X = model.features(normalize(torch.from_numpy(views[side][None].copy()), HALF, HALF)).X
+        return class_evidence(X, model.classifier.weight[[sample.label]], X)[:, 1].numpy()
+
+    def mean_map(model: FAM, side: int) -> np.ndarray:
+        batch = normalize(torch.from_numpy(views[side][None].copy()), HALF, HALF)
+        return (model(batch).M[:, 0] + model(batch.flip(-1)).M[:, 0].flip(-1)).numpy() / 2
+
+    for sample, target, own in zip(labelled, found, alone, strict=True):
+        views = {side: resize(read_sample(sample, 96).image, side) for side in (64, 80, 96)}
+        with torch.inference_mode():
+            known = [evidence(pretrained, 80, sample), evidence(teacher, 96, sample)]
+            T = mean_maps([mean_maps(known), mean_maps([mean_map(teacher, 96), mean_map(other, 64)])])[0]
+        assert target.dtype == np.float16
+        np.testing.assert_allclose(target, upsample(T, (98, 98)), atol=2e-3)
+        np.testing.assert_allclose(own, upsample(known[0][0], (98, 98)), atol=2e-3)
+
+
+def test_evidence_is_of_stride_16(pretrained: FAM, make_model: Make, labelled: list[Sample]) -> None:
+    """A model of a larger stride makes its evidence at 16 with the same weights, and is not changed."""
+    coarse = make_model(stride=32, classifier="frozen").eval()
+    coarse.load_state_dict(pretrained.state_dict())
+    coarse.provenance["classifier"] = "pretrained"
+    a, b = (evidence_targets(model, [], labelled, 64, "cpu", 1, views=Views()) for model in (coarse, pretrained))
+    np.testing.assert_allclose(a, b, atol=1e-2)
+    assert coarse.config.stride == 32
+    with pytest.raises(ConfigError, match="class activation maps"):
+        evidence_targets(make_model(), [], labelled, 64, views=Views())
+    with pytest.raises(ConfigError, match="teacher_looks=1"):
+        evidence_targets(pretrained, [], labelled, 64, views=Views(looks=2))
