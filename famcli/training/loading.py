@@ -193,7 +193,7 @@ class CachedFeatures:
     ) -> None:
         mean, std = model.config.mean, model.config.std
         trunks = [fold_norms(model.get_submodule(name)).eval() for name in model.trunks]
-        trunks = [trunk.to(memory_format=torch.channels_last) for trunk in trunks]  # type: ignore[call-overload]
+        trunks = [trunk.to(memory_format=torch.channels_last) for trunk in trunks]
         self.rounds: list[list[Tensor]] = []  # of each round the maps, targets and labels of all images
         self.unreadable: dict[int, str] = {}
         with progress("features", rounds * len(views)) as step:
