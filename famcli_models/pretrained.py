@@ -135,7 +135,7 @@ def _download(backbone: str, hub_id: str | None, revision: str | None) -> Path:
     except Exception as error:
         raise WeightsError(
             f"cannot download {hub_id}/{name} ({type(error).__name__}); connect to the network, or start offline: from "
-            "the packaged model (without --backbone), a safetensors file (--init FILE) or nothing (--init none)"
+            "a packaged model (without --backbone), a safetensors file (--init FILE) or nothing (--init none)"
         ) from error
 
 

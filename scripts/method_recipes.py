@@ -160,7 +160,7 @@ VARIANTS = {
     "cam-head": "CAM with a head of convolutions",
 }
 BESIDE = {
-    "fam-ext": "M is twice as fine as in the paper, and drawn to that of the packaged model.",
+    "fam-ext": "M is twice as fine as in the paper, and drawn to that of fam-mobilenetv1-ilsvrc.",
     "cam-head": "The head is that of ACoL, SPG, DANet and I²C, which are to be compared with it.",
 }
 

@@ -1,4 +1,4 @@
-"""Draw the parts that the packaged model finds in the photographs of ``fam demo``, and write their numbers.
+"""Draw the parts that the default model finds in the photographs of ``fam demo``, and write their numbers.
 
     python scripts/part_maps.py            # docs/assets/parts-*.jpg and the numbers of docs/concepts/parts.md
     python scripts/part_maps.py --check    # are the numbers those of the packaged weights?
@@ -44,7 +44,7 @@ def asset(file: str, folder: Path = ASSETS) -> Path:
 
 
 def predictions() -> dict[str, Prediction]:
-    """What the packaged model finds, by file name of the photograph."""
+    """What the default model finds, by file name of the photograph."""
     predictor = Predictor(FAM.from_pretrained(DEFAULT_MODEL), "cpu", Settings(parts=True))
     return {photo.file: predictor(photo_folder() / photo.file) for photo in PHOTOS}
 

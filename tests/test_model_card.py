@@ -11,12 +11,23 @@ from typing import Any
 
 import pytest
 
+from famcli.hub.listing import packaged_model
 from famcli.results.io import read_all, write_results
-from famcli.results.schema import ClassRow, Difference, Number, Results, Row
+from famcli.results.schema import ClassRow, Difference, Number, Results, Row, SizeScore
 from famcli_models.errors import DataError
 from famcli_models.files import sha256_file
 
-WORDS = "\n".join(f'{name} = "{name}."' for name in ("summary", "data", "terms", "command", "time", "limits"))
+NAMES = ("purpose", "terms_in_short", "summary", "data", "terms", "command", "time", "limits")
+WORDS = "\n".join(f'{name} = "{name}."' for name in NAMES)
+HELD_OUT = """
+[held_out]
+weights_sha256 = "{digest}"
+note = "Of others."
+rows = [
+    {{ data = "owls", images = 9, method = "FAM", metrics.gt_known = {{ value = 55.5, low = 50.0, high = 60.0 }} }},
+    {{ data = "owls", images = 9, method = "CAM", metrics = {{ gt_known.value = 44.25, top1_cls.value = 30.0 }} }},
+]
+"""
 Run = Callable[..., str]
 
 
@@ -66,15 +77,15 @@ def results(folder: Path) -> Results:
 
 
 @pytest.fixture
-def run(script: ModuleType) -> Callable[..., str]:
+def run(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """A function that runs the script with some arguments and gives why it failed, if it did."""
 
     def run(*arguments: object) -> str:
         try:
-            script.main([str(argument) for argument in arguments])
+            status = script.main([str(argument) for argument in arguments])
         except SystemExit as reason:
             return str(reason.code)
-        return ""
+        return capsys.readouterr().err if status else ""
 
     return run
 
@@ -97,7 +108,58 @@ def test_new_numbers(run: Run, folder: Path, results: Results, tmp_path: Path) -
     assert "class_names" not in {**found[0].data, **found[0].source}
     assert found[0].rows == results.rows
     (folder / "README.md").write_text(text.replace("71.2", "81.2"), encoding="utf-8")
-    assert "is stale" in run(folder, "--check")
+    assert "README.md is out of date" in run(folder, "--check")
+
+
+def test_results_of_other_data_stay(run: Run, folder: Path, results: Results, tmp_path: Path) -> None:
+    """New numbers take the place of those of the same data, and join those of other data; tables by size are shown."""
+    by_size = (SizeScore(2, Number(50, 1, 99), 1.5), *[SizeScore(0, None, None)] * 4)
+    write_results(tmp_path / "birds", results)
+    write_results(tmp_path / "fish", replace(results, data={**results.data, "name": "fish"}))
+    assert run(folder, "--results", tmp_path / "birds", tmp_path / "fish") == ""
+    assert "by object size" not in (folder / "README.md").read_text(encoding="utf-8")
+    rows = (replace(results.rows[0], sizes=by_size), *results.rows[1:])
+    write_results(tmp_path / "birds", replace(results, created="2026-11-28T01:00:00+00:00", rows=rows))
+    assert run(folder, "--results", tmp_path / "birds") == ""
+    assert [r.data["name"] for r in read_all(folder / "results.json")] == ["birds", "fish"]
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| FAM | 50.0 [1.0, 99.0] (area × 1.50) |" in text
+    assert (
+        "2026-11-28 with famcli 0.1.0, torch 2.9.0 (birds); 2026-11-23 with famcli 0.1.0, torch 2.9.0 (fish)." in text
+    )
+
+
+def test_held_out(run: Run, folder: Path, results: Results, tmp_path: Path) -> None:
+    """What others measured stands before our numbers, and is refused when it is of other weights or no numbers."""
+    write_results(tmp_path / "birds", results)
+    digest, words = sha256_file(folder / "model.safetensors"), (folder / "card.toml").read_text()
+    (folder / "card.toml").write_text(words + HELD_OUT.format(digest=digest))
+    assert run(folder, "--results", tmp_path / "birds") == ""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| owls: FAM | 9 | 55.5 [50.0, 60.0] |  |\n| owls: CAM | 9 | 44.2 | 30.0 |" in text
+    assert text.index("kept apart\n\nOf others.") < text.index("## Measured here")
+    (first, *_) = packaged_model(folder).measured
+    assert first.sentence() == "GT-known Loc 55.5 (owls/held out, 9 images)"
+    for old, new, why in (
+        (digest, "0" * 64, "remove it until these weights were measured"),
+        ("top1_cls", "top_cls", "one of 'gt_known'"),
+        ("55.5", "'many'", "a number"),
+    ):
+        (folder / "card.toml").write_text(words + HELD_OUT.format(digest=digest).replace(old, new))
+        assert why in run(folder, "--check")
+
+
+def test_pages(script: ModuleType, run: Run, folder: Path, results: Results, tmp_path: Path) -> None:
+    """All models are rows of one page, each has a page that shows its card, and lists say what it is for."""
+    write_results(tmp_path / "birds", results)
+    assert run(folder, "--results", tmp_path / "birds") == ""
+    script.ROOT, script.PAGES = tmp_path, tmp_path / "docs"
+    pages = {path.name: text for path, text in script.pages([folder]).items()}
+    assert pages.keys() == {"index.md", "fam-tiny.md"}
+    assert pages["fam-tiny.md"] == '--8<-- "fam-tiny/README.md"\n'
+    row = "| [`fam-tiny`](fam-tiny.md) | purpose. | test_efficientnet | 64 px | 5 | "
+    assert row in pages["index.md"]
+    assert "GT-known Loc 71.2 (birds/test, 240 images) |" in pages["index.md"]
 
 
 @pytest.mark.parametrize(

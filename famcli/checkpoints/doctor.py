@@ -23,7 +23,7 @@ from famcli_models.errors import FamError
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 ONE_OPENCV = f"pip uninstall -y {' '.join(OPENCV)} && pip install opencv-python-headless"
 MOST_FILES = 200_000  # of a cache whose size is counted; ILSVRC has over a million, and nobody waits for that
-LOW_DISK = 2 * 10**9  # bytes: the packaged model, a ResNet50 checkpoint and its download fit
+LOW_DISK = 2 * 10**9  # bytes: a pulled model, a ResNet50 checkpoint and its download fit
 TIMEOUT = 5.0  # seconds for the Hub to answer
 PIP = f"{Path(sys.executable).name} -m pip install"
 PACKAGES = (
@@ -139,7 +139,7 @@ def devices() -> Iterator[Finding]:
 
 
 def engines() -> Iterator[Finding]:
-    """What may run models, and which one runs the packaged model unless it is told otherwise."""
+    """What may run models, and which one runs the default model unless it is told otherwise."""
     import onnxruntime
 
     from famcli.inference.engine import ENGINES, choose_engine

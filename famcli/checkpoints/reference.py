@@ -25,7 +25,7 @@ VERSION = 1  # of the drawings and of the rounding
 GRID = 16  # cells a side at most: finer maps are averaged
 STEPS = 10_000  # of M in [0, 1]
 BEST = 5  # classes kept an image
-# Measured with the packaged model and the four backbones against float32 on one thread: threads, memory layouts and
+# Measured with fam-mobilenetv1-ilsvrc and the four backbones against float32 on one thread: threads, memory layouts and
 # folded norms change M by less than 0.0001, TF32 (imitated by rounding the inputs of convolutions) by up to 0.013.
 # bfloat16 changes it by up to 0.44 in a cell: those are other outputs, and nothing runs in it.
 MAP_TOLERANCE = 0.05

@@ -155,7 +155,7 @@ def doctor(
 ) -> None:
     """Check the installation, and say what to do about what is wrong.
 
-    Versions, devices, caches, room on disks, the Hub, and the packaged model. Exit code 1 if fam predict would not
+    Versions, devices, caches, room on disks, the Hub, and each packaged model. Exit code 1 if fam predict would not
     work; anything else, such as a Hub that cannot be reached, is a note. No token is shown.
 
     Example: fam doctor

@@ -19,7 +19,7 @@ def demo(
     device: DeviceOption = "auto",
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
-    """Run the packaged model on six free photographs, offline.
+    """Run a packaged model on six free photographs, offline.
 
     Writes boxes.json (COCO), an overlay of each photograph, and demo.jpg with all of them together.
     """

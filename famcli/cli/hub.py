@@ -10,7 +10,7 @@ from typer import Argument, Option
 from famcli.cli.console import console
 from famcli.cli.options import JsonOption, OrgOption, QuietOption
 
-COLUMNS = ("name", "where", "backbone", "data", "size", "revision", "measured", "terms")
+COLUMNS = ("name", "where", "for", "backbone", "input", "classes", "data", "size", "revision", "measured", "terms")
 
 
 def models(
@@ -21,8 +21,8 @@ def models(
 ) -> None:
     """List models: packaged, in the local cache, and those the catalogue knows.
 
-    The list never asks the network. Numbers were measured with the weights they stand beside; those of a model from
-    the Hub are what its card says.
+    The list never asks the network. Numbers were measured with the weights they stand beside, of packaged models on
+    photographs that were kept apart if there are any; those of a model from the Hub are what its card says.
 
     Example: fam models fam-mobilenetv1-ilsvrc
     """
@@ -42,9 +42,13 @@ def models(
         return
     rows = []
     for model in found:
-        size = "" if model.size is None else human(model.size)
-        numbers = model.measured[0].sentence() if model.measured else ""
-        row = (model.name, model.where, model.backbone, model.data, size, model.revision, numbers, model.terms)
+        row = (
+            *(model.name, model.where, model.purpose, model.backbone),
+            "" if model.input_size is None else f"{model.input_size} px",
+            "" if model.classes is None else f"{model.classes:,}",
+            *(model.data, "" if model.size is None else human(model.size), model.revision),
+            *(model.measured[0].sentence() if model.measured else "", model.terms),
+        )
         rows.append([cell.replace("|", "\\|") for cell in row])
     console.table(COLUMNS, rows)
 

@@ -60,7 +60,7 @@ def train(
     """Train a model from images and their labels.
 
     Boxes are never learnt from. The run folder is a checkpoint after each epoch: fam predict --model takes it.
-    Without other options the model starts from the packaged one, offline, with the recipe own-data; another
+    Without other options the model starts from a packaged one, offline, by the recipe own-data; another
     --backbone starts from ImageNet weights. --backbone B --data D takes the recipe B-D where there is one, and with
     --method M the recipe M-B-D.
     Start it with torchrun or accelerate launch to train on several GPUs or machines.

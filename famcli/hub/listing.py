@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from huggingface_hub.errors import CacheNotFound
 
 from famcli.hub.card import LONG, Measured, names, printable, read_header
 from famcli.hub.names import CATALOG, ORG_VARIABLE, HubModel, look_up
+from famcli.hub.packaged import CardFacts
 from famcli.hub.pull import CARD_FILE, FILES, Say, cached, fetch_card, silent
 from famcli.results.io import JSON_NAME, read_all
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, packaged, read_config, resolve
+from famcli_models.config import MethodConfig
 from famcli_models.errors import DataError, WeightsError, short
 from famcli_models.loading import check_checkpoint
 
@@ -33,8 +36,11 @@ class Listed:
     size: int | None  # bytes on this machine
     terms: str  # in a few words, or the license that its card names
     revision: str  # branches and commit of the Hub
-    measured: tuple[Measured, ...] = ()  # from the file beside the weights; of a model of the Hub, what its card names
+    measured: tuple[Measured, ...] = ()  # from the files beside the weights; of a model of the Hub, what its card names
     folder: Path | None = None
+    purpose: str = ""  # what to take it for, in a few words
+    input_size: int | None = None  # side of the square input in pixels
+    classes: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -47,7 +53,7 @@ def all_models(say: Say = silent) -> list[Listed]:
 
     ``say`` is called with a sentence on each checkpoint in the cache that is left out because it is damaged.
     """
-    here = [*_packaged(), *_cached(say)]
+    here = [*map(packaged_model, packaged().values()), *_cached(say)]
     known, org = {model.name.partition("@")[0] for model in here}, os.environ.get(ORG_VARIABLE)
     rows = [
         Listed(facts.name, CATALOGUE, facts.backbone, facts.data, None, facts.terms, "not published")
@@ -80,14 +86,17 @@ def card_of(name: str, org: str | None = None) -> str:
         return printable(file.read(FILES[CARD_FILE]))
 
 
-def _packaged() -> Iterator[Listed]:
-    for name, folder in packaged().items():
-        try:
-            found = read_all(folder / JSON_NAME) if (folder / JSON_NAME).is_file() else ()
-        except DataError:
-            found = ()
-        terms = CATALOG[name].terms if name in CATALOG else ""
-        yield _here(name, PACKAGED, folder, terms, "with this version", tuple(map(Measured.from_results, found)))
+def packaged_model(folder: Path) -> Listed:
+    """A packaged model; what others measured on photographs that were kept apart comes before our own numbers."""
+    facts, measured = None, list[Measured]()
+    with suppress(DataError):
+        facts = CardFacts.from_folder(folder)
+        measured += facts.held_out.measured() if facts.held_out else ()
+    with suppress(DataError):
+        measured += map(Measured.from_results, read_all(folder / JSON_NAME))
+    terms, purpose = (facts.terms_in_short, facts.purpose) if facts else ("", "")
+    found = _here(folder.name, PACKAGED, folder, terms, "with this version", tuple(measured))
+    return replace(found, purpose=purpose)
 
 
 def _cached(say: Say) -> Iterator[Listed]:
@@ -127,4 +136,17 @@ def _here(name: str, where: str, folder: Path, terms: str, revision: str, measur
     stored = read_config(folder)
     backbone, data = names(stored["model"].get("backbone")), names(stored["provenance"].get("data"))
     size = sum((folder / file).stat().st_size for file in FILES if (folder / file).is_file())
-    return Listed(name, where, ", ".join(backbone), ", ".join(data), size, terms, revision, measured, folder)
+    config = MethodConfig.shared(stored["model"])
+    return Listed(
+        name,
+        where,
+        ", ".join(backbone),
+        ", ".join(data),
+        size,
+        terms,
+        revision,
+        measured,
+        folder,
+        input_size=config.size,
+        classes=config.num_classes,
+    )

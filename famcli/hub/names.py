@@ -25,7 +25,7 @@ _NAME = re.compile(rf"(?:(?P<org>{_WORD})/)?(?P<name>{_WORD})(?:@(?P<revision>\w
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """A model that has a name and a packaged recipe; its weights are packaged, or not published yet."""
+    """A model that has a name and a packaged recipe, and whose weights are not published yet."""
 
     name: str
     backbone: str
@@ -49,13 +49,6 @@ CATALOG: dict[str, ModelFacts] = {
         ModelFacts("fam-vgg16-ilsvrc", "vgg16", "ilsvrc", "vgg16-ilsvrc", _ILSVRC),
         ModelFacts("fam-resnet50-ilsvrc", "resnet50", "ilsvrc", "resnet50-ilsvrc", _ILSVRC),
         ModelFacts("fam-inceptionv3-ilsvrc", "inceptionv3", "ilsvrc", "inceptionv3-ilsvrc", _ILSVRC),
-        ModelFacts(
-            "fam-mobilenetv1-ilsvrc",
-            "mobilenetv1",
-            "imagenet-samples, ilsvrc-like",
-            "mobilenetv1-ilsvrc-frozen",
-            "for research, as the images it was trained on",
-        ),
     )
 }
 
@@ -99,6 +92,8 @@ def look_up(name: str, org: str | None = None) -> Path | HubModel:
     org = org or os.environ.get(ORG_VARIABLE)
     if org:
         return HubModel(parse_repo(f"{org}/{match['name']}"), match["revision"])
+    if match["name"] in known:
+        raise WeightsError(f"'{match['name']}' is packaged and has no revisions; leave out '@{match['revision']}'")
     facts = CATALOG.get(match["name"])
     if facts is None:
         hint = f"or give a folder, ORG/NAME of the Hub, or an organisation with --org or {ORG_VARIABLE}"

@@ -140,7 +140,7 @@ class Trunk:
         return last[1]
 
     def _run(self, batch: Tensor, amp: bool) -> Features:
-        # Not bfloat16: its 8 bits, in the first convolution alone, move boxes of the packaged model by 78 pixels.
+        # Not bfloat16: its 8 bits, in the first convolution alone, move boxes of fam-mobilenetv1-ilsvrc by 78 pixels.
         with torch.autocast(batch.device.type, torch.float16, enabled=amp):
             features = run_trunks(self.trunks, batch).to(torch.float32)
         if amp and not all(bool(m.isfinite().all()) for m in features.maps):

@@ -235,7 +235,7 @@ def load_recipe(
 
 
 def _starts_from(run: Mapping[str, Any], typed: Mapping[str, Any]) -> bool:
-    """Whether a backbone that was typed is that of the packaged model which a recipe starts from, if it does."""
+    """Whether a backbone that was typed is that of a packaged model which a recipe starts from, if it does."""
     folder = packaged().get(str(run.get("backbone_weights")))
     return folder is None or typed.get("backbone") in (None, read_config(folder)["model"]["backbone"])
 

@@ -17,7 +17,7 @@ from huggingface_hub import constants
 
 from famcli.checkpoints import doctor
 from famcli.checkpoints.doctor import Finding, examine
-from famcli_models.checkpoint import DEFAULT_MODEL
+from famcli_models.checkpoint import DEFAULT_MODEL, packaged
 
 
 @pytest.fixture
@@ -67,10 +67,11 @@ def test_everything_is_checked() -> None:
     assert {"python", "famcli", "torch", "torchvision", "numpy", "pillow"} <= {f.name for f in findings}
     assert [f for f in findings if f.state == "broken"] == []
     assert all(f.fix for f in findings if f.state != "ok")
-    (model,) = [f for f in findings if f.group == "model"]
-    assert model.name == DEFAULT_MODEL
-    assert model.value.startswith("good: config and weights, SHA-256, reference outputs, PyTorch on the CPU, ")
-    assert model.value.endswith("reference outputs, ONNX Runtime on the CPU")
+    models = [f for f in findings if f.group == "model"]
+    assert [model.name for model in models] == list(packaged())
+    for model in models:
+        assert model.value.startswith("good: config and weights, SHA-256, reference outputs, PyTorch on the CPU, ")
+        assert model.value.endswith("reference outputs, ONNX Runtime on the CPU")
 
 
 def test_a_broken_part_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

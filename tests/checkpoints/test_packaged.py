@@ -1,4 +1,4 @@
-"""The packaged checkpoint: what it is, what its card says, and what it finds on the demo's photographs."""
+"""The packaged models: what they are, what their cards say, and what they find on the demo's photographs."""
 
 from __future__ import annotations
 
@@ -16,48 +16,65 @@ from famcli_models.boxes import box_iou
 from famcli_models.checkpoint import DEFAULT_MODEL
 from famcli_models.files import sha256_file
 
+DOCS = Path(__file__).parent.parent.parent / "docs"
+# By model and photograph; of models that know the classes of ILSVRC.
 EXPECTED = json.loads((Path(__file__).parent / "photographs.json").read_text(encoding="utf-8"))
-FOLDER = packaged()[DEFAULT_MODEL]
-
-
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    """The packaged model on the CPU."""
-    return Predictor(FAM.from_pretrained(DEFAULT_MODEL), "cpu")
+# Fields of a config that weights, data and training decide, and a recipe need not state.
+DECIDED = {"num_classes", "same_padding", "backbone_head", "part_std", "temperature", "box_score"}
+each_model = pytest.mark.parametrize("name", packaged())
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_photographs(predictor: Predictor, name: str) -> None:
+def test_photographs(name: str) -> None:
     """Boxes, classes and the mean of M are those that were checked and kept, within a pixel-sized tolerance."""
-    found, expected = predictor(photo_folder() / name), EXPECTED[name]
-    assert found.classes[0].name == expected["class"]
-    assert float(found.M.mean()) == pytest.approx(expected["mean_M"], abs=2e-3)
-    assert len(found.regions) == 1
-    assert box_iou(found.regions[0].xyxy, expected["xyxy"])[0, 0] > 0.97
+    predictor = Predictor(FAM.from_pretrained(name), "cpu")
+    for photo in PHOTOS:
+        found, expected = predictor(photo_folder() / photo.file), EXPECTED[name][photo.file]
+        assert found.classes[0].name == expected["class"], photo.file
+        assert float(found.M.mean()) == pytest.approx(expected["mean_M"], abs=2e-3), photo.file
+        assert len(found.regions) == 1, photo.file
+        assert box_iou(found.regions[0].xyxy, expected["xyxy"])[0, 0] > 0.97, photo.file
 
 
-def test_files() -> None:
-    """Every photograph has its numbers, the weights are small, and nothing tells where the checkpoint was made."""
-    assert EXPECTED.keys() == {photo.file for photo in PHOTOS}
-    assert (FOLDER / "model.safetensors").stat().st_size < 10e6
-    assert "/" not in "".join(FAM.from_pretrained(DEFAULT_MODEL).provenance["data"])
+def test_the_default_model() -> None:
+    """It is packaged, knows the classes of ILSVRC, and every photograph has its numbers."""
+    assert DEFAULT_MODEL in EXPECTED.keys() <= packaged().keys()
+    for expected in EXPECTED.values():
+        assert expected.keys() == {photo.file for photo in PHOTOS}
 
 
-def test_recipe_is_the_models() -> None:
-    """The recipe of the same name gives the config of the checkpoint, up to what weights and training decide."""
-    config = FAM.from_pretrained(DEFAULT_MODEL).config.to_dict()
-    recipe = load_recipe("mobilenetv1-ilsvrc-fine").model.to_dict()
-    assert {key for key in config if config[key] != recipe[key]} == {
-        *("same_padding", "backbone_head", "part_std", "temperature", "box_score")
-    }
+@each_model
+def test_files(name: str) -> None:
+    """The weights are small, and nothing tells where the checkpoint was made; there are at most three."""
+    assert (packaged()[name] / "model.safetensors").stat().st_size <= 10e6
+    assert "/" not in "".join(FAM.from_pretrained(name).provenance["data"])
+    assert len(packaged()) <= 3
 
 
-def test_card_reports_what_was_measured() -> None:
+@each_model
+def test_pages(name: str) -> None:
+    """The documentation has a page of each model, with its card, and leads to it."""
+    page = f"models/{name}.md"
+    assert f"weights/{name}/README.md" in (DOCS / page).read_text(encoding="utf-8")
+    assert f"      - {name}: {page}\n" in (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
+
+
+@each_model
+def test_recipe_is_the_models(name: str) -> None:
+    """The recipe that a model was trained with gives its config, up to what weights, data and training decide."""
+    model = FAM.from_pretrained(name)
+    config, recipe = model.config.to_dict(), load_recipe(model.provenance["recipe"]).model.to_dict()
+    assert {key for key in config if config[key] != recipe[key]} <= DECIDED
+
+
+@each_model
+def test_card_reports_what_was_measured(name: str) -> None:
     """The rows of the card are those of results.json, of exactly these weights; a centre box is beaten by a margin."""
-    card = (FOLDER / "README.md").read_text(encoding="utf-8")
-    found = read_all(FOLDER / "results.json")
+    folder = packaged()[name]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    found = read_all(folder / "results.json")
     for results in found:
-        assert results.source["weights_sha256"] == sha256_file(FOLDER / "model.safetensors")
+        assert results.source["weights_sha256"] == sha256_file(folder / "model.safetensors")
         assert f"### {results.data['name']}, {results.data['split']}, {results.data['images']} images" in card
         for row in results.rows:
             assert f"| {row.metrics['gt_known'].value:.1f} [" in card

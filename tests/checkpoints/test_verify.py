@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from famcli.checkpoints.reference import record
 from famcli.checkpoints.verify import inspect, verify_checkpoint
 from famcli_models import FAM, packaged
-from famcli_models.checkpoint import DEFAULT_MODEL
 
 
 @pytest.fixture
@@ -40,17 +39,17 @@ def edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def test_the_packaged_model() -> None:
-    """The packaged model has the hash that config and card state, and gives what it gave when it was made."""
-    report = inspect(packaged()[DEFAULT_MODEL])
+@pytest.mark.parametrize("name", packaged())
+def test_the_packaged_models(name: str) -> None:
+    """Each has the hash that config and card state, and gives what it gave when it was made."""
+    report, card = inspect(packaged()[name]), (packaged()[name] / "README.md").read_text(encoding="utf-8")
     assert report.problems == []
     assert [check.good for check in report.checks] == [True] * 4
-    assert report.sha256.startswith("0c9de72953022a40")
+    assert f"SHA-256 `{report.sha256}`" in card
     assert "config.json and README.md state; settings and class names as recorded" in report.checks[1].detail
     assert report.map_difference is not None
     assert report.map_difference < 1e-3
-    card = (packaged()[DEFAULT_MODEL] / "README.md").read_text(encoding="utf-8")
-    assert f"`{FAM.from_pretrained(DEFAULT_MODEL).provenance['golden']['digest']}`" in card
+    assert f"`{FAM.from_pretrained(name).provenance['golden']['digest']}`" in card
 
 
 def test_good(folder: Path) -> None:

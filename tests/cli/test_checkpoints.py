@@ -111,7 +111,7 @@ def test_the_guide(fam: Fam, make_model: Callable[..., FAM], tmp_path: Path) -> 
 
 
 def test_verify_packaged(fam: Fam) -> None:
-    """The packaged model is good: a table on stdout, exit code 0; an unknown name or device is an error."""
+    """The default model is good: a table on stdout, exit code 0; an unknown name or device is an error."""
     result = fam("verify", DEFAULT_MODEL, "--device", "cpu")
     assert (result.exit_code, result.stderr) == (0, "")
     assert [line.split("|")[2].strip() for line in result.stdout.splitlines()[2:]] == ["ok", "ok", "ok"]

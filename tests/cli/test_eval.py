@@ -164,7 +164,7 @@ def test_object_sizes(run: Eval, with_cam: tuple, tmp_path: Path, protocol: str)
 
 
 def test_without_arguments_it_checks_itself(fam: Fam, tmp_path: Path) -> None:
-    """fam eval alone measures the packaged model on four photographs, and all that is written says smoke check."""
+    """fam eval alone measures the default model on four photographs, and all that is written says smoke check."""
     out = tmp_path / "out"
     result = fam("eval", "--device", "cpu", "--out", out)
     header, _, *rows = cells_of(result)

@@ -120,7 +120,7 @@ def test_the_smoke_check_by_hand() -> None:
 
 @pytest.mark.slow
 def test_the_smoke_check_tells_good_weights_from_bad() -> None:
-    """The packaged model finds and names two of the four; with weights that are mixed up or zero it finds none."""
+    """The default model finds and names two of the four; with weights that are mixed up or zero it finds none."""
 
     def score(model: Any) -> tuple[float, float]:
         results = evaluate(None, model, baseline=model, device="cpu").results
@@ -129,7 +129,7 @@ def test_the_smoke_check_tells_good_weights_from_bad() -> None:
         return metrics["top1_loc"].value, metrics["top5_loc"].value
 
     model = load_model(DEFAULT_MODEL)
-    assert score(model)[0] == 50
+    assert score(model)[0] >= 50
     rng = np.random.default_rng(0)
     with torch.no_grad():
         for value in model.state_dict().values():

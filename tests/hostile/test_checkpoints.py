@@ -113,7 +113,7 @@ def _other(path: Path, rng: random.Random) -> None:
 
 
 def cases(rng: random.Random, count: int, new_folder: Callable[[], Path]) -> Iterator[Case]:
-    """Commands on copies of the packaged model, each with something changed."""
+    """Commands on copies of the default model, each with something changed."""
     for number in range(count):
         folder = new_folder()
         Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(folder / "one.png")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from famcli.hub import listing
+from famcli.hub.names import CATALOG
 from famcli.results.io import read_all
 from famcli_models import packaged as packaged_folders
 
@@ -49,12 +50,15 @@ def test_list(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
     rows = listed(fam_process("models", "--json"))
     assert hub.requests == []
     assert "others/bert" not in rows
-    assert len(rows) == 9
+    assert rows.keys() == {*packaged_folders(), REPO, *CATALOG}
     packaged, cached, known = rows[PACKAGED], rows[REPO], rows["fam-resnet50-cub"]
     assert (packaged["where"], packaged["backbone"]) == ("packaged", "mobilenetv1")
+    assert (packaged["input_size"], packaged["classes"]) == (224, 1000)
+    assert packaged["purpose"]
     (first, *_) = read_all(packaged_folders()[PACKAGED] / "results.json")
-    assert packaged["measured"][0]["data"] == first.data["name"]
-    assert packaged["measured"][0]["gt_known"] == round(first.rows[0].metrics["gt_known"].value, 2)
+    (own,) = [measured for measured in packaged["measured"] if measured["data"] == first.data["name"]]
+    assert own["gt_known"] == round(first.rows[0].metrics["gt_known"].value, 2)
+    assert packaged["measured"][0]["split"] == "held out"
     assert packaged["size"] > 8 * 10**6
     assert (cached["where"], cached["backbone"], cached["terms"]) == ("cache", "test_efficientnet", "cc-by-4.0")
     assert cached["revision"] == f"main {sha[:12]}"
@@ -62,6 +66,7 @@ def test_list(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
         {"data": "cub", "split": "test", "images": 5794, "protocol": "fam", "tau": 0.5, "tau_from": "fixed"}
         | {"gt_known": 71.25}
     ]
+    assert (cached["input_size"], cached["classes"], cached["purpose"]) == (64, 5, "")
     assert (known["where"], known["revision"], known["measured"]) == ("catalogue", "not published", [])
     table = fam_process("models").stdout
     assert "GT-known Loc 71.2 (cub/test, 5,794 images)" in table
@@ -69,7 +74,7 @@ def test_list(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
 
 
 def test_no_cache(fam_process: Fam, hub: Any, cache: Path, tmp_path: Path) -> None:
-    """Without a cache there are the packaged model and the catalogue, and none is made; one that is a file is named."""
+    """Without a cache there are packaged models and the catalogue, and none is made; one that is a file is named."""
     rows = listed(fam_process("models", "--json"))
     assert {row["where"] for row in rows.values()} == {"packaged", "catalogue"}
     assert not (cache / "hub").exists()
@@ -102,8 +107,9 @@ def test_card(fam_process: Fam, hub: Any, files: dict[str, bytes]) -> None:
 
 
 def test_cards_without_network(fam_process: Fam, hub: Any) -> None:
-    """The packaged model's card is its file; of a model that is not published it is said that there is none."""
-    assert "## Measured" in fam_process("models", PACKAGED).stdout
+    """A packaged model's card is its file; of a model that is not published it is said that there is none."""
+    for name in packaged_folders():
+        assert "## Measured here" in fam_process("models", name).stdout
     done = fam_process("models", "fam-vgg16-cub")
     assert done.code == 0
     assert "not published yet; make them with 'fam train --recipe vgg16-cub" in done.stdout

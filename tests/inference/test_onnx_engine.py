@@ -20,17 +20,21 @@ from famcli import Predictor
 from famcli.checkpoints.export import write_graph
 from famcli.demo import PHOTOS, photo_folder
 from famcli.inference import engine as module
-from famcli.inference.engine import OutOfMemoryError, choose_engine, open_engine
+from famcli.inference.engine import OutOfMemoryError, choose_engine, input_sides, open_engine
 from famcli.inference.onnx_engine import OnnxEngine
 from famcli.inference.torch_engine import TorchEngine
 from famcli_models import FAMConfig, packaged
-from famcli_models.checkpoint import DEFAULT_MODEL, GRAPH_FILE
+from famcli_models.checkpoint import DEFAULT_MODEL, GRAPH_FILE, read_config
 from famcli_models.errors import ConfigError, WeightsError
 from famcli_models.files import sha256_file
 from famcli_models.graph import MAX_GRAPH_BYTES, NOT_INSIDE, OPERATORS, OPSETS
 
 Make = Callable[..., Any]
 PACKAGED = packaged()[DEFAULT_MODEL]
+CONFIG = FAMConfig.from_dict(read_config(PACKAGED)["model"])
+SIDE = CONFIG.size
+X_SHAPE = (1, SIDE // CONFIG.stride, SIDE // CONFIG.stride)
+M_SHAPE = (1, *(CONFIG.fine_factor * side for side in X_SHAPE[1:]))
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "everything": {"parts": True, "topk": 5, "max_boxes": 3, "masks": True},
@@ -46,7 +50,7 @@ def photos() -> list[np.ndarray]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the packaged model, which is not trusted."""
+    """A copy of the default model, which is not trusted."""
     return Path(shutil.copytree(PACKAGED, tmp_path / "copy"))
 
 
@@ -110,7 +114,8 @@ def test_the_graph_has_the_class_evidence(make_model: Make, photos: list[np.ndar
 
 def test_maps_of_classes_that_are_known(photos: list[np.ndarray]) -> None:
     """A map of a class is that of the class that is asked for, also where several views are averaged."""
-    views = [np.stack([np.asarray(Image.fromarray(photo).resize((s, s))) for photo in photos[:2]]) for s in (224, 336)]
+    sides = input_sides(CONFIG, (1, 1.5))
+    views = [np.stack([np.asarray(Image.fromarray(photo).resize((s, s))) for photo in photos[:2]]) for s in sides]
     found, wanted = (open_engine(PACKAGED, "cam", "cpu", name=name, scales=(1, 1.5)) for name in ("onnx", "torch"))
     for labels in ([3, 700], [None, 700], None):
         a, b = (one.infer(views, labels).maps for one in (found, wanted))
@@ -128,18 +133,18 @@ def test_methods_share_one_run(photos: list[np.ndarray], monkeypatch: pytest.Mon
     monkeypatch.setattr(
         fam.session, "session", type("Counted", (), {"run": lambda _, *a: runs.append(1) or whole.run(*a)})()
     )
-    images = np.asarray(Image.fromarray(photos[0]).resize((224, 224)))[None].copy()
-    assert fam.infer([images], [3]).maps.shape == (1, 28, 28)
-    assert cam.infer([images], [3]).maps.shape == (1, 14, 14)
+    images = np.asarray(Image.fromarray(photos[0]).resize((SIDE, SIDE)))[None].copy()
+    assert fam.infer([images], [3]).maps.shape == M_SHAPE
+    assert cam.infer([images], [3]).maps.shape == X_SHAPE
     assert len(runs) == 1
     later = open_engine(PACKAGED, device="cpu", name="onnx")
-    assert later.infer([images]).maps.shape == (1, 28, 28)
-    assert later.beside("cam").infer([images]).maps.shape == (1, 14, 14)
+    assert later.infer([images]).maps.shape == M_SHAPE
+    assert later.beside("cam").infer([images]).maps.shape == X_SHAPE
 
 
 @pytest.mark.parametrize("program", ["predict", "evaluate", "verify", "python"])
 def test_nothing_of_torch_is_loaded(program: str, tmp_path: Path) -> None:
-    """On the CPU prediction, evaluation and verification of the packaged model import no torch, torchvision or timm."""
+    """On the CPU prediction, evaluation and verification of the default model import no torch, torchvision or timm."""
     photo = str(photo_folder() / PHOTOS[0].file)
     code = {
         "predict": f"famcli.predict_files([{photo!r}], {str(tmp_path / 'o.json')!r}, device='cpu')",
@@ -202,7 +207,7 @@ def test_too_large_a_batch() -> None:
     huge = np.broadcast_to(np.zeros((1, 1, 1, 1), np.uint8), (1, 16_384, 16_384, 3))
     with pytest.raises(OutOfMemoryError, match="lower --batch-size"):
         engine.infer([huge])
-    assert engine.infer([np.zeros((1, 224, 224, 3), np.uint8)]).maps.shape == (1, 28, 28)
+    assert engine.infer([np.zeros((1, SIDE, SIDE, 3), np.uint8)]).maps.shape == M_SHAPE
 
 
 # ---- graphs of others ------------------------------------------------------------------------------------
@@ -334,7 +339,7 @@ def test_a_graph_that_grows(folder: Path) -> None:
     edit(folder, grow)
     engine = open_engine(folder, device="cpu", name="onnx")
     with pytest.raises((OutOfMemoryError, WeightsError)):
-        engine.infer([np.zeros((1, 224, 224, 3), np.uint8)])
+        engine.infer([np.zeros((1, SIDE, SIDE, 3), np.uint8)])
 
 
 def test_operators_are_those_of_onnx() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from famcli.inference.engine import OutOfMemoryError
 from famcli.inference.predictor import Predictor, Settings
 from famcli.outputs.prediction import Failure, Item, Prediction
-from famcli_models.checkpoint import DEFAULT_MODEL
+from famcli_models.checkpoint import DEFAULT_MODEL, read_config, resolve
 from famcli_models.errors import ConfigError, DataError, ShapeError, UnknownNameError
 from famcli_models.localization import localize
 
@@ -55,8 +55,9 @@ def test_one_image(make_predictor: Make, image_dir: Path) -> None:
 
 def test_models_by_name_and_folder(checkpoint: Path, make_model: Callable[..., Any], photo: np.ndarray) -> None:
     """A packaged name, a folder with a method and fields of the settings are enough."""
+    tau = read_config(resolve(DEFAULT_MODEL))["model"]["tau"]
     packaged = Predictor(DEFAULT_MODEL, device="cpu", max_boxes=3)
-    assert (packaged.settings.max_boxes, packaged.config.num_classes, packaged.tau) == (3, 1000, 0.5)
+    assert (packaged.settings.max_boxes, packaged.config.num_classes, packaged.tau) == (3, 1000, tau)
     assert np.array_equal(Predictor(checkpoint, "cpu")(photo).M, Predictor(make_model(), "cpu")(photo).M)
     assert np.array_equal(
         Predictor(str(checkpoint), "cpu", method="fam")(photo).M, Predictor(checkpoint, "cpu")(photo).M

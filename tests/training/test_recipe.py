@@ -255,7 +255,7 @@ def test_epochs_that_fit(images: int, epochs: int) -> None:
 
 
 def test_what_own_data_start_from() -> None:
-    """The packaged model, unless another backbone or --init is given; a method without a learnt map has no teacher."""
+    """A model by name, unless another backbone or --init is given; a method without a learnt map has no teacher."""
     plain = load_recipe(OWN_DATA)
     assert (plain.run.backbone_weights,) == plain.run.teacher == ("fam-mobilenetv1-ilsvrc",)
     assert load_recipe(OWN_DATA, model={"backbone": "mobilenetv1"}).run.backbone_weights == "fam-mobilenetv1-ilsvrc"
