@@ -327,8 +327,13 @@ def _steps(name: str, info: Any) -> tuple[Step, ...] | None:
 def _head(name: str, steps: tuple[Step, ...], kwargs: Mapping[str, Any]) -> Head:
     """These layers of a network like that of :func:`_create`."""
     row = BACKBONES.get(name)
-    whole = timm.create_model(row.timm_name if row else name, pretrained=False, **kwargs) if steps else nn.Module()
-    return Head(whole, steps)
+    timm_name = row.timm_name if row else name
+    if not steps:
+        return Head(nn.Module(), ())
+    try:
+        return Head(timm.create_model(timm_name, pretrained=False, **kwargs), steps)
+    except REFUSALS:  # some take an output_stride for feature maps alone
+        return Head(timm.create_model(timm_name, pretrained=False), steps)
 
 
 def _measure_head(head: nn.Module, channels: int) -> int:

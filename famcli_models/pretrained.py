@@ -74,7 +74,7 @@ def read_backbone_weights(backbone: str, source: str) -> BackboneWeights:
     tensors, metadata = _read(path)
     mean, std = (row.mean, row.std) if row else (cfg.mean, cfg.std)
     prefix = str(getattr(cfg, "classifier", None) or "classifier")
-    folded = "features.conv0.weight" in tensors
+    folded = "features.conv1.dw.weight" in tensors
     if folded:
         tensors, prefix = _unfold_mobilenet(tensors), "classifier"
     if "127.5" in metadata.get("input", ""):
@@ -149,8 +149,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _classifier(tensors: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor] | None:
     weight, bias = tensors.get(f"{prefix}.weight"), tensors.get(f"{prefix}.bias")
-    if weight is None or bias is None or weight.ndim != 2:
+    if weight is None or bias is None or weight[0].numel() != weight.shape[1]:
         return None
+    weight = weight.flatten(1)  # of some networks it is a 1x1 convolution
     first = 1 if weight.shape[0] == 1001 else 0  # TensorFlow's row 0 is "background"
     return weight[first:], bias[first:]
 
