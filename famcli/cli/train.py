@@ -36,7 +36,10 @@ def train(
     out: Annotated[Path | None, Option("--out", "-o", help=OUT, callback=folder)] = None,
     recipe: Annotated[str | None, Option(help="Name of a recipe, or a TOML file.", metavar="NAME|FILE")] = None,
     init: Annotated[str | None, Option(metavar="MODEL|imagenet|none|FILE", help=INIT)] = None,
-    backbone: Annotated[str | None, Option(help="vgg16, resnet50, inceptionv3, mobilenetv1, or a timm model.")] = None,
+    backbone: Annotated[
+        str | None,
+        Option(help="vgg16, resnet50, inceptionv3, mobilenetv1, efficientnet_lite0, or a timm model."),
+    ] = None,
     method: Annotated[
         str | None, Option(metavar="NAME", help="fam, cam or another method; the recipe's if not given.")
     ] = None,

@@ -24,7 +24,7 @@ TRIED = {
     for name, *columns in re.findall(
         r"^\| `(\w+)` \| ([\d,]+) \| (\d+) \| (\d+) \| (yes|no) \| (yes|no) \| (\S+) \|$",
         METHOD_PAGE.read_text(encoding="utf-8"),
-        re.M,
+        re.MULTILINE,
     )
 }
 
@@ -33,7 +33,7 @@ def lively(name: str, size: int) -> Any:
     """A timm network with random weights whose norms fit its features."""
     network = timm.create_model(name)
     for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001  (torch has no public base)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0
     with torch.no_grad():
         network.train()(torch.randn(4, 3, size, size))
