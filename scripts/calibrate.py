@@ -2,10 +2,10 @@
 
 For a checkpoint that is older than both, or whose training images are no fair sample of what it gets wrong:
 
-    python scripts/calibrate.py CHECKPOINT --labels DATA [--split test] --targets DATA [--targets DATA]
+    python scripts/calibrate.py CHECKPOINT --labels DATA [--split test] [--targets DATA ...]
 
 Image labels of ``--labels`` fit the temperature, targets made from image labels of ``--targets`` (split train-weaksup)
-the box score. No box is read.
+the box score, which stays as it is without them. No box is read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--labels", required=True)
     parser.add_argument("--split", default="test")
-    parser.add_argument("--targets", action="append", required=True)
+    parser.add_argument("--targets", action="append", default=[])
     given = parser.parse_args()
     model = load_model(given.checkpoint)
     half = any(dtype == "F16" for dtype, _ in read_shapes(given.checkpoint / WEIGHTS_FILE).values())
@@ -44,9 +44,10 @@ def main() -> None:
         f"{len(labels)} image labels of {given.labels.rpartition('/')[2]}, {given.split}"
     )
     samples = [sample for name in given.targets for sample in open_dataset(name).samples(TRAIN)]
-    weights = fit_box_score(model, list(zip(samples, make_targets(model, samples), strict=True)))
-    print(f"box score: {weights} from {len(samples)} images")
-    model.config = replace(model.config, box_score=weights)
+    if samples:
+        weights = fit_box_score(model, list(zip(samples, make_targets(model, samples), strict=True)))
+        print(f"box score: {weights} from {len(samples)} images")
+        model.config = replace(model.config, box_score=weights)
     model.save_pretrained(given.checkpoint, half=half)
     record(given.checkpoint)
     write_graph(given.checkpoint)
