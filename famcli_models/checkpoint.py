@@ -23,7 +23,7 @@ from famcli_models.files import GIT_LFS, LFS_POINTER, open_regular, write_atomic
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEFAULT_MODEL = "fam-mobilenetv1-ilsvrc"  # the packaged one that commands take unless they are told otherwise
+DEFAULT_MODEL = "fam-lite0-ilsvrc"  # the packaged one that commands take unless they are told otherwise
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 GRAPH_FILE = "graph.onnx"  # the network for ONNX Runtime, without weights: famcli_models.graph

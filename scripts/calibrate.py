@@ -2,10 +2,11 @@
 
 For a checkpoint that is older than both, or whose training images are no fair sample of what it gets wrong:
 
-    python scripts/calibrate.py CHECKPOINT --labels DATA [--split test] [--targets DATA ...]
+    python scripts/calibrate.py CHECKPOINT --labels DATA [--split test] [--targets DATA ...] [--evidence]
 
 Image labels of ``--labels`` fit the temperature, targets made from image labels of ``--targets`` (split train-weaksup)
-the box score, which stays as it is without them. No box is read.
+the box score, which stays as it is without them; with ``--evidence`` they are the class evidence, as the option targets
+of recipes has it. No box is read.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from famcli.checkpoints.export import write_graph
 from famcli.checkpoints.reference import record
 from famcli.data.dataset import open_dataset
 from famcli.data.sample import TRAIN
+from famcli.inference.views import Views
 from famcli.training.calibration import calibration_error, class_scores, fit_box_score, fit_temperature
-from famcli.training.supervision import make_targets
+from famcli.training.supervision import evidence_targets, make_targets
 from famcli_models.checkpoint import WEIGHTS_FILE, read_shapes
 from famcli_models.loading import load_model
 
@@ -31,6 +33,7 @@ def main() -> None:
     parser.add_argument("--labels", required=True)
     parser.add_argument("--split", default="test")
     parser.add_argument("--targets", action="append", default=[])
+    parser.add_argument("--evidence", action="store_true")
     given = parser.parse_args()
     model = load_model(given.checkpoint)
     half = any(dtype == "F16" for dtype, _ in read_shapes(given.checkpoint / WEIGHTS_FILE).values())
@@ -45,7 +48,11 @@ def main() -> None:
     )
     samples = [sample for name in given.targets for sample in open_dataset(name).samples(TRAIN)]
     if samples:
-        weights = fit_box_score(model, list(zip(samples, make_targets(model, samples), strict=True)))
+        if given.evidence:
+            targets = evidence_targets(model, [], samples, model.config.size, views=Views())
+        else:
+            targets = make_targets(model, samples)
+        weights = fit_box_score(model, list(zip(samples, targets, strict=True)))
         print(f"box score: {weights} from {len(samples)} images")
         model.config = replace(model.config, box_score=weights)
     model.save_pretrained(given.checkpoint, half=half)
