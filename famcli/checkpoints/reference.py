@@ -77,7 +77,9 @@ def config_digest(config: Mapping[str, Any]) -> str:
     """SHA-256 of the model's fields and class names in a ``config.json``, as canonical JSON."""
     model = {key: config[key] for key in ("model", "class_names")}
     # What reading puts into a config that is older than the field is none of its settings.
-    model["model"] = {name: value for name, value in model["model"].items() if (name, value) != ("backbone_head", False)}
+    model["model"] = {
+        name: value for name, value in model["model"].items() if (name, value) != ("backbone_head", False)
+    }
     return hashlib.sha256(json.dumps(model, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
