@@ -75,7 +75,7 @@ _FLIP = "Average over the mirrored image too."
 FlipOption = Annotated[bool | None, Option("--flip/--no-flip", help=_FLIP, show_default=False)]
 _LOOKS = "2: run again on the part of the image with the first box."
 LooksOption = Annotated[int | None, Option("--looks", min=1, max=2, help=_LOOKS)]
-_QUALITY = "fast: one view; best: two sizes, mirrored, two looks. --scales, --flip and --looks go before it."
+_QUALITY = "fast: one view; best: two sizes, mirrored. --scales, --flip and --looks go before it."
 QualityOption = Annotated[str, Option("--quality", metavar="NAME", help=_QUALITY)]
 OutFolder = Annotated[Path, Option("--out", "-o", help="Folder to write to.", callback=folder)]
 _ORG = "Organisation on the Hub of a name without one; by default that of FAM_HUB_ORG."

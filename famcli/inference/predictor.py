@@ -59,7 +59,7 @@ class Settings(ViewSettings):
         flip: Also average over the mirrored image.
         looks: 1, or 2: the model is run again on the part of the image with the first box and a margin of a tenth of
             its sides, and what it says of both is put together.
-        quality: ``"fast"``, one view and one look, or ``"best"``: two sizes, the mirrored image and two looks. Each of
+        quality: ``"fast"``, one view and one look, or ``"best"``: two sizes and the mirrored image. Each of
             ``scales``, ``flip`` and ``looks`` that is given takes the place of what the quality says.
     """
 

@@ -38,7 +38,7 @@ class Views:
         return "; ".join(text for said, text in words if said) or None
 
 
-QUALITIES: Mapping[str, Views] = {"fast": Views(), "best": Views((1.0, 1.25), flip=True, looks=2)}
+QUALITIES: Mapping[str, Views] = {"fast": Views(), "best": Views((1.0, 1.25), flip=True)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,7 +112,7 @@ def test_a_quality_is_a_set_of_views_and_options_go_before_it() -> None:
     """Each field that is given takes the place of what the quality says."""
     assert ViewSettings().views == Views((1.0,), flip=False, looks=1)
     best = ViewSettings(quality="best").views
-    assert (best.flip, best.looks) == (True, 2)
+    assert (best.flip, best.looks, len(best.scales)) == (True, 1, 2)
     assert ViewSettings(quality="best", looks=1, flip=False).views == Views(best.scales)
     assert replace(Settings(), quality="best").views == best
     assert Views((1, 1.5), flip=True, looks=2).words() == "sizes 1, 1.5; mirrored; 2 looks"
