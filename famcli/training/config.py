@@ -47,8 +47,6 @@ class TrainConfig:
     256/224 of the input size, cropped at random and flipped, as in section 4.1.
 
     Attributes:
-        view_size: Side in pixels of the views that are trained on; 0 takes the model's input size. Random crops enlarge
-            objects, so a model may do better on larger images than it was trained on (Touvron et al. 2019).
         epochs: Passes over the images; 0 takes as many as their number asks for, see :meth:`Recipe.fitted`.
         batch_size: Images a step, all processes together: the same recipe trains alike on one GPU and on many.
         accumulate: Forward passes that each process makes for a step; more of them need less memory.
@@ -69,6 +67,8 @@ class TrainConfig:
             once, keep them in memory in float16, and take them in turn, one an epoch; 0 computes anew; -1 is 2, or
             fewer where they would need more than 4 GiB, and 0 with a backbone that is trained or a method that changes
             training images or layers.
+        view_size: Side in pixels of the views that are trained on; 0 takes the model's input size. Random crops enlarge
+            objects, so a model may do better on larger images than it was trained on (Touvron et al. 2019).
         ema: Decay of the exponential moving average of the weights, which is then what is saved; 0 for none.
         precision: Of the network: ``fp32``, ``bf16`` or, on a GPU, ``fp16`` with a scaled loss. Weights and losses
             stay in float32.
@@ -82,7 +82,6 @@ class TrainConfig:
         ConfigError: A value is not allowed; the message names the field and what is.
     """
 
-    view_size: int = 0
     epochs: int = 12
     batch_size: int = 32
     accumulate: int = 1
@@ -100,6 +99,7 @@ class TrainConfig:
     class_balanced: bool = False
     lambda_target: float = 0.0
     cached_views: int = 0
+    view_size: int = 0
     ema: float = 0.0
     precision: Precision = "fp32"
     channels_last: bool = False
