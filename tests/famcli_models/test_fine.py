@@ -18,8 +18,14 @@ from famcli_models.features import Features
 from famcli_models.fine import FineFeatures
 
 Make = Callable[..., FAM]
-SIDES = {"vgg16": (14, 28), "resnet50": (14, 28), "inceptionv3": (12, 25), "mobilenetv1": (14, 28)}
-EARLIER = {"vgg16": (512,), "resnet50": (512, 1024), "inceptionv3": (288,), "mobilenetv1": (256, 512)}
+SIDES = {**dict.fromkeys(BACKBONES, (14, 28)), "inceptionv3": (12, 25)}
+EARLIER = {
+    "vgg16": (512,),
+    "resnet50": (512, 1024),
+    "inceptionv3": (288,),
+    "mobilenetv1": (256, 512),
+    "efficientnet_lite0": (40, 112),
+}
 
 
 def on_meta(**options: Any) -> FAM:
