@@ -305,7 +305,7 @@ def test_damaged_facts(folder: Path, change: Callable[[dict[str, Any]], object],
     ("change", "words"),
     [
         (lambda model: model.update(mean=[0.4, 0.5, 0.5]), r"mean is \[0.4, 0.5, 0.5\], and was \[0.5, 0.5, 0.5\]"),
-        (lambda model: model.pop("object_scale"), "object_scale is None, and was 1.0"),
+        (lambda model: model.pop("object_scale"), "object_scale is None, and was 2.0"),
         (lambda model: model.update(class_pooling="foreground"), "class_pooling is 'foreground'"),
         (lambda model: model.update(tau=0.4, temperature=2.0, size=256), None),
     ],
