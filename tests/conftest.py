@@ -70,7 +70,7 @@ def make_model() -> Callable[..., Any]:
         model = method(config, CLASSES if config.num_classes == len(CLASSES) else None)
         if getattr(config, "memory", False):
             with torch.no_grad():
-                model.object_attention.values.mul_(30 if config.fine_channels else 1000)  # small features: spread M
+                model.object_attention.values.mul_(30 if config.fine_channels else 900)  # small features: spread M
         torch.set_rng_state(state)
         return model
 
