@@ -23,8 +23,7 @@ SMALLEST_SPAN = 1e-6  # of values that are scaled to [0, 1]
 def class_evidence(X: Tensor, w: Tensor, cells: Tensor) -> Tensor:
     """The class activation map at the size of ``cells``, and the same carried along similar cells.
 
-    Each step replaces the value of a cell by the mean over all cells, weighted by their similarity to it: the cosine of
-    their features, which are centred image by image, without negative values and squared. Both maps are min-max scaled.
+    The features of the cells are centred image by image, see :func:`carry`. Both maps are min-max scaled.
 
     Returns:
         ``(B, 2, h, w)`` in [0, 1].
@@ -33,13 +32,22 @@ def class_evidence(X: Tensor, w: Tensor, cells: Tensor) -> Tensor:
     cam = (w[:, None] @ X.flatten(2)).view(B, 1, X.shape[-2], X.shape[-1])
     cam = _scaled(F.interpolate(cam, size=(h, w_cells), mode="bilinear", align_corners=False))
     flat = cells.flatten(2).transpose(1, 2)  # (B, hw, D)
-    unit = F.normalize(flat - flat.mean(dim=1, keepdim=True), dim=-1)
-    alike = (unit @ unit.transpose(1, 2)).clamp(min=0) ** POWER  # (B, hw, hw)
-    alike = alike / alike.sum(dim=-1, keepdim=True).clamp(min=SMALLEST_SPAN)
-    carried = cam.flatten(2).transpose(1, 2)  # (B, hw, 1)
-    for _ in range(STEPS):
-        carried = alike @ carried
+    carried = carry(cam.flatten(2).transpose(1, 2), flat - flat.mean(dim=1, keepdim=True))  # (B, hw, 1)
     return torch.cat([cam, _scaled(carried.transpose(1, 2).view(B, 1, h, w_cells))], dim=1)
+
+
+def carry(values: Tensor, centred: Tensor) -> Tensor:
+    """Values ``(B, n, 1)`` of cells carried along similar ones, given centred features ``(B, n, D)``.
+
+    Each step replaces the value of a cell by the mean over all cells, weighted by their similarity to it: the cosine of
+    their features, without negative values and squared.
+    """
+    unit = F.normalize(centred, dim=-1)
+    alike = (unit @ unit.transpose(1, 2)).clamp(min=0) ** POWER  # (B, n, n)
+    alike = alike / alike.sum(dim=-1, keepdim=True).clamp(min=SMALLEST_SPAN)
+    for _ in range(STEPS):
+        values = alike @ values
+    return values
 
 
 def expected_weights(X: Tensor, classifier: torch.nn.Linear) -> Tensor:

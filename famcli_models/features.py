@@ -29,6 +29,11 @@ class Features(NamedTuple):
         """X and the others."""
         return (self.X, *self.earlier, *self.tapped)
 
+    @property
+    def cells(self) -> Tensor:
+        """The deepest earlier map, or X if there is none: what cells are compared by."""
+        return self.earlier[-1] if self.earlier else self.X
+
     def to(self, where: torch.device | torch.dtype) -> Features:
         """The same on a device or as another floating type."""
         earlier, tapped = (tuple(m.to(where) for m in maps) for maps in (self.earlier, self.tapped))

@@ -43,7 +43,7 @@ from famcli.training.monitor import Progress, counted, no_progress
 from famcli.training.recipe import Recipe
 from famcli_models.checkpoint import WEIGHTS_FILE
 from famcli_models.errors import ConfigError, DataError
-from famcli_models.evidence import class_evidence
+from famcli_models.evidence import carry, class_evidence
 from famcli_models.files import sha256_file
 from famcli_models.loading import load_model
 from famcli_models.localization import upsample
@@ -55,8 +55,6 @@ BATCH = 32
 PSEUDO_LABELS = "pseudo_labels_sha256"  # in the provenance, as all keys here
 TEACHER = "teacher_sha256"
 
-WALK_STEPS = 2  # steps along the affinities
-AFFINITY_POWER = 2  # sharpens cosine similarities into affinities
 BORDER_NEIGHBOURS = 10  # border cells that a cell is compared with
 CENTRE_SIGMA = 0.7  # of the centre prior, in half sides of the picture
 CUT = 0.475  # value of the fused map that separates object from background
@@ -324,8 +322,8 @@ def _at_most_at(stride: int, model: Method) -> Method:
 def _evidence(engine: TorchEngine, images: np.ndarray, labels: Tensor) -> np.ndarray:
     """Class evidence ``(B, h, w)`` for the labels ``(B,)`` of a batch, carried along similar cells."""
     features, weight = engine.features(images), engine.model.classifier.weight
-    cells = features.earlier[-1] if features.earlier else features.X
-    return class_evidence(features.X, weight[labels.to(weight.device)], cells)[:, 1].cpu().numpy()
+    of_labels = weight[labels.to(weight.device)]
+    return class_evidence(features.X, of_labels, features.cells)[:, 1].cpu().numpy()
 
 
 def distill(
@@ -380,17 +378,12 @@ def fuse(X: Tensor, below: Tensor, weights: Tensor) -> Tensor:
     B, _, H, W = X.shape  # of (B, C, H, W)
     cam = class_activation_maps(X, weights)
     cells = below.flatten(2).transpose(1, 2)  # (B, HW, D)
-    centred = F.normalize(cells - cells.mean(dim=(0, 1)), dim=-1)
-    affinity = (centred @ centred.transpose(1, 2)).clamp(min=0) ** AFFINITY_POWER  # (B, HW, HW)
-    step = affinity / affinity.sum(dim=-1, keepdim=True)
-    walked = cam.flatten(1)[..., None]
-    for _ in range(WALK_STEPS):
-        walked = step @ walked
+    carried = carry(cam.flatten(1)[..., None], cells - cells.mean(dim=(0, 1)))
     unit = F.normalize(cells, dim=-1)
     grid = unit.view(B, H, W, -1)
     border = torch.cat([grid[:, 0], grid[:, -1], grid[:, :, 0], grid[:, :, -1]], dim=1)
     likeness = (unit @ border.transpose(1, 2)).topk(BORDER_NEIGHBOURS, dim=-1).values.mean(dim=-1)
-    fused = min_max(min_max(walked.view(B, H, W)) + cam + min_max(1 - likeness.view(B, H, W)))
+    fused = min_max(min_max(carried.view(B, H, W)) + cam + min_max(1 - likeness.view(B, H, W)))
     y, x = (torch.linspace(-1, 1, n, device=X.device) for n in (H, W))
     centre = torch.exp(-(y[:, None] ** 2 + x**2) / (4 * CENTRE_SIGMA**2))  # the root of a Gaussian
     return min_max(fused * centre)

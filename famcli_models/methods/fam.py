@@ -215,10 +215,9 @@ class FAM(Method):
         """What the evidence for the most probable classes adds to the logit of M, ``(B, 1, fH, fW)``; 0 without it."""
         if self.evidence_gain is None:
             return 0.0
-        X = features.X.detach()
-        cells = features.earlier[-1].detach() if features.earlier else X
+        X = features.X
         with torch.no_grad():
-            evidence = class_evidence(X, expected_weights(X, self.classifier), cells)
+            evidence = class_evidence(X, expected_weights(X, self.classifier), features.cells)
         share = ((evidence - 0.5) * self.evidence_gain[:, None, None]).sum(dim=1, keepdim=True)
         return F.interpolate(share, size=(Z.shape[-2], Z.shape[-1]), mode="bilinear", align_corners=False)
 
