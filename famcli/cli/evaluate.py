@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
@@ -84,7 +84,7 @@ def evaluate(
     problem = run.conflict(protocol, crops, data is not None, maps, predictions, masks, ", ".join(given))
     if problem:
         raise typer.BadParameter(problem)
-    views: dict[str, Any] = {"scales": options.multiples(scales), "flip": flip, "looks": looks, "quality": quality}
+    views = options.views(quality, scales, flip, looks)
     rank = options.this_rank(shard)
     for wanted, option in ((resume, "--resume"), (join, "--join"), (rank.count > 1, str(rank))):
         if wanted and out is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Option
@@ -88,13 +88,14 @@ def check_stdout(out: Path | None, as_json: bool) -> None:
         raise typer.BadParameter("--json and the results would both be on standard output: leave out --json")
 
 
-def multiples(scales: str | None) -> tuple[float, ...] | None:
-    """What ``--scales`` says."""
+def views(quality: str, scales: str | None, flip: bool | None, looks: int | None) -> dict[str, Any]:
+    """What the options on views say, as fields of settings."""
     try:
-        return None if scales is None else tuple(float(part) for part in scales.split(","))
+        multiples = None if scales is None else tuple(float(part) for part in scales.split(","))
     except ValueError as error:
         msg = f"'{scales}' is not a list of numbers such as 1,1.5"
         raise typer.BadParameter(msg, param_hint="--scales") from error
+    return {"quality": quality, "scales": multiples, "flip": flip, "looks": looks}
 
 
 def value_range(text: str) -> ValueRange:

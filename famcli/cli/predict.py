@@ -103,7 +103,7 @@ def predict(
         what = "--all-categories and --coco-images are for results in a format"
         raise typer.BadParameter(f"{what}: give --out, or --format for standard output")
     shown_values = options.value_range(value_range)
-    views: dict[str, Any] = {"scales": options.multiples(scales), "flip": flip, "looks": looks, "quality": quality}
+    views = options.views(quality, scales, flip, looks)
     folders = {"overlays": overlays, "maps": maps, "masks": pictures}
     from famcli.inference.job import predict_files
     from famcli.inference.journal import journal_path

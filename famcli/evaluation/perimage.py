@@ -305,11 +305,8 @@ class _Run:
         return answers
 
     def _infer(self, model: Model, batch: Sequence[tuple[int, _Views]], stacked: Mapping[int, np.ndarray]) -> Inference:
-        samples, sides, settings = (
-            [self.samples[number] for number, _ in batch],
-            self._sides(model.engine),
-            self.settings,
-        )
+        samples, settings = [self.samples[number] for number, _ in batch], self.settings
+        sides = self._sides(model.engine)
 
         def cut(i: int, box: np.ndarray) -> list[np.ndarray]:
             with open_sample(samples[i], closer(sides[-1], box), settings.value_range) as picture:
