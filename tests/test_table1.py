@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
-
-from famcli_models.backbones import Backbone
 
 ROOT = Path(__file__).parent.parent
 with pytest.MonkeyPatch.context() as patch:
@@ -88,7 +87,7 @@ def test_a_cell_is_trained_and_measured(make_splits: Callable[..., Path], tmp_pa
     """A recipe file, two classes drawn, one epoch: scores in percent, and a 0 or 1 for each test image."""
     data = make_splits(train_weaksup=[0, 1, 2, 3], test=[4, 5, 6])
     weights = tmp_path / "backbone.safetensors"
-    save_file(Backbone("test_efficientnet").net.state_dict(), weights)
+    save_file(timm.create_model("test_efficientnet").state_dict(), weights)
     (tmp_path / "toy.toml").write_text(
         '[model]\nmethod = "cam"\nbackbone = "test_efficientnet"\nsize = 64\n[train]\nepochs = 1\nbatch_size = 2\n'
     )

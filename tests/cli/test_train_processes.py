@@ -272,7 +272,8 @@ def two_processes() -> tuple[str, ...]:
 
 def assert_close(first: Path, second: Path) -> None:
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (first, second))
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    # Weights are saved in half precision: a sum rounded otherwise may change the last bit of one.
+    torch.testing.assert_close(ours, theirs, rtol=2**-10, atol=1e-5)
 
 
 @pytest.mark.slow
