@@ -9,7 +9,7 @@ import typer
 from typer import Option
 from typer.core import TyperGroup
 
-from famcli.cli import checkpoints, compare, demo, evaluate, hub, predict, recipes, report, train
+from famcli.cli import checkpoints, compare, demo, evaluate, hub, predict, recipes, report, train, web
 from famcli.cli.console import console
 from famcli.cli.data.app import app as data
 from famcli.data import quiet_decoders
@@ -90,6 +90,7 @@ def main(
 
 app.command("predict")(predict.predict)
 app.command("demo")(demo.demo)
+app.command("app")(web.app)
 app.command("eval")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)

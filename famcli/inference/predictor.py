@@ -25,7 +25,7 @@ from famcli.outputs.image_files import SIDE, shrunk
 from famcli.outputs.prediction import ClassScore, Failure, Item, PartMaps, Prediction, Record
 from famcli_models.config import MAX_INPUT_BYTES, PIXEL_BYTES, require
 from famcli_models.errors import ConfigError, DataError, FamError, ShapeError, shown
-from famcli_models.localization import localize, localize_box
+from famcli_models.localization import Localization, localize, localize_box
 from famcli_models.preprocess import resize
 
 if TYPE_CHECKING:
@@ -220,6 +220,27 @@ class Predictor:
         )
         return map(_good, self._run(items, own_names=classes.own))
 
+    def rethreshold(self, prediction: Prediction, tau: float, max_boxes: int = 1) -> Prediction:
+        """The boxes of a prediction at another threshold; the network does not run again.
+
+        Args:
+            prediction: One of this predictor's.
+            tau: Threshold on the map, in [0, 1). The box of a method that gives boxes itself does not depend on it.
+            max_boxes: Regions, largest first.
+
+        Returns:
+            The prediction with other regions, scores and mask.
+
+        Raises:
+            ConfigError: ``tau`` or ``max_boxes`` is out of range.
+        """
+        if self.engine.gives_boxes:
+            return prediction
+        with_map = prediction.region_map is not None
+        found = localize(prediction.M, prediction.size_hw, tau, max_boxes, with_map=with_map)
+        scores = box_scores(self.config.box_score, found, prediction.certainty)
+        return replace(prediction, regions=found.regions, region_map=found.region_map, box_scores=scores)
+
     def fit(self, items: Sequence[Item], *, own: bool = False) -> None:
         """Make the first pass over images that a method such as DDT has; the others have none.
 
@@ -394,7 +415,8 @@ def finish_item(
         tuple(ClassScore(i, class_names[i], None if own else float(probability[i])) for i in best),
         found.regions,
         M,
-        box_scores=tuple(box_score(box_weights, region.foreground, of_class) for region in found.regions),
+        box_scores=box_scores(box_weights, found, of_class),
+        certainty=of_class,
         known=item.label is not None,
         region_map=found.region_map,
         parts=parts,
@@ -408,6 +430,11 @@ def finish_item(
         except (FamError, OSError) as error:
             return replace(prediction, warning=str(error))
     return prediction
+
+
+def box_scores(weights: Sequence[float], found: Localization, of_class: float) -> tuple[float, ...]:
+    """The score of each region."""
+    return tuple(box_score(weights, region.foreground, of_class) for region in found.regions)
 
 
 def finish_record(

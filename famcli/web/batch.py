@@ -1,0 +1,216 @@
+"""The photographs that one visitor of the page works on, what models say of them, and the files to take away."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from famcli.data.images import read_picture
+from famcli.data.listing import Listing, Names
+from famcli.hub import find_model
+from famcli.inference.engine import open_engine
+from famcli.inference.predictor import Predictor, Settings
+from famcli.outputs import FORMATS, Run, write_image_files, write_results
+from famcli.outputs.coco import CocoIds
+from famcli.outputs.image_files import SIDE, read_photo, shrunk
+from famcli.outputs.prediction import Failure, Item, Prediction, Record
+from famcli.version import __version__
+from famcli_models.checkpoint import read_config
+from famcli_models.errors import DataError, UnknownNameError
+from famcli_models.graph import GraphFacts
+
+SHOWN_CLASSES = 3
+SMALL_SIDE = 240  # of photographs in the gallery, in pixels
+OVERLAYS = "overlays"
+DOWNLOADS = {
+    "coco": "COCO",
+    "yolo": "YOLO",
+    "voc": "Pascal VOC",
+    "csv": "CSV",
+    OVERLAYS: "Pictures",
+}  # what is offered, of the rows of FORMATS, and the photographs with what was found drawn on them
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A model of the page with one of its methods, and what the page calls it."""
+
+    title: str
+    predictor: Predictor
+
+
+class Choices:
+    """The models of a page with their methods, each opened when it is first asked for.
+
+    Args:
+        models: Packaged names, folders of checkpoints, or names on the Hugging Face Hub.
+
+    Raises:
+        FamError: One of them cannot be found.
+    """
+
+    def __init__(self, models: Sequence[str]) -> None:
+        self._where: dict[str, tuple[Path, str | None]] = {}
+        self._open: dict[str, Choice] = {}
+        for name in models:
+            folder = find_model(name)
+            stored = read_config(folder)
+            facts = GraphFacts.from_provenance(stored["provenance"])
+            # Without a graph only PyTorch, which takes seconds to load, knows what else there is.
+            methods = {key: of.title for key, of in facts.methods.items()} if facts else {None: "own method"}
+            for method, title in methods.items():
+                self._where[f"{name} · {title}"] = folder, method
+
+    @property
+    def titles(self) -> list[str]:
+        """What the page calls each of them."""
+        return list(self._where)
+
+    def __getitem__(self, title: str) -> Choice:
+        if title not in self._where:
+            raise UnknownNameError("model", title, self._where)
+        if title not in self._open:
+            folder, method = self._where[title]
+            engine = open_engine(folder, method, "cpu")
+            settings = Settings(topk=SHOWN_CLASSES, parts=engine.num_parts > 0)
+            self._open[title] = Choice(title, Predictor(engine, settings=settings))
+        return self._open[title]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Photographs in a folder of their own, which goes when the batch does.
+
+    Attributes:
+        folder: Where they are, by name.
+        names: In the order in which they came.
+        found: What each choice, by its title, says of each photograph, by its name; not of all of them yet.
+    """
+
+    folder: Path
+    names: list[str] = field(default_factory=list)
+    found: dict[str, dict[str, Prediction | Failure]] = field(default_factory=dict)
+
+    @classmethod
+    def in_new_folder(cls) -> Batch:
+        """A batch without photographs."""
+        return cls(Path(tempfile.mkdtemp(prefix="batch-")))
+
+    def remove(self) -> None:
+        """Delete the photographs, which are copies."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add(self, source: Path, name: str, *, move: bool = False) -> str:
+        """Take in a photograph; the name it gets differs from ``name`` where that is taken or not safe to write."""
+        wanted = _safe_name(name)
+        name, number = wanted, 1
+        while name in self.names:
+            number += 1
+            name = _numbered(wanted, number)
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.move if move else shutil.copyfile)(source, path)
+        self.names.append(name)
+        return name
+
+    def predict(self, choice: Choice) -> Iterator[tuple[int, int]]:
+        """Run a choice on the photographs that it was not run on yet; how many of how many are done."""
+        found = self.found.setdefault(choice.title, {})
+        missing = [name for name in self.names if name not in found]
+        items = (Item(name, self.folder / name) for name in missing)
+        for done, result in enumerate(choice.predictor.stream(items), 1):
+            if isinstance(result, Prediction):
+                small = shrunk(Image.fromarray(read_photo(result)), SMALL_SIDE)
+                found[result.name] = replace(result, source=small)
+            else:
+                found[result.name] = result
+            yield done, len(missing)
+
+    def small(self, choice: Choice, name: str, tau: float, max_boxes: int) -> Prediction | Failure:
+        """What a choice says of a photograph at a threshold, with the photograph in small."""
+        found = self.found[choice.title][name]
+        return found if isinstance(found, Failure) else choice.predictor.rethreshold(found, tau, max_boxes)
+
+    def prediction(self, choice: Choice, name: str, tau: float, max_boxes: int) -> Prediction | Failure:
+        """Likewise, with the photograph as large as it is drawn."""
+        found = self.small(choice, name, tau, max_boxes)
+        return found if isinstance(found, Failure) else replace(found, source=_photo(self.folder / name))
+
+    def write(self, choice: Choice, tau: float, max_boxes: int, kind: str) -> Path:
+        """Write what a choice found in all photographs, as one file: a zip where it is a folder of files.
+
+        Args:
+            choice: One that was run on them.
+            tau: Threshold on the maps.
+            max_boxes: Boxes of a photograph.
+            kind: A key of :data:`DOWNLOADS`.
+
+        Raises:
+            DataError: Nothing could be read, or the disk refuses.
+        """
+        results = self.found[choice.title]
+        names = Names(sorted(self.names))
+
+        def records() -> Iterator[Record]:
+            for name in names:
+                found = self.small(choice, name, tau, max_boxes)
+                yield found.to_dict() if isinstance(found, Failure) else _plain(found).to_dict()
+
+        if all(isinstance(found, Failure) for found in results.values()):
+            raise DataError("there is nothing to download: none of the photographs could be read")
+        target = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix="download-"))
+        if kind == OVERLAYS:
+            for name in names:
+                found = self.prediction(choice, name, tau, max_boxes)
+                if isinstance(found, Prediction):
+                    write_image_files({OVERLAYS: target / OVERLAYS}, found)
+            return _zipped(target / OVERLAYS)
+        row = FORMATS[kind]
+        engine = choice.predictor.engine
+        info = {"version": f"fam {__version__}", "model": choice.title, "threshold": tau}
+        run = Run(Listing(self.folder, names), engine.class_names, CocoIds.numbered(names, engine.class_names), info)
+        out = target / (kind if row.folder else f"boxes{row.suffixes[0]}")
+        write_results(row, records, run, out)
+        return _zipped(out) if row.folder else out
+
+
+def _plain(prediction: Prediction) -> Prediction:
+    """What ``fam predict`` gives without options: one class, and no parts."""
+    return replace(prediction, classes=prediction.classes[:1], parts=None)
+
+
+def _safe_name(name: str) -> str:
+    """A relative name without what leads elsewhere or cannot be printed."""
+    printable = "".join(c if c.isprintable() else "_" for c in name.replace("\\", "/"))
+    parts = [part for part in PurePosixPath(printable).parts if part not in ("/", "..")]
+    return "/".join(parts) or "photograph"
+
+
+def _numbered(name: str, number: int) -> str:
+    """A name with a number before its suffix."""
+    path = PurePosixPath(name)
+    return str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
+
+
+@lru_cache(maxsize=8)
+def _photo(path: Path) -> Image.Image:
+    """A photograph to draw on; the last ones are kept, for the threshold moves in small steps."""
+    return shrunk(read_picture(path, at_least=SIDE).image)
+
+
+def _zipped(folder: Path) -> Path:
+    """A zip of a folder beside it, with what links lead to in place of the links."""
+    out = folder.with_suffix(".zip")
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                file.write(path, path.relative_to(folder))
+    shutil.rmtree(folder)
+    return out

@@ -1,0 +1,367 @@
+"""The page: its components, and what happens when one is used. Made with Gradio; no other server is asked."""
+
+from __future__ import annotations
+
+import html
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from famcli.demo import PHOTOS, photo_folder
+from famcli.outputs.image_files import TILE_SIDE, draw_parts, read_photo, shrunk
+from famcli.outputs.prediction import Failure, Prediction, shown_name
+from famcli.web.batch import DOWNLOADS, Batch, Choices
+from famcli_models.errors import ConfigError, FamError
+
+# Read when Gradio is imported: no telemetry, and no question whether there is a newer version.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import gradio as gr
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+MOST_PHOTOGRAPHS = 500  # of one visitor
+MOST_BYTES = "64mb"  # of one file
+MOST_WAITING = 32  # visitors whose photographs wait for the network
+MOST_BOXES = 10
+IDLE_SECONDS = 3600  # after which the photographs of a visitor who has left are deleted
+NONE = "nothing"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# The browser asks no other server, whatever a script wants; pictures and scripts of the page itself may be inline.
+POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'"
+HEADERS = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
+TITLE = "What is it, and where? · fam"
+ABOUT = """# What is it, and where?
+Drop photographs: a model that learned from class labels alone shows where the object is. They stay on the machine that
+runs this page, and are deleted some time after you have left."""
+CSS = """
+.gradio-container { max-width: 84rem !important; margin: 0 auto !important; }
+.facts table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.facts th, .facts td { text-align: left; padding: .1rem 1rem .1rem 0; overflow-wrap: anywhere; }
+.facts p { margin: .3rem 0; overflow-wrap: anywhere; }
+"""
+CLICK = "() => document.querySelector('#file').click()"
+FONTS = ["system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]  # none is fetched
+SHOWN_FAILURES = 20
+UNREADABLE = Image.new("RGB", (240, 180), "gray")  # in the place of a photograph
+
+
+def _keep_names(source: Any) -> Any:
+    """Let a component give files with the names that they had where they came from, which Gradio's own drop."""
+
+    def preprocess(payload: Any) -> list[tuple[Path, str]]:
+        files = [] if payload is None else getattr(payload, "root", payload)
+        files = files if isinstance(files, list) else [files]
+        return [(Path(file.path), file.orig_name or Path(file.path).name) for file in files]
+
+    source.preprocess = preprocess  # not a subclass: Gradio writes a stub file beside the module of one
+    return source
+
+
+class _Pane:
+    """A model, its threshold, and what it says of one photograph; hidden while no model is chosen."""
+
+    def __init__(self, name: str, label: str, titles: list[str], tau: float | None = None) -> None:
+        picture: dict[str, Any] = {"format": "jpeg", "interactive": False, "buttons": ["fullscreen"]}
+        with gr.Column(scale=2, min_width=300):
+            self.model = gr.Dropdown(titles, value=titles[0], label=label, elem_id=f"{name}-model")
+            with gr.Column(visible=tau is not None) as self.column:
+                self.tau = gr.Slider(0, 0.99, tau or 0.5, step=0.01, label="Threshold τ", elem_id=f"{name}-tau")
+                self.picture = gr.Image(label="Heat map and boxes", elem_id=f"{name}-picture", **picture)
+                self.facts = gr.HTML(elem_id=f"{name}-facts", elem_classes="facts")
+                self.parts = gr.Image(label="Parts", elem_id=f"{name}-parts", visible=False, **picture)
+        self.shown = [self.picture, self.facts, self.parts]
+
+
+class Handlers:
+    """What happens on the page: each method takes the values of components and gives those of others."""
+
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+
+    def add(
+        self,
+        files: list[tuple[Path, str]],
+        batch: Batch | None,
+        *titles: str,
+        progress: Callable[..., Any] = gr.Progress(),  # noqa: B008  (Gradio finds it by its default)
+    ) -> tuple[Batch, int, None]:
+        """Take in photographs and run what is chosen on them; the first of them is shown."""
+        batch = batch or Batch.in_new_folder()
+        before = len(batch.names)
+        if before + len(files) > MOST_PHOTOGRAPHS:
+            msg = f"{before + len(files)}, and the page takes {MOST_PHOTOGRAPHS}; 'fam predict' takes any number"
+            raise gr.Error(msg, title="Too many photographs")
+        for path, name in files:
+            batch.add(path, name)
+        for title in titles:
+            self._run(batch, title, progress)
+        return batch, before, None
+
+    def add_examples(
+        self,
+        batch: Batch | None,
+        *titles: str,
+        progress: Callable[..., Any] = gr.Progress(),  # noqa: B008
+    ) -> tuple[Batch, int, None]:
+        """Take in the photographs of ``fam demo``, once."""
+        folder, known = photo_folder(), batch.names if batch else []
+        files = [(folder / photo.file, photo.file) for photo in PHOTOS if photo.file not in known]
+        return self.add(files, batch, *titles, progress=progress)
+
+    def choose(
+        self,
+        batch: Batch | None,
+        title: str,
+        progress: Callable[..., Any] = gr.Progress(),  # noqa: B008
+    ) -> tuple[Any, Any]:
+        """Run another model on the photographs; the slider goes to its own threshold."""
+        if title == NONE:
+            return gr.skip(), gr.Column(visible=False)
+        self._run(batch, title, progress)
+        return self.choices[title].predictor.tau, gr.Column(visible=True)
+
+    def _run(self, batch: Batch | None, title: str, progress: Callable[..., Any]) -> None:
+        if title == NONE:
+            return
+        try:
+            choice = self.choices[title]
+            for done, total in batch.predict(choice) if batch else ():
+                progress((done, total), desc=title, unit="photographs")
+        except FamError as error:
+            raise gr.Error(str(error), title=title) from error
+
+    def clear(self, batch: Batch | None) -> tuple[None, int, None]:
+        """Forget all photographs."""
+        _remove(batch)
+        return None, 0, None
+
+    def show(self, batch: Batch | None, place: int, title: str, tau: float, boxes: float) -> tuple[Any, str, Any]:
+        """The picture of one photograph, what is said of it, and its parts."""
+        hidden = gr.Image(None, visible=False)
+        if batch is None or title == NONE or not batch.names:
+            return None, "", hidden
+        found = batch.prediction(self.choices[title], batch.names[place], tau, int(boxes))
+        if isinstance(found, Failure):
+            return None, _failed([found]), hidden
+        picture = gr.Image(found.overlay(), alt_text=_spoken(found))
+        if found.parts is None:
+            return picture, _facts(found), hidden
+        tile = np.asarray(shrunk(Image.fromarray(read_photo(found)), TILE_SIDE))
+        return picture, _facts(found), gr.Image(draw_parts(tile, found, len(found.parts.weights) + 1), visible=True)
+
+    def overview(self, batch: Batch | None, title: str, tau: float, boxes: float) -> tuple[Any, str, Any]:
+        """All photographs in small, those that could not be read, and whether there is something to download."""
+        if batch is None:
+            return gr.Gallery([], visible=False), "", gr.Button(interactive=False)
+        choice = self.choices[title]
+        found = [batch.small(choice, name, tau, int(boxes)) for name in batch.names]
+        small = [(UNREADABLE if isinstance(one, Failure) else one.overlay(), one.name) for one in found]
+        failures = [one for one in found if isinstance(one, Failure)]
+        said = _failed(failures, len(found)) if failures else ""
+        return gr.Gallery(small, visible=len(small) > 1), said, gr.Button(interactive=len(failures) < len(found))
+
+    def write(self, batch: Batch, title: str, tau: float, boxes: float, kind: str) -> str:
+        """The file to take away."""
+        try:
+            return str(batch.write(self.choices[title], tau, int(boxes), kind))
+        except FamError as error:
+            raise gr.Error(str(error)) from error
+
+
+def _selected(event: gr.SelectData) -> int:
+    return int(event.index)
+
+
+def _remove(batch: Batch | None) -> None:
+    if batch is not None:
+        batch.remove()
+
+
+def _facts(found: Prediction) -> str:
+    """The most probable classes, and a line a box, as HTML."""
+    classes = ", ".join(f"{html.escape(c.name)} {c.probability or 0:.0%}" for c in found.classes)
+    rows = "".join(
+        f"<tr><td>{score:.2f}</td><td>{', '.join(f'{corner:.0f}' for corner in box)}</td></tr>"
+        for box, score in zip(found.boxes.tolist(), found.scores.tolist(), strict=True)
+    )
+    head = "<tr><th>Score</th><th>Box x0, y0, x1, y1 in pixels</th></tr>"
+    boxes = f"<table>{head}{rows}</table>" if rows else "<p>Nothing is above the threshold.</p>"
+    h, w = found.size_hw
+    remark = f"<p>Read all the same: {html.escape(found.remark)}.</p>" if found.remark else ""
+    return f"<p><b>{html.escape(found.name)}</b> · {w} × {h}</p><p>{classes}</p>{boxes}{remark}"
+
+
+def _spoken(found: Prediction) -> str:
+    """What the picture shows, for those who do not see it."""
+    best = found.classes[0]
+    name = shown_name(best.name, best.probability, found.known)
+    where = "; ".join(", ".join(f"{corner:.0f}" for corner in box) for box in found.boxes.tolist())
+    return f"{found.name}: {name}, {f'box {where}' if where else 'nothing found'}"
+
+
+def _failed(failures: list[Failure], total: int = 1) -> str:
+    """Photographs that could not be read, as the command line names them."""
+    lines = [f"<li>{html.escape(failure.name)}: {html.escape(failure.reason)}</li>" for failure in failures]
+    more = [f"<li>and {len(lines) - SHOWN_FAILURES} more</li>"] if len(lines) > SHOWN_FAILURES else []
+    head = f"{len(failures)} of {total} could not be read:"
+    return f"<div role='alert'><p>{head}</p><ul>{''.join([*lines[:SHOWN_FAILURES], *more])}</ul></div>"
+
+
+def build(models: Sequence[str]) -> gr.Blocks:
+    """The page for some models: packaged names, folders of checkpoints, or names on the Hugging Face Hub.
+
+    Raises:
+        FamError: One of them cannot be found or opened.
+    """
+    handlers = Handlers(Choices(models))
+    titles = handlers.choices.titles
+    network: dict[str, Any] = {
+        "concurrency_limit": 1,
+        "concurrency_id": "network",
+    }  # an engine runs one batch at a time
+    moves: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "always_last", "show_progress": "hidden"}
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(IDLE_SECONDS, IDLE_SECONDS)) as page:
+        batch = gr.State(None, time_to_live=IDLE_SECONDS, delete_callback=_remove)
+        place = gr.State(0)  # of the photograph that is shown, in the batch
+        gr.Markdown(ABOUT)
+        with gr.Row():
+            with gr.Column(scale=1, min_width=270):
+                files = _keep_names(gr.File(label="Photographs", file_count="multiple", height=150, elem_id="files"))
+                with gr.Row():
+                    folder = _keep_names(
+                        gr.UploadButton("Folder", file_count="directory", size="sm", min_width=60, elem_id="folder")
+                    )
+                    examples = gr.Button("Examples", size="sm", min_width=60, elem_id="examples")
+                    again = gr.Button("Start again", size="sm", min_width=60, elem_id="again")
+                messages = gr.HTML(elem_id="messages", elem_classes="facts")
+                boxes = gr.Slider(1, MOST_BOXES, 1, step=1, label="Boxes in a photograph, at most", elem_id="boxes")
+                kind = gr.Radio([(title, key) for key, title in DOWNLOADS.items()], value="coco", label="Boxes as")
+                download = gr.Button("Download", variant="primary", interactive=False, elem_id="download")
+                file = gr.DownloadButton(visible="hidden", elem_id="file")
+            left = _Pane("left", "Model", titles, handlers.choices[titles[0]].predictor.tau)
+            right = _Pane("right", "Beside it", [NONE, *titles])
+        with gr.Row():
+            gallery = gr.Gallery(
+                label="All photographs",
+                columns=6,
+                height="auto",
+                object_fit="contain",
+                allow_preview=False,
+                format="jpeg",
+                buttons=[],
+                visible=False,
+                elem_id="gallery",
+            )
+
+        def shown(pane: _Pane, event: Any) -> Any:
+            return event(handlers.show, [batch, place, pane.model, pane.tau, boxes], pane.shown, **moves)
+
+        def overview(event: Any) -> Any:
+            given = [batch, left.model, left.tau, boxes]
+            return event(handlers.overview, given, [gallery, messages, download], **moves)
+
+        def all_shown(event: Any) -> None:
+            overview(shown(right, shown(left, event).then).then)
+
+        chosen = [batch, left.model, right.model]
+        for source in (files, folder):
+            added = source.upload(handlers.add, [source, *chosen], [batch, place, files], **network)
+            all_shown(added.then)
+        all_shown(examples.click(handlers.add_examples, chosen, [batch, place, files], **network).then)
+        all_shown(again.click(handlers.clear, batch, [batch, place, files]).then)
+        for pane in (left, right):
+            opened = pane.model.input(handlers.choose, [batch, pane.model], [pane.tau, pane.column], **network)
+            shown(pane, opened.then)
+            shown(pane, pane.tau.input)
+        all_shown(boxes.input)
+        overview(left.tau.input)
+        overview(left.model.input)
+        all_shown(gallery.select(_selected, None, place, show_progress="hidden").then)
+        made = download.click(handlers.write, [batch, left.model, left.tau, boxes, kind], file, **network)
+        made.success(None, js=CLICK)
+    page.queue(max_size=MOST_WAITING)
+    return page
+
+
+class _Policy:
+    """Adds the headers that keep the browser from other servers."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+@contextmanager
+def serving(models: Sequence[str], *, host: str = LOOPBACK[0], port: int | None = None) -> Iterator[str]:
+    """The page on a web server of its own, at the address that is given; what visitors leave is deleted at the end.
+
+    Args:
+        models: See :func:`build`.
+        host: The address to listen on. Only by one of this machine's own names is the page answered if it is loopback.
+        port: By default the first free one from 7860 on.
+
+    Raises:
+        ConfigError: The address is taken, or is none of this machine's.
+        FamError: A model cannot be found or opened.
+    """
+    allowed = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]  # no other site's name may lead here
+    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=allowed), Middleware(_Policy)]
+    with tempfile.TemporaryDirectory(prefix="fam-app-") as folder, _temporary(folder):
+        page = build(models)
+        try:
+            _, url, _ = page.launch(
+                server_name=host,
+                server_port=port,
+                prevent_thread_lock=True,
+                quiet=True,
+                share=False,
+                ssr_mode=False,
+                mcp_server=False,
+                enable_monitoring=False,
+                footer_links=[],
+                max_file_size=MOST_BYTES,
+                app_kwargs={"middleware": middleware},
+                theme=gr.themes.Default(primary_hue="teal", font=FONTS, font_mono=["ui-monospace", "monospace"]),
+                css=CSS,
+            )
+        except OSError as error:
+            where = f"{host}, port {port or '7860 to 7959'}"
+            raise ConfigError(f"cannot serve the page at {where} ({error}); try another --port or --host") from error
+        try:
+            yield url
+        finally:
+            page.close(verbose=False)
+
+
+def serve(models: Sequence[str], *, host: str = LOOPBACK[0], port: int = 7860) -> None:
+    """Serve the page until the process is ended; what a Space runs."""
+    with serving(models, host=host, port=port):
+        threading.Event().wait()
+
+
+@contextmanager
+def _temporary(folder: str) -> Iterator[None]:
+    """Everything temporary of this process and of Gradio in a folder."""
+    before, tempfile.tempdir = tempfile.tempdir, folder
+    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "files"))
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        del os.environ["GRADIO_TEMP_DIR"]
