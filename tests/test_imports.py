@@ -29,12 +29,13 @@ FAM(FAMConfig(backbone="test_efficientnet", num_classes=2)).eval()(torch.zeros(1
         ("import famcli_models", HEAVY),
         ("import famcli.cli.app", HEAVY),
         ("import famcli_models.preprocess", ("torch",)),  # an engine without PyTorch can use the same resize
+        ("import famcli.hub.listing", ("torch",)),  # fam models
         ("import famcli.report.page", ("torch",)),  # takes most of a gigabyte and more seconds than a small report
         ("import famcli.training.resume, famcli.training.catalog", ("torch",)),  # a finished run, fam recipes
         (HELP, ("torch", "numpy")),
         (MODEL, ("famcli", "typer")),  # the model stands alone
     ],
-    ids=["famcli", "famcli_models", "command line", "resizing", "page", "finished run", "help", "model"],
+    ids=["famcli", "famcli_models", "command line", "resizing", "models", "page", "finished run", "help", "model"],
 )
 def test_what_is_not_loaded(code: str, absent: tuple[str, ...]) -> None:
     """In a new interpreter each of these loads no more than it needs."""

@@ -13,11 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from famcli.data.public.catalog import human
-from famcli.version import __version__
+from famcli.version import PYTORCH, __version__
 from famcli_models.errors import FamError
 
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
@@ -81,8 +82,12 @@ def versions() -> Iterator[Finding]:
     except PackageNotFoundError:
         yield Finding("packages", "famcli runs from a folder that is not installed, so what it needs is not compared")
         needs = ()
+    left_out = () if find_spec("torch") else PYTORCH
+    if left_out:
+        value = "not installed; training, GPUs and models without a graph need it"
+        yield Finding("torch", value, "note", f"{PIP} {' '.join(PYTORCH)}")
     for wanted in map(Requirement, needs):
-        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+        if wanted.name in left_out or (wanted.marker is not None and not wanted.marker.evaluate({"extra": ""})):
             continue
         name, bound = wanted.name, str(wanted.specifier)
         fix = f"{PIP} '{name}{bound}'"
@@ -118,6 +123,9 @@ def opencv() -> Iterator[Finding]:
 
 def devices() -> Iterator[Finding]:
     """What ``--device`` may be."""
+    if find_spec("torch") is None:
+        yield Finding("cpu", f"{os.cpu_count()} cores; without PyTorch there is no other device")
+        return
     import torch
 
     from famcli.inference.torch_engine import pick_device
@@ -213,13 +221,14 @@ def hub(*, offline: bool) -> Iterator[Finding]:
 
 def packaged_models() -> Iterator[Finding]:
     """Each packaged checkpoint as ``fam verify`` checks it, on the CPU."""
-    from famcli.checkpoints.verify import inspect
+    from famcli.checkpoints.verify import BOTH, inspect
+    from famcli.inference.engine import AUTO
     from famcli_models.checkpoint import DEFAULT_MODEL, packaged
 
     fix = f"{PIP} --force-reinstall --no-deps famcli"
     if DEFAULT_MODEL not in packaged():
         yield Finding(DEFAULT_MODEL, "is not in the installed package", "broken", fix)
     for name, folder in packaged().items():
-        report = inspect(folder)
+        report = inspect(folder, engine=AUTO if find_spec("torch") is None else BOTH)
         problems, good = "; ".join(report.problems), [check.name for check in report.checks if check.good]
         yield Finding(name, problems, "broken", fix) if problems else Finding(name, f"good: {', '.join(good)}")

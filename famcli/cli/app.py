@@ -49,6 +49,13 @@ def _sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):  # a full disk, a folder that may not be written to
         return f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}"
+    if isinstance(error, ModuleNotFoundError):
+        from famcli.version import PYTORCH
+
+        package = (error.name or "").partition(".")[0]
+        if package in PYTORCH:
+            name = "PyTorch" if package == "torch" else package
+            return f"this needs {name}, which is not installed: pip install {' '.join(PYTORCH)}"
     kind = type(error).__name__
     said = f"{kind}: {short(str(error))}" if str(error) else kind
     if isinstance(error, MemoryError):

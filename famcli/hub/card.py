@@ -26,7 +26,6 @@ from famcli.results.schema import METRICS, Count, Percent, Results, Share
 from famcli_models.checkpoint import REFERENCE
 from famcli_models.config import MethodConfig
 from famcli_models.errors import short, shown
-from famcli_models.methods import METHODS
 
 SHORT = 80  # letters of a name
 LONG = 1000  # letters of a fact
@@ -96,6 +95,8 @@ def model_card(
     ``stored`` is ``config.json``, ``weights`` the SHA-256 and bytes of the weights, ``measured`` evaluations of exactly
     these weights, ``license`` an identifier of the Hub, ``terms`` the uploader's words on the terms of the data.
     """
+    from famcli_models.methods import METHODS  # imports PyTorch, which a list of models does not need
+
     name, known = repo.split("/")[1], stored["provenance"]
     data = list(dict.fromkeys(one for key in ("data", "unlabelled", "teacher_data") for one in names(known.get(key))))
     hub = _HUB_SOURCE.fullmatch(line(known.get("backbone_weights")))

@@ -20,7 +20,6 @@ from famcli.results.io import JSON_NAME, read_all
 from famcli_models.checkpoint import CONFIG_FILE, WEIGHTS_FILE, packaged, read_config, resolve
 from famcli_models.config import MethodConfig
 from famcli_models.errors import DataError, WeightsError, short
-from famcli_models.loading import check_checkpoint
 
 PACKAGED, CACHE, CATALOGUE = "packaged", "cache", "catalogue"
 
@@ -116,6 +115,8 @@ def _cached(say: Say) -> Iterator[Listed]:
         name = repo_id if "main" in refs else f"{repo_id}@{refs[0] if refs else revision.commit_hash}"
         try:
             if _is_checkpoint(folder):
+                from famcli_models.loading import check_checkpoint  # imports PyTorch
+
                 check_checkpoint(folder)
                 license_, measured = read_header(folder / CARD_FILE)
                 where = f"{', '.join(refs)} {revision.commit_hash[:12]}".strip()

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -301,7 +302,7 @@ def choose_engine(
 
 def gpu_present() -> bool:
     """Whether there may be a GPU that PyTorch can use; only PyTorch, which takes seconds to load, knows for certain."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    if find_spec("torch") is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
     devices = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")  # NVIDIA, Windows' subsystem for Linux, AMD
     if sys.platform == "darwin":
