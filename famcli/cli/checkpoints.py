@@ -10,13 +10,20 @@ import typer
 from typer import Argument, Option
 
 from famcli.checkpoints import AnyFormat
+from famcli.cli import completion
 from famcli.cli.console import console
 from famcli.cli.options import DeviceOption, JsonOption, QuietOption, ThresholdOption, check_stdout
 
 CONFIG_FILE, GRAPH_FILE = "config.json", "graph.onnx"
 STATES = {True: "ok", False: "WRONG", None: "-"}
+_ENGINE = "onnx, torch, both, or auto as fam predict chooses."
 ModelArgument = Annotated[
-    str, Argument(metavar="NAME|PATH", help="Packaged name, checkpoint folder, or Hub id as for --model.")
+    str,
+    Argument(
+        metavar="NAME|PATH",
+        help="Packaged name, checkpoint folder, or Hub id as for --model.",
+        autocompletion=completion.models,
+    ),
 ]
 
 
@@ -100,7 +107,9 @@ def verify(
         bool, Option("--record", help="Store the reference outputs of a folder's model as it is now, then verify.")
     ] = False,
     device: DeviceOption = "auto",
-    engine: Annotated[str, Option(metavar="NAME", help="onnx, torch, both, or auto as fam predict chooses.")] = "auto",
+    engine: Annotated[
+        str, Option(metavar="NAME", help=_ENGINE, autocompletion=lambda: [*completion.engines(), "both"])
+    ] = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Option
 
-from famcli.cli import options
+from famcli.cli import completion, options
 from famcli.cli.console import console
 from famcli_models.checkpoint import DEFAULT_MODEL
 
@@ -33,15 +33,17 @@ _PROCESSES = "Processes that try thresholds; all cores if not given."
 
 def evaluate(
     context: typer.Context,
-    data: Annotated[str | None, Option(metavar="NAME|PATH", help=_DATA)] = None,
+    data: Annotated[str | None, Option(metavar="NAME|PATH", help=_DATA, autocompletion=completion.datasets)] = None,
     split: Annotated[str, Option(help="Split to evaluate.")] = "test",
     model: options.ModelOption = DEFAULT_MODEL,
     method: options.MethodOption = None,
-    baseline: Annotated[str | None, Option("--baseline", "--cam", metavar="MODEL", help=_BASELINE)] = None,
+    baseline: Annotated[
+        str | None, Option("--baseline", "--cam", metavar="MODEL", help=_BASELINE, autocompletion=completion.models)
+    ] = None,
     predictions: Annotated[Path | None, Option(metavar="FILE", help=_PREDICTIONS)] = None,
     maps: Annotated[Path | None, Option(metavar="DIR", help=_MAPS)] = None,
     masks: Annotated[Path | None, Option(metavar="DIR", help=_MASKS)] = None,
-    protocol: Annotated[str, Option(metavar="NAME", help=_PROTOCOL)] = "fam",
+    protocol: Annotated[str, Option(metavar="NAME", help=_PROTOCOL, autocompletion=completion.protocols)] = "fam",
     crops: Annotated[int, Option(help="Views that class scores are taken from: 1 or 10.")] = 1,
     quality: options.QualityOption = "fast",
     scales: options.ScalesOption = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from famcli.cli import completion
 from famcli.cli.console import console
 from famcli.cli.options import JsonOption, OrgOption, QuietOption
 
@@ -14,7 +15,10 @@ COLUMNS = ("name", "where", "for", "backbone", "input", "classes", "data", "size
 
 
 def models(
-    name: Annotated[str | None, Argument(metavar="[NAME]", help="Print the card of this model instead.")] = None,
+    name: Annotated[
+        str | None,
+        Argument(metavar="[NAME]", help="Print the card of this model instead.", autocompletion=completion.all_models),
+    ] = None,
     org: OrgOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
@@ -55,7 +59,12 @@ def models(
 
 def pull(
     name: Annotated[
-        str, Argument(metavar="NAME", help="Name in the catalogue, ORG/NAME of the Hub, either with @REVISION.")
+        str,
+        Argument(
+            metavar="NAME",
+            help="Name in the catalogue, ORG/NAME of the Hub, either with @REVISION.",
+            autocompletion=completion.catalog_models,
+        ),
     ],
     org: OrgOption = None,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)

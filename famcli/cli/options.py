@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
+from famcli.cli import completion
 from famcli.cli.console import console
 from famcli.data.memory import Memory, parse_size, set_memory
 from famcli_models.errors import ConfigError
@@ -47,12 +48,16 @@ def _set_memory(value: str) -> str:
 
 
 _MODEL = "Packaged name, checkpoint folder, or Hub id: ORG/NAME or ORG/NAME@REVISION."
-ModelOption = Annotated[str, Option("--model", "-m", help=_MODEL, metavar="MODEL")]
+ModelOption = Annotated[str, Option("--model", "-m", help=_MODEL, metavar="MODEL", autocompletion=completion.models)]
 _METHOD = "Another method on the model's features, cam for example."
-MethodOption = Annotated[str | None, Option("--method", metavar="NAME", help=_METHOD)]
+MethodOption = Annotated[
+    str | None, Option("--method", metavar="NAME", help=_METHOD, autocompletion=completion.methods)
+]
 _ENGINE = "onnx (ONNX Runtime, CPU), torch, or auto: onnx on the CPU where the model has a graph."
-EngineOption = Annotated[str, Option("--engine", metavar="NAME", help=_ENGINE)]
-DeviceOption = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
+EngineOption = Annotated[str, Option("--engine", metavar="NAME", help=_ENGINE, autocompletion=completion.engines)]
+DeviceOption = Annotated[
+    str, Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=lambda: list(completion.DEVICES))
+]
 _BATCH = "Images per forward pass; by default what suits the device, and less where memory is short."
 AutoBatchSizeOption = Annotated[int | None, Option(min=1, max=MOST_IMAGES, help=_BATCH)]
 _WORKERS = "Threads, or processes where there are cores to spare, that decode images and find boxes; by default found."
@@ -76,7 +81,7 @@ FlipOption = Annotated[bool | None, Option("--flip/--no-flip", help=_FLIP, show_
 _LOOKS = "2: run again on the part of the image with the first box."
 LooksOption = Annotated[int | None, Option("--looks", min=1, max=2, help=_LOOKS)]
 _QUALITY = "fast: one view; best: two sizes, mirrored. --scales, --flip and --looks go before it."
-QualityOption = Annotated[str, Option("--quality", metavar="NAME", help=_QUALITY)]
+QualityOption = Annotated[str, Option("--quality", metavar="NAME", help=_QUALITY, autocompletion=completion.qualities)]
 OutFolder = Annotated[Path, Option("--out", "-o", help="Folder to write to.", callback=folder)]
 _ORG = "Organisation on the Hub of a name without one; by default that of FAM_HUB_ORG."
 OrgOption = Annotated[str | None, Option("--org", help=_ORG, metavar="ORG")]

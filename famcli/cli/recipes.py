@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Argument
 
+from famcli.cli import completion
 from famcli.cli.console import console
 from famcli.cli.options import JsonOption, QuietOption
 
@@ -14,7 +15,10 @@ COLUMNS = ("name", "backbone", "data", "score", "time", "command")
 
 
 def recipes(
-    name: Annotated[str | None, Argument(metavar="[NAME]", help="Print this recipe, a TOML file, instead.")] = None,
+    name: Annotated[
+        str | None,
+        Argument(metavar="[NAME]", help="Print this recipe, a TOML file, instead.", autocompletion=completion.recipes),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:

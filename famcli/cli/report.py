@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Option
 
+from famcli.cli import completion
 from famcli.cli.compare import BaselineOption, GroupOption, folders_by_name
 from famcli.cli.console import console
 from famcli.cli.options import MOST_WORKERS, DeviceOption, QuietOption
@@ -36,7 +37,9 @@ def report(
     baseline: BaselineOption = None,
     seed: Annotated[int, Option(min=0, help="Of the random images.")] = 0,
     no_parts: Annotated[bool, Option("--no-parts", help="Do not run the model for maps of its parts.")] = False,
-    model: Annotated[str | None, Option("--model", "-m", metavar="MODEL", help=_MODEL)] = None,
+    model: Annotated[
+        str | None, Option("--model", "-m", metavar="MODEL", help=_MODEL, autocompletion=completion.models)
+    ] = None,
     device: DeviceOption = "auto",
     workers: Annotated[int, Option(min=1, max=MOST_WORKERS, help="Threads that read photos.")] = 2,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Option
 
+from famcli.cli import completion
 from famcli.cli.console import console
 from famcli.cli.options import MOST_WORKERS, DeviceOption, MemoryOption, QuietOption, folder
 from famcli_models.errors import short
@@ -24,6 +25,10 @@ INIT = (
 
 MOST_SEEDS = 1000
 SEED = re.compile("[0-9]{1,9}")
+DATA = "Prepared dataset, folder or file; several are joined."
+RECIPE = "Name of a recipe, or a TOML file."
+BACKBONE = f"{', '.join(completion.BACKBONES)}, or a timm model."
+METHOD = "fam, cam or another method; the recipe's if not given."
 OUT = "Run folder; runs/BACKBONE-DATA if not given."
 SEEDS = "Train with each seed in turn, evaluate each, and compare them; the same command again goes on."
 
@@ -31,18 +36,15 @@ SEEDS = "Train with each seed in turn, evaluate each, and compare them; the same
 def train(
     data: Annotated[
         list[str] | None,
-        Option("--data", metavar="NAME|PATH", help="Prepared dataset, folder or file; several are joined."),
+        Option("--data", metavar="NAME|PATH", help=DATA, autocompletion=completion.datasets),
     ] = None,
     out: Annotated[Path | None, Option("--out", "-o", help=OUT, callback=folder)] = None,
-    recipe: Annotated[str | None, Option(help="Name of a recipe, or a TOML file.", metavar="NAME|FILE")] = None,
-    init: Annotated[str | None, Option(metavar="MODEL|imagenet|none|FILE", help=INIT)] = None,
-    backbone: Annotated[
-        str | None,
-        Option(help="vgg16, resnet50, inceptionv3, mobilenetv1, efficientnet_lite0, or a timm model."),
+    recipe: Annotated[str | None, Option(help=RECIPE, metavar="NAME|FILE", autocompletion=completion.recipes)] = None,
+    init: Annotated[
+        str | None, Option(metavar="MODEL|imagenet|none|FILE", help=INIT, autocompletion=completion.weights)
     ] = None,
-    method: Annotated[
-        str | None, Option(metavar="NAME", help="fam, cam or another method; the recipe's if not given.")
-    ] = None,
+    backbone: Annotated[str | None, Option(help=BACKBONE, autocompletion=lambda: list(completion.BACKBONES))] = None,
+    method: Annotated[str | None, Option(metavar="NAME", help=METHOD, autocompletion=completion.methods)] = None,
     settings: Annotated[
         list[str] | None, Option("--set", metavar="KEY=VALUE", help="Override a field of the recipe; repeatable.")
     ] = None,

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from famcli.cli import completion
 from famcli.cli.console import console
 from famcli.cli.options import MOST_WORKERS, JsonOption, QuietOption, check_stdout, folder
 
 if TYPE_CHECKING:
     from famcli.data.dataset import Dataset
 
-DataArgument = Annotated[str, typer.Argument(metavar="NAME|PATH", help="Prepared dataset, or own data in any form.")]
+_DATA = "Prepared dataset, or own data in any form."
+DataArgument = Annotated[str, typer.Argument(metavar="NAME|PATH", help=_DATA, autocompletion=completion.datasets)]
 ImagesOption = Annotated[Path | None, typer.Option(help="Folder that the image names of own data are relative to.")]
 FINDING_COLUMNS = ("", "problem", "split", "count", "first examples")
 SUMMARY = "split, images, classes, images a class, boxes, without box, several boxes, width x height"

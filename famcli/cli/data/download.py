@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from famcli.cli import completion
 from famcli.cli.console import console
 from famcli.cli.data.prepare import RootOption, prepare_known, typed
 from famcli.cli.options import JsonOption, QuietOption
@@ -79,7 +80,12 @@ def list_datasets(
 
 
 def download(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset of 'fam data list'.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A dataset of 'fam data list'.", autocompletion=completion.catalog_datasets
+        ),
+    ],
     to: Annotated[Path | None, typer.Option(help=_TO)] = None,
     accept_terms: Annotated[bool, typer.Option("--accept-terms", help=_TERMS)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from famcli.cli import completion
 from famcli.cli.console import console
 from famcli.cli.options import JsonOption, QuietOption
 
@@ -25,11 +26,13 @@ _FORMAT = "Own data: auto, wsol, coco, voc, csv or folder."
 
 
 def prepare(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=_NAME)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=_NAME, autocompletion=completion.catalog_datasets)],
     source: Annotated[Path | None, typer.Option("--from", help=_FROM)] = None,
     out: RootOption = None,
     without_train: Annotated[bool, typer.Option("--without-train", help=_WITHOUT)] = False,
-    format: Annotated[str, typer.Option("--format", help=_FORMAT)] = "auto",  # noqa: A002  (the word that users type)
+    format: Annotated[  # noqa: A002  (the word that users type)
+        str, typer.Option("--format", help=_FORMAT, autocompletion=completion.data_formats)
+    ] = "auto",
     images: Annotated[Path | None, typer.Option(help="Own data: the folder that image names are relative to.")] = None,
     split: Annotated[str | None, typer.Option(help="Own data: the split of images of which nothing tells it.")] = None,
     as_json: JsonOption = False,
