@@ -9,6 +9,7 @@ from typing import Annotated
 
 from typer import Option
 
+from famcli.cli import completion
 from famcli.cli.console import console
 from famcli_models.checkpoint import packaged
 from famcli_models.errors import ConfigError
@@ -20,7 +21,9 @@ BROWSER = "Open the page in the browser."
 
 
 def app(
-    model: Annotated[list[str] | None, Option("--model", "-m", help=MODELS, metavar="MODEL")] = None,
+    model: Annotated[
+        list[str] | None, Option("--model", "-m", help=MODELS, metavar="MODEL", autocompletion=completion.models)
+    ] = None,
     host: Annotated[str, Option(help=HOST)] = "127.0.0.1",
     port: Annotated[int | None, Option(min=1, max=65_535, help=PORT)] = None,
     browser: Annotated[bool, Option(help=BROWSER)] = True,
