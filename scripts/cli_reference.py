@@ -32,7 +32,8 @@ def reference() -> str:
         )
     if run.returncode:
         sys.exit(f"typer could not describe the commands:\n{run.stderr}")
-    lines = (line.rstrip() for line in run.stdout.splitlines())
+    # A synopsis is nothing to type, so no block of commands.
+    lines = (line.rstrip() for line in run.stdout.replace("```console", "```text").splitlines())
     return NOTE + "\n".join(lines).strip() + "\n"
 
 
