@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from famcli.cli import completion
 from famcli.cli.console import console
@@ -84,8 +84,18 @@ def pull(
 
 
 def push(
-    source: Annotated[str, Argument(metavar="RUN", help="Run folder or checkpoint folder.")],
-    repo: Annotated[str, Option(help="Repository on the Hub, made if it is not there.", metavar="ORG/NAME")],
+    source: Annotated[
+        str, Argument(metavar="FOLDER", help="Run folder or checkpoint folder; with --space that of a Space.")
+    ],
+    repo: Annotated[
+        str | None, Option(help="Repository of a model on the Hub, made if it is not there.", metavar="ORG/NAME")
+    ] = None,
+    space: Annotated[
+        str | None,
+        Option(
+            help="Space on the Hub, made if it is not there; sends what 'fam app --space' wrote.", metavar="ORG/NAME"
+        ),
+    ] = None,
     private: Annotated[bool, Option("--private", help="Only for repositories that are private.")] = False,
     revision: Annotated[
         str | None, Option(help="Branch to commit to, made if it is not there; the default branch if not given.")
@@ -106,7 +116,7 @@ def push(
     ] = False,
     quiet: QuietOption = False,  # noqa: ARG001  (handled by its callback)
 ) -> None:
-    """Upload a checkpoint with a generated card to the Hugging Face Hub, and print where it is.
+    """Upload a checkpoint with a generated card, or a Space, to the Hugging Face Hub, and print where it is.
 
     Numbers come from results.json of the folder, or --results, and must be of exactly these weights. A checkpoint that
     fails 'fam verify', or that was tuned on test images, is refused. Log in with 'hf auth login' first, or set
@@ -116,16 +126,27 @@ def push(
     """
     from famcli.data.public.catalog import human
     from famcli.hub.pull import CARD_FILE, FILES
-    from famcli.hub.push import prepared, upload
+    from famcli.hub.push import prepared, space_files, upload
 
+    say = None if console.quiet else console.say
+    commit: dict[str, Any] = {"private": private, "revision": revision, "create_pr": create_pr, "say": say}
+    if space is not None and repo is None:
+        if results or license or terms:
+            raise BadParameter("--results, --license and --terms are of a model's card; edit README.md of the Space")
+        if dry_run:
+            console.result("\n".join(space_files(Path(source), space)))
+        else:
+            console.result(upload(Path(source), space, space=True, **commit))
+        return
+    if repo is None or space is not None:
+        raise BadParameter("give either --repo, for a model, or --space")
     with prepared(source, repo, _verify, results or (), license, terms) as folder:
         if dry_run:
             console.result((folder / CARD_FILE).read_text(encoding="utf-8").rstrip("\n"))
             for name in (name for name in FILES if (folder / name).is_file()):
                 console.say(f"would upload {name}, {human((folder / name).stat().st_size)}, to {repo}")
             return
-        say = None if console.quiet else console.say
-        console.result(upload(folder, repo, private=private, revision=revision, create_pr=create_pr, say=say))
+        console.result(upload(folder, repo, **commit))
 
 
 def _verify(folder: Path) -> list[str]:

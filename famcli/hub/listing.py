@@ -86,7 +86,7 @@ def card_of(name: str, org: str | None = None) -> str:
 
 
 def packaged_model(folder: Path) -> Listed:
-    """A packaged model; what others measured on photographs that were kept apart comes before our own numbers."""
+    """A packaged model, or one in any folder; what others measured, on photographs kept apart, comes first."""
     facts, measured = None, list[Measured]()
     with suppress(DataError):
         facts = CardFacts.from_folder(folder)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 
 from famcli.hub.card import Measured, model_card
 from famcli.hub.names import parse_repo
@@ -16,11 +16,10 @@ from famcli.hub.pull import CARD_FILE, FILES, RAISED, Say, explained, progress_b
 from famcli.results.io import JSON_NAME, read_all
 from famcli.results.schema import Results
 from famcli_models.checkpoint import COLLAPSED, CONFIG_FILE, GRAPH_FILE, WEIGHTS_FILE, read_config, resolve
-from famcli_models.errors import DataError, WeightsError, short
+from famcli_models.errors import ConfigError, DataError, WeightsError, short
 from famcli_models.files import sha256_file
-from famcli_models.loading import check_checkpoint
-from famcli_models.methods import METHODS
 
+SPACE_FILES = ("app.py", "requirements.txt", CARD_FILE)  # what a Space is not without
 UPLOAD_RAISED: tuple[type[Exception], ...] = (*RAISED, RuntimeError)  # the last by what sends large files
 TUNED = "{} was tuned on test images (tuned_on_test), so it is not pushed; train with another --set select=..."
 
@@ -39,6 +38,9 @@ def prepared(
     ``verify`` completes the copy where something is missing, and says what is wrong with it. ``results`` are
     files of ``fam eval --out`` with numbers for the card, by default ``results.json`` of the folder.
     """
+    from famcli_models.loading import check_checkpoint  # imports PyTorch, which sending a Space does not need
+    from famcli_models.methods import METHODS
+
     parse_repo(repo)
     folder = resolve(source)
     check_checkpoint(folder)
@@ -70,36 +72,60 @@ def prepared(
         yield copy
 
 
+def space_files(folder: Path, repo: str) -> list[str]:
+    """What is sent of the folder of a Space: all but hidden files and what Python has compiled.
+
+    Raises:
+        ConfigError: It is no such folder, or ``repo`` is not ``ORG/NAME``.
+    """
+    parse_repo(repo)
+    missing = [name for name in SPACE_FILES if not (folder / name).is_file()]
+    if missing:
+        write = f"write one with 'fam app --space {repo} --dry-run'"
+        raise ConfigError(f"'{folder}' is no folder of a Space, it has no {' and no '.join(missing)}; {write}")
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    hidden = [path for path in files if any(part[0] == "." or part == "__pycache__" for part in path.parts)]
+    return sorted(path.as_posix() for path in {*files}.difference(hidden))
+
+
 def upload(
     folder: Path,
     repo: str,
     *,
+    space: bool = False,
     private: bool = False,
     revision: str | None = None,
     create_pr: bool = False,
     say: Say | None = None,
 ) -> str:
-    """Send what :func:`prepared` gives in one commit; the address of the commit or of the pull request.
+    """Send what :func:`prepared` gives, or a Space, in one commit; the address of the commit or of the pull request.
 
     With ``private`` an existing repository must be private already. The branch ``revision`` is made if it is not there.
+    Files of a Space that are not in the folder any more go.
     """
+    files = space_files(folder, repo) if space else [name for name in FILES if (folder / name).is_file()]
     if get_token() is None:
         msg = "you are not logged in to the Hub; use 'hf auth login' or set HF_TOKEN, with a token that may write"
         raise WeightsError(msg)
-    api, files = HfApi(library_name="fam"), [name for name in FILES if (folder / name).is_file()]
+    api, kind = HfApi(library_name="fam"), "space" if space else "model"
     try:
-        api.create_repo(repo, private=private or None, exist_ok=True)
-        if private and not api.model_info(repo).private:
+        api.create_repo(
+            repo, repo_type=kind, space_sdk="gradio" if space else None, private=private or None, exist_ok=True
+        )
+        if private and not api.repo_info(repo, repo_type=kind).private:
             raise WeightsError(f"'{repo}' exists and is public; make it private on its page, or leave out --private")
         if revision and not create_pr and not revision.startswith("refs/"):
-            api.create_branch(repo, branch=revision, exist_ok=True)
+            api.create_branch(repo, branch=revision, repo_type=kind, exist_ok=True)
+        there = api.list_repo_files(repo, revision=None if create_pr else revision, repo_type=kind) if space else []
+        gone = [name for name in there if name not in files and name != ".gitattributes"]
         if say is not None:
-            say(f"uploading {', '.join(files)} to {repo}")
+            say(f"uploading {f'{len(files)} files' if space else ', '.join(files)} to {repo}")
         with progress_bars(say):
             done = api.create_commit(
                 repo,
-                [CommitOperationAdd(name, folder / name) for name in files],
-                commit_message="Upload a FAM checkpoint with fam push",
+                [*(CommitOperationAdd(name, folder / name) for name in files), *map(CommitOperationDelete, gone)],
+                commit_message=f"Upload a {'Space' if space else 'FAM checkpoint'} with fam push",
+                repo_type=kind,
                 revision=revision,
                 create_pr=create_pr,
             )

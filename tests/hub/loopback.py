@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on loopback: the part of its HTTP API that huggingface_hub speaks to read and write models.
+"""A Hugging Face Hub on loopback: the part of its HTTP API that huggingface_hub speaks, for models and Spaces.
 
 Written from the requests that huggingface_hub 2.4.0 makes. Large files are kept elsewhere, as on the real Hub: a
 second server on another port plays the storage, is reached by a redirect, and must never see a token. Xet is not
@@ -53,8 +53,9 @@ class Repo:
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
 
-    def commit(self, changes: dict[str, bytes], ref: str = "main", base: str = "main") -> str:
-        files = {**self.commits.get(self.refs.get(ref, self.refs.get(base, "")), {}), **changes}
+    def commit(self, changes: dict[str, bytes | None], ref: str = "main", base: str = "main") -> str:
+        changed = {**self.commits.get(self.refs.get(ref, self.refs.get(base, "")), {}), **changes}
+        files = {path: data for path, data in changed.items() if data is not None}
         content = "".join(f"{path} {git_hash(data)}\n" for path, data in sorted(files.items()))
         sha = hashlib.sha1(f"{len(self.commits)}\n{content}".encode(), usedforsecurity=False).hexdigest()
         self.commits[sha] = files
@@ -81,7 +82,7 @@ class Hub:
     """The two servers and what they know."""
 
     def __init__(self) -> None:
-        self.repos: dict[str, Repo] = {}  # by ORG/NAME
+        self.repos: dict[str, Repo] = {}  # by ORG/NAME, or spaces/ORG/NAME
         self.stored: dict[str, bytes] = {}  # large files
         self.faults: list[Fault] = []  # the first that matches counts
         self.requests: list[Request] = []
@@ -317,7 +318,7 @@ class HubPages(Pages):
         if not self.may_write():
             return
         wanted = json.loads(self.body)
-        name = f"{wanted['organization']}/{wanted['name']}"
+        name = f"{'spaces/' if wanted.get('sdk') else ''}{wanted['organization']}/{wanted['name']}"
         if name in self.hub.repos:
             self.json({"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"}, 409)
             return
@@ -338,7 +339,7 @@ class HubPages(Pages):
     def validate(self) -> None:
         """A card's header."""
         header = json.loads(self.body)["content"].split("---\n")[1]
-        good = "license:" in header and "library_name:" in header
+        good = "license:" in header and ("library_name:" in header or "sdk:" in header)
         self.json({"errors": [] if good else [{"message": "no license"}], "warnings": []}, 200 if good else 400)
 
     def preupload(self, name: str, revision: str) -> None:
@@ -370,13 +371,15 @@ class HubPages(Pages):
         """``create_commit``."""
         if (repo := self.writable(name)) is None:
             return
-        changes: dict[str, bytes] = {}
+        changes: dict[str, bytes | None] = {}
         for entry in map(json.loads, self.body.splitlines()):
             value = entry["value"]
             if entry["key"] == "file":
                 changes[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
                 changes[value["path"]] = self.hub.stored[value["oid"]]
+            elif entry["key"] == "deletedFile":
+                changes[value["path"]] = None
         with self.hub.lock:
             request = sum(ref.startswith("refs/pr/") for ref in repo.refs) + 1
             pr = "create_pr" in self.query
@@ -388,16 +391,17 @@ class HubPages(Pages):
         self.json({**answer, **({"pullRequestUrl": f"{self.hub.url}/{name}/discussions/{request}"} if pr else {})})
 
 
-_REPO = r"(?P<name>[\w.-]+/[\w.-]+)"
+_REPO = r"(?P<name>(?:spaces/)?[\w.-]+/[\w.-]+)"
+_API = f"/api/(?:models/)?{_REPO}"
 PAGES = {
     r"POST /api/repos/create": HubPages.create,
     r"POST /api/validate-yaml": HubPages.validate,
-    rf"GET /api/models/{_REPO}": HubPages.info,
-    rf"GET /api/models/{_REPO}/revision/(?P<revision>.+)": HubPages.info,
-    rf"GET /api/models/{_REPO}/tree/(?P<revision>.+)": HubPages.tree,
-    rf"POST /api/models/{_REPO}/branch/(?P<branch>.+)": HubPages.branch,
-    rf"POST /api/models/{_REPO}/preupload/(?P<revision>.+)": HubPages.preupload,
-    rf"POST /api/models/{_REPO}/commit/(?P<revision>.+)": HubPages.commit,
+    rf"GET {_API}": HubPages.info,
+    rf"GET {_API}/revision/(?P<revision>.+)": HubPages.info,
+    rf"GET {_API}/tree/(?P<revision>.+)": HubPages.tree,
+    rf"POST {_API}/branch/(?P<branch>.+)": HubPages.branch,
+    rf"POST {_API}/preupload/(?P<revision>.+)": HubPages.preupload,
+    rf"POST {_API}/commit/(?P<revision>.+)": HubPages.commit,
     rf"POST /{_REPO}\.git/info/lfs/objects/batch": HubPages.batch,
     rf"POST /{_REPO}/verify": HubPages.verify,
     rf"(GET|HEAD) /{_REPO}/resolve/(?P<revision>refs/[\w]+/[\w]+|[^/]+)/(?P<path>.+)": HubPages.resolve,

@@ -13,7 +13,7 @@ import pytest
 from famcli.hub import listing
 from famcli.hub.names import CATALOG
 from famcli.results.io import read_all
-from famcli_models import packaged as packaged_folders
+from famcli_models import loading, packaged as packaged_folders
 
 pytestmark = pytest.mark.slow
 
@@ -171,7 +171,7 @@ def test_odd_provenance(add: Add, data: Any, fam: Any) -> None:
 def test_what_fails_in_an_unforeseen_way(add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong with one repository, it is said of it, and the others are listed."""
     add("good/fam-a")
-    bad, check = add("evil/fam-b"), listing.check_checkpoint
+    bad, check = add("evil/fam-b"), loading.check_checkpoint
 
     def fails(folder: Path) -> Any:
         if folder == bad:
@@ -179,7 +179,7 @@ def test_what_fails_in_an_unforeseen_way(add: Add, monkeypatch: pytest.MonkeyPat
             raise TypeError(msg)
         return check(folder)
 
-    monkeypatch.setattr(listing, "check_checkpoint", fails)
+    monkeypatch.setattr(loading, "check_checkpoint", fails)
     said: list[str] = []
     assert "good/fam-a" in {model.name for model in listing.all_models(said.append)}
     assert said == [r"left out evil/fam-b, which cannot be used: what\nnobody expected"]
