@@ -58,6 +58,7 @@ are laid around the values of our recipe.
 
 RUN_NOTE = """## Run it again
 
+<!-- not run: takes 87 minutes, and the data are not fam's to pass on -->
 ```sh
 python scripts/ablations.py run --weights mobilenet_v1.safetensors
 python scripts/ablations.py write

@@ -42,6 +42,7 @@ ROOT = Path(__file__).parent.parent
 WEIGHTS, PAGES = ROOT / "famcli_models" / "weights", ROOT / "docs" / "models"
 MAX_BYTES = 100_000  # of results.json; it is part of the wheel
 NO_RULES = ("title", "source", "metrics")  # what a protocol says about itself
+NOT_RUN = "<!-- not run: the photographs are not fam's to pass on -->\n"  # tests/docs runs what is not marked
 
 
 def taken(folder: Path, runs: Sequence[Path]) -> list[Results]:
@@ -130,7 +131,7 @@ def rules(found: Sequence[Results]) -> list[str]:
         + ("" if results.same_classes else " --other-classes")
         for results in found
     ]
-    return [*parts, "```sh\n" + "\n".join(commands) + "\n```", measured_with(found)]
+    return [*parts, f"{NOT_RUN}```sh\n" + "\n".join(commands) + "\n```", measured_with(found)]
 
 
 def measured_with(found: Sequence[Results]) -> str:
@@ -176,7 +177,7 @@ def card(folder: Path) -> str:
         f"Terms: {words.terms}",
         "Labels: image labels only; no box or mask was read in training.",
         f"Backbone weights: {provenance['backbone_weights']} (SHA-256 `{provenance['backbone_sha256']}`).",
-        f"```sh\n{words.command.strip()}\n```",
+        f"{NOT_RUN}```sh\n{words.command.strip()}\n```",
         f"{words.time} Seed {provenance['seed']}; {provenance['images']} images{_more(provenance)}.",
         words.calibration and f"## Calibrated on\n\n{words.calibration}",
         *held_out(words, sha256_file(weights)),

@@ -26,6 +26,7 @@ and *hardware* of a recipe that was not run are estimates, and say so. No number
 
 The axes of the paper's figure 7 are `vgg16-cub` with one setting changed:
 
+<!-- not run: six trainings of VGG16 on CUB -->
 ```sh
 for value in 0 0.01 0.02 0.04 0.08 0.16; do
   fam train --recipe vgg16-cub --set lambda_spa=$value --out runs/spa-$value

@@ -4,8 +4,8 @@ A block of ``sh`` or ``console`` is run by ``test_commands.py`` unless a comment
 
     <!-- not run: downloads 1.15 GB -->
 
-``<!-- with: photos, cub -->`` in front of a block says what has to be there from this block on, and
-``<!-- file: lse.py -->`` in front of a block of any language that the file is to hold the block.
+In front of a block ``<!-- with: photos, cub -->`` says what has to be there from this block on, and ``before:`` what is
+typed ahead of it to get there; ``<!-- file: lse.py -->`` puts a block of any language into a file.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ PAGES = {
         *sorted((ROOT / "famcli_models/weights").rglob("README.md")),
     )
 }
-LANGUAGES = {"sh", "console", "python", "text", "json", "toml", "yaml"}
+SHELLS = {"sh", "console"}
+LANGUAGES = {*SHELLS, "python", "text", "json", "toml", "yaml"}
 BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMENT = re.compile(r"<!-- (not run|with|file): (.*) -->")
+COMMENT = re.compile(r"<!-- (not run|with|before|file): (.*) -->")
 OPERATOR = re.compile(r"[();<>|&]+")
 
 
@@ -38,7 +39,12 @@ class Block:
     line: int
     language: str
     text: str
-    marks: dict[str, str] = field(default_factory=dict)  # the comments in front of it
+    marks: list[tuple[str, str]] = field(default_factory=list)  # the comments in front of it
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is typed into a shell, and nothing speaks against it here."""
+        return self.language in SHELLS and "not run" not in dict(self.marks)
 
     @property
     def typed(self) -> str:
@@ -64,12 +70,12 @@ def blocks(page: str) -> Iterator[Block]:
     text = PAGES[page].read_text(encoding="utf-8")
     for match in BLOCK.finditer(text):
         line = text.count("\n", 0, match.start(2)) + 1
-        yield Block(line, match[2], match[3], dict(COMMENT.findall(match[1])))
+        yield Block(line, match[2], match[3], COMMENT.findall(match[1]))
 
 
 def commands(page: str) -> list[Block]:
     """The blocks of a page that are typed into a shell."""
-    return [block for block in blocks(page) if block.language in {"sh", "console"}]
+    return [block for block in blocks(page) if block.language in SHELLS]
 
 
 def arguments(script: str) -> Iterator[list[str]]:

@@ -35,9 +35,9 @@ def become(
     import famcli.checkpoints.export
     from famcli import main
 
-    famcli.checkpoints.export.write_graph = lambda *_, **__: None
-    if arguments[:1] == ["train"] and "--resume" not in arguments:
-        arguments = [*arguments, *SMALL]
+    if arguments[:1] == ["train"]:
+        famcli.checkpoints.export.write_graph = lambda *_, **__: None
+        arguments += () if "--resume" in arguments else SMALL
     sys.argv = [program, *arguments]
     if program == "fam":
         main()
@@ -48,8 +48,11 @@ def become(
 
 def serve(address: str) -> NoReturn:
     """Run one command after another, each in a process of its own."""
-    import timm  # noqa: F401  (most of what a command imports)
+    import onnxruntime  # noqa: F401  (most of what a command imports, with the next two)
+    import timm  # noqa: F401
     import torch
+
+    import famcli.evaluation.run  # noqa: F401
 
     torch.set_num_threads(1)  # no thread pool before a fork
     with socket.socket(socket.AF_UNIX) as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 import pages
 import pytest
-from pages import LANGUAGES, PAGES
+from loopback import Hub
+from pages import LANGUAGES, PAGES, SHELLS
 from PIL import Image
 from typer.main import get_command
 
@@ -26,48 +28,61 @@ from famcli.demo import PHOTOS, photo_folder
 
 HERE = Path(__file__).parent
 WITHOUT_TRAINING = {"docs/index.md", "docs/getting-started.md", "docs/guides/my-photos.md"}
+# `torchrun` takes a free port.
 PRELUDE = """set -e
+torchrun() { command torchrun --standalone "$@"; }
 fam() { "$PYTHON" -SE "$SERVER" "$SOCKET" fam "$@"; }
 .venv/bin/fam() { fam "$@"; }
 python() { "$PYTHON" -SE "$SERVER" "$SOCKET" "$@"; }
 """
-CLASSES = ("Bobolink", "Cardinal", "Mallard")  # unknown to the default model, as most of CUB's are
+NAMED = [photo for photo in PHOTOS if photo.class_name and photo.file != "rocket.jpg"]
+SPECIES = ("Bobolink", "Cardinal", "Mallard")  # unknown to the packaged models, as most of CUB's are
+CLASSES = {"ilsvrc": tuple(str(photo.class_name) for photo in NAMED), "sorted": ("mugs", "tabbby")}
 COMMAND = get_command(app)
-Scratch = Callable[[str], None]
+Lay = Callable[[str], dict[str, str]]
+Shell = Callable[..., subprocess.CompletedProcess[str]]
+CHECKPOINT = {"config.json", "model.safetensors"}
+HOME = ".home"  # in the scratch folder
 
 
 def photos(folder: Path) -> None:
     """A cat, a cup and a rocket."""
     folder.mkdir()
-    for photo, name in zip(PHOTOS[2::2] + PHOTOS[-1:], ("cat", "cup", "rocket"), strict=True):
-        with Image.open(photo_folder() / photo.file) as picture:
+    for name, file in (("cat", "chelsea.png"), ("cup", "coffee.png"), ("rocket", "rocket.jpg")):
+        with Image.open(photo_folder() / file) as picture:
             picture.convert("RGB").save(folder / f"{name}.jpg", quality=95)
 
 
+def annotations(file: Path) -> None:
+    """COCO ids for :func:`photos`."""
+    images = [{"id": 70 + i, "file_name": f"{name}.jpg"} for i, name in enumerate(("cat", "cup", "rocket"))]
+    categories = [{"id": 3, "name": "Egyptian cat"}, {"id": 5, "name": "espresso"}]
+    file.write_text(json.dumps({"images": images, "annotations": [], "categories": categories}))
+
+
 def class_folders(folder: Path) -> dict[str, list[Sample]]:
-    """Small photographs of three things, six of each in the folder of its class; four of them without boxes."""
+    """Small photographs of three things, six of each in the folder of its class; boxes for the last two."""
     splits: dict[str, list[Sample]] = {"train-weaksup": [], "train-fullsup": [], "test": []}
-    for label, photo in enumerate(photo for photo in PHOTOS if photo.class_name and photo.file != "rocket.jpg"):
+    for label, (photo, name) in enumerate(zip(NAMED, CLASSES.get(folder.name, SPECIES), strict=False)):
         with Image.open(photo_folder() / photo.file) as picture:
             whole = picture.convert("RGB")
-        (folder / CLASSES[label]).mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
         for i in range(6):
-            left, top = 6 * i, 3 * i
-            width, height = whole.width - 40, whole.height - 20
-            path = folder / CLASSES[label] / f"{i}.jpg"
+            left, top, width, height = 6 * i, 3 * i, whole.width - 40, whole.height - 20
+            path = folder / name / f"{i}.jpg"
             whole.crop((left, top, left + width, top + height)).resize((160, 120)).save(path)
             box = (np.array(photo.box) - [left, top, left, top]) * ([160 / width, 120 / height] * 2)
-            box = np.clip(box.round(), 0, [160, 120, 160, 120])
-            split = "train-weaksup" if i < 4 else "train-fullsup" if i == 4 else "test"
-            boxes = NO_BOXES if i < 4 else box[None]
-            splits[split].append(Sample(f"{CLASSES[label]}/{i}.jpg", path, label, boxes))
+            boxes = NO_BOXES if i < 4 else np.clip(box.round(), 0, [160, 120, 160, 120])[None]
+            split = ("train-weaksup", "train-fullsup", "test")[max(i - 3, 0)]
+            splits[split].append(Sample(f"{name}/{i}.jpg", path, label, boxes))
     return splits
 
 
 def dataset(folder: Path) -> None:
-    """The same, with lists and boxes."""
+    """The same with lists, a prepared dataset."""
     splits = class_folders(folder)
-    write_dataset(folder, name=folder.name, images=folder, class_names=CLASSES, splits=splits)
+    names = CLASSES.get(folder.name, SPECIES)
+    write_dataset(folder, name=folder.name, images=folder, class_names=names, splits=splits)
 
 
 @pytest.fixture(scope="session")
@@ -84,18 +99,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def shell(server: str) -> Callable[[str, Path], subprocess.CompletedProcess[str]]:
+def shell(server: str) -> Shell:
     """A function that runs a script in a folder, offline, with what it prints together."""
 
-    def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-        home = folder / ".home"
+    def run(script: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+        home = folder / HOME
         env = {"PYTHON": sys.executable, "SERVER": str(HERE / "server.py"), "SOCKET": server}
         env |= {"FAM_DATA": str(home / "data"), "HF_HOME": str(home / "hub"), "HF_HUB_OFFLINE": "1"}
         env |= {"CUDA_VISIBLE_DEVICES": "", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         return subprocess.run(
             ["bash", "-c", PRELUDE + script],
             cwd=folder,
-            env={**os.environ, **env},
+            env={**os.environ, **env, **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -106,7 +121,7 @@ def shell(server: str) -> Callable[[str, Path], subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="session")
-def trained(shell: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small run on :func:`dataset`."""
     folder = tmp_path_factory.mktemp("trained")
     dataset(folder / "birds")
@@ -116,19 +131,37 @@ def trained(shell: Callable[..., subprocess.CompletedProcess[str]], tmp_path_fac
 
 
 @pytest.fixture
-def lay(tmp_path: Path, request: pytest.FixtureRequest) -> Scratch:
-    """A function that puts what a page needs into the scratch folder, if it is not there."""
+def hub(trained: Path) -> Iterator[dict[str, str]]:
+    """The environment for a Hub on loopback that has a model."""
+    served = Hub()
+    files = {path.name: path.read_bytes() for path in trained.iterdir() if path.name in CHECKPOINT}
+    for name in ("ORG/NAME", "our-lab/fam-resnet50-cub"):
+        served.add(name, files)
+        served.repos[name].refs["v1.0"] = served.repos[name].refs["main"]
+    served.writers.add("hf_of_the_tests")
+    yield {"HF_ENDPOINT": served.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_of_the_tests"}
+    served.close()
 
-    def put(thing: str) -> None:
-        name, path = Path(thing), tmp_path / thing
-        if name.parent.name == "runs":
+
+@pytest.fixture
+def lay(tmp_path: Path, request: pytest.FixtureRequest) -> Lay:
+    """A function that puts what a page needs into the scratch folder, and gives what to add to the environment."""
+
+    def put(thing: str) -> dict[str, str]:
+        path = tmp_path / thing
+        if thing == "hub":
+            return request.getfixturevalue("hub")
+        if thing.startswith("runs/"):
             shutil.copytree(request.getfixturevalue("trained"), path)
+        elif thing == "annotations.json":
+            annotations(path)
         elif thing.endswith("photos"):
             photos(path)
         elif thing.endswith("/"):
             class_folders(path)
         else:
-            dataset(tmp_path / ".home/data" / thing)
+            dataset(tmp_path / HOME / "data" / thing)
+        return {}
 
     return put
 
@@ -138,20 +171,26 @@ def lay(tmp_path: Path, request: pytest.FixtureRequest) -> Scratch:
     [
         pytest.param(page, marks=[] if page in WITHOUT_TRAINING else pytest.mark.slow)
         for page in PAGES
-        if any("not run" not in block.marks for block in pages.commands(page))
+        if any(block.runs for block in pages.blocks(page))
     ],
 )
-def test_the_commands_of_a_page_run(page: str, lay: Scratch, shell: Callable, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_run(page: str, lay: Lay, shell: Shell, tmp_path: Path) -> None:
     """From top to bottom, each block ends as it says, and prints what it shows but for the numbers."""
+    environment: dict[str, str] = {}
     for block in pages.blocks(page):
-        for thing in block.marks.get("with", "").split(", ") if "with" in block.marks else ():
-            lay(thing)
-        if "file" in block.marks:
-            (tmp_path / block.marks["file"]).write_text(block.text, encoding="utf-8")
-        if block.language not in {"sh", "console"} or "not run" in block.marks:
+        for mark, said in block.marks:
+            if mark == "with":
+                for thing in said.split(", "):
+                    environment |= lay(thing)
+            elif mark == "before":
+                done = shell(said, tmp_path, **environment)
+                assert done.returncode == 0, f"{page}:{block.line} before\n{done.stdout}"
+            elif mark == "file":
+                (tmp_path / said).write_text(block.text, encoding="utf-8")
+        if not block.runs:
             continue
+        done = shell(block.typed, tmp_path, **environment)
         fails = any(line.startswith("fam: error: ") for line in block.shown)
-        done = shell(block.typed, tmp_path)
         assert done.returncode == fails, f"{page}:{block.line}\n{done.stdout}"
         place = 0
         for line in block.shown:
@@ -175,7 +214,7 @@ def test_blocks_are_found(page: str) -> None:
     found = list(pages.blocks(page))
     assert len(re.findall(r"^ *```", PAGES[page].read_text(encoding="utf-8"), re.MULTILINE)) == 2 * len(found)
     assert {block.language for block in found} <= LANGUAGES
-    assert all(block.language in {"sh", "console"} for block in found if "not run" in block.marks)
+    assert all(block.language in SHELLS for block in found if "not run" in dict(block.marks))
 
 
 @pytest.mark.parametrize("page", PAGES)
