@@ -16,7 +16,7 @@ from famcli.outputs import Records, Run
 from famcli.outputs.annotations import Annotation, Stems, categories, read_annotations
 
 HEADER = """\
-# Boxes found by fam. images/ holds links to the photographs; copy the folder with `cp -rL` to take them along.
+# Boxes found by fam. images/ holds the photographs, or links to them, which `cp -rL` copies as photographs.
 # Training wants a split for validation: put other photographs there before you believe its numbers.
 """
 

@@ -79,7 +79,7 @@ class Choices:
         if title not in self._open:
             folder, method = self._where[title]
             engine = open_engine(folder, method, "cpu")
-            settings = Settings(topk=SHOWN_CLASSES, parts=engine.num_parts > 0)
+            settings = Settings(topk=SHOWN_CLASSES, photos=True, parts=engine.num_parts > 0)
             self._open[title] = Choice(title, Predictor(engine, settings=settings))
         return self._open[title]
 
@@ -89,7 +89,7 @@ class Batch:
     """Photographs in a folder of their own, which goes when the batch does.
 
     Attributes:
-        folder: Where they are, by name.
+        folder: What is written goes there.
         names: In the order in which they came.
         found: What each choice, by its title, says of each photograph, by its name; not of all of them yet.
     """
@@ -103,20 +103,27 @@ class Batch:
         """A batch without photographs."""
         return cls(Path(tempfile.mkdtemp(prefix="batch-")))
 
+    @property
+    def photographs(self) -> Path:
+        """Folder of the photographs, by name."""
+        return self.folder / "photographs"
+
     def remove(self) -> None:
         """Delete the photographs, which are copies."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def add(self, source: Path, name: str, *, move: bool = False) -> str:
-        """Take in a photograph; the name it gets differs from ``name`` where that is taken or not safe to write."""
+    def add(self, source: Path, name: str) -> str:
+        """Take in a copy of a photograph; it gets another name where ``name`` is taken or not safe to write."""
         wanted = _safe_name(name)
+        if any(str(folder) in self.names for folder in PurePosixPath(wanted).parents):
+            wanted = wanted.replace("/", "_")  # a photograph has the name of the folder
         name, number = wanted, 1
-        while name in self.names:
+        while (self.photographs / name).exists():
             number += 1
             name = _numbered(wanted, number)
-        path = self.folder / name
+        path = self.photographs / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.move if move else shutil.copyfile)(source, path)
+        shutil.copyfile(source, path)
         self.names.append(name)
         return name
 
@@ -124,7 +131,7 @@ class Batch:
         """Run a choice on the photographs that it was not run on yet; how many of how many are done."""
         found = self.found.setdefault(choice.title, {})
         missing = [name for name in self.names if name not in found]
-        items = (Item(name, self.folder / name) for name in missing)
+        items = (Item(name, self.photographs / name) for name in missing)
         for done, result in enumerate(choice.predictor.stream(items), 1):
             if isinstance(result, Prediction):
                 small = shrunk(Image.fromarray(read_photo(result)), SMALL_SIDE)
@@ -133,15 +140,17 @@ class Batch:
                 found[result.name] = result
             yield done, len(missing)
 
-    def small(self, choice: Choice, name: str, tau: float, max_boxes: int) -> Prediction | Failure:
-        """What a choice says of a photograph at a threshold, with the photograph in small."""
-        found = self.found[choice.title][name]
-        return found if isinstance(found, Failure) else choice.predictor.rethreshold(found, tau, max_boxes)
+    def small(self, choice: Choice, name: str, tau: float, max_boxes: int) -> Prediction | Failure | None:
+        """What a choice says of a photograph at a threshold, with the photograph in small; ``None`` if not yet run."""
+        found = self.found.get(choice.title, {}).get(name)
+        if isinstance(found, Prediction):
+            return choice.predictor.rethreshold(found, tau, max_boxes)
+        return found
 
-    def prediction(self, choice: Choice, name: str, tau: float, max_boxes: int) -> Prediction | Failure:
+    def large(self, choice: Choice, name: str, tau: float, max_boxes: int) -> Prediction | Failure | None:
         """Likewise, with the photograph as large as it is drawn."""
         found = self.small(choice, name, tau, max_boxes)
-        return found if isinstance(found, Failure) else replace(found, source=_photo(self.folder / name))
+        return replace(found, source=_photo(self.photographs / name)) if isinstance(found, Prediction) else found
 
     def write(self, choice: Choice, tau: float, max_boxes: int, kind: str) -> Path:
         """Write what a choice found in all photographs, as one file: a zip where it is a folder of files.
@@ -155,29 +164,35 @@ class Batch:
         Raises:
             DataError: Nothing could be read, or the disk refuses.
         """
-        results = self.found[choice.title]
-        names = Names(sorted(self.names))
+        if not any(isinstance(found, Prediction) for found in self.found.get(choice.title, {}).values()):
+            raise DataError("there is nothing to download: no photograph could be read")
+        out, names = self.folder / "download", Names(sorted(self.names))
+        shutil.rmtree(out, ignore_errors=True)  # of an earlier download
+        out.mkdir()
+        if kind == OVERLAYS:
+            for name in names:
+                found = self.large(choice, name, tau, max_boxes)
+                if isinstance(found, Prediction):
+                    write_image_files({OVERLAYS: out / OVERLAYS}, _plain(found))
+            return _zipped(out / OVERLAYS)
 
         def records() -> Iterator[Record]:
             for name in names:
                 found = self.small(choice, name, tau, max_boxes)
-                yield found.to_dict() if isinstance(found, Failure) else _plain(found).to_dict()
+                if found is not None:
+                    yield found.to_dict() if isinstance(found, Failure) else _plain(found).to_dict()
 
-        if all(isinstance(found, Failure) for found in results.values()):
-            raise DataError("there is nothing to download: none of the photographs could be read")
-        target = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix="download-"))
-        if kind == OVERLAYS:
-            for name in names:
-                found = self.prediction(choice, name, tau, max_boxes)
-                if isinstance(found, Prediction):
-                    write_image_files({OVERLAYS: target / OVERLAYS}, found)
-            return _zipped(target / OVERLAYS)
-        row = FORMATS[kind]
-        engine = choice.predictor.engine
-        info = {"version": f"fam {__version__}", "model": choice.title, "threshold": tau}
-        run = Run(Listing(self.folder, names), engine.class_names, CocoIds.numbered(names, engine.class_names), info)
-        out = target / (kind if row.folder else f"boxes{row.suffixes[0]}")
-        write_results(row, records, run, out)
+        row, engine = FORMATS[kind], choice.predictor.engine
+        info = {
+            "description": f"Boxes by {engine.map_title} (weakly supervised object localization)",
+            "version": f"fam {__version__}",
+            "model": choice.title,
+            "method": engine.config.method,
+            "threshold": tau,
+        }
+        ids = CocoIds.numbered(names, engine.class_names)
+        out /= kind if row.folder else f"boxes{row.suffixes[0]}"
+        write_results(row, records, Run(Listing(self.photographs, names), engine.class_names, ids, info), out)
         return _zipped(out) if row.folder else out
 
 

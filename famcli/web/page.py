@@ -11,22 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 from PIL import Image
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from famcli.data.search import is_input
 from famcli.demo import PHOTOS, photo_folder
 from famcli.outputs.image_files import TILE_SIDE, draw_parts, read_photo, shrunk
 from famcli.outputs.prediction import Failure, Prediction, shown_name
 from famcli.web.batch import DOWNLOADS, Batch, Choices
 from famcli_models.errors import ConfigError, FamError
-
-# Read when Gradio is imported: no telemetry, and no question whether there is a newer version.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-
-import gradio as gr
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 MOST_PHOTOGRAPHS = 500  # of one visitor
 MOST_BYTES = "64mb"  # of one file
@@ -44,14 +40,23 @@ Drop photographs: a model that learned from class labels alone shows where the o
 runs this page, and are deleted some time after you have left."""
 CSS = """
 .gradio-container { max-width: 84rem !important; margin: 0 auto !important; }
-.facts table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.facts th, .facts td { text-align: left; padding: .1rem 1rem .1rem 0; overflow-wrap: anywhere; }
-.facts p { margin: .3rem 0; overflow-wrap: anywhere; }
+#work { flex-wrap: wrap; }
+.facts { padding: 0 !important; overflow-wrap: anywhere; }
+.facts p, .facts table { margin: .2rem 0; }
+.facts :is(table, th, td) { border: 0 !important; text-align: left; padding: 0 1.2rem .1rem 0 !important; }
+.facts td { font-variant-numeric: tabular-nums; }
 """
+# Photographs of a folder keep their path within it, as on the command line.
+HEAD = """<script>document.addEventListener("change", (event) => {
+  for (const file of event.target.files ?? []) {
+    const path = file.webkitRelativePath.split("/").slice(1).join("/");
+    if (path) Object.defineProperty(file, "name", { value: path });
+  }
+}, true);</script>"""
 CLICK = "() => document.querySelector('#file').click()"
 FONTS = ["system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]  # none is fetched
 SHOWN_FAILURES = 20
-UNREADABLE = Image.new("RGB", (240, 180), "gray")  # in the place of a photograph
+BLANK = Image.new("RGB", (240, 180), "gray")  # in the place of a photograph that was not read
 
 
 def _keep_names(source: Any) -> Any:
@@ -67,17 +72,20 @@ def _keep_names(source: Any) -> Any:
 
 
 class _Pane:
-    """A model, its threshold, and what it says of one photograph; hidden while no model is chosen."""
+    """A threshold, and what a model says of one photograph at it; hidden while there is no model."""
 
-    def __init__(self, name: str, label: str, titles: list[str], tau: float | None = None) -> None:
-        picture: dict[str, Any] = {"format": "jpeg", "interactive": False, "buttons": ["fullscreen"]}
-        with gr.Column(scale=2, min_width=300):
-            self.model = gr.Dropdown(titles, value=titles[0], label=label, elem_id=f"{name}-model")
-            with gr.Column(visible=tau is not None) as self.column:
-                self.tau = gr.Slider(0, 0.99, tau or 0.5, step=0.01, label="Threshold τ", elem_id=f"{name}-tau")
-                self.picture = gr.Image(label="Heat map and boxes", elem_id=f"{name}-picture", **picture)
-                self.facts = gr.HTML(elem_id=f"{name}-facts", elem_classes="facts")
-                self.parts = gr.Image(label="Parts", elem_id=f"{name}-parts", visible=False, **picture)
+    def __init__(self, name: str, tau: float | None = None) -> None:
+        picture: dict[str, Any] = {
+            "format": "jpeg",
+            "interactive": False,
+            "buttons": ["fullscreen"],
+            "show_label": False,
+        }
+        with gr.Column(scale=3, min_width=280, visible=tau is not None) as self.column:
+            self.tau = gr.Slider(0, 0.99, tau or 0.5, step=0.01, label="Threshold τ", elem_id=f"{name}-tau")
+            self.picture = gr.Image(elem_id=f"{name}-picture", **picture)
+            self.facts = gr.HTML(elem_id=f"{name}-facts", elem_classes="facts")
+            self.parts = gr.Image(elem_id=f"{name}-parts", visible=False, **picture)
         self.shown = [self.picture, self.facts, self.parts]
 
 
@@ -100,11 +108,24 @@ class Handlers:
         if before + len(files) > MOST_PHOTOGRAPHS:
             msg = f"{before + len(files)}, and the page takes {MOST_PHOTOGRAPHS}; 'fam predict' takes any number"
             raise gr.Error(msg, title="Too many photographs")
-        for path, name in files:
+        for path, name in sorted(files, key=lambda file: file[1]):
             batch.add(path, name)
         for title in titles:
             self._run(batch, title, progress)
         return batch, before, None
+
+    def add_folder(
+        self,
+        files: list[tuple[Path, str]],
+        batch: Batch | None,
+        *titles: str,
+        progress: Callable[..., Any] = gr.Progress(),  # noqa: B008
+    ) -> tuple[Batch, int, None]:
+        """Likewise those of a folder; files of other types are left out, as on the command line."""
+        images = [file for file in files if is_input(file[1])]
+        if len(images) < len(files):
+            gr.Info(f"{len(files) - len(images)} files that are no photographs by their names were left out")
+        return self.add(images, batch, *titles, progress=progress)
 
     def add_examples(
         self,
@@ -113,7 +134,8 @@ class Handlers:
         progress: Callable[..., Any] = gr.Progress(),  # noqa: B008
     ) -> tuple[Batch, int, None]:
         """Take in the photographs of ``fam demo``, once."""
-        folder, known = photo_folder(), batch.names if batch else []
+        with _as_message():
+            folder, known = photo_folder(), batch.names if batch else []
         files = [(folder / photo.file, photo.file) for photo in PHOTOS if photo.file not in known]
         return self.add(files, batch, *titles, progress=progress)
 
@@ -132,12 +154,10 @@ class Handlers:
     def _run(self, batch: Batch | None, title: str, progress: Callable[..., Any]) -> None:
         if title == NONE:
             return
-        try:
+        with _as_message():
             choice = self.choices[title]
             for done, total in batch.predict(choice) if batch else ():
                 progress((done, total), desc=title, unit="photographs")
-        except FamError as error:
-            raise gr.Error(str(error), title=title) from error
 
     def clear(self, batch: Batch | None) -> tuple[None, int, None]:
         """Forget all photographs."""
@@ -149,32 +169,45 @@ class Handlers:
         hidden = gr.Image(None, visible=False)
         if batch is None or title == NONE or not batch.names:
             return None, "", hidden
-        found = batch.prediction(self.choices[title], batch.names[place], tau, int(boxes))
+        found = batch.large(self.choices[title], batch.names[place], tau, int(boxes))
+        if found is None:  # the network runs
+            return gr.skip(), gr.skip(), gr.skip()
         if isinstance(found, Failure):
-            return None, _failed([found]), hidden
+            return None, f"<p>{html.escape(f'{found.name}: {found.reason}')}</p>", hidden
         picture = gr.Image(found.overlay(), alt_text=_spoken(found))
         if found.parts is None:
             return picture, _facts(found), hidden
         tile = np.asarray(shrunk(Image.fromarray(read_photo(found)), TILE_SIDE))
-        return picture, _facts(found), gr.Image(draw_parts(tile, found, len(found.parts.weights) + 1), visible=True)
+        return (
+            picture,
+            _facts(found),
+            gr.Image(draw_parts(tile, found), alt_text="Parts and their weights", visible=True),
+        )
 
     def overview(self, batch: Batch | None, title: str, tau: float, boxes: float) -> tuple[Any, str, Any]:
         """All photographs in small, those that could not be read, and whether there is something to download."""
         if batch is None:
             return gr.Gallery([], visible=False), "", gr.Button(interactive=False)
         choice = self.choices[title]
-        found = [batch.small(choice, name, tau, int(boxes)) for name in batch.names]
-        small = [(UNREADABLE if isinstance(one, Failure) else one.overlay(), one.name) for one in found]
-        failures = [one for one in found if isinstance(one, Failure)]
+        found = {name: batch.small(choice, name, tau, int(boxes)) for name in batch.names}
+        small = [(one.overlay() if isinstance(one, Prediction) else BLANK, name) for name, one in found.items()]
+        failures = [one for one in found.values() if isinstance(one, Failure)]
         said = _failed(failures, len(found)) if failures else ""
         return gr.Gallery(small, visible=len(small) > 1), said, gr.Button(interactive=len(failures) < len(found))
 
     def write(self, batch: Batch, title: str, tau: float, boxes: float, kind: str) -> str:
         """The file to take away."""
-        try:
+        with _as_message():
             return str(batch.write(self.choices[title], tau, int(boxes), kind))
-        except FamError as error:
-            raise gr.Error(str(error)) from error
+
+
+@contextmanager
+def _as_message() -> Iterator[None]:
+    """Show what goes wrong, as the command line says it."""
+    try:
+        yield
+    except FamError as error:
+        raise gr.Error(str(error), title="") from error
 
 
 def _selected(event: gr.SelectData) -> int:
@@ -197,7 +230,8 @@ def _facts(found: Prediction) -> str:
     boxes = f"<table>{head}{rows}</table>" if rows else "<p>Nothing is above the threshold.</p>"
     h, w = found.size_hw
     remark = f"<p>Read all the same: {html.escape(found.remark)}.</p>" if found.remark else ""
-    return f"<p><b>{html.escape(found.name)}</b> · {w} × {h}</p><p>{classes}</p>{boxes}{remark}"
+    parts = "<p>The parts, each with its weight:</p>" if found.parts else ""
+    return f"<p><b>{html.escape(found.name)}</b> · {w} × {h}</p><p>{classes}</p>{boxes}{remark}{parts}"
 
 
 def _spoken(found: Prediction) -> str:
@@ -208,7 +242,7 @@ def _spoken(found: Prediction) -> str:
     return f"{found.name}: {name}, {f'box {where}' if where else 'nothing found'}"
 
 
-def _failed(failures: list[Failure], total: int = 1) -> str:
+def _failed(failures: list[Failure], total: int) -> str:
     """Photographs that could not be read, as the command line names them."""
     lines = [f"<li>{html.escape(failure.name)}: {html.escape(failure.reason)}</li>" for failure in failures]
     more = [f"<li>and {len(lines) - SHOWN_FAILURES} more</li>"] if len(lines) > SHOWN_FAILURES else []
@@ -216,13 +250,13 @@ def _failed(failures: list[Failure], total: int = 1) -> str:
     return f"<div role='alert'><p>{head}</p><ul>{''.join([*lines[:SHOWN_FAILURES], *more])}</ul></div>"
 
 
-def build(models: Sequence[str]) -> gr.Blocks:
+def build(names: Sequence[str]) -> gr.Blocks:
     """The page for some models: packaged names, folders of checkpoints, or names on the Hugging Face Hub.
 
     Raises:
         FamError: One of them cannot be found or opened.
     """
-    handlers = Handlers(Choices(models))
+    handlers = Handlers(Choices(names))
     titles = handlers.choices.titles
     network: dict[str, Any] = {
         "concurrency_limit": 1,
@@ -233,7 +267,7 @@ def build(models: Sequence[str]) -> gr.Blocks:
         batch = gr.State(None, time_to_live=IDLE_SECONDS, delete_callback=_remove)
         place = gr.State(0)  # of the photograph that is shown, in the batch
         gr.Markdown(ABOUT)
-        with gr.Row():
+        with gr.Row(elem_id="work"):
             with gr.Column(scale=1, min_width=270):
                 files = _keep_names(gr.File(label="Photographs", file_count="multiple", height=150, elem_id="files"))
                 with gr.Row():
@@ -243,12 +277,14 @@ def build(models: Sequence[str]) -> gr.Blocks:
                     examples = gr.Button("Examples", size="sm", min_width=60, elem_id="examples")
                     again = gr.Button("Start again", size="sm", min_width=60, elem_id="again")
                 messages = gr.HTML(elem_id="messages", elem_classes="facts")
-                boxes = gr.Slider(1, MOST_BOXES, 1, step=1, label="Boxes in a photograph, at most", elem_id="boxes")
+                left_model = gr.Dropdown(titles, value=titles[0], label="Model", elem_id="left-model")
+                right_model = gr.Dropdown([NONE, *titles], value=NONE, label="Beside it", elem_id="right-model")
+                boxes = gr.Slider(1, MOST_BOXES, 1, step=1, label="Boxes, at most", elem_id="boxes")
                 kind = gr.Radio([(title, key) for key, title in DOWNLOADS.items()], value="coco", label="Boxes as")
                 download = gr.Button("Download", variant="primary", interactive=False, elem_id="download")
                 file = gr.DownloadButton(visible="hidden", elem_id="file")
-            left = _Pane("left", "Model", titles, handlers.choices[titles[0]].predictor.tau)
-            right = _Pane("right", "Beside it", [NONE, *titles])
+            left = _Pane("left", handlers.choices[titles[0]].predictor.tau)
+            right = _Pane("right")
         with gr.Row():
             gallery = gr.Gallery(
                 label="All photographs",
@@ -263,30 +299,31 @@ def build(models: Sequence[str]) -> gr.Blocks:
             )
 
         def shown(pane: _Pane, event: Any) -> Any:
-            return event(handlers.show, [batch, place, pane.model, pane.tau, boxes], pane.shown, **moves)
+            return event(handlers.show, [batch, place, models[pane], pane.tau, boxes], pane.shown, **moves)
 
         def overview(event: Any) -> Any:
-            given = [batch, left.model, left.tau, boxes]
+            given = [batch, left_model, left.tau, boxes]
             return event(handlers.overview, given, [gallery, messages, download], **moves)
 
         def all_shown(event: Any) -> None:
             overview(shown(right, shown(left, event).then).then)
 
-        chosen = [batch, left.model, right.model]
-        for source in (files, folder):
-            added = source.upload(handlers.add, [source, *chosen], [batch, place, files], **network)
+        models = {left: left_model, right: right_model}
+        chosen = [batch, *models.values()]
+        for source, add in ((files, handlers.add), (folder, handlers.add_folder)):
+            added = source.upload(add, [source, *chosen], [batch, place, files], **network)
             all_shown(added.then)
         all_shown(examples.click(handlers.add_examples, chosen, [batch, place, files], **network).then)
         all_shown(again.click(handlers.clear, batch, [batch, place, files]).then)
-        for pane in (left, right):
-            opened = pane.model.input(handlers.choose, [batch, pane.model], [pane.tau, pane.column], **network)
+        for pane, model in models.items():
+            opened = model.input(handlers.choose, [batch, model], [pane.tau, pane.column], **network)
             shown(pane, opened.then)
             shown(pane, pane.tau.input)
         all_shown(boxes.input)
         overview(left.tau.input)
-        overview(left.model.input)
+        overview(left_model.input)
         all_shown(gallery.select(_selected, None, place, show_progress="hidden").then)
-        made = download.click(handlers.write, [batch, left.model, left.tau, boxes, kind], file, **network)
+        made = download.click(handlers.write, [batch, left_model, left.tau, boxes, kind], file, **network)
         made.success(None, js=CLICK)
     page.queue(max_size=MOST_WAITING)
     return page
@@ -339,6 +376,7 @@ def serving(models: Sequence[str], *, host: str = LOOPBACK[0], port: int | None 
                 app_kwargs={"middleware": middleware},
                 theme=gr.themes.Default(primary_hue="teal", font=FONTS, font_mono=["ui-monospace", "monospace"]),
                 css=CSS,
+                head=HEAD,
             )
         except OSError as error:
             where = f"{host}, port {port or '7860 to 7959'}"
