@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
 CLASSES = ("cat", "dog", "cup", "rocket", "person")
 SIZE = 64
+BROWSER_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",  # containers have little of it
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1200,900",
+)
 
 
 def pytest_report_header() -> str:
@@ -355,3 +367,24 @@ def hosts() -> Iterator[tuple[Host, Host]]:
         for host in two:
             host.kill()
             subprocess.run(["ip", "netns", "delete", host.name], capture_output=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium without a window and with an empty profile; selenium is told both programs and looks for none."""
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        pytest.skip("no chromium and chromedriver here: apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install --group tests")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*BROWSER_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SE_OFFLINE", "true")
+        patch.setenv("NO_PROXY", "localhost,127.0.0.1")
+        service = webdriver.ChromeService(executable_path=chromedriver, log_output=os.devnull)
+        browser = webdriver.Chrome(options=options, service=service)
+        yield browser
+        browser.quit()

@@ -48,7 +48,7 @@ def app(
         return
     if dry_run or out is not None:
         raise BadParameter("--dry-run and --out are for --space")
-    from famcli.web.page import LOOPBACK, serving
+    from famcli.web.server import LOOPBACK, serving
 
     with serving(models, host=host, port=port) as url:
         if host not in LOOPBACK:

@@ -64,9 +64,10 @@ class Choices:
             stored = read_config(folder)
             facts = GraphFacts.from_provenance(stored["provenance"])
             # Without a graph only PyTorch, which takes seconds to load, knows what else there is.
-            methods = {key: of.title for key, of in facts.methods.items()} if facts else {None: "own method"}
-            for method, title in methods.items():
-                self._where[f"{name} · {title}"] = folder, method
+            methods = (
+                {method: f"{name} · {of.title}" for method, of in facts.methods.items()} if facts else {None: name}
+            )
+            self._where |= {title: (folder, method) for method, title in methods.items()}
 
     @property
     def titles(self) -> list[str]:

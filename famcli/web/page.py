@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
-import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,26 +11,19 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from PIL import Image
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from famcli.data.search import is_input
 from famcli.demo import PHOTOS, photo_folder
 from famcli.outputs.image_files import TILE_SIDE, draw_parts, read_photo, shrunk
 from famcli.outputs.prediction import Failure, Prediction, shown_name
 from famcli.web.batch import DOWNLOADS, Batch, Choices
-from famcli_models.errors import ConfigError, FamError
+from famcli_models.errors import FamError
 
 MOST_PHOTOGRAPHS = 500  # of one visitor
-MOST_BYTES = "64mb"  # of one file
 MOST_WAITING = 32  # visitors whose photographs wait for the network
 MOST_BOXES = 10
 IDLE_SECONDS = 3600  # after which the photographs of a visitor who has left are deleted
 NONE = "nothing"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# The browser asks no other server, whatever a script wants; pictures and scripts of the page itself may be inline.
-POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'"
-HEADERS = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
 TITLE = "What is it, and where? · fam"
 ABOUT = """# What is it, and where?
 Drop photographs: a model that learned from class labels alone shows where the object is. They stay on the machine that
@@ -41,6 +31,7 @@ runs this page, and are deleted some time after you have left."""
 CSS = """
 .gradio-container { max-width: 84rem !important; margin: 0 auto !important; }
 #work { flex-wrap: wrap; }
+#gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)) !important; }
 .facts { padding: 0 !important; overflow-wrap: anywhere; }
 .facts p, .facts table { margin: .2rem 0; }
 .facts :is(table, th, td) { border: 0 !important; text-align: left; padding: 0 1.2rem .1rem 0 !important; }
@@ -53,8 +44,12 @@ HEAD = """<script>document.addEventListener("change", (event) => {
     if (path) Object.defineProperty(file, "name", { value: path });
   }
 }, true);</script>"""
+THEME = gr.themes.Default(
+    primary_hue="teal",
+    font=["system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"],  # none is fetched
+    font_mono=["ui-monospace", "monospace"],
+)
 CLICK = "() => document.querySelector('#file').click()"
-FONTS = ["system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]  # none is fetched
 SHOWN_FAILURES = 20
 BLANK = Image.new("RGB", (240, 180), "gray")  # in the place of a photograph that was not read
 
@@ -288,7 +283,6 @@ def build(names: Sequence[str]) -> gr.Blocks:
         with gr.Row():
             gallery = gr.Gallery(
                 label="All photographs",
-                columns=6,
                 height="auto",
                 object_fit="contain",
                 allow_preview=False,
@@ -327,79 +321,3 @@ def build(names: Sequence[str]) -> gr.Blocks:
         made.success(None, js=CLICK)
     page.queue(max_size=MOST_WAITING)
     return page
-
-
-class _Policy:
-    """Adds the headers that keep the browser from other servers."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS]
-            await send(message)
-
-        await self.app(scope, receive, with_headers)
-
-
-@contextmanager
-def serving(models: Sequence[str], *, host: str = LOOPBACK[0], port: int | None = None) -> Iterator[str]:
-    """The page on a web server of its own, at the address that is given; what visitors leave is deleted at the end.
-
-    Args:
-        models: See :func:`build`.
-        host: The address to listen on. Only by one of this machine's own names is the page answered if it is loopback.
-        port: By default the first free one from 7860 on.
-
-    Raises:
-        ConfigError: The address is taken, or is none of this machine's.
-        FamError: A model cannot be found or opened.
-    """
-    allowed = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]  # no other site's name may lead here
-    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=allowed), Middleware(_Policy)]
-    with tempfile.TemporaryDirectory(prefix="fam-app-") as folder, _temporary(folder):
-        page = build(models)
-        try:
-            _, url, _ = page.launch(
-                server_name=host,
-                server_port=port,
-                prevent_thread_lock=True,
-                quiet=True,
-                share=False,
-                ssr_mode=False,
-                mcp_server=False,
-                enable_monitoring=False,
-                footer_links=[],
-                max_file_size=MOST_BYTES,
-                app_kwargs={"middleware": middleware},
-                theme=gr.themes.Default(primary_hue="teal", font=FONTS, font_mono=["ui-monospace", "monospace"]),
-                css=CSS,
-                head=HEAD,
-            )
-        except OSError as error:
-            where = f"{host}, port {port or '7860 to 7959'}"
-            raise ConfigError(f"cannot serve the page at {where} ({error}); try another --port or --host") from error
-        try:
-            yield url
-        finally:
-            page.close(verbose=False)
-
-
-def serve(models: Sequence[str], *, host: str = LOOPBACK[0], port: int = 7860) -> None:
-    """Serve the page until the process is ended; what a Space runs."""
-    with serving(models, host=host, port=port):
-        threading.Event().wait()
-
-
-@contextmanager
-def _temporary(folder: str) -> Iterator[None]:
-    """Everything temporary of this process and of Gradio in a folder."""
-    before, tempfile.tempdir = tempfile.tempdir, folder
-    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "files"))
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
-        del os.environ["GRADIO_TEMP_DIR"]

@@ -33,7 +33,7 @@ APP = '''"""The page that README.md describes; on your own machine nobody else r
 
 import os
 
-from famcli.web.page import serve
+from famcli.web.server import serve
 
 MODELS = {models!r}
 

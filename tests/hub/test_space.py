@@ -24,11 +24,11 @@ Fam = Callable[..., Any]
 RUN = f"""
 import sys, urllib.request
 sys.modules.update(dict.fromkeys({PYTORCH!r}))
-from famcli.web import page
+from famcli.web import server
 def serve(models, host):
-    with page.serving(models, host=host) as url, urllib.request.urlopen(url) as answer:
-        print(page.__file__, models, host, answer.status)
-page.serve = serve
+    with server.serving(models, host=host) as url, urllib.request.urlopen(url) as answer:
+        print(server.__file__, models, host, answer.status)
+server.serve = serve
 import runpy
 runpy.run_path("app.py", run_name="__main__")
 from famcli.version import __version__

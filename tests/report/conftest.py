@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,6 @@ from famcli.results.schema import ClassRow, Difference, Number, Results, Row, Si
 
 TAUS = tuple(round(0.05 * i, 2) for i in range(21))
 SMALL_HW = (30, 40)
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",  # containers have little of it
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1200,900",
-)
 
 
 def _row(method: str, title: str, records: list[ImageResult], **more: Any) -> Row:
@@ -154,24 +140,3 @@ def folder(tmp_path: Path, records: list[ImageResult], results: Results) -> Path
     write_results(folder, results)
     write_images(folder / IMAGES_NAME, records)
     return folder
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium without a window and with an empty profile; selenium is told both programs and looks for none."""
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
-        pytest.skip("no chromium and chromedriver here: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install --group tests")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SE_OFFLINE", "true")
-        patch.setenv("NO_PROXY", "localhost,127.0.0.1")
-        service = webdriver.ChromeService(executable_path=chromedriver, log_output=os.devnull)
-        browser = webdriver.Chrome(options=options, service=service)
-        yield browser
-        browser.quit()
