@@ -27,7 +27,7 @@ from famcli_models.errors import DataError, UnknownNameError
 from famcli_models.graph import GraphFacts
 
 SHOWN_CLASSES = 3
-SMALL_SIDE = 240  # of photographs in the gallery, in pixels
+SMALL_SIDE = 240  # of photographs in the gallery and beside their parts, in pixels
 OVERLAYS = "overlays"
 DOWNLOADS = {
     "coco": "COCO",

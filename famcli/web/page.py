@@ -14,9 +14,9 @@ from PIL import Image
 
 from famcli.data.search import is_input
 from famcli.demo import PHOTOS, photo_folder
-from famcli.outputs.image_files import TILE_SIDE, draw_parts, read_photo, shrunk
+from famcli.outputs.image_files import draw_parts, read_photo, shrunk
 from famcli.outputs.prediction import Failure, Prediction, shown_name
-from famcli.web.batch import DOWNLOADS, Batch, Choices
+from famcli.web.batch import DOWNLOADS, SMALL_SIDE, Batch, Choices
 from famcli_models.errors import FamError
 
 MOST_PHOTOGRAPHS = 500  # of one visitor
@@ -34,7 +34,7 @@ CSS = """
 #gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)) !important; }
 .facts { padding: 0 !important; overflow-wrap: anywhere; }
 .facts p, .facts table { margin: .2rem 0; }
-.facts :is(table, th, td) { border: 0 !important; text-align: left; padding: 0 1.2rem .1rem 0 !important; }
+.facts :is(table, tbody, tr, th, td) { border: 0 !important; text-align: left; padding: 0 1.2rem .1rem 0 !important; }
 .facts td { font-variant-numeric: tabular-nums; }
 """
 # Photographs of a folder keep their path within it, as on the command line.
@@ -51,7 +51,8 @@ THEME = gr.themes.Default(
 )
 CLICK = "() => document.querySelector('#file').click()"
 SHOWN_FAILURES = 20
-BLANK = Image.new("RGB", (240, 180), "gray")  # in the place of a photograph that was not read
+LEAST = 0.01  # probability of a class that is named beside the first
+BLANK = Image.new("RGB", (SMALL_SIDE, SMALL_SIDE), "gray")  # in the place of a photograph that was not read
 
 
 def _keep_names(source: Any) -> Any:
@@ -172,22 +173,22 @@ class Handlers:
         picture = gr.Image(found.overlay(), alt_text=_spoken(found))
         if found.parts is None:
             return picture, _facts(found), hidden
-        tile = np.asarray(shrunk(Image.fromarray(read_photo(found)), TILE_SIDE))
+        tile = np.asarray(shrunk(Image.fromarray(read_photo(found)), SMALL_SIDE))
         return (
             picture,
             _facts(found),
             gr.Image(draw_parts(tile, found), alt_text="Parts and their weights", visible=True),
         )
 
-    def overview(self, batch: Batch | None, title: str, tau: float, boxes: float) -> tuple[Any, str, Any]:
+    def overview(self, batch: Batch | None, title: str, tau: float, boxes: float) -> tuple[Any, Any, Any]:
         """All photographs in small, those that could not be read, and whether there is something to download."""
         if batch is None:
-            return gr.Gallery([], visible=False), "", gr.Button(interactive=False)
+            return gr.Gallery([], visible=False), gr.HTML(visible=False), gr.Button(interactive=False)
         choice = self.choices[title]
         found = {name: batch.small(choice, name, tau, int(boxes)) for name in batch.names}
         small = [(one.overlay() if isinstance(one, Prediction) else BLANK, name) for name, one in found.items()]
         failures = [one for one in found.values() if isinstance(one, Failure)]
-        said = _failed(failures, len(found)) if failures else ""
+        said = gr.HTML(_failed(failures, len(found)), visible=True) if failures else gr.HTML(visible=False)
         return gr.Gallery(small, visible=len(small) > 1), said, gr.Button(interactive=len(failures) < len(found))
 
     def write(self, batch: Batch, title: str, tau: float, boxes: float, kind: str) -> str:
@@ -216,7 +217,8 @@ def _remove(batch: Batch | None) -> None:
 
 def _facts(found: Prediction) -> str:
     """The most probable classes, and a line a box, as HTML."""
-    classes = ", ".join(f"{html.escape(c.name)} {c.probability or 0:.0%}" for c in found.classes)
+    first, *others = [(f"{html.escape(c.name)} {c.probability or 0:.0%}", c.probability or 0) for c in found.classes]
+    classes = ", ".join([first[0], *(text for text, probability in others if probability >= LEAST)])
     rows = "".join(
         f"<tr><td>{score:.2f}</td><td>{', '.join(f'{corner:.0f}' for corner in box)}</td></tr>"
         for box, score in zip(found.boxes.tolist(), found.scores.tolist(), strict=True)
@@ -271,7 +273,7 @@ def build(names: Sequence[str]) -> gr.Blocks:
                     )
                     examples = gr.Button("Examples", size="sm", min_width=60, elem_id="examples")
                     again = gr.Button("Start again", size="sm", min_width=60, elem_id="again")
-                messages = gr.HTML(elem_id="messages", elem_classes="facts")
+                messages = gr.HTML(visible=False, elem_id="messages", elem_classes="facts")
                 left_model = gr.Dropdown(titles, value=titles[0], label="Model", elem_id="left-model")
                 right_model = gr.Dropdown([NONE, *titles], value=NONE, label="Beside it", elem_id="right-model")
                 boxes = gr.Slider(1, MOST_BOXES, 1, step=1, label="Boxes, at most", elem_id="boxes")
@@ -282,7 +284,7 @@ def build(names: Sequence[str]) -> gr.Blocks:
             right = _Pane("right")
         with gr.Row():
             gallery = gr.Gallery(
-                label="All photographs",
+                show_label=False,
                 height="auto",
                 object_fit="contain",
                 allow_preview=False,

@@ -90,8 +90,8 @@ def test_more_boxes_and_another_threshold(handlers: Any, batch: Batch) -> None:
     given = ((0.5, 1), (0.5, 10), (0.8, 10))
     assert [handlers.show(batch, 0, FAM, *one)[1].count("<tr><td>") for one in given] == [1, 2, 1]
     gallery, said, button = handlers.overview(batch, FAM, 0.5, 1)
-    assert said.startswith("<div role='alert'><p>1 of 2")
-    assert "text.jpg: not a JPEG" in said
+    assert said.value.startswith("<div role='alert'><p>1 of 2")
+    assert "text.jpg: not a JPEG" in said.value
     assert button.interactive
     assert gallery.visible
 
@@ -144,7 +144,7 @@ def test_folders_and_examples(
     assert sorted(batch.names) == sorted(["x/1.png", "x/2.png", *(photo.file for photo in PHOTOS)])
     assert handlers.clear(batch) == (None, 0, None)
     assert not batch.folder.exists()
-    assert handlers.overview(None, FAM, 0.5, 1)[1] == ""
+    assert not any(shown.visible for shown in handlers.overview(None, FAM, 0.5, 1)[:2])
 
 
 def test_downloads(handlers: Any, batch: Batch, tmp_path: Path, progress: Callable[..., None]) -> None:
