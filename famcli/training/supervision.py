@@ -98,9 +98,10 @@ def make_supervision(
         raise ConfigError(
             f"lambda_target draws a learnt map to targets, and {source.title} has none; set lambda_target=0"
         )
-    if not targeted and (run.teacher or run.hard_targets):
-        what = "a teacher takes part in the targets" if run.teacher else "hard_targets are targets"
-        raise ConfigError(f"{what} of M, and there are none; set lambda_target, or leave it out")
+    asked = {"teacher": run.teacher, "hard_targets": run.hard_targets, "targets": run.targets != "edges"}
+    for setting, given in asked.items() if not targeted else ():
+        if given:
+            raise ConfigError(f"{setting} is for targets of M, and there are none; set lambda_target, or leave it out")
     teachers = _teachers(run.teacher, provenance, say)  # a wrong one is noticed before the work
     samples: Sequence[Sample] = data.samples
     if data.unlabelled:

@@ -537,8 +537,9 @@ def test_teachers_of_other_classes(runner: Runner, make_splits: Make, make_model
     root, teacher = make_splits("two", train_weaksup=[0, 1]), f"teacher={runner.home / 'cam'}"
     for settings, message in (
         (("lambda_target=1", teacher), "a CAM, depends on the class"),
-        ((teacher,), "a teacher takes .* set lambda_target, or leave it out"),
-        (("hard_targets=true",), "hard_targets are .* set lambda_target, or leave it out"),
+        ((teacher,), "teacher is for targets of M, .* set lambda_target, or leave it out"),
+        (("hard_targets=true",), "hard_targets is for targets of M, .* set lambda_target, or leave it out"),
+        (("targets=evidence",), "targets is for targets of M, .* set lambda_target, or leave it out"),
         (("lambda_target=1",), "class activation maps"),
         (("lambda_target=1", "method=cam"), "CAM has none; set lambda_target=0"),
     ):
