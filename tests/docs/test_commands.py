@@ -28,6 +28,8 @@ from famcli.demo import PHOTOS, photo_folder
 
 HERE = Path(__file__).parent
 WITHOUT_TRAINING = {"docs/index.md", "docs/getting-started.md", "docs/guides/my-photos.md"}
+NUMBER = r"[-+]?\d+(?:\.\d+)?"
+LIKE = {r"\.\.\.": ".*", "-{2,}": "-+", " +": " +", NUMBER: NUMBER}  # what may stand for a piece of a line
 # `torchrun` takes a free port.
 PRELUDE = """set -e
 torchrun() { command torchrun --standalone "$@"; }
@@ -201,11 +203,8 @@ def test_the_commands_of_a_page_run(page: str, lay: Lay, shell: Shell, tmp_path:
 
 def form(line: str) -> str:
     """A regular expression for lines like one that is shown: other numbers, other widths, and anything for dots."""
-    pieces = re.split(r"(\.\.\.|\d+(?:\.\d+)?| +|-{2,})", line)
-    other = {".": ".*", " ": " +", "-": "-+"}
-    return "^" + "".join(
-        other.get(piece[0], r"\d+(\.\d+)?") if i % 2 else re.escape(piece) for i, piece in enumerate(pieces)
-    )
+    pieces = re.split(f"({'|'.join(LIKE)})", line)
+    return "^" + "".join(next((LIKE[of] for of in LIKE if re.fullmatch(of, p)), re.escape(p)) for p in pieces)
 
 
 @pytest.mark.parametrize("page", PAGES)
