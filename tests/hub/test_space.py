@@ -22,7 +22,8 @@ MODEL = "fam-mobilenetv1-butterflies"
 Fam = Callable[..., Any]
 # What app.py does, at a free port, where PyTorch is not installed; and one question to the page.
 RUN = f"""
-import sys, urllib.request
+import os, sys, urllib.request
+sys.path.insert(0, os.getcwd())  # as for a script, also with Python's safe path
 sys.modules.update(dict.fromkeys({PYTORCH!r}))
 from famcli.web import server
 def serve(models, host):
@@ -108,8 +109,8 @@ def test_it_serves_without_pytorch(written: Path, tmp_path: Path) -> None:
     line = [sys.executable, "-c", RUN]
     done = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    page = folder / "famcli" / "web" / "page.py"
-    assert done.stdout.split("\n") == [f"{page} ['{MODEL}'] 127.0.0.1 200", version("famcli"), ""]
+    source = folder / "famcli" / "web" / "server.py"
+    assert done.stdout.split("\n") == [f"{source} ['{MODEL}'] 127.0.0.1 200", version("famcli"), ""]
 
 
 def test_own_model(fam: Fam, here: Path, checkpoint: Path) -> None:
@@ -199,6 +200,21 @@ def test_send(fam_process: Fam, hub: Any, tmp_path: Path, canary: str) -> None:
     assert len(repo.commits) == 3
     done = fam_process("push", folder, "--space", SPACE, "--create-pr", token=canary)
     assert done.stdout == f"{hub.url}/spaces/{SPACE}/discussions/1\n"
+
+
+@pytest.mark.slow
+def test_a_model_of_the_hub(fam_process: Fam, hub: Any, tmp_path: Path, files: dict[str, bytes]) -> None:
+    """It is copied in, checked, so that the Space needs no network to start; its page on the Hub is linked."""
+    hub.add("lab/fam-tiny", files)
+    done = fam_process("app", "--space", SPACE, "--dry-run", "--model", "lab/fam-tiny@main")
+    assert done.code == 0, done.stderr
+    assert models_of(tmp_path / "where") == ["fam-tiny"]
+    card = SpaceCard.load(tmp_path / "where" / "README.md")
+    assert card.data.models == ["lab/fam-tiny"]
+    assert "Terms: mit." in card.text
+    copied = tmp_path / "where" / "famcli_models" / "weights" / "fam-tiny"
+    assert {path.name for path in copied.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert not [request for request in hub.requests if request.method not in {"GET", "HEAD"}]
 
 
 @pytest.mark.slow
