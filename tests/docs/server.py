@@ -14,9 +14,9 @@ import socket
 import sys
 from typing import NoReturn
 
-# A frozen backbone that is packaged, at the size of a thumbnail, and a threshold that M passes after so few steps.
+# A frozen backbone that is packaged, at the size of a thumbnail.
 SMALL = ("--backbone", "mobilenetv1", "--init", "fam-mobilenetv1-ilsvrc", "--workers", "0")
-SMALL += tuple(f"--set={pair}" for pair in ("train.backbone=frozen", "size=64", "epochs=1", "tau=0.01"))
+SMALL += tuple(f"--set={pair}" for pair in ("train.backbone=frozen", "size=64", "epochs=1"))
 
 
 def become(
