@@ -14,9 +14,12 @@ import socket
 import sys
 from typing import NoReturn
 
-# A frozen backbone that is packaged, at the size of a thumbnail.
+# A frozen backbone that is packaged, at the size of a thumbnail, and one view for the teacher.
 SMALL = ("--backbone", "mobilenetv1", "--init", "fam-mobilenetv1-ilsvrc", "--workers", "0")
-SMALL += tuple(f"--set={pair}" for pair in ("train.backbone=frozen", "size=64", "epochs=1"))
+SMALL += tuple(
+    f"--set={pair}"
+    for pair in ("train.backbone=frozen", "size=64", "epochs=1", "teacher_scales=[1]", "teacher_flip=false")
+)
 
 
 def become(
