@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,7 +47,7 @@ def app(
         return
     if dry_run or out is not None:
         raise BadParameter("--dry-run and --out are for --space")
-    from famcli.web.server import LOOPBACK, serving
+    from famcli.web.server import LOOPBACK, serving, wait
 
     with serving(models, host=host, port=port) as url:
         if host not in LOOPBACK:
@@ -56,7 +55,7 @@ def app(
         console.result(url)
         if browser:
             webbrowser.open(url)
-        threading.Event().wait()
+        wait()
 
 
 def _space(repo: str, models: list[str], out: Path | None, dry_run: bool) -> None:

@@ -28,6 +28,7 @@ from famcli_models.graph import GraphFacts
 
 SHOWN_CLASSES = 3
 SMALL_SIDE = 240  # of photographs in the gallery and beside their parts, in pixels
+MOST_NAME_BYTES = 240  # bytes of a name
 OVERLAYS = "overlays"
 DOWNLOADS = {
     "coco": "COCO",
@@ -205,8 +206,16 @@ def _plain(prediction: Prediction) -> Prediction:
 def _safe_name(name: str) -> str:
     """A relative name without what leads elsewhere or cannot be printed."""
     printable = "".join(c if c.isprintable() else "_" for c in name.replace("\\", "/"))
-    parts = [part for part in PurePosixPath(printable).parts if part not in ("/", "..")]
+    parts = [_short(part) for part in PurePosixPath(printable).parts if part not in ("/", "..")]
     return "/".join(parts) or "photograph"
+
+
+def _short(part: str) -> str:
+    """A name of a file or folder that file systems take, with room for a number; its suffix stays."""
+    if len(part.encode()) <= MOST_NAME_BYTES:
+        return part
+    stem, dot, suffix = part.rpartition(".")
+    return f"{(stem or part)[: MOST_NAME_BYTES // 4 - 16]}{dot}{suffix[:8]}"
 
 
 def _numbered(name: str, number: int) -> str:

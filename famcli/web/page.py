@@ -22,7 +22,8 @@ from famcli_models.errors import FamError
 MOST_PHOTOGRAPHS = 500  # of one visitor
 MOST_WAITING = 32  # visitors whose photographs wait for the network
 MOST_BOXES = 10
-IDLE_SECONDS = 3600  # after which the photographs of a visitor who has left are deleted
+IDLE_SECONDS = 3600  # after which Gradio's own copies are deleted, and the photographs of a visitor who has left
+MOST_SECONDS = 24 * 3600  # of photographs since the last were added, though the visitor stays
 NONE = "nothing"
 TITLE = "What is it, and where? · fam"
 ABOUT = """# What is it, and where?
@@ -97,13 +98,15 @@ class Handlers:
         batch: Batch | None,
         *titles: str,
         progress: Callable[..., Any] = gr.Progress(),  # noqa: B008  (Gradio finds it by its default)
-    ) -> tuple[Batch, int, None]:
+    ) -> tuple[Batch | None, Any, None]:
         """Take in photographs and run what is chosen on them; the first of them is shown."""
-        batch = batch or Batch.in_new_folder()
-        before = len(batch.names)
+        before = len(batch.names) if batch else 0
         if before + len(files) > MOST_PHOTOGRAPHS:
             msg = f"{before + len(files)}, and the page takes {MOST_PHOTOGRAPHS}; 'fam predict' takes any number"
             raise gr.Error(msg, title="Too many photographs")
+        if not files:
+            return batch, gr.skip(), None
+        batch = batch or Batch.in_new_folder()
         for path, name in sorted(files, key=lambda file: file[1]):
             batch.add(path, name)
         for title in titles:
@@ -116,7 +119,7 @@ class Handlers:
         batch: Batch | None,
         *titles: str,
         progress: Callable[..., Any] = gr.Progress(),  # noqa: B008
-    ) -> tuple[Batch, int, None]:
+    ) -> tuple[Batch | None, Any, None]:
         """Likewise those of a folder; files of other types are left out, as on the command line."""
         images = [file for file in files if is_input(file[1])]
         if len(images) < len(files):
@@ -128,7 +131,7 @@ class Handlers:
         batch: Batch | None,
         *titles: str,
         progress: Callable[..., Any] = gr.Progress(),  # noqa: B008
-    ) -> tuple[Batch, int, None]:
+    ) -> tuple[Batch | None, Any, None]:
         """Take in the photographs of ``fam demo``, once."""
         with _as_message():
             folder, known = photo_folder(), batch.names if batch else []
@@ -261,7 +264,7 @@ def build(names: Sequence[str]) -> gr.Blocks:
     }  # an engine runs one batch at a time
     moves: dict[str, Any] = {"concurrency_limit": None, "trigger_mode": "always_last", "show_progress": "hidden"}
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(IDLE_SECONDS, IDLE_SECONDS)) as page:
-        batch = gr.State(None, time_to_live=IDLE_SECONDS, delete_callback=_remove)
+        batch = gr.State(None, time_to_live=MOST_SECONDS, delete_callback=_remove)
         place = gr.State(0)  # of the photograph that is shown, in the batch
         gr.Markdown(ABOUT)
         with gr.Row(elem_id="work"):
@@ -310,7 +313,7 @@ def build(names: Sequence[str]) -> gr.Blocks:
             added = source.upload(add, [source, *chosen], [batch, place, files], **network)
             all_shown(added.then)
         all_shown(examples.click(handlers.add_examples, chosen, [batch, place, files], **network).then)
-        all_shown(again.click(handlers.clear, batch, [batch, place, files]).then)
+        all_shown(again.click(handlers.clear, batch, [batch, place, files], **network).then)
         for pane, model in models.items():
             opened = model.input(handlers.choose, [batch, model], [pane.tau, pane.column], **network)
             shown(pane, opened.then)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -12,8 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import safehttpx  # type: ignore[import-untyped]
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse
 
 from famcli_models.errors import ConfigError
 
@@ -26,7 +30,7 @@ HEADERS = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b
 
 
 class _Policy:
-    """Adds the headers that keep the browser from other servers."""
+    """Keeps the browser from other servers by headers, and pages of other sites from sending anything here."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -37,7 +41,14 @@ class _Policy:
                 message["headers"] = [*message["headers"], *HEADERS]
             await send(message)
 
-        await self.app(scope, receive, with_headers)
+        foreign = scope["type"] == "http" and Headers(scope=scope).get("sec-fetch-site") == "cross-site"
+        refused = PlainTextResponse("sent by a page of another site", 403)
+        await (refused if foreign and scope["method"] == "POST" else self.app)(scope, receive, with_headers)
+
+
+async def _refuse(url: str, **_: Any) -> Any:
+    """In the place of what Gradio downloads with, which a visitor can name any address to."""
+    raise ValueError(f"the page downloads nothing: {url}")
 
 
 @contextmanager
@@ -53,14 +64,16 @@ def serving(models: Sequence[str], *, host: str = LOOPBACK[0], port: int | None 
         ConfigError: The address is taken, or is none of this machine's.
         FamError: A model cannot be found or opened.
     """
-    allowed = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]  # no other site's name may lead here
+    # No other site's name may lead here; older Starlettes read "[" of an IPv6 address, and no name begins with it.
+    allowed = [*LOOPBACK, "[::1]", "["] if host in LOOPBACK else ["*"]
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=allowed), Middleware(_Policy)]
-    with tempfile.TemporaryDirectory(prefix="fam-app-") as folder, _temporary(folder):
+    with tempfile.TemporaryDirectory(prefix="fam-app-") as folder, _environment(folder, host):
+        safehttpx.get = safehttpx.async_validate_url = _refuse
         from famcli.web.page import CSS, HEAD, THEME, build  # now: Gradio makes folders when it is imported
 
         page = build(models)
         _, url, _ = page.launch(
-            server_name=host,
+            server_name=f"[{host}]" if ":" in host else host,
             server_port=_free_port(host, port),
             prevent_thread_lock=True,
             quiet=True,
@@ -68,6 +81,7 @@ def serving(models: Sequence[str], *, host: str = LOOPBACK[0], port: int | None 
             ssr_mode=False,
             mcp_server=False,
             enable_monitoring=False,
+            run_history=False,  # the browser would keep photographs
             footer_links=[],
             max_file_size=MOST_BYTES,
             app_kwargs={"middleware": middleware},
@@ -84,30 +98,44 @@ def serving(models: Sequence[str], *, host: str = LOOPBACK[0], port: int | None 
 def serve(models: Sequence[str], *, host: str = LOOPBACK[0], port: int = 7860) -> None:
     """Serve the page until the process is ended; what a Space runs."""
     with serving(models, host=host, port=port):
-        threading.Event().wait()
+        wait()
+
+
+def wait() -> None:
+    """Wait for Ctrl-C, or for SIGTERM, by which containers are stopped; either ends what is served."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Event().wait()
 
 
 def _free_port(host: str, port: int | None) -> int:
     """The port itself, or the first that is free; Gradio would try a hundred of them at an address that is none."""
     for candidate in PORTS if port is None else (port,):
         try:
-            with socket.create_server((host, candidate), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-                return candidate
+            for address in (host, LOOPBACK[0]):  # Gradio wants it free at the second too
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                socket.create_server((address, candidate), family=family).close()
         except OSError as error:
             if port is None and error.errno == errno.EADDRINUSE and candidate < PORTS[-1]:
                 continue
             where, why = f"{host}, port {candidate}", (error.strerror or str(error)).partition(" (")[0]
             raise ConfigError(f"cannot serve the page at {where}: {why}; try another --port or --host") from error
+        else:
+            return candidate
     raise AssertionError
 
 
 @contextmanager
-def _temporary(folder: str) -> Iterator[None]:
-    """Everything temporary of this process and of Gradio in a folder."""
-    before, tempfile.tempdir = tempfile.tempdir, folder
-    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "files"))
+def _environment(folder: str, host: str) -> Iterator[None]:
+    """Everything temporary in a folder, no setting of Gradio from outside, and no proxy on the way to this server."""
+    before, variables = tempfile.tempdir, dict(os.environ)
+    for name in [name for name in variables if name.startswith("GRADIO_")]:
+        del os.environ[name]
+    direct = ",".join([host, "localhost", variables.get("no_proxy") or variables.get("NO_PROXY", "")])
+    os.environ |= {"GRADIO_TEMP_DIR": str(Path(folder, "files")), "no_proxy": direct, "NO_PROXY": direct}
+    tempfile.tempdir = folder
     try:
         yield
     finally:
         tempfile.tempdir = before
-        del os.environ["GRADIO_TEMP_DIR"]
+        os.environ.clear()
+        os.environ.update(variables)

@@ -90,6 +90,7 @@ def test_only_new_photographs_are_predicted(batch: Batch, choices: Choices) -> N
         ("x/y/a b[1] é.jpg", ["x/y/a b[1] é.jpg", "x/y/a b[1] é (2).jpg", "x/y/a b[1] é (3).jpg"]),
         ("../../etc/a", ["etc/a", "etc/a (2)", "etc/a (3)"]),
         ("/a\\b\n.jpg", ["a/b_.jpg", "a/b_ (2).jpg", "a/b_ (3).jpg"]),
+        ("é" * 140 + ".jpg", [f"{'é' * 44}{number}.jpg" for number in ("", " (2)", " (3)")]),
         ("..", ["photograph", "photograph (2)", "photograph (3)"]),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import urllib.error
@@ -182,3 +184,39 @@ def test_no_other_server_is_asked_and_no_torch_is_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-3:] == ["PREDICTED 6", "ASKED []", "LOADED []"]
+
+
+def test_a_page_of_another_site_sends_nothing_here_and_no_address_is_downloaded(served: str) -> None:
+    """Though a browser sends uploads without asking, and Gradio would fetch what it is asked for."""
+    for path, headers, code in (
+        ("gradio_api/upload", {"Sec-Fetch-Site": "cross-site"}, "403"),
+        ("gradio_api/upload", {"Sec-Fetch-Site": "same-origin"}, "400"),  # no files
+        ("gradio_api/file=http://192.0.2.1/a.jpg", {}, "403"),
+    ):
+        data = None if "file=" in path else b"x"
+        with pytest.raises(urllib.error.HTTPError, match=code):
+            urllib.request.urlopen(urllib.request.Request(served + path, data, headers))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_it_starts_whatever_the_environment_says_and_leaves_nothing_after_sigterm(tmp_path: Path, host: str) -> None:
+    """Behind a proxy that is dead, with settings of Gradio; a container is stopped by SIGTERM."""
+    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:9")
+    environment = {**os.environ, **proxies, "TMPDIR": str(tmp_path), "GRADIO_DEBUG": "1", "GRADIO_ROOT_PATH": "/x"}
+    line = [sys.executable, "-m", "famcli", "app", "--no-browser", "--model", DEFAULT_MODEL, "--host", host]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url + "config") as answer:
+                assert json.load(answer)["run_history"] is False
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert not any(tmp_path.iterdir())
+
+
+def test_nothing_new_changes_nothing(handlers: Any, batch: Batch, progress: Callable[..., None]) -> None:
+    """Such as a folder without photographs."""
+    assert handlers.add([], batch, FAM, progress=progress) == (batch, gr.skip(), None)
