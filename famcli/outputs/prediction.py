@@ -100,7 +100,6 @@ class Prediction:
         regions: Foreground regions, largest first, with boxes in the original image's pixels.
         M: ``(H, W)`` float32 map at feature resolution; if maps depend on the class, that of the first of the classes.
         box_scores: The score of each region, see :mod:`famcli.inference.scores`; if empty, the mean of its map.
-        certainty: Log-probability of the best class before calibration, which the scores depend on.
         known: The class was given.
         region_map: ``(h, w)``, i + 1 on the pixels of ``regions[i]`` and 0 elsewhere, if masks were asked for.
         parts: The part maps and their weights, if asked for.
@@ -108,6 +107,7 @@ class Prediction:
         class_names: All classes that ``index`` of a class counts among.
         warning: What could not be written beside the results, if anything.
         remark: What its file lacks, if anything, though all pixels could be read.
+        certainty: Log-probability of the best class before calibration, which the scores depend on.
     """
 
     name: str
@@ -116,7 +116,6 @@ class Prediction:
     regions: tuple[Region, ...]
     M: np.ndarray = field(repr=False)
     box_scores: tuple[float, ...] = ()
-    certainty: float = 0.0
     known: bool = False
     region_map: np.ndarray | None = field(default=None, repr=False)
     parts: PartMaps | None = None
@@ -124,6 +123,7 @@ class Prediction:
     class_names: tuple[str, ...] = field(default=(), repr=False)
     warning: str | None = None
     remark: str | None = None
+    certainty: float = 0.0
 
     @property
     def boxes(self) -> np.ndarray:

@@ -106,9 +106,10 @@ class Handlers:
             raise gr.Error(msg, title="Too many photographs")
         if not files:
             return batch, gr.skip(), None
-        batch = batch or Batch.in_new_folder()
-        for path, name in sorted(files, key=lambda file: file[1]):
-            batch.add(path, name)
+        with _as_message():
+            batch = batch or Batch.in_new_folder()
+            for path, name in sorted(files, key=lambda file: file[1]):
+                batch.add(path, name)
         for title in titles:
             self._run(batch, title, progress)
         return batch, before, None
@@ -205,7 +206,7 @@ def _as_message() -> Iterator[None]:
     """Show what goes wrong, as the command line says it."""
     try:
         yield
-    except FamError as error:
+    except (FamError, OSError) as error:  # the disk may be full
         raise gr.Error(str(error), title="") from error
 
 

@@ -68,7 +68,6 @@ def serving(models: Sequence[str], *, host: str = LOOPBACK[0], port: int | None 
     allowed = [*LOOPBACK, "[::1]", "["] if host in LOOPBACK else ["*"]
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=allowed), Middleware(_Policy)]
     with tempfile.TemporaryDirectory(prefix="fam-app-") as folder, _environment(folder, host):
-        safehttpx.get = safehttpx.async_validate_url = _refuse
         from famcli.web.page import CSS, HEAD, THEME, build  # now: Gradio makes folders when it is imported
 
         page = build(models)
@@ -126,10 +125,16 @@ def _free_port(host: str, port: int | None) -> int:
 
 @contextmanager
 def _environment(folder: str, host: str) -> Iterator[None]:
-    """Everything temporary in a folder, no setting of Gradio from outside, and no proxy on the way to this server."""
+    """Everything temporary in a folder, no downloads, and no proxy on the way to this server.
+
+    Of settings of Gradio in the environment only the path below which a proxy has the page is kept.
+    """
     before, variables = tempfile.tempdir, dict(os.environ)
-    for name in [name for name in variables if name.startswith("GRADIO_")]:
-        del os.environ[name]
+    downloads = safehttpx.get, safehttpx.async_validate_url
+    safehttpx.get = safehttpx.async_validate_url = _refuse
+    for name in variables:
+        if name.startswith("GRADIO_") and name != "GRADIO_ROOT_PATH":
+            del os.environ[name]
     direct = ",".join([host, "localhost", variables.get("no_proxy") or variables.get("NO_PROXY", "")])
     os.environ |= {"GRADIO_TEMP_DIR": str(Path(folder, "files")), "no_proxy": direct, "NO_PROXY": direct}
     tempfile.tempdir = folder
@@ -137,5 +142,6 @@ def _environment(folder: str, host: str) -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
+        safehttpx.get, safehttpx.async_validate_url = downloads
         os.environ.clear()
         os.environ.update(variables)
