@@ -167,7 +167,7 @@ class Batch:
             DataError: Nothing could be read, or the disk refuses.
         """
         if not any(isinstance(found, Prediction) for found in self.found.get(choice.title, {}).values()):
-            raise DataError("there is nothing to download: no photograph could be read")
+            raise DataError("there is nothing to download: this model has read no photograph")
         out, names = self.folder / "download", Names(sorted(self.names))
         shutil.rmtree(out, ignore_errors=True)  # of an earlier download
         out.mkdir()

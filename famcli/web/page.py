@@ -312,16 +312,17 @@ def build(names: Sequence[str]) -> gr.Blocks:
         chosen = [batch, *models.values()]
         for source, add in ((files, handlers.add), (folder, handlers.add_folder)):
             added = source.upload(add, [source, *chosen], [batch, place, files], **network)
-            all_shown(added.then)
-        all_shown(examples.click(handlers.add_examples, chosen, [batch, place, files], **network).then)
+            all_shown(added.success)
+        all_shown(examples.click(handlers.add_examples, chosen, [batch, place, files], **network).success)
         all_shown(again.click(handlers.clear, batch, [batch, place, files], **network).then)
         for pane, model in models.items():
             opened = model.input(handlers.choose, [batch, model], [pane.tau, pane.column], **network)
-            shown(pane, opened.then)
+            done = shown(pane, opened.success)
+            if pane is left:
+                overview(done.then)
             shown(pane, pane.tau.input)
         all_shown(boxes.input)
         overview(left.tau.input)
-        overview(left_model.input)
         all_shown(gallery.select(_selected, None, place, show_progress="hidden").then)
         made = download.click(handlers.write, [batch, left_model, left.tau, boxes, kind], file, **network)
         made.success(None, js=CLICK)

@@ -179,6 +179,25 @@ def test_two_methods_beside_each_other(page: Page) -> None:
     page.until(lambda: not page.driver.find_elements("css selector", "#right-tau"))
 
 
+def test_another_model(page: Page) -> None:
+    """It comes with its own threshold, and the gallery has its boxes on the photographs."""
+    names = [photo.file for photo in PHOTOS[2:5:2]]
+    page.upload(*(photo_folder() / name for name in names))
+    first = page.until(page.box)
+    sources = "return [...document.querySelectorAll('#gallery img')].map((e) => e.src)"
+    shapes = "return [...document.querySelectorAll('#gallery img')].map((e) => e.naturalWidth / e.naturalHeight)"
+    page.until(lambda: page.run(shapes) == [240 / 160] * 2)
+    before = page.run(sources)
+    page.choose("#left-model", f"{DEFAULT_MODEL} · CAM")
+    predictor = Predictor(DEFAULT_MODEL, method="cam")
+    page.until(lambda: page.box() == rounded(predictor(photo_folder() / names[0]).boxes[0]) != first)
+    assert page.one("#left-tau input[type=number]").get_attribute("value") == "0.2"
+    page.until(lambda: not set(before) & set(page.run(sources)))
+    page.until(lambda: page.run(shapes) == [240 / 160] * 2)  # they are no blanks
+    coco = json.loads(page.download("COCO").read_text())
+    assert [annotation["image_id"] for annotation in coco["annotations"]] == [1, 2]
+
+
 def test_the_network_is_not_asked(page: Page, served: str) -> None:
     """Everything that the page loads, from its start to a picture, is from its own server."""
     page.click("#examples")
