@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from PIL import Image
 
 from famcli import Predictor
@@ -89,6 +90,7 @@ def test_the_answers_are_those_of_pytorch(photos: list[np.ndarray], method: str,
             np.testing.assert_allclose(a.parts.A, b.parts.A, atol=1e-3)
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="PyTorch 2.6 does not export finer maps")
 def test_the_graph_has_the_class_pooling(make_model: Make, photos: list[np.ndarray], tmp_path: Path) -> None:
     """Class scores are of the same feature in both engines, and not of the default one."""
     make_model(class_pooling="foreground+image", fine_channels=8).save_pretrained(tmp_path)
@@ -102,6 +104,7 @@ def test_the_graph_has_the_class_pooling(make_model: Make, photos: list[np.ndarr
     assert np.abs(paper.probabilities - found.probabilities).max() > 1e-4
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="PyTorch 2.6 does not export finer maps")
 def test_the_graph_has_the_class_evidence(make_model: Make, photos: list[np.ndarray], tmp_path: Path) -> None:
     """Maps with class evidence are the same in both engines, at other input sizes too."""
     make_model(class_evidence=True, stride=32, fine_channels=8, fine_factor=4).save_pretrained(tmp_path)
