@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def take(driver: Any, url: str, name: str, size: tuple[int, int], scheme: str, *, beside: bool) -> None:
-    """Show the examples, choose one, and write what is seen."""
+    """Show the examples, choose one, and write what is shown."""
     metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size[0] < 600}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     scheme_wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}

@@ -14,7 +14,7 @@ from typing import Any
 from famcli.data.listing import STDIN, Listing, Names, list_images
 from famcli.data.lists import read_list
 from famcli.hub import find_model
-from famcli.inference.engine import AUTO, MOST_FITTED, open_engine
+from famcli.inference.engine import AUTO, MOST_FITTED, Engine, open_engine
 from famcli.inference.journal import Journal, TransientJournal, find_shards, is_begun, open_shards
 from famcli.inference.labels import GivenClasses
 from famcli.inference.pipeline import spread
@@ -195,14 +195,8 @@ def predict_files(
             "image_files": {kind: str(folder) for kind, folder in folders.items()},
             "images": listing.names.sha256() if join or rank.count > 1 else None,
         }
-        info = {
-            "description": f"Boxes by {running.map_title} (weakly supervised object localization)",
-            "version": f"fam {__version__}",
-            "model": str(model),
-            **used,
-            "threshold": predictor.tau,
-            **({"views": views.words()} if views.words() else {}),
-        }
+        info = results_info(running, str(model), predictor.tau, used)
+        info |= {"views": views.words()} if views.words() else {}
         num_parts = running.num_parts if settings.parts else 0
 
         def write(records: Callable[[], Iterator[Record]], names: Names, target: Path) -> None:
@@ -214,6 +208,17 @@ def predict_files(
         if out is None or stream:
             return job.run_through(out)
         return job.join(out, find_shards(out)) if join else job.run(out, rank, resume)
+
+
+def results_info(engine: Engine[Any], model: str, tau: float, used: Mapping[str, Any]) -> dict[str, Any]:
+    """What results say of how they were made; ``used`` is what else is known of the model, its method for example."""
+    return {
+        "description": f"Boxes by {engine.map_title} (weakly supervised object localization)",
+        "version": f"fam {__version__}",
+        "model": model,
+        **used,
+        "threshold": tau,
+    }
 
 
 @dataclass(frozen=True, slots=True)

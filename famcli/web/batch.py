@@ -16,12 +16,12 @@ from famcli.data.images import read_picture
 from famcli.data.listing import Listing, Names
 from famcli.hub import find_model
 from famcli.inference.engine import open_engine
+from famcli.inference.job import results_info
 from famcli.inference.predictor import Predictor, Settings
 from famcli.outputs import FORMATS, Run, write_image_files, write_results
 from famcli.outputs.coco import CocoIds
 from famcli.outputs.image_files import SIDE, read_photo, shrunk
 from famcli.outputs.prediction import Failure, Item, Prediction, Record
-from famcli.version import __version__
 from famcli_models.checkpoint import read_config
 from famcli_models.errors import DataError, UnknownNameError
 from famcli_models.graph import GraphFacts
@@ -185,13 +185,7 @@ class Batch:
                     yield found.to_dict() if isinstance(found, Failure) else _plain(found).to_dict()
 
         row, engine = FORMATS[kind], choice.predictor.engine
-        info = {
-            "description": f"Boxes by {engine.map_title} (weakly supervised object localization)",
-            "version": f"fam {__version__}",
-            "model": choice.title,
-            "method": engine.config.method,
-            "threshold": tau,
-        }
+        info = results_info(engine, choice.title, tau, {"method": engine.config.method})
         ids = CocoIds.numbered(names, engine.class_names)
         out /= kind if row.folder else f"boxes{row.suffixes[0]}"
         write_results(row, records, Run(Listing(self.photographs, names), engine.class_names, ids, info), out)
